@@ -1,0 +1,41 @@
+# Two commands do everything on a bare machine with Python 3.11 or newer:
+#   make demo   the main job, on real input, with real failures
+#   make test   the whole test suite, with types and lint
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PLUGINS := plugins/storage_sqlite plugins/transport_curl
+
+.PHONY: demo test test-all check bench clean
+
+# One stamp: installed anew whenever a project file changed.
+$(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' $(PLUGINS:%=--editable %)
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/dropr demo
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest
+
+# Every supported Python that this machine has, each in an environment of its own.
+test-all: check
+	for version in 3.11 3.12 3.13; do \
+	  if command -v python$$version >/dev/null && python$$version -c '' 2>/dev/null; then \
+	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=python$$version .venv-$$version/.installed && \
+	    .venv-$$version/bin/python -m pytest || exit 1; \
+	  else echo "python$$version: not on this machine, skipped"; fi; \
+	done
+
+bench: $(VENV)/.installed
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

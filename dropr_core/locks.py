@@ -1,0 +1,76 @@
+"""Locks that die with their process.
+
+Owns the one primitive behind "only one daemon per store" and "a lease lives as long as its
+consumer": an flock on a file, given up by the kernel at the moment the process ends, however it
+ends. Must not know who locks what for which purpose.
+"""
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+from dropr_core.errors import Held
+
+
+class FileLock:
+    """An exclusive lock on ``path`` for as long as this object, and this process, lives.
+
+    flock belongs to the open file: two objects in one process exclude each other, as two processes
+    do. A forked child closes its copy at once, so that it cannot keep the lock beyond its parent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self, purpose: str = "") -> None:
+        """Take the lock now, or raise Held naming the holder. Writes pid and purpose for people."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "an unknown process"
+            os.close(fd)
+            raise Held(f"{self.path} is held by {holder}; stop that process first") from None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"pid {os.getpid()} {purpose}\n".encode(), 0)
+        self._fd = fd
+        _inherited.add(self)
+
+    def release(self) -> None:
+        """Give the lock up; safe twice. The file stays: removing it would let two hold "the" lock."""
+        fd, self._fd = self._fd, None
+        _inherited.discard(self)
+        if fd is not None:
+            os.close(fd)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock on ``path``. A missing file is not held."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+# Locks that a forked child must let go of. The set is weak: a lock that nobody holds is not in it.
+_inherited: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    for lock in list(_inherited):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_release_in_child)

@@ -1,0 +1,159 @@
+"""Names and identities: the one pattern for names, message ids, lanes.
+
+Owns what may be called what. Must not know where names are stored or sent: no name ever becomes
+a path as it stands.
+"""
+
+import hashlib
+import os
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import NamedTuple, NewType
+
+from dropr_core.errors import BadName, UsageError
+
+MessageId = NewType("MessageId", bytes)
+"""16 bytes, a UUID. Ids made here are version 7 (RFC 9562): they sort by the time they were made."""
+
+StoreId = NewType("StoreId", bytes)
+"""8 random bytes, made when a half of a store is created, and anew when a roll-back is detected."""
+
+NO_MESSAGE = MessageId(bytes(16))
+"""The id before the first position of a lane."""
+
+LOWEST_PRIORITY = 9
+DEFAULT_PRIORITY = 5
+DEFAULT_CHANNEL = "common"
+
+_CHANNEL = re.compile(r"[A-Za-z0-9._/-]{1,200}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Lane(NamedTuple):
+    """The ordered log of deliveries to one peer on one channel with one priority (sender's view)."""
+
+    peer: str
+    channel: str
+    priority: int
+
+    def __str__(self) -> str:
+        return f"{self.peer}:{self.channel}:{self.priority}"
+
+
+class SourceLane(NamedTuple):
+    """The same lane as its receiver knows it."""
+
+    sender: str
+    store: StoreId
+    channel: str
+    priority: int
+
+    def __str__(self) -> str:
+        return f"{self.sender}({self.store.hex()}):{self.channel}:{self.priority}"
+
+
+class Head(NamedTuple):
+    """A position in a lane: the sequence number and the id of the message that stands there."""
+
+    sequence: int
+    id: MessageId
+
+    def __str__(self) -> str:
+        return f"{self.sequence}/{format_id(self.id)}"
+
+
+START = Head(0, NO_MESSAGE)
+"""The position before the first message of every lane."""
+
+
+def check_channel(name: object) -> str:
+    """Return ``name`` if it may name a channel (1-200 of ``A-Z a-z 0-9 . _ - /``), else raise BadName."""
+    if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
+        raise BadName(f"channel {_shorten(name)}: a channel is 1 to 200 characters of A-Z a-z 0-9 . _ - /")
+    return name
+
+
+def check_name(name: object, what: str = "name") -> str:
+    """Return ``name`` if it may name a node, peer, group or plugin instance, else raise BadName."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise BadName(
+            f"{what} {_shorten(name)}: use 1 to 64 characters of A-Z a-z 0-9 . _ - beginning with a letter or digit"
+        )
+    return name
+
+
+def check_priority(priority: object) -> int:
+    """Return ``priority`` if it is a whole number from 0 (first) to 9 (last), else raise UsageError."""
+    if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
+        raise UsageError(f"priority {_shorten(priority)}: use a whole number from 0 (first) to 9 (last)")
+    return priority
+
+
+def format_id(message_id: MessageId | bytes) -> str:
+    """The id as people and logs see it: a UUID in its usual form."""
+    h = message_id.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+def parse_id(value: object) -> MessageId:
+    """Accept a UUID, its text or its 16 bytes; raise UsageError for anything else."""
+    if isinstance(value, uuid.UUID):
+        return MessageId(value.bytes)
+    if isinstance(value, bytes) and len(value) == 16:
+        return MessageId(value)
+    if isinstance(value, str):
+        try:
+            return MessageId(uuid.UUID(value).bytes)
+        except ValueError:
+            pass
+    raise UsageError(f"id {_shorten(value)}: use a UUID (text, uuid.UUID or 16 bytes); for other keys use dedup_key=")
+
+
+def id_of_key(sender: str, channel: str, key: str) -> MessageId:
+    """The id that a caller's ``dedup_key`` stands for: a version 8 UUID over sender, channel and key."""
+    digest = bytearray(hashlib.blake2b(f"{sender}\0{channel}\0{key}".encode(), digest_size=16).digest())
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return MessageId(bytes(digest))
+
+
+def make_store_id() -> StoreId:
+    """64 random bits."""
+    return StoreId(os.urandom(8))
+
+
+class IdMaker:
+    """Makes version 7 UUIDs that rise within the process even when the wall clock steps back.
+
+    RFC 9562 section 6.2, method 2: within one millisecond the random part counts upwards.
+    Safe to call from many threads.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._last_ms = -1
+        self._random = 0
+
+    def __call__(self) -> MessageId:
+        """The next id."""
+        with self._lock:
+            ms = int(self._wall() * 1000)
+            if ms > self._last_ms or os.getpid() != self._pid:
+                self._pid, self._last_ms = os.getpid(), max(ms, self._last_ms)
+                # One bit is left clear so that counting up within the millisecond cannot overflow.
+                self._random = int.from_bytes(os.urandom(10), "big") >> 7
+            else:
+                self._random += 1
+            number = self._random
+            value = (self._last_ms << 80) | (0x7 << 76) | ((number >> 62) << 64) | (0b10 << 62) | (number & (2**62 - 1))
+        return MessageId(value.to_bytes(16, "big"))
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
