@@ -1,0 +1,30 @@
+"""How long to rest after a failure. Pure: attempt in, seconds out; knows no clock."""
+
+import random
+
+import attrs
+
+
+@attrs.frozen
+class Backoff:
+    """Exponential backoff with full jitter.
+
+    The rule is "full jitter" of Marc Brooker, "Exponential Backoff And Jitter" (AWS Architecture
+    Blog, 2015): a random share of a ceiling that doubles. Ours never goes below a tenth of the
+    ceiling, so that an unlucky draw is no hot loop.
+    """
+
+    first: float = 1.0
+    cap: float = 60.0
+
+    def ceiling(self, attempt: int) -> float:
+        """Longest rest in seconds after ``attempt`` failures in a row (1 = the first)."""
+        return float(min(self.cap, self.first * 2.0 ** min(max(attempt, 1) - 1, 60)))
+
+    def delay(self, attempt: int, rng: random.Random) -> float:
+        """Seconds to rest after ``attempt`` failures in a row."""
+        return self.ceiling(attempt) * rng.uniform(0.1, 1.0)
+
+    def fixed(self, attempt: int) -> float:
+        """The same without jitter, where nothing else shares the resource."""
+        return self.ceiling(attempt)

@@ -1,0 +1,89 @@
+"""The stored and shipped form of a message.
+
+Owns the bytes (docs/formats/envelope.md): encoded once at `send`, shipped untouched, opened by the
+consumer; a receiver reads the header only. Must not know stores, lanes or peers.
+
+    0      1      2          6            14         18
+    ┌──────┬──────┬──────────┬────────────┬──────────┬────────┬──────┐
+    │ 0xD1 │ flags│ header   │ body       │ CRC-32   │ header │ body │
+    │ v1   │      │ length   │ length     │ of rest  │ msgpack│      │
+    └──────┴──────┴──────────┴────────────┴──────────┴────────┴──────┘
+
+All numbers big-endian. The checksum covers the first 14 bytes, header and body. Unknown fields of
+the header are kept because the bytes are kept; an unknown flag is critical and refused.
+"""
+
+import struct
+import zlib
+from typing import NamedTuple
+
+import msgspec
+
+from dropr_core.errors import BadEnvelope
+from dropr_core.message import Message
+
+MAGIC = 0xD1
+KNOWN_FLAGS = 0x00
+MAX_HEADER = 256 * 1024
+
+_FIXED = struct.Struct(">BBIQ")
+_CRC = struct.Struct(">I")
+PREFIX = _FIXED.size + _CRC.size
+_encode_header = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(Message).decode
+
+
+class Opened(NamedTuple):
+    """A decoded envelope."""
+
+    message: Message
+    body: bytes
+
+
+def encode(message: Message, body: bytes) -> bytes:
+    """The envelope of ``message`` with ``body``."""
+    header = _encode_header(message)
+    fixed = _FIXED.pack(MAGIC, 0, len(header), len(body))
+    crc = zlib.crc32(body, zlib.crc32(header, zlib.crc32(fixed)))
+    return b"".join((fixed, _CRC.pack(crc), header, body))
+
+
+def check(data: bytes) -> int:
+    """Verify version, flags, lengths and checksum of a whole envelope; return the header's length.
+
+    Raises BadEnvelope saying what is wrong.
+    """
+    if len(data) < PREFIX:
+        raise BadEnvelope(f"{len(data)} bytes are shorter than any envelope")
+    magic, flags, header, body = _FIXED.unpack_from(data)
+    if magic != MAGIC:
+        raise BadEnvelope(f"first byte is {magic:#04x}: not an envelope of version 1 ({MAGIC:#04x})")
+    if flags & ~KNOWN_FLAGS:
+        raise BadEnvelope(f"flags {flags:#04x}: made by a newer dropr with a feature that this one must not ignore")
+    if header > MAX_HEADER or PREFIX + header + body != len(data):
+        raise BadEnvelope(f"lengths {header} + {body} do not fit into {len(data)} bytes: torn or damaged")
+    # The checksum field itself is skipped; memoryview avoids copying a large body.
+    view = memoryview(data)
+    if zlib.crc32(view[PREFIX:], zlib.crc32(view[: _FIXED.size])) != _CRC.unpack_from(data, _FIXED.size)[0]:
+        raise BadEnvelope("checksum does not match: damaged")
+    return int(header)
+
+
+def header_of(data: bytes) -> Message:
+    """The header of an envelope whose bytes are trusted already (checked on arrival, checked at rest)."""
+    length = _FIXED.unpack_from(data)[2]
+    try:
+        return _decode_header(memoryview(data)[PREFIX : PREFIX + length])
+    except msgspec.MsgspecError as error:
+        raise BadEnvelope(f"header cannot be read: {error}") from None
+
+
+def decode(data: bytes) -> Opened:
+    """Check and open an envelope; raises BadEnvelope."""
+    length = check(data)
+    return Opened(header_of(data), data[PREFIX + length :])
+
+
+def body_size(data: bytes) -> int:
+    """Length of the body in bytes, read from the fixed part alone."""
+    return int(_FIXED.unpack_from(data)[3])
