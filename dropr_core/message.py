@@ -79,9 +79,9 @@ def check_message(message: Message) -> Message:
         raise TooBig(f"headers of {size} bytes: the limit is {MAX_HEADERS} together; put large data into the body")
     if message.key is not None and (not isinstance(message.key, str) or not 1 <= len(message.key) <= MAX_KEY):
         raise UsageError(f"key: an ordering key is a text of 1 to {MAX_KEY} characters")
-    for what, value in (("delay", message.delay), ("expires_in", message.expires_in)):
-        if value is not None and not 0 <= value < 1e10:
-            raise UsageError(f"{what}: {value!r} is not a duration (seconds from 0 up)")
+    for what, duration in (("delay", message.delay), ("expires_in", message.expires_in)):
+        if duration is not None and not 0 <= duration < 1e10:
+            raise UsageError(f"{what}: {duration!r} is not a duration (seconds from 0 up)")
     return message
 
 

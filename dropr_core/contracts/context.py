@@ -1,0 +1,44 @@
+"""What the host gives to every plugin.
+
+Owns `Context`. Options are the user's words, the context is the host's; the two never mix.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from dropr_core.clock import Clock
+
+
+def _nobody(_event: str, _details: Mapping[str, Any]) -> None:
+    """Nobody listens."""
+
+
+@attrs.frozen
+class Context:
+    """The surroundings of a plugin instance."""
+
+    node: str
+    data: Path
+    """The node's data directory (exists, mode 0700)."""
+    clock: Clock
+    log: logging.Logger
+    event: Callable[[str, Mapping[str, Any]], None] = _nobody
+    """Tell observers about the store (``rolled_back``, ``corrupt``, ``full``, ``read_only`` …)."""
+    max_messages: int | None = None
+    """Limits of this store; None: no limit."""
+    max_bytes: int | None = None
+    min_free: int | None = None
+    """Free bytes to leave on the disk; None: the larger of 1 GiB and 2 %; 0: none."""
+    peer_limits: Mapping[str, tuple[int | None, int | None]] = attrs.field(factory=dict)
+    """peer → (messages, bytes) that may wait for it."""
+    channel_limits: Mapping[str, tuple[int | None, int | None]] = attrs.field(factory=dict)
+    """channel → (messages, bytes) that may wait in it, inbox and outbox each."""
+    remember: float = 30 * 86400.0
+    """Seconds for which ended records (dead, buried, failed, own ids, processed) are kept."""
+    keep_sent: Mapping[str, float] = attrs.field(factory=dict)
+    """channel → seconds for which accepted and processed deliveries stay listed (its retention)."""
+    read_only: bool = False

@@ -1,0 +1,100 @@
+"""The contract of a transport: bring one opaque request to one address and one opaque answer back.
+
+Owns `Transport`, `Connection`, `Listener`, `Answerer`. A transport must not know what a request
+means: it never decides what was stored, it only tells "nothing arrived" from "unknown".
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import ClassVar, Protocol
+
+import attrs
+
+
+@attrs.frozen
+class Caller:
+    """Who asks, as far as the transport can tell. For logs and for transports that authenticate."""
+
+    address: str
+    identity: str | None = None
+    """An identity that the transport itself has proven (client certificate, CURVE key), if any."""
+
+
+class Answerer(Protocol):
+    """The host's side of a listener. Safe to call from any thread."""
+
+    head_size: int
+    """This many first bytes of a request always suffice for `admit` (fewer if the request is shorter)."""
+
+    def admit(self, head: bytes, caller: Caller) -> int:
+        """Judge a request by its beginning, before the rest is read; return its full length in bytes.
+
+        Raises Refused (code ``unknown_peer``, ``bad_signature``, ``too_big``, ``bad_frame``):
+        read no more, give the code and text to the caller in the transport's own way, close.
+        """
+        ...
+
+    def answer(self, request: bytes, caller: Caller) -> "Future[bytes]":
+        """The answer to a whole request, now or after a long poll (up to about 60 s). Does not block.
+
+        The future fails with Refused (see `admit`) or another exception (an internal error: tell
+        the caller so, without details).
+        """
+        ...
+
+
+class Connection(ABC):
+    """A way to one address. Many requests may be under way at once."""
+
+    @abstractmethod
+    def ask(self, request: bytes, *, idle: float) -> "Future[bytes]":
+        """Send a request and get its answer. Does not block.
+
+        ``idle``: seconds without a byte either way after which it is given up (long polls pass a
+        longer one). No limit on the whole. The future fails with Unreachable (certain: the
+        peer cannot have got it whole), Unanswered (unknown), or Refused with a code
+        (``unauthorized`` for 401/403, ``too_big`` for 413, ``bad_request`` for 400, ``busy`` for
+        429/503 …) where the other side of the transport refused the request before dropr saw it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what is under way (Unanswered) and release everything; safe twice."""
+
+
+class Listener(ABC):
+    """An open door."""
+
+    url: str
+    """Where it really listens (a port of 0 replaced by the one given)."""
+
+    @abstractmethod
+    def close(self, *, drain: float = 0.0) -> None:
+        """Take no new requests, let those under way end for up to ``drain`` seconds; safe twice."""
+
+
+class Transport(ABC):
+    """One technology."""
+
+    schemes: ClassVar[Sequence[str]]
+    """URL schemes that pick this transport, such as ``https``."""
+    abilities: ClassVar[frozenset[str]] = frozenset()
+    """Of: ``encrypted`` (some schemes hide the content), ``knows_caller`` (proves identities)."""
+    encrypted_schemes: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def check(self, url: str, *, listen: bool) -> str | None:
+        """What is wrong with a URL for this transport, or None. No I/O."""
+
+    @abstractmethod
+    def connect(self, url: str) -> Connection:
+        """A connection; does no I/O before the first `Connection.ask`."""
+
+    @abstractmethod
+    def listen(self, url: str, answerer: Answerer) -> Listener:
+        """Open the door; raises Unreachable saying why it cannot (port taken, no permission)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections and listeners; safe twice."""
