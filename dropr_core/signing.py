@@ -1,0 +1,161 @@
+"""The signed frame around every request and answer.
+
+Owns the frame's bytes, the HMAC over them, and replay windows. A frame can be judged by its first
+`HEAD_SIZE` bytes: who claims to send it, whether the pair's key signed it, how long it is. Must
+not know what the body means.
+
+    0      4   5    6         8           16                              + 32
+    ┌──────┬───┬────┬─────────┬───────────┬──────────────────┬─────────────┬──────┐
+    │ DRPR │ 1 │kind│ header  │ body      │ header (msgpack) │ HMAC-SHA256 │ body │
+    │      │   │    │ length  │ length    │                  │             │      │
+    └──────┴───┴────┴─────────┴───────────┴──────────────────┴─────────────┴──────┘
+
+The HMAC (RFC 2104) covers everything before it; the header carries the SHA-256 of the body, both
+names, the request id, session and counter; an answer carries the HMAC of its request, so it fits
+no other one. kind: 0 request, 1 answer: a request reflected is no answer.
+"""
+
+import hashlib
+import hmac
+import os
+import struct
+from collections.abc import Sequence
+
+import attrs
+import msgspec
+
+from dropr_core.errors import BadFrame, Refused
+
+REQUEST, ANSWER = 0, 1
+MAX_HEADER = 4096
+_PRELUDE = struct.Struct(">4sBBHQ")
+_MAC = 32
+HEAD_SIZE = _PRELUDE.size + MAX_HEADER + _MAC
+OK = "ok"
+
+
+class FrameHeader(msgspec.Struct, frozen=True, array_like=True):
+    """What is signed."""
+
+    sender: str
+    receiver: str
+    request: bytes
+    """16 random bytes, the same in the answer."""
+    verb: str
+    digest: bytes
+    """SHA-256 of the body."""
+    session: bytes = b""
+    counter: int = 0
+    """Rises by one with each request of a session."""
+    proof: bytes = b""
+    """In an answer: the HMAC of the request that it answers."""
+    status: str = OK
+    """In an answer: ``ok``, or the code of a refusal whose text is the body."""
+
+
+@attrs.frozen
+class Head:
+    """A frame judged by its beginning."""
+
+    header: FrameHeader
+    mac: bytes
+    offset: int
+    """Where the body begins."""
+    length: int
+    """Of the whole frame."""
+    signed: bytes = attrs.field(repr=False)
+    kind: int = REQUEST
+
+
+_header = msgspec.msgpack.Decoder(FrameHeader)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def seal(kind: int, header: FrameHeader, body: bytes, key: bytes) -> tuple[bytes, bytes]:
+    """A finished frame and its HMAC. ``header.digest`` is filled in."""
+    header = msgspec.structs.replace(header, digest=hashlib.sha256(body).digest())
+    encoded = _encoder.encode(header)
+    if len(encoded) > MAX_HEADER:
+        raise BadFrame(f"a frame header of {len(encoded)} bytes: the limit is {MAX_HEADER}")
+    signed = _PRELUDE.pack(b"DRPR", 1, kind, len(encoded), len(body)) + encoded
+    mac = hmac.digest(key, signed, "sha256")
+    return b"".join((signed, mac, body)), mac
+
+
+def read_head(data: bytes, max_body: int) -> Head:
+    """Parse the beginning of a frame. Nothing is believed yet. Raises BadFrame.
+
+    ``data``: the first `HEAD_SIZE` bytes, or the whole frame if it is shorter.
+    """
+    if len(data) < _PRELUDE.size:
+        raise BadFrame(f"{len(data)} bytes are shorter than any dropr frame")
+    magic, version, kind, header_length, body_length = _PRELUDE.unpack_from(data)
+    if magic != b"DRPR":
+        raise BadFrame("not a dropr frame")
+    if version != 1:
+        raise BadFrame(f"protocol version {version}: this node speaks version 1")
+    if kind not in (REQUEST, ANSWER) or header_length > MAX_HEADER:
+        raise BadFrame("impossible frame kind or header length")
+    if body_length > max_body:
+        raise Refused("too_big", f"a body of {body_length} bytes: the limit here is {max_body}")
+    offset = _PRELUDE.size + header_length + _MAC
+    if len(data) < offset:
+        raise BadFrame("the frame ends within its header")
+    signed = bytes(data[: offset - _MAC])
+    try:
+        header = _header.decode(signed[_PRELUDE.size :])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadFrame(f"frame header: {error}") from None
+    return Head(header, bytes(data[offset - _MAC : offset]), offset, offset + body_length, signed, kind)
+
+
+def verify(head: Head, keys: Sequence[bytes]) -> bytes | None:
+    """The key of the pair that signed the frame, or None. Compares in constant time."""
+    found = None
+    for key in keys:
+        if hmac.compare_digest(hmac.digest(key, head.signed, "sha256"), head.mac):
+            found = key
+    return found
+
+
+def open_body(head: Head, data: bytes) -> memoryview:
+    """The body of a frame whose head was verified, checked against its digest. Raises BadFrame."""
+    if len(data) != head.length:
+        raise BadFrame(f"{len(data)} bytes where the frame says {head.length}")
+    body = memoryview(data)[head.offset :]
+    if not hmac.compare_digest(hashlib.sha256(body).digest(), head.header.digest):
+        raise BadFrame("the body does not match its digest: altered or damaged on the way")
+    return body
+
+
+def request_id() -> bytes:
+    """16 random bytes."""
+    return os.urandom(16)
+
+
+class ReplayWindow:
+    """Refuses a counter seen before, though requests may overtake each other.
+
+    The sliding window of RFC 4303 section 3.4.3 (IPsec anti-replay), 1024 wide.
+    """
+
+    WIDTH = 1024
+
+    def __init__(self) -> None:
+        self._top = 0
+        self._seen = 0
+
+    def take(self, counter: int) -> bool:
+        """True the first time that a counter comes; False for a repeat or one too old to tell."""
+        if counter <= 0:
+            return False
+        if counter > self._top:
+            shift = counter - self._top
+            self._seen = ((self._seen << shift) | 1) & ((1 << self.WIDTH) - 1) if shift < self.WIDTH else 1
+            self._top = counter
+            return True
+        back = self._top - counter
+        if back >= self.WIDTH or self._seen >> back & 1:
+            return False
+        self._seen |= 1 << back
+        return True

@@ -1,0 +1,194 @@
+"""The wire protocol, version 1: what two nodes say to each other (docs/wire-protocol.md).
+
+Owns the bodies of requests and answers and their encoding; `signing.py` owns the frame around
+them. Must not know sockets, stores or time: every function is bytes in, values out, or back.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from dropr_core.errors import BadFrame
+
+VERSION = 1
+
+# Verbs. A request names one; its answer has the shape that stands beside it.
+HELLO = "hello"  # Hello → Welcome
+PUSH = "push"  # Push → Pushed
+HEADS = "heads"  # AskHeads → HeadsAnswer
+RECEIPTS = "receipts"  # AskReceipts → Outcomes      (long poll)
+FETCH = "fetch"  # Fetch → Fetched             (long poll)
+HAVE = "have"  # Have → Had                  (bodies in chunks)
+CHUNK = "chunk"  # Chunk → Had
+
+MAX_LANES = 2000
+"""Lanes in one request; channels times priorities of one peer."""
+
+Position = tuple[int, bytes]
+"""(sequence, message id)"""
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """Who I am, before anything else."""
+
+    version: int
+    node: bytes
+    """The sender's node id, 16 random bytes made once."""
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True):
+    """Who answers, the session for what follows, and what it takes at once."""
+
+    version: int
+    node: bytes
+    session: bytes
+    inbox: bytes
+    """Store id of the inbox; names its outcome logs."""
+    batch_bytes: int
+    batch_count: int
+    max_body: int
+
+
+class LanePart(msgspec.Struct, frozen=True, array_like=True):
+    """One lane's share of a push: envelopes in order, between two positions.
+
+    Sequence numbers between ``after`` and ``upto`` that have no envelope are voids: deliveries that
+    were cancelled, expired or given up. They need no bytes of their own.
+    """
+
+    channel: str
+    priority: int
+    after: Position
+    upto: Position
+    envelopes: list[bytes]
+    notes: list[tuple[int, float, bool]] = []
+    """(index, age in seconds, possible duplicate) where there is something to say."""
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """How much of a receiver's outcome log its sender has on stable storage."""
+
+    log: bytes
+    after: int
+
+
+class OutcomeRow(msgspec.Struct, frozen=True, array_like=True):
+    """One receipt."""
+
+    number: int
+    id: bytes
+    state: str
+    reason: str = ""
+    result: bytes | None = None
+    content_type: str = ""
+
+
+class Outcomes(msgspec.Struct, frozen=True, array_like=True):
+    """A page of an outcome log."""
+
+    log: bytes
+    upto: int
+    rows: list[OutcomeRow]
+
+
+class Push(msgspec.Struct, frozen=True, array_like=True):
+    """Deliveries of any number of lanes."""
+
+    store: bytes
+    lanes: list[LanePart]
+    receipts: Cursor | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True, array_like=True):
+    """The receiver's word on one lane of a push, in the order asked."""
+
+    taken: bool
+    head: Position
+    rejected: list[tuple[int, str, str]] = []
+    """(index of the envelope, code, reason): taken out for good; the lane went on without them."""
+    later: float | None = None
+    """Seconds to wait: nothing is wrong with the push, there is no room now."""
+    reason: str = ""
+
+
+class Pushed(msgspec.Struct, frozen=True, array_like=True):
+    """Verdicts, and receipts that were waiting."""
+
+    verdicts: list[Verdict]
+    receipts: Outcomes | None = None
+
+
+class AskHeads(msgspec.Struct, frozen=True, array_like=True):
+    """How far are you in these lanes? A small probe that changes nothing."""
+
+    store: bytes
+    lanes: list[tuple[str, int]]
+
+
+class HeadsAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """Heads in the order asked; (0, zeros) for a lane never heard of."""
+
+    heads: list[Position]
+
+
+class AskReceipts(msgspec.Struct, frozen=True, array_like=True):
+    """What is new after the cursor? Waits up to ``wait`` seconds for something."""
+
+    cursor: Cursor
+    wait: float
+
+
+class Fetch(msgspec.Struct, frozen=True, array_like=True):
+    """A node that cannot be reached asks for its mail, and brings receipts."""
+
+    heads: list[tuple[bytes, str, int, int, bytes]]
+    """(store id, channel, priority, sequence, message id) for every lane of this sender."""
+    outcomes: Outcomes | None
+    wait: float
+
+
+class Fetched(msgspec.Struct, frozen=True, array_like=True):
+    """Its mail, and how many of its receipts are kept."""
+
+    store: bytes
+    lanes: list[LanePart]
+    cursor: Cursor
+
+
+class Have(msgspec.Struct, frozen=True, array_like=True):
+    """How much do you have of the body with this SHA-256?"""
+
+    digest: bytes
+    size: int
+
+
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of a body."""
+
+    digest: bytes
+    size: int
+    offset: int
+    data: bytes
+
+
+class Had(msgspec.Struct, frozen=True, array_like=True):
+    """How many bytes of the body are on stable storage here."""
+
+    offset: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_T = TypeVar("_T")
+
+
+def encode(value: msgspec.Struct) -> bytes:
+    """The bytes of a request's or answer's body."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes | memoryview, shape: type[_T]) -> _T:
+    """Read a body of the given shape; raises BadFrame naming what does not fit."""
+    try:
+        return msgspec.msgpack.decode(data, type=shape)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise BadFrame(f"{shape.__name__}: {error}") from None
