@@ -1,0 +1,198 @@
+"""Deliveries between their stored form and their form on the wire, in both directions.
+
+Owns the four moves that links, endpoint and puller share: packing batches, taking parts into an
+inbox, serving a peer that fetches, and applying a receiver's head to our log. Must not know
+frames, keys, sockets or time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from dropr_core import envelope, wire
+from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox
+from dropr_core.errors import BadEnvelope, BadName, QueueFull
+from dropr_core.matching import Meaning, judge
+from dropr_core.message import MAX_HOPS
+from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId, check_channel, check_priority
+
+Event = Callable[[str, Mapping[str, object]], None]
+Rejected = tuple[int, str, str]
+
+LATER = 5.0
+"""Seconds after which a sender shall try a full receiver again."""
+
+
+def pack(batch: Batch) -> wire.LanePart:
+    """A batch as it travels."""
+    notes = [
+        (index, entry.age, entry.possible_duplicate)
+        for index, entry in enumerate(batch.entries)
+        if entry.age or entry.possible_duplicate
+    ]
+    return wire.LanePart(
+        batch.lane.channel, batch.lane.priority, batch.after, batch.upto,
+        [entry.envelope for entry in batch.entries], notes,
+    )  # fmt: skip
+
+
+def take_in(
+    inbox: Inbox,
+    sender: str,
+    store: StoreId,
+    parts: Sequence[wire.LanePart],
+    allows: Callable[[str], bool],
+    max_body: int,
+) -> tuple[list[wire.Verdict], set[str]]:
+    """Commit what a peer sent. Returns a verdict for each part, and the channels that got something."""
+    arrivals: list[Arrival] = []
+    refusals: list[list[Rejected]] = []
+    for part in parts:
+        arrival, rejected = _unpack(sender, store, part, allows, max_body)
+        arrivals.append(arrival)
+        refusals.append(rejected)
+    verdicts: list[wire.Verdict] = []
+    for result, rejected in zip(_accept(inbox, arrivals), refusals, strict=True):
+        if isinstance(result, Accepted):
+            verdicts.append(wire.Verdict(result.taken, result.head, rejected if result.taken else []))
+        else:
+            verdicts.append(wire.Verdict(False, START, later=LATER, reason=str(result)))
+    channels = {a.source.channel for a, v in zip(arrivals, verdicts, strict=True) if v.taken and a.entries}
+    return verdicts, channels
+
+
+def _accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> Sequence[Accepted | QueueFull]:
+    try:
+        return inbox.accept(arrivals)
+    except QueueFull as full:
+        if len(arrivals) == 1:
+            return [full]
+    # One full channel must not keep the others out (I8): ask for each by itself.
+    return [_accept(inbox, [arrival])[0] for arrival in arrivals]
+
+
+def _unpack(
+    sender: str, store: StoreId, part: wire.LanePart, allows: Callable[[str], bool], max_body: int
+) -> tuple[Arrival, list[Rejected]]:
+    source = SourceLane(sender, store, part.channel, part.priority)
+    after = Head(part.after[0], MessageId(part.after[1]))
+    upto = Head(part.upto[0], MessageId(part.upto[1]))
+    notes = {index: (age, doubled) for index, age, doubled in part.notes}
+    refusal = _refuse_lane(part, allows)
+    jobs: list[Job] = []
+    rejected: list[Rejected] = []
+    for index, data in enumerate(part.envelopes):
+        try:
+            if refusal is not None:
+                raise _Unwanted(*refusal)
+            jobs.append(_job(data, part, max_body, notes.get(index)))
+        except _Unwanted as no:
+            rejected.append((index, no.code, no.reason))
+        except BadEnvelope as error:
+            rejected.append((index, "bad_envelope", str(error)))
+    return Arrival(source, after, upto, jobs), rejected
+
+
+class _Unwanted(Exception):
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(reason)
+
+
+def _refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[str, str] | None:
+    try:
+        check_channel(part.channel)
+        check_priority(part.priority)
+    except ValueError as error:
+        return "bad_name" if isinstance(error, BadName) else "bad_priority", str(error)
+    if not allows(part.channel):
+        return "not_allowed", f"this peer may not write to channel {part.channel}"
+    return None
+
+
+def _job(data: bytes, part: wire.LanePart, max_body: int, note: tuple[float, bool] | None) -> Job:
+    envelope.check(data)
+    message = envelope.header_of(data)
+    if envelope.body_size(data) > max_body:
+        raise _Unwanted("too_big", f"a body of {envelope.body_size(data)} bytes: the limit here is {max_body}")
+    if message.channel != part.channel or message.priority != part.priority or len(message.id) != 16:
+        raise _Unwanted("bad_envelope", "the envelope says another channel or priority than its lane")
+    if message.hops > MAX_HOPS:
+        raise _Unwanted("loop", f"handed on {message.hops} times: the relays run in a circle")
+    age, doubled = note or (0.0, False)
+    return Job(
+        message.message_id,
+        data,
+        0,
+        message.key,
+        message.receipt,
+        None if message.delay is None else message.delay - age,
+        None if message.expires_in is None else message.expires_in - age,
+        doubled,
+    )
+
+
+def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event) -> Meaning:
+    """Bring our log in line with what its receiver says. Returns what it meant.
+
+    ``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. Lanes are re-read, so a
+    head that is old news does nothing.
+    """
+    stats = next((stats for stats in outbox.lanes(lane.peer) if stats.lane == lane), None)
+    if stats is None:
+        return Meaning.SAME
+    meaning = judge(theirs, stats.head, stats.last, outbox.locate(lane, theirs.sequence))
+    details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(stats.head)}
+    if meaning is Meaning.SAME:
+        outbox.unoffer(lane)
+    elif meaning is Meaning.AHEAD:
+        outbox.settle(lane, theirs)
+    elif meaning is Meaning.LOST:
+        if on_reset == "hold":
+            outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")
+        else:
+            details["again"] = outbox.rewind(lane, theirs)
+        event("peer_reset", details)
+    else:
+        details["store"] = outbox.renumber().hex()
+        event("rolled_back", details)
+    return meaning
+
+
+def mail_for(
+    outbox: Outbox,
+    peer: str,
+    heads: Sequence[tuple[bytes, str, int, int, bytes]],
+    max_count: int,
+    max_bytes: int,
+    event: Event,
+    on_reset: str = "resend",
+) -> tuple[list[wire.LanePart], bool]:
+    """What a peer that fetches gets next, after its heads were taken as its word on what it has.
+
+    Returns the parts, and whether deliveries were settled by it.
+    """
+    state = outbox.peers().get(peer)
+    store = outbox.store_id
+    at = {(channel, priority): Head(sequence, MessageId(identity))
+          for theirs, channel, priority, sequence, identity in heads if theirs == store}  # fmt: skip
+    settled = False
+    for stats in outbox.lanes(peer):
+        theirs = at.get((stats.lane.channel, stats.lane.priority), START)
+        meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event)
+        settled = settled or meaning is Meaning.AHEAD
+        if meaning is Meaning.FOREIGN:
+            return [], settled  # everything has new numbers: the next fetch begins afresh
+    parts: list[wire.LanePart] = []
+    if state is not None and state.held:
+        return parts, settled
+    for stats in sorted(outbox.lanes(peer), key=lambda stats: (stats.lane.priority, -stats.oldest)):
+        if max_count <= 0 or max_bytes <= 0:
+            break
+        batch = outbox.take(stats.lane, max_count, max_bytes)
+        if batch is not None:
+            parts.append(pack(batch))
+            max_count -= len(batch.entries)
+            max_bytes -= sum(len(entry.envelope) for entry in batch.entries)
+    return parts, settled
+
+
+__all__ = ["LATER", "apply_head", "mail_for", "pack", "take_in"]

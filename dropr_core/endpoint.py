@@ -1,0 +1,270 @@
+"""The answering side of the protocol, without I/O of its own: request → answer over two half stores.
+
+Owns who may ask, and what each verb does. It is given an outbox and an inbox and touches nothing
+else; long polls are answered with `Wait`, and `server.py` asks again when the bell rings.
+"""
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import msgspec
+
+from dropr_core import wire
+from dropr_core.contracts.storage import Inbox, Outbox
+from dropr_core.contracts.transport import Caller
+from dropr_core.deliveries import mail_for, take_in
+from dropr_core.errors import BadFrame, Closed, Refused, StoreError
+from dropr_core.message import Outcome, State
+from dropr_core.names import START, MessageId, StoreId
+from dropr_core.sessions import Sessions
+from dropr_core.signing import ANSWER, HEAD_SIZE, OK, REQUEST, FrameHeader, Head, open_body, read_head, seal, verify
+
+UNSIGNED_KEY = b"insecure"
+"""Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
+
+MAX_WAIT = 55.0
+"""Seconds that a long poll is kept at most: below the idle time-outs of common proxies."""
+
+
+@attrs.frozen
+class Access:
+    """What one peer may do here."""
+
+    keys: tuple[bytes, ...] = attrs.field(repr=False)
+    may_write: tuple[str, ...] | None = None
+    """Patterns of channels; None: all."""
+
+    def allows(self, channel: str) -> bool:
+        """Whether the peer may write into the channel."""
+        return self.may_write is None or any(fnmatch.fnmatchcase(channel, pattern) for pattern in self.may_write)
+
+
+@attrs.frozen
+class Limits:
+    """What this node takes at once."""
+
+    batch_bytes: int = 4 * 1024 * 1024
+    batch_count: int = 10_000
+    max_body: int = 16 * 1024 * 1024
+
+    @property
+    def max_request(self) -> int:
+        """Bytes of the largest request body: one full batch, or one delivery that is larger."""
+        return max(self.batch_bytes, self.max_body) + 2 * 1024 * 1024
+
+
+@attrs.frozen
+class Request:
+    """An authenticated request."""
+
+    peer: str
+    verb: str
+    body: memoryview = attrs.field(repr=False)
+    header: FrameHeader = attrs.field(repr=False)
+    mac: bytes = attrs.field(repr=False)
+    key: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Wait:
+    """Nothing to say yet: ask again when one of the topics rings, or after ``seconds``."""
+
+    topics: tuple[str, ...]
+    seconds: float
+
+
+def _quiet(_topic: str) -> None:
+    """Nobody to ring for."""
+
+
+class Endpoint:
+    """Answers requests for one node."""
+
+    head_size = HEAD_SIZE
+
+    def __init__(
+        self,
+        node: str,
+        node_id: bytes,
+        access: Mapping[str, Access],
+        outbox: Outbox,
+        inbox: Inbox,
+        *,
+        limits: Limits | None = None,
+        ring: Callable[[str], None] = _quiet,
+        event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
+    ) -> None:
+        self._node, self._node_id = node, node_id
+        self.access = access
+        self._outbox, self._inbox = outbox, inbox
+        self.limits = limits or Limits()
+        self._ring, self._event = ring, event
+        self._sessions = Sessions()
+        self._verbs: Mapping[str, Callable[[Request, bool], msgspec.Struct | Wait]] = {
+            wire.HELLO: self._hello,
+            wire.PUSH: self._push,
+            wire.HEADS: self._heads,
+            wire.RECEIPTS: self._receipts,
+            wire.FETCH: self._fetch,
+            wire.HAVE: self._no_bodies,
+            wire.CHUNK: self._no_bodies,
+        }
+
+    # ── who asks ─────────────────────────────────────────────────────────────────────────────────
+
+    def admit(self, data: bytes, caller: Caller) -> int:
+        """Judge a request by its first bytes; its full length. Raises Refused (contracts/transport.py)."""
+        head, _key = self._authenticate(data, caller)
+        return head.length
+
+    def open(self, frame: bytes, caller: Caller) -> Request:
+        """Authenticate a whole request and use up its counter. Raises Refused."""
+        head, key = self._authenticate(frame[:HEAD_SIZE], caller)
+        try:
+            body = open_body(head, frame)
+        except BadFrame as error:
+            raise Refused("bad_frame", str(error)) from None
+        return Request(head.header.sender, head.header.verb, body, head.header, head.mac, key)
+
+    def _authenticate(self, data: bytes, caller: Caller) -> tuple[Head, bytes]:
+        try:
+            head = read_head(data, self.limits.max_request)
+        except BadFrame as error:
+            raise Refused("bad_frame", str(error)) from None
+        header = head.header
+        access = self.access.get(header.sender)
+        if access is None or header.receiver != self._node or head.kind != REQUEST:
+            self._event("refused_caller", {"address": caller.address, "claims": header.sender[:64]})
+            raise Refused("unknown_peer", "no such pair of nodes here")
+        key = verify(head, access.keys or (UNSIGNED_KEY,))
+        if key is None:
+            self._event("refused_caller", {"address": caller.address, "claims": header.sender[:64]})
+            raise Refused("bad_signature", f"not signed with the key that {self._node} and {header.sender} share")
+        return head, key
+
+    # ── what is asked ────────────────────────────────────────────────────────────────────────────
+
+    def answer(self, request: Request, *, first: bool = True, final: bool = False) -> bytes | Wait:
+        """The signed answer, or Wait. ``first``: use up the counter; ``final``: no more waiting."""
+        try:
+            if first and request.verb != wire.HELLO:
+                self._sessions.use(request.peer, request.header.session, request.header.counter)
+            verb = self._verbs.get(request.verb)
+            if verb is None:
+                raise Refused("unsupported", f"verb {request.verb[:40]!r} is not known to this node")
+            value = verb(request, final)
+        except Refused as refusal:
+            return self._seal(request, refusal.reason.encode(), refusal.code)
+        except BadFrame as error:
+            return self._seal(request, str(error).encode(), "bad_frame")
+        except Closed:
+            raise
+        except StoreError as error:
+            # The store is in trouble: the peer shall keep everything and come back.
+            self._event("store_trouble", {"error": str(error)})
+            return self._seal(request, type(error).__name__.encode(), "busy")
+        return value if isinstance(value, Wait) else self._seal(request, wire.encode(value), OK)
+
+    def _seal(self, request: Request, body: bytes, status: str) -> bytes:
+        header = FrameHeader(
+            sender=self._node,
+            receiver=request.peer,
+            request=request.header.request,
+            verb=request.verb,
+            digest=b"",
+            proof=request.mac,
+            status=status,
+        )
+        return seal(ANSWER, header, body, request.key)[0]
+
+    # ── verbs ────────────────────────────────────────────────────────────────────────────────────
+
+    def _hello(self, request: Request, _final: bool) -> wire.Welcome:
+        hello = wire.decode(request.body, wire.Hello)
+        if hello.version != wire.VERSION:
+            raise Refused("version", f"protocol version {hello.version}: this node speaks {wire.VERSION}")
+        return wire.Welcome(
+            version=wire.VERSION,
+            node=self._node_id,
+            session=self._sessions.open(request.peer),
+            inbox=self._inbox.store_id,
+            batch_bytes=self.limits.batch_bytes,
+            batch_count=self.limits.batch_count,
+            max_body=self.limits.max_body,
+        )
+
+    def _push(self, request: Request, _final: bool) -> wire.Pushed:
+        push = wire.decode(request.body, wire.Push)
+        if len(push.lanes) > wire.MAX_LANES:
+            raise Refused("too_big", f"{len(push.lanes)} lanes in one push: the limit is {wire.MAX_LANES}")
+        verdicts, channels = take_in(
+            self._inbox, request.peer, StoreId(push.store), push.lanes, self.access[request.peer].allows,
+            self.limits.max_body,
+        )  # fmt: skip
+        for channel in channels:
+            self._ring(f"inbox:{channel}")
+        receipts = None
+        if push.receipts is not None:
+            receipts = self._page(request.peer, push.receipts)
+        return wire.Pushed(verdicts, receipts if receipts and receipts.rows else None)
+
+    def _heads(self, request: Request, _final: bool) -> wire.HeadsAnswer:
+        ask = wire.decode(request.body, wire.AskHeads)
+        known = self._inbox.heads(request.peer, StoreId(ask.store))
+        at = {(source.channel, source.priority): head for source, head in known.items()}
+        return wire.HeadsAnswer([at.get(lane, START) for lane in ask.lanes])
+
+    def _receipts(self, request: Request, final: bool) -> wire.Outcomes | Wait:
+        ask = wire.decode(request.body, wire.AskReceipts)
+        page = self._page(request.peer, ask.cursor)
+        if page.rows or final or ask.wait <= 0:
+            return page
+        return Wait((f"outcomes:{request.peer}",), min(ask.wait, MAX_WAIT))
+
+    def _fetch(self, request: Request, final: bool) -> wire.Fetched | Wait:
+        ask = wire.decode(request.body, wire.Fetch)
+        if ask.outcomes is not None:
+            rows = [to_outcome(row) for row in ask.outcomes.rows]
+            if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
+                self._ring("receipts")
+        parts, settled = mail_for(self._outbox, request.peer, ask.heads, self.limits.batch_count,
+                                  self.limits.batch_bytes, self._event)  # fmt: skip
+        if settled:
+            self._ring("receipts")
+        if not parts and not final and ask.wait > 0 and ask.outcomes is None:
+            return Wait((f"mail:{request.peer}",), min(ask.wait, MAX_WAIT))
+        state = self._outbox.peers().get(request.peer)
+        cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
+        return wire.Fetched(self._outbox.store_id, parts, cursor)
+
+    def _no_bodies(self, request: Request, _final: bool) -> wire.Had:
+        raise Refused("unsupported", f"{request.verb}: the storage of this node keeps no bodies outside of messages")
+
+    def _page(self, peer: str, cursor: wire.Cursor) -> wire.Outcomes:
+        log = StoreId(cursor.log) if cursor.log else None
+        own, rows = self._inbox.outcomes(peer, log, cursor.after, 1000)
+        start = cursor.after if log == own else 0
+        return wire.Outcomes(own, rows[-1].number if rows else start, [from_outcome(row) for row in rows])
+
+
+def from_outcome(outcome: Outcome) -> wire.OutcomeRow:
+    """An outcome as it travels."""
+    return wire.OutcomeRow(
+        outcome.number, outcome.id, outcome.state.value, outcome.reason, outcome.result, outcome.content_type
+    )
+
+
+def to_outcome(row: wire.OutcomeRow) -> Outcome:
+    """An outcome as it came; raises BadFrame for a state that no receiver may claim."""
+    if row.state not in (State.PROCESSED, State.FAILED, State.EXPIRED) or len(row.id) != 16:
+        raise BadFrame(f"receipt {row.number}: state {row.state[:20]!r} is none that a receiver may claim")
+    return Outcome(row.number, MessageId(row.id), State(row.state), row.reason, row.result, row.content_type)
+
+
+def to_outcomes(rows: Sequence[wire.OutcomeRow]) -> list[Outcome]:
+    """All of a page; raises BadFrame."""
+    return [to_outcome(row) for row in rows]
+
+
+__all__ = ["Access", "Endpoint", "Limits", "Request", "Wait"]
