@@ -156,10 +156,14 @@ class BadFrame(ProtocolError):
 
 
 class Refused(DroprError):
-    """The peer refused the whole request. ``code`` is a word for machines, the text is for people."""
+    """The peer refused the whole request. ``code`` is a word for machines, the text is for people.
 
-    def __init__(self, code: str, reason: str) -> None:
-        self.code, self.reason = code, reason
+    ``signed``: the peer itself said so, proven by the pair's key; else it may have been anybody on
+    the way, and nothing is decided by it that costs a message.
+    """
+
+    def __init__(self, code: str, reason: str, *, signed: bool = False) -> None:
+        self.code, self.reason, self.signed = code, reason, signed
         super().__init__(f"{code}: {reason}")
 
 

@@ -275,7 +275,7 @@ class Link:
             effects.extend(self._suspect(batches, str(error)))
         if isinstance(order, Collect) and not isinstance(error, Unreachable) and self.down_reason is None:
             # A broken long poll says little about a peer that is otherwise up: ask again, gently.
-            self._rest(now, 1.0)
+            self.rest(now, 1.0)
             return effects
         return effects + self._down(str(error), now)
 
@@ -298,12 +298,19 @@ class Link:
             yield Compare(batch.lane, head)
 
     def _refused(self, order: Order, batches: Sequence[Batch], error: Refused, now: float) -> list[Effect]:
-        effects: list[Effect] = [Unoffer(batch.lane) for batch in batches if batch.lane not in self._doubtful]
-        if error.code == "new_session":
-            self.welcome = None
-            return effects
+        effects: list[Effect] = []
+        if error.signed:
+            effects.extend(Unoffer(batch.lane) for batch in batches if batch.lane not in self._doubtful)
+            if error.code == "new_session":
+                self.welcome = None
+                return effects
+        else:
+            # Somebody on the way may have said it: the peer can have taken the push all the same.
+            self._doubtful.update(batch.lane for batch in batches)
         if error.code in ABOUT_CONTENT and isinstance(order, Ship):
-            return effects + self._suspect(batches, str(error), certain=True)
+            effects.extend(self._suspect(batches, str(error), certain=error.signed))
+            if error.signed:
+                return effects
         if error.code in MISCONFIGURED:
             self.failures = max(self.failures, 10)  # straight to the cap
         return effects + self._down(str(error), now)
@@ -342,12 +349,16 @@ class Link:
 
     def _down(self, reason: str, now: float) -> list[Effect]:
         self.failures += 1
-        self._rest(now, self.settings.backoff.delay(self.failures, self._rng))
+        rest = self.settings.backoff.delay(self.failures, self._rng)
+        if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
+            rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
+        self.rest(now, rest)
         first = self.down_reason is None
         self.down_reason = reason
         return [PeerDown(reason)] if first else []
 
-    def _rest(self, now: float, seconds: float) -> None:
+    def rest(self, now: float, seconds: float) -> None:
+        """Ask nothing for so many seconds."""
         self.rest_until = max(self.rest_until, now + seconds)
 
 

@@ -1,0 +1,141 @@
+"""Fetches this node's mail from one peer, because the peer cannot reach us.
+
+Owns the fetching side of `mode: pull`: the same log-matching rule in the other direction, with our
+heads as the acknowledgement. Used by the daemon's one thread.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+
+from dropr_core import wire
+from dropr_core.backoff import Backoff
+from dropr_core.clock import Clock
+from dropr_core.contracts.storage import Inbox
+from dropr_core.conversation import Conversation
+from dropr_core.deliveries import take_in
+from dropr_core.endpoint import MAX_WAIT, from_outcome
+from dropr_core.errors import Refused, StoreError
+from dropr_core.names import StoreId
+
+Event = Callable[[str, Mapping[str, object]], None]
+
+
+class Puller:
+    """One peer that we fetch from: greet, then one long poll after the other."""
+
+    def __init__(
+        self,
+        peer: str,
+        talk: Conversation,
+        inbox: Inbox,
+        clock: Clock,
+        *,
+        node_id: bytes,
+        allows: Callable[[str], bool],
+        max_body: int,
+        backoff: Backoff,
+        rng: random.Random,
+        ring: Callable[[str], None],
+        event: Event,
+        log: logging.Logger,
+    ) -> None:
+        self.peer = peer
+        self.down_reason: str | None = None
+        self.failures = 0
+        self.rest_until = 0.0
+        self._talk, self._inbox, self._clock = talk, inbox, clock
+        self._node_id, self._allows, self._max_body = node_id, allows, max_body
+        self._backoff, self._rng = backoff, rng
+        self._ring, self._event, self._log = ring, event, log
+        self._asking = False
+        self._cursor: tuple[StoreId | None, int] = (None, 0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return self._talk.under_way > 0
+
+    def sign_of_life(self) -> None:
+        """End the rest."""
+        self.rest_until = 0.0
+
+    def turn(self) -> float | None:
+        """Ask if it is time; the node time at which to be called again at the latest."""
+        now = self._clock.now()
+        if self._asking:
+            return None
+        if now < self.rest_until:
+            return self.rest_until
+        self._asking = True
+        if not self._talk.session:
+            self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
+            return None
+        try:
+            heads: list[tuple[bytes, str, int, int, bytes]] = [
+                (lane.store, lane.channel, lane.priority, head.sequence, head.id)
+                for lane, head in self._inbox.heads(self.peer).items()
+            ]
+            log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)
+        except StoreError as error:
+            self._failed(error)
+            return self.rest_until
+        outcomes = wire.Outcomes(log, rows[-1].number, [from_outcome(row) for row in rows]) if rows else None
+        ask = wire.Fetch(heads, outcomes, 0.0 if rows else MAX_WAIT)
+        self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
+        return None
+
+    def _greeted(self, answer: wire.Welcome | Exception) -> None:
+        self._asking = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+            return
+        self._talk.session = answer.session
+        self._alive()
+
+    def _fetched(self, answer: wire.Fetched | Exception) -> None:
+        self._asking = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+            return
+        self._cursor = (StoreId(answer.cursor.log) if answer.cursor.log else None, answer.cursor.after)
+        self._alive()
+        if not answer.lanes:
+            return
+        try:
+            verdicts, channels = take_in(
+                self._inbox, self.peer, StoreId(answer.store), answer.lanes, self._allows, self._max_body
+            )
+        except StoreError as error:
+            self._failed(error)
+            return
+        for channel in channels:
+            self._ring(f"inbox:{channel}")
+        for part, verdict in zip(answer.lanes, verdicts, strict=True):
+            for index, code, reason in verdict.rejected:
+                self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
+        if any(verdict.later is not None for verdict in verdicts):
+            self.rest_until = self._clock.now() + max(v.later or 0.0 for v in verdicts)
+
+    def _alive(self) -> None:
+        self.failures, self.rest_until = 0, 0.0
+        if self.down_reason is not None:
+            self.down_reason = None
+            self._event("peer_up", {"peer": self.peer})
+
+    def _failed(self, error: Exception) -> None:
+        self._asking = False
+        if isinstance(error, Refused) and error.signed and error.code == "new_session":
+            self._talk.session = b""
+            return
+        self._talk.session = b""
+        self.failures += 1
+        self.rest_until = self._clock.now() + self._backoff.delay(self.failures, self._rng)
+        if self.down_reason is None:
+            self._event("peer_down", {"peer": self.peer, "reason": str(error)})
+            self._log.warning("%s: cannot fetch: %s", self.peer, error)
+        self.down_reason = str(error)
+
+    def close(self) -> None:
+        """Give up what is under way; safe twice."""
+        self._talk.close()
