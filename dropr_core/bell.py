@@ -1,0 +1,308 @@
+"""Wake-ups between processes, without polling.
+
+Owns `Bell` (ring a topic, listen to topics) and `Ear` (one listener). A ring carries nothing and
+promises nothing but "look again": what there is to see stands in the store. Must not know what a
+topic stands for. In use: ``outbox`` (something to ship), ``inbox:<channel>``, ``receipts`` (deliveries
+ended), ``outcomes:<sender>`` (something for that peer's receipts), ``control`` (retry, hold, release).
+
+How to listen, and the only right order:
+
+    with bell.listen("outbox") as ear:
+        while True:
+            ear.arm()
+            if work := look_into_the_queue():
+                do(work)
+            else:
+                ear.wait(timeout)
+
+How to ring: commit first, then ``bell.ring("outbox")``. Nobody waiting: no system call, 0.1 µs.
+
+Each topic is a directory with the file ``flag`` (one byte: somebody may be about to sleep) and one
+FIFO for each ear. Why no wake-up is lost:
+  * An ear opens its FIFO, then links it into the topics, then sets the flag, then looks into the queue.
+  * A ringer commits, then reads the flag, clears it, and only then lists and rings the FIFOs.
+  * The ear's look missed the item → the commit came after the look → the ringer read a set flag and
+    rings; or another ringer had cleared it after the ear set it, and that one lists the FIFOs after
+    that, and thus finds the ear's.
+  * Cleared after the rings instead, the flag of an ear that was woken and armed itself anew would be lost.
+A ringer that is killed between its commit and its last ring rings for nobody. Therefore `Ear.wait`
+sends its caller to look again after LOOK_AGAIN seconds at most; who waits on `Ear.fileno` by other
+means should do the same.
+"""
+
+import contextlib
+import errno
+import hashlib
+import mmap
+import os
+import select
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dropr_core.errors import Closed, WriteFailed
+
+LOOK_AGAIN = 5.0
+"""Seconds after which a waiting ear looks again although nobody rang."""
+
+MAX_FLAGS = 256
+"""Topics whose flag a bell keeps mapped; each costs a file descriptor."""
+
+_FLAG = "flag"
+_HIDDEN = "."
+"""Begins the names of what is not finished yet; ringers pass over them."""
+
+_STALE = 60.0
+"""Seconds after which something unfinished belongs to a process that died while making it."""
+
+
+class Bell:
+    """Rings and listens in one directory, which belongs to one store.
+
+    Safe to use from many threads, many processes and after a fork.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._flags: dict[str, mmap.mmap] = {}
+
+    def ring(self, topic: str) -> None:
+        """Wake every ear on ``topic``. Never blocks and never raises: what was committed is committed."""
+        flag = self._flags.get(topic)
+        if flag is None:
+            flag = self._map(topic)
+            if flag is None:
+                return
+        if flag[0]:
+            self._ring(topic)
+
+    def listen(self, *topics: str) -> "Ear":
+        """A new ear on ``topics``; raises WriteFailed if none can be made here."""
+        return Ear([self._topic(topic) for topic in dict.fromkeys(topics)])
+
+    def close(self) -> None:
+        """Forget the mapped flags; safe twice, and a later ring maps them again."""
+        self._flags = {}
+
+    def _topic(self, topic: str) -> Path:
+        # A digest, because no name ever becomes a path as it stands.
+        return self.directory / hashlib.blake2b(topic.encode(), digest_size=16).hexdigest()
+
+    def _map(self, topic: str) -> mmap.mmap | None:
+        """The topic's flag, to look at without a system call."""
+        try:
+            fd = _open_flag(self._topic(topic))
+        except OSError:  # the directory vanished or is full: whoever listens here looks again by itself
+            return None
+        try:
+            # Read only: storing through a mapping could end in SIGBUS where a full disk needs room to change a byte.
+            flag = mmap.mmap(fd, 1, mmap.MAP_SHARED, mmap.PROT_READ)
+        except (OSError, ValueError):
+            return None
+        finally:
+            os.close(fd)
+        if len(self._flags) >= MAX_FLAGS:
+            # Dropped, not closed: another thread may be reading one of them.
+            self._flags = {}
+        self._flags[topic] = flag
+        return flag
+
+    def _ring(self, topic: str) -> None:
+        directory = self._topic(topic)
+        try:
+            _write_flag(directory, b"\0")  # first, see above
+            paths = list(directory.iterdir())
+        except OSError:
+            self._flags.pop(topic, None)  # another directory may stand there soon
+            return
+        for path in paths:
+            if path.name != _FLAG and not path.name.startswith(_HIDDEN):
+                _ring_one(path)
+
+
+class Ear:
+    """One listener on some topics. For one thread; `rouse` may be called by any."""
+
+    def __init__(self, topics: Sequence[Path]) -> None:
+        """Made by `Bell.listen`."""
+        self._fd: int | None = None
+        self._flags: list[int] = []
+        self._names: list[Path] = []
+        self._armed = False
+        try:
+            self._open(topics)
+        except OSError as error:
+            self.close()
+            where = topics[0].parent if topics else "."
+            raise WriteFailed(f"cannot listen for wake-ups in {where}: {error.strerror or error}") from error
+        _inherited.add(self)
+
+    def _open(self, topics: Sequence[Path]) -> None:
+        for topic in topics:
+            self._flags.append(_open_flag(topic))
+            _sweep(topic)
+        own = f"{os.getpid()}-{os.urandom(6).hex()}"
+        # Hidden until it is open: a ringer takes a FIFO that nobody has open for that of a dead ear.
+        hidden = topics[0] / (_HIDDEN + own)
+        os.mkfifo(hidden, 0o600)
+        try:
+            # For reading and writing, so that it never reads as ended when the last ringer closes it.
+            self._fd = os.open(hidden, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            for topic in topics:
+                os.link(hidden, topic / own)
+                self._names.append(topic / own)
+        finally:
+            hidden.unlink()
+
+    def fileno(self) -> int:
+        """Readable when rung; for select, epoll and event loops (then `drain`, `arm`, look)."""
+        if self._fd is None:
+            raise Closed("this ear is closed, or was made before a fork")
+        return self._fd
+
+    def arm(self) -> None:
+        """Forget former rings and ask to be rung from now on. Look into the queue after this, then wait."""
+        self.drain()
+        self._raise_flags()
+
+    def _raise_flags(self) -> None:
+        self._armed = True
+        for flag in self._flags:
+            # A system call and not a store: it also orders this write before the look that follows it.
+            # Where a full disk refuses even one byte, LOOK_AGAIN remains.
+            with contextlib.suppress(OSError):
+                os.pwrite(flag, b"\1", 0)
+
+    def wait(self, timeout: float | None = None, extra_fds: Iterable[int] = ()) -> bool:
+        """Sleep until there is reason to look: True; or until ``timeout`` seconds passed: False.
+
+        Reasons are a ring since `arm`, something to read from one of ``extra_fds``, or LOOK_AGAIN
+        seconds without either.
+        """
+        fd = self.fileno()
+        if not self._armed:
+            self._raise_flags()  # keeps a ring that came since: nothing is drained
+        poll = select.poll()
+        for one in (fd, *extra_fds):
+            poll.register(one, select.POLLIN)
+        patience = LOOK_AGAIN if timeout is None else min(max(0.0, timeout), LOOK_AGAIN)
+        ends = time.monotonic() + patience
+        ready = poll.poll(patience * 1000)
+        while not ready and (left := ends - time.monotonic()) > 0:  # poll may return a little early
+            ready = poll.poll(left * 1000 + 1)
+        self._armed = False
+        if ready:
+            self.drain()
+        return bool(ready) or timeout is None or timeout > LOOK_AGAIN
+
+    def drain(self) -> None:
+        """Forget former rings."""
+        fd = self.fileno()
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(fd, 4096)) == 4096:
+                pass
+
+    def rouse(self) -> None:
+        """Ring this ear alone, from any thread or signal handler of its process; nothing if it is closed."""
+        fd = self._fd
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(fd, b"!")
+
+    def close(self) -> None:
+        """Stop listening and remove the FIFO; safe twice."""
+        _inherited.discard(self)
+        names, self._names = self._names, []
+        for name in names:
+            with contextlib.suppress(OSError):
+                name.unlink()
+        self._release()
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, None
+        flags, self._flags = self._flags, []
+        for one in (fd, *flags):
+            if one is not None:
+                os.close(one)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open_flag(topic: Path) -> int:
+    """The topic's flag for reading and writing, made if it is not there."""
+    path = topic / _FLAG
+    how = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, how)
+    # One level up at most: where the store's directory is gone, nothing may bring it back by half.
+    for directory in (topic.parent, topic):
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(0o700)
+    # Linked into place when it has its byte: an empty file could not be mapped, and whoever filled it
+    # later could wipe out a flag that was set meanwhile.
+    hidden = topic / f"{_HIDDEN}{os.getpid()}-{os.urandom(6).hex()}"
+    fd = os.open(hidden, how | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(fd, b"\0")
+        with contextlib.suppress(FileExistsError):
+            os.link(hidden, path)
+    finally:
+        os.close(fd)
+        hidden.unlink()
+    return os.open(path, how)
+
+
+def _write_flag(topic: Path, value: bytes) -> None:
+    fd = os.open(topic / _FLAG, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        with contextlib.suppress(OSError):  # not cleared: the next ring is needless, none is lost
+            os.pwrite(fd, value, 0)
+    finally:
+        os.close(fd)
+
+
+def _ring_one(fifo: Path) -> None:
+    try:
+        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # nobody has it open: its process died
+            with contextlib.suppress(OSError):
+                fifo.unlink()
+        return
+    try:
+        with contextlib.suppress(OSError):  # full: rung often enough; broken: it just closed
+            os.write(fd, b"!")
+    finally:
+        os.close(fd)
+
+
+def _sweep(topic: Path) -> None:
+    """Remove what processes left that died while they made it."""
+    for path in topic.iterdir():
+        if path.name.startswith(_HIDDEN):
+            with contextlib.suppress(OSError):
+                if time.time() - path.lstat().st_mtime > _STALE:
+                    path.unlink()
+
+
+# Ears of the parent that a forked child must let go of: it would keep the FIFO of a dead parent ringing.
+# The set is weak: an ear that nobody holds is not in it.
+_inherited: "weakref.WeakSet[Ear]" = weakref.WeakSet()
+
+
+def _release_in_child() -> None:
+    for ear in list(_inherited):
+        ear._names = []  # noqa: SLF001 - they belong to the parent
+        ear.close()
+
+
+os.register_at_fork(after_in_child=_release_in_child)
