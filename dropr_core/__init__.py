@@ -1,0 +1,64 @@
+"""dropr: post for programs. A decentralised, durable message queue without a broker.
+
+Owns the public names; everything is imported when it is first asked for, so that a command that
+needs little starts fast.
+
+    with dropr_core.open("shop.yaml") as node:
+        node.send({"sku": 7}, channel="orders")
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dropr_core.aio import AsyncNode
+    from dropr_core.config import NodeConfig
+    from dropr_core.consumer import Received as Received
+    from dropr_core.node import Node as Node
+    from dropr_core.sent import Sent as Sent
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Node": "node",
+    "NodeConfig": "config",
+    "Received": "consumer",
+    "Sent": "sent",
+    "MessageStatus": "sent",
+    "AsyncNode": "aio",
+    "Message": "message",
+    "State": "message",
+    "Work": "contracts.handler",
+    "DroprError": "errors",
+    "Conflict": "errors",
+    "QueueFull": "errors",
+    "LeaseLost": "errors",
+    "DeliveryFailed": "errors",
+    "WaitTimeout": "errors",
+    "Retry": "errors",
+    "Reject": "errors",
+    "hookimpl": "hookspecs",
+}
+
+__all__ = [*_WHERE, "__version__", "aopen", "open"]  # noqa: PLE0604 - the table above is the list
+
+
+def open(config: "NodeConfig | Path | str") -> "Node":  # noqa: A001 - reads as dropr.open(...)
+    """Open a node by its configuration or the path of its YAML file; use it with ``with``."""
+    from dropr_core.node import Node
+
+    return Node.open(config)
+
+
+def aopen(config: "NodeConfig | Path | str") -> "AsyncNode":
+    """The same for asyncio; use it with ``async with``."""
+    from dropr_core.aio import AsyncNode
+
+    return AsyncNode(config)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"dropr_core.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'dropr_core' has no attribute {name!r}")

@@ -61,11 +61,6 @@ class Courier:
         """The peer's name."""
         return self.link.peer
 
-    @property
-    def busy(self) -> bool:
-        """Whether anything is under way."""
-        return self._talk.under_way > 0
-
     def turn(self, lanes: Sequence[LaneStats], state: PeerState) -> float | None:
         """Do what can be done now; returns the node time at which to be called again at the latest."""
         now = self._clock.now()

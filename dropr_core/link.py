@@ -184,6 +184,11 @@ class Link:
         rests = [shape.rest_until for shape in self._shapes.values() if shape.rest_until > now]
         return min(rests, default=None)
 
+    @property
+    def shipping(self) -> bool:
+        """Whether a push is under way."""
+        return self._pushes > 0
+
     def sign_of_life(self) -> None:
         """The peer talked to us, or a person asked to retry: end its rest."""
         self.rest_until = 0.0

@@ -51,11 +51,6 @@ class Puller:
         self._asking = False
         self._cursor: tuple[StoreId | None, int] = (None, 0)
 
-    @property
-    def busy(self) -> bool:
-        """Whether anything is under way."""
-        return self._talk.under_way > 0
-
     def sign_of_life(self) -> None:
         """End the rest."""
         self.rest_until = 0.0

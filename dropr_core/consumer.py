@@ -1,0 +1,367 @@
+"""Taking messages out of the inbox: leases, acknowledgements, the iterator.
+
+Owns `Received` (one leased message in a consumer's hands) and `Consumer` (claims for some
+channels, woken by the bell). Must not know peers, transports or handlers.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import attrs
+
+from dropr_core import envelope
+from dropr_core.backoff import Backoff
+from dropr_core.bell import Bell
+from dropr_core.clock import Clock
+from dropr_core.contracts.storage import Ack, Bury, Claim, Inbox, Release, Settlement
+from dropr_core.errors import BadEnvelope, LeaseLost, TooBig
+from dropr_core.message import MAX_RESULT, Message
+from dropr_core.names import format_id
+
+REAP_EVERY = 0.5
+"""Seconds between looks at other consumers' leases, only while such leases exist."""
+
+SWEEP_EVERY = 0.25
+"""Seconds at least between two sweeps for expired messages."""
+
+
+@attrs.frozen
+class ChannelRules:
+    """What the configuration says about taking from one channel."""
+
+    attempts: int = 10
+    backoff: Backoff = attrs.field(factory=lambda: Backoff(1.0, 600.0))
+    retention: float = 0.0
+
+
+@attrs.frozen
+class Surroundings:
+    """What consumers need of their node."""
+
+    inbox: Inbox
+    bell: Bell
+    clock: Clock
+    log: logging.Logger
+    loads: Callable[[Message, bytes], Any]
+    dumps_result: Callable[[Any], tuple[bytes, str]]
+    rules: Callable[[str], ChannelRules]
+    event: Callable[[str, Mapping[str, object]], None]
+    attempts: Mapping[str, int]
+
+
+class Received:
+    """A leased message. Acknowledge, release or bury it; as a context manager it does so by itself:
+    leaving the block acknowledges, an exception releases with backoff.
+    """
+
+    def __init__(self, around: Surroundings, claim: Claim, message: Message, body: bytes, *, swallow: bool) -> None:
+        self._around, self.claim, self.message, self.body = around, claim, message, body
+        self._swallow = swallow
+        self.settled = False
+
+    @property
+    def id(self) -> str:
+        """The message's id as text."""
+        return format_id(self.claim.id)
+
+    @property
+    def value(self) -> Any:
+        """The body through the serializer of its content type; raises ProtocolError if it does not fit."""
+        return self._around.loads(self.message, self.body)
+
+    @property
+    def channel(self) -> str:
+        """The channel it came on."""
+        return self.claim.channel
+
+    @property
+    def priority(self) -> int:
+        """0 (first) to 9 (last)."""
+        return self.claim.priority
+
+    @property
+    def sender(self) -> str:
+        """The peer that sent it, as this node calls it."""
+        return self.claim.sender
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The sender's headers."""
+        return self.message.headers
+
+    @property
+    def attempt(self) -> int:
+        """1 at the first try."""
+        return self.claim.attempt
+
+    @property
+    def possible_duplicate(self) -> bool:
+        """Whether it may have been given out before (a store was rolled back, wiped or cloned)."""
+        return self.claim.possible_duplicate
+
+    @property
+    def age(self) -> float:
+        """Seconds since it entered this node's queue."""
+        return self._around.clock.now() - self.claim.arrived
+
+    @property
+    def lease_holds(self) -> bool:
+        """Whether the message is still ours to settle."""
+        return self._around.inbox.holds(self.claim)
+
+    def ack(self, result: Any = None) -> None:
+        """Done. ``result`` (up to 64 KiB once encoded) goes home with the receipt.
+
+        When it returns the death of any process changes nothing; a power cut within the flush
+        interval (20 ms) may bring the message back. Raises LeaseLost, TooBig, StoreError.
+        """
+        self._settle(self.make_ack(result))
+
+    def make_ack(self, result: Any = None) -> Ack:
+        """The change that `ack` makes, for settling many at once."""
+        data, content_type = (None, "") if result is None else self._around.dumps_result(result)
+        if data is not None and len(data) > MAX_RESULT:
+            raise TooBig(f"a result of {len(data)} bytes: the limit is {MAX_RESULT}; send a message instead")
+        return Ack(self.claim, data, content_type, self._around.rules(self.channel).retention)
+
+    def release(self, delay: float | None = None, reason: str = "") -> None:
+        """Give it back, to be ready again after ``delay`` seconds (None: the channel's backoff)."""
+        self._settle(self.make_failure(delay, reason))
+
+    def make_failure(self, delay: float | None = None, reason: str = "") -> Release | Bury:
+        """The change after a failed attempt: back with backoff, or buried when attempts are used up."""
+        rules = self._around.rules(self.channel)
+        if self.attempt >= rules.attempts:
+            return Bury(self.claim, reason or f"{self.attempt} attempts")
+        return Release(self.claim, rules.backoff.fixed(self.attempt) if delay is None else delay, reason)
+
+    def bury(self, reason: str = "") -> None:
+        """Into the dead-letter list; a sender that asked for a receipt learns that it failed."""
+        self._settle(Bury(self.claim, reason))
+
+    def apply(self, change: Ack) -> None:
+        """Settle with a change made before by `make_ack`. Raises LeaseLost, StoreError."""
+        self._settle(change)
+
+    def give_back(self) -> None:
+        """Back to the queue at once, the attempt not counted: it was never really tried."""
+        if not self.settled:
+            with contextlib.suppress(LeaseLost):
+                self._settle(Release(self.claim, counted=False))
+
+    def _settle(self, change: Settlement) -> None:
+        if self.settled:
+            raise LeaseLost(f"message {self.id} was settled before")
+        if not settle(self._around, [change])[0]:
+            self.settled = True
+            raise LeaseLost(f"message {self.id}: the lease ended, another consumer may have it; nothing was changed")
+        self.settled = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if self.settled:
+            return False
+        if error is None:
+            self.ack()
+            return False
+        if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: not the message's fault
+            self.give_back()
+            return False
+        self._around.log.warning("%s: attempt %d failed: %s: %s", self.id, self.attempt, type(error).__name__, error)
+        self.release(reason=f"{type(error).__name__}: {error}")
+        return self._swallow
+
+
+def settle(around: Surroundings, changes: Sequence[Settlement]) -> list[bool]:
+    """Settle changes in one commit, then ring for who waits for their effects."""
+    done = around.inbox.settle(changes)
+    ring: set[str] = set()
+    for change, good in zip(changes, done, strict=True):
+        if good:
+            claim = change.claim
+            ring.add(f"inbox:{claim.channel}" if isinstance(change, Release) else f"outcomes:{claim.sender}")
+            around.event(
+                "message_settled",
+                {"id": change.claim.id, "channel": change.claim.channel, "outcome": type(change).__name__.lower()},
+            )
+    for topic in ring:
+        around.bell.ring(topic)
+    return done
+
+
+class Consumer:
+    """Claims messages of some channels. One thread uses it; its leases end with its process."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        channels: Sequence[str],
+        *,
+        on_error: Literal["raise", "continue"] = "raise",
+        label: str = "",
+    ) -> None:
+        self._around = around
+        self.channels = tuple(channels)
+        self._swallow = on_error == "continue"
+        self._ear = around.bell.listen(*(f"inbox:{channel}" for channel in self.channels))
+        try:
+            self._consumer = around.inbox.register(label)
+        except BaseException:
+            self._ear.close()
+            raise
+        self._next_reap = 0.0
+        self._next_sweep = 0.0
+        self._closed = False
+
+    def fileno(self) -> int:
+        """Readable when there may be something new; for select and event loops."""
+        return self._ear.fileno()
+
+    def claim(self, limit: int = 1) -> list[Received]:
+        """Lease what is ready now, without waiting. Damaged messages are buried and reported."""
+        self._care()
+        out: list[Received] = []
+        for claim in self._around.inbox.claim(self.channels, limit, self._consumer):
+            try:
+                message, body = envelope.decode(claim.envelope)
+            except BadEnvelope as error:
+                self._around.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
+                self._around.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
+                settle(self._around, [Bury(claim, f"damaged at rest: {error}")])
+                continue
+            out.append(Received(self._around, claim, message, body, swallow=self._swallow))
+            self._around.event(
+                "message_claimed", {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
+            )
+        return out
+
+    def acknowledge(self, batch: Sequence[Received]) -> None:
+        """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done)."""
+        done = settle(self._around, [received.make_ack() for received in batch])
+        for received in batch:
+            received.settled = True
+        lost = [received.id for received, good in zip(batch, done, strict=True) if not good]
+        if lost:
+            raise LeaseLost(f"{len(lost)} of {len(batch)} leases had ended, the first on message {lost[0]}")
+
+    def arm(self) -> None:
+        """Say that we are about to wait; look for messages once more after it, before waiting."""
+        self._ear.arm()
+
+    def wait(self, timeout: float | None) -> None:
+        """Sleep until there may be something to claim, at most ``timeout`` seconds."""
+        self._ear.wait(self.patience(timeout))
+
+    def patience(self, timeout: float | None) -> float | None:
+        """How long to wait at most: until a delayed message is due or other consumers must be looked at."""
+        now = self._around.clock.now()
+        limits = [] if timeout is None else [timeout]
+        due = self._around.inbox.next_due(self.channels)
+        if due is not None:
+            limits.append(due - now)
+        if self._next_reap != float("inf"):
+            limits.append(self._next_reap - now)
+        return max(0.0, min(limits)) if limits else None
+
+    def take(self, limit: int, deadline: float | None) -> list[Received]:
+        """Up to ``limit`` messages; waits for the first until ``deadline`` (time.monotonic seconds)."""
+        while True:
+            if found := self.claim(limit):
+                return found
+            self.arm()
+            if found := self.claim(limit):
+                return found
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return []
+            self.wait(left)
+
+    def _care(self) -> None:
+        """Free what dead consumers held, and end what expired. Costs nothing while nothing is leased."""
+        now = self._around.clock.now()
+        if now >= self._next_reap or self._next_reap == float("inf"):
+            freed, others = self._around.inbox.reap(self._around.attempts)
+            for channel in freed:
+                self._around.bell.ring(f"inbox:{channel}")
+            self._next_reap = now + REAP_EVERY if others else float("inf")
+        if now >= self._next_sweep:
+            self._around.inbox.sweep()
+            self._next_sweep = now + SWEEP_EVERY
+
+    def close(self) -> None:
+        """Give up all leases, their attempts not counted; safe twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._ear.close()
+        self._around.inbox.retire(self._consumer)
+        for channel in self.channels:
+            self._around.bell.ring(f"inbox:{channel}")
+
+
+def iterate(
+    consumer: Consumer, *, limit: int | None, wait: float | None, timeout: float | None, prefetch: int
+) -> Iterator[Received]:
+    """The iterator behind `Node.receive`: leaving the loop body acknowledges, abandoning it releases."""
+    ends = None if timeout is None else time.monotonic() + timeout
+    left = limit
+    try:
+        while left is None or left > 0:
+            pause = None if wait is None else time.monotonic() + wait
+            deadline = min((moment for moment in (ends, pause) if moment is not None), default=None)
+            batch = consumer.take(prefetch if left is None else min(prefetch, left), deadline)
+            if not batch:
+                return
+            for index, received in enumerate(batch):
+                finished = False
+                try:
+                    yield received
+                    finished = True
+                finally:
+                    if not finished:
+                        for unused in batch[index:]:
+                            unused.give_back()
+                if not received.settled:
+                    received.ack()
+                left = None if left is None else left - 1
+                if ends is not None and time.monotonic() >= ends:
+                    for unused in batch[index + 1 :]:
+                        unused.give_back()
+                    return
+    finally:
+        consumer.close()
+
+
+def iterate_batches(
+    consumer: Consumer, *, size: int, limit: int | None, wait: float | None, timeout: float | None
+) -> Iterator[list[Received]]:
+    """The iterator behind `Node.receive_batches`: leaving the body acknowledges the rest in one commit."""
+    ends = None if timeout is None else time.monotonic() + timeout
+    left = limit
+    try:
+        while left is None or left > 0:
+            pause = None if wait is None else time.monotonic() + wait
+            deadline = min((moment for moment in (ends, pause) if moment is not None), default=None)
+            batch = consumer.take(size if left is None else min(size, left), deadline)
+            if not batch:
+                return
+            finished = False
+            try:
+                yield batch
+                finished = True
+            finally:
+                if not finished:
+                    for unused in batch:
+                        unused.give_back()
+            consumer.acknowledge([received for received in batch if not received.settled])
+            left = None if left is None else left - len(batch)
+    finally:
+        consumer.close()

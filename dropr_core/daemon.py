@@ -1,0 +1,188 @@
+"""The client daemon: a loop around links. One for each store.
+
+Owns the process: lock, signals, reload, sweeps, its report for `dropr status`. Everything about
+peers is in `links.py`; killing this process at any moment loses nothing.
+"""
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from dropr_core.clock import keep_clock
+from dropr_core.config import NodeConfig, load
+from dropr_core.errors import ConfigError, DroprError, StoreError
+from dropr_core.exits import Exit
+from dropr_core.heartbeat import Heartbeat, WearLimits
+from dropr_core.links import Links
+from dropr_core.locks import FileLock
+from dropr_core.mainloop import MainLoop
+from dropr_core.names import format_id
+from dropr_core.node import Node, make_context
+from dropr_core.transports import Transports
+
+SWEEP_EVERY = 0.25
+"""Seconds at least between two sweeps while there is traffic."""
+CARE_EVERY = 300.0
+"""Seconds between looks at things that nobody rings for (retention, the clock file)."""
+
+
+def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:
+    """Carry this node's mail until told to stop. Returns an exit code.
+
+    ``path``: the file to load again on SIGHUP. Raises Held if another daemon serves this store.
+    """
+    heart = heart or Heartbeat.from_environment()
+    with Node.open(config) as node:
+        lock = FileLock(config.data / "daemon.lock")
+        lock.acquire("dropr daemon")
+        try:
+            with MainLoop(heart) as loop:
+                daemon = Daemon(node, loop)
+                heart.ready()
+                return daemon.run(path)
+        finally:
+            lock.release()
+
+
+class Daemon:
+    """The state of one daemon process."""
+
+    def __init__(self, node: Node, loop: MainLoop) -> None:
+        self._node, self._loop = node, loop
+        self._log = logging.getLogger("dropr.daemon")
+        self._ear = node.bell.listen("outbox", "control")
+        self._wear = WearLimits(node.config.angel.recycle_after, node.config.angel.max_memory)
+        self._turns = 0
+        self._next_sweep = 0.0
+        self._last_sweep = 0.0
+        self._next_care = 0.0
+        self._shown = ""
+        self._state_file = node.run_directory / "daemon.json"
+        self._start_links(node.config)
+
+    def _start_links(self, config: NodeConfig) -> None:
+        context = make_context(config, self._node.clock, self._log, self._node.observers)
+        self._transports = Transports(config.transports, context)
+        self._links = Links(self._node, self._transports, self._loop.post, self._log)
+
+    def run(self, path: Path | None) -> int:
+        """The loop."""
+        self._log.info("daemon of %s: %d peers", self._node.name, len(self._node.config.peers))
+        worn = ""
+        try:
+            while not self._loop.stopping and not worn:
+                self._ear.arm()
+                wake = self._turn()
+                if self._loop.reload:
+                    self._loop.reload = False
+                    self._reload(path)
+                    continue
+                self._turns += 1
+                if self._turns % 1000 == 0:
+                    worn = self._wear.worn(self._turns)
+                timeout = None if wake is None else max(0.0, wake - self._node.clock.now())
+                self._loop.sleep(timeout, self._ear.fileno())
+            self._drain()
+        finally:
+            self._links.close()
+            self._transports.close()
+            self._ear.close()
+            self._state_file.unlink(missing_ok=True)
+        if worn:
+            self._log.info("asks for a fresh start: %s", worn)
+            return Exit.RECYCLE
+        return Exit.OK
+
+    def _turn(self) -> float | None:
+        """Everything that can be done now; when to look again at the latest (node time)."""
+        self._ear.drain()
+        self._loop.run_posts()
+        try:
+            self._nudges()
+            self._sweep()
+            wake = self._links.turn()
+        except StoreError as error:
+            self._log.error("the store failed, next try in 1 s: %s", error)
+            self._node.event("store_trouble", {"error": str(error)})
+            wake = self._node.clock.now() + 1.0
+        self._show()
+        return min(self._next_sweep, self._next_care) if wake is None else min(wake, self._next_sweep, self._next_care)
+
+    def _sweep(self) -> None:
+        now = self._node.clock.now()
+        if now >= self._next_care:
+            self._next_care = now + CARE_EVERY
+            keep_clock(self._node.config.data, self._node.clock)
+            self._node.inbox.sweep()
+        if now < self._last_sweep + SWEEP_EVERY:
+            self._next_sweep = min(self._next_sweep, self._last_sweep + SWEEP_EVERY)
+            if now < self._next_sweep:
+                return
+        ended, due = self._node.outbox.sweep(self._node.config.delivery.life)
+        self._last_sweep = now
+        self._next_sweep = max(now + SWEEP_EVERY, due) if due is not None else now + CARE_EVERY
+        if ended:
+            self._node.bell.ring("receipts")
+            for message_id in ended:
+                self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
+
+    def _nudges(self) -> None:
+        directory = self._node.run_directory / "nudge"
+        try:
+            words = list(directory.iterdir())
+        except FileNotFoundError:
+            return
+        for word in words:
+            word.unlink(missing_ok=True)
+            self._links.sign_of_life(None if word.name == "all" else bytes.fromhex(word.name).decode())
+
+    def _reload(self, path: Path | None) -> None:
+        if path is None:
+            return
+        try:
+            config = load(path)
+            if (config.node, config.data, config.storage) != (
+                self._node.config.node, self._node.config.data, self._node.config.storage,
+            ):  # fmt: skip
+                self._log.error("reload: node, data and storage cannot change while running; restart instead")
+                return
+            fresh = Node.open(config)
+        except ConfigError as error:
+            self._log.error("reload: the old configuration stays active:\n%s", error)
+            return
+        except DroprError as error:
+            self._log.error("reload: the old configuration stays active: %s", error)
+            return
+        self._links.close()
+        self._transports.close()
+        self._ear.close()
+        self._node.close()
+        self._node = fresh
+        self._ear = fresh.bell.listen("outbox", "control")
+        self._start_links(config)
+        self._log.info("reloaded: %d peers", len(config.peers))
+
+    def _drain(self) -> None:
+        """Let pushes under way come to their end: an answer not read is work done twice."""
+        deadline = time.monotonic() + self._node.config.angel.drain
+        while self._links.busy and time.monotonic() < deadline:
+            if not self._loop.run_posts():
+                self._loop.sleep(0.05)
+        keep_clock(self._node.config.data, self._node.clock)
+        self._log.info("daemon stopped")
+
+    def _show(self) -> None:
+        """Leave word for `dropr status`, only when something changed."""
+        peers = self._links.report()
+        text = json.dumps({"pid": os.getpid(), "node": self._node.name, "peers": peers}, sort_keys=True)
+        if text == self._shown:
+            return
+        self._shown = text
+        temporary = self._state_file.with_suffix(".new")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self._state_file)
+        except OSError as error:
+            self._log.warning("cannot write %s: %s", self._state_file, error)

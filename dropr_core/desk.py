@@ -1,0 +1,201 @@
+"""The desk of the post office: authenticates, answers, and lets long polls wait without a thread each.
+
+Owns the threads between a transport's listener and the endpoint. Must not know sockets or verbs.
+"""
+
+import heapq
+import itertools
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from dropr_core.bell import Bell
+from dropr_core.clock import Clock
+from dropr_core.contracts.transport import Caller
+from dropr_core.endpoint import Endpoint, Request, Wait
+
+ALIVE_EVERY = 2.0
+"""Seconds at least between two words to the daemon that one peer is alive."""
+
+
+class Desk:
+    """Implements `contracts.transport.Answerer` over an endpoint."""
+
+    def __init__(self, endpoint: Endpoint, bell: Bell, clock: Clock, alive: Callable[[str], None],
+                 log: logging.Logger, threads: int = 2) -> None:  # fmt: skip
+        self.endpoint = endpoint
+        self.head_size = endpoint.head_size
+        self._clock, self._alive, self._log = clock, alive, log
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dropr-desk")
+        self._seen: dict[str, float] = {}
+        self._room = WaitingRoom(bell, clock, self._retry)
+
+    def admit(self, head: bytes, caller: Caller) -> int:
+        """Judge a request by its beginning (see the contract)."""
+        return self.endpoint.admit(head, caller)
+
+    def answer(self, request: bytes, caller: Caller) -> "Future[bytes]":
+        """The answer, now or after a long poll (see the contract)."""
+        return_to: Future[bytes] = Future()
+        self._pool.submit(self._first, request, caller, return_to)
+        return return_to
+
+    def _first(self, frame: bytes, caller: Caller, return_to: "Future[bytes]") -> None:
+        try:
+            request = self.endpoint.open(frame, caller)
+            self._note(request.peer)
+            answer = self.endpoint.answer(request)
+        except BaseException as error:
+            self._failed(error, return_to)
+            return
+        if isinstance(answer, Wait):
+            self._room.enter(request, answer, return_to)
+        elif not return_to.cancelled():
+            return_to.set_result(answer)
+
+    def _retry(self, request: Request, final: bool, return_to: "Future[bytes]") -> Wait | None:
+        """Ask again for a request that waits; None when it is answered."""
+        if return_to.cancelled():
+            return None
+        try:
+            answer = self.endpoint.answer(request, first=False, final=final)
+        except BaseException as error:
+            self._failed(error, return_to)
+            return None
+        if isinstance(answer, Wait):
+            return answer
+        return_to.set_result(answer)
+        return None
+
+    def _failed(self, error: BaseException, return_to: "Future[bytes]") -> None:
+        if not isinstance(error, Exception) or not hasattr(error, "code"):
+            self._log.error("a request could not be answered: %s: %s", type(error).__name__, error)
+        if not return_to.cancelled():
+            return_to.set_exception(error)
+
+    def _note(self, peer: str) -> None:
+        now = self._clock.now()
+        if now - self._seen.get(peer, float("-inf")) >= ALIVE_EVERY:
+            self._seen[peer] = now
+            self._alive(peer)
+
+    def close_waiting(self) -> None:
+        """End all long polls with what there is; safe twice."""
+        self._room.close()
+
+    def close(self) -> None:
+        """End all long polls, finish what is being answered, then stop; safe twice."""
+        self._room.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class WaitingRoom:
+    """Requests that wait for something to happen: one thread for all of them, asleep between."""
+
+    def __init__(self, bell: Bell, clock: Clock, retry: Callable[[Request, bool, "Future[bytes]"], Wait | None]) -> None:
+        self._bell, self._clock, self._retry = bell, clock, retry
+        self._lock = threading.Lock()
+        self._new: list[tuple[Request, Wait, Future[bytes]]] = []
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def enter(self, request: Request, wait: Wait, return_to: "Future[bytes]") -> None:
+        """Let a request wait."""
+        with self._lock:
+            self._new.append((request, wait, return_to))
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._run, name="dropr-waiting-room", daemon=True)
+                self._thread.start()
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._writer, b"\0")
+        except (BlockingIOError, OSError):
+            pass  # full: it is awake already; closed: nobody sleeps
+
+    def _run(self) -> None:
+        ears: dict[str, _Corner] = {}
+        order = itertools.count()
+        deadlines: list[tuple[float, int, str]] = []
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        while True:
+            with self._lock:
+                new, self._new = self._new, []
+                closing = self._closing
+            for request, wait, return_to in new:
+                key = "\0".join(wait.topics)
+                corner = ears.get(key)
+                if corner is None:
+                    corner = ears[key] = _Corner(self._bell, wait.topics)
+                    poll.register(corner.ear.fileno(), select.POLLIN)
+                deadline = self._clock.now() + wait.seconds
+                corner.waiting.append((deadline, request, return_to))
+                heapq.heappush(deadlines, (deadline, next(order), key))
+                corner.fresh = True
+            now = self._clock.now()
+            due = set()
+            while deadlines and deadlines[0][0] <= now:
+                due.add(heapq.heappop(deadlines)[2])
+            for key, corner in list(ears.items()):
+                if closing or key in due or corner.fresh or corner.rung:
+                    corner.ask_again(self._retry, now, closing)
+                if not corner.waiting and not closing:
+                    poll.unregister(corner.ear.fileno())
+                    corner.ear.close()
+                    del ears[key]
+            if closing:
+                for corner in ears.values():
+                    corner.ear.close()
+                return
+            timeout = None if not deadlines else max(0, int((deadlines[0][0] - self._clock.now()) * 1000) + 1)
+            ready = {fd for fd, _ in poll.poll(timeout)}
+            if self._reader in ready:
+                try:
+                    os.read(self._reader, 4096)
+                except BlockingIOError:
+                    pass
+            for corner in ears.values():
+                if corner.ear.fileno() in ready:
+                    corner.rung = True
+
+    def close(self) -> None:
+        """Answer everybody with what there is; safe twice."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            thread = self._thread
+        self._wake()
+        if thread is not None:
+            thread.join()
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class _Corner:
+    """Those who wait for the same topics."""
+
+    def __init__(self, bell: Bell, topics: tuple[str, ...]) -> None:
+        self.ear = bell.listen(*topics)
+        self.waiting: list[tuple[float, Request, Future[bytes]]] = []
+        self.fresh = True
+        self.rung = False
+
+    def ask_again(
+        self, retry: Callable[[Request, bool, "Future[bytes]"], Wait | None], now: float, closing: bool
+    ) -> None:
+        # Armed before the stores are looked at: what comes after the look rings.
+        self.ear.drain()
+        self.ear.arm()
+        self.fresh = self.rung = False
+        still = []
+        for deadline, request, return_to in self.waiting:
+            if retry(request, closing or deadline <= now, return_to) is not None:
+                still.append((deadline, request, return_to))
+        self.waiting = still

@@ -1,0 +1,358 @@
+"""One node: the composition root and the public API.
+
+Owns the life of storage, bell, clock and plugins of one process, and the verbs an application
+uses. Talks to no network: `send` ends at this machine's disk, the daemon does the rest.
+"""
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from dropr_core.backoff import Backoff
+from dropr_core.bell import Bell
+from dropr_core.clock import SystemClock, open_clock
+from dropr_core.codecs import Codecs
+from dropr_core.config import NodeConfig, load
+from dropr_core.consumer import ChannelRules, Consumer, Received, Surroundings, iterate, iterate_batches
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Inbox, Job, Outbox, Outgoing, Storage
+from dropr_core.errors import Closed, QueueFull, StoreReadOnly, UsageError
+from dropr_core.names import DEFAULT_CHANNEL, check_channel, parse_id
+from dropr_core.plugins import Observers, create
+from dropr_core.sending import Composer, Duration, SendOptions
+from dropr_core.sent import Batch, MessageStatus, Sent
+
+
+class Node:
+    """A node opened by this process. Safe to use from many threads; not across a fork."""
+
+    def __init__(self, config: NodeConfig, storage: Storage, clock: SystemClock, codecs: Codecs,
+                 observers: Observers, log: logging.Logger, node_id: bytes) -> None:  # fmt: skip
+        self.config, self.storage, self.clock, self.log, self.node_id = config, storage, clock, log, node_id
+        self.observers = observers
+        self.bell = Bell(self.run_directory / "bell")
+        self._codecs = codecs
+        self._composer = Composer(config, clock, codecs.dump)
+        self._pulled = frozenset(name for name, peer in config.peers.items() if peer.mode == "pull")
+        self._pid = os.getpid()
+        self._closed = False
+
+    @classmethod
+    def open(cls, config: NodeConfig | Path | str, *, read_only: bool = False) -> Self:
+        """Open a node by its configuration or the path of its YAML file.
+
+        Raises ConfigError, PluginError, StoreError.
+        """
+        if not isinstance(config, NodeConfig):
+            config = load(Path(config))
+        log = logging.getLogger(f"dropr.{config.node}")
+        node_id = prepare(config.data, read_only=read_only)
+        clock = SystemClock() if read_only else open_clock(config.data)
+        observers = Observers()
+        context = make_context(config, clock, log, observers, read_only=read_only)
+        for component in config.observers:
+            observers.add(component.use, component.options, context)
+        storage = create("storage", config.storage.use, config.storage.options, context, where="storage")
+        return cls(config, storage, clock, Codecs(config, context), observers, log, node_id)
+
+    # ── parts ────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def name(self) -> str:
+        """What peers call this node."""
+        return self.config.node
+
+    @property
+    def outbox(self) -> Outbox:
+        """The sending half of the store."""
+        self._check()
+        return self.storage.outbox
+
+    @property
+    def inbox(self) -> Inbox:
+        """The receiving half of the store."""
+        self._check()
+        return self.storage.inbox
+
+    @property
+    def run_directory(self) -> Path:
+        """Where running processes leave word about themselves."""
+        return self.config.data / "run"
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────
+
+    def send(
+        self,
+        value: Any = b"",
+        *,
+        to: str | Iterable[str] | None = None,
+        channel: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        expires_in: Duration | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        id: str | bytes | uuid.UUID | None = None,  # noqa: A002 - the field's name in every other system
+        dedup_key: str | None = None,
+        receipt: bool | None = None,
+        content_type: str | None = None,
+        timeout: Duration = 0.0,
+    ) -> Sent:
+        """Put a message into the durable outbox. When it returns, the message is on stable storage.
+
+        Talks to no network. ``to``: a peer, a group, or a list of them; without it the channel's
+        route. ``timeout``: how long to wait for room if the queue is full. Raises UsageError
+        (UnknownPeer, Conflict, TooBig), QueueFull, StoreError; nothing was stored then.
+        """
+        options = SendOptions(
+            to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
+        )
+        return self.append([self._composer.compose(value, options)], timeout)[0]
+
+    def batch(self, *, timeout: Duration = 0.0) -> Batch:
+        """A context manager: what is sent through it is stored in one commit, all or nothing."""
+        return Batch(self._composer.compose, lambda messages: self.append(messages, timeout))
+
+    def append(self, messages: list[Outgoing], timeout: Duration = 0.0) -> list[Sent]:
+        """Store composed messages durably and wake the daemon."""
+        self._check()
+        try:
+            placed = self.storage.outbox.append(messages)
+        except QueueFull:
+            placed = self._append_patiently(messages, SendOptions(delay=timeout))
+        self.bell.ring("outbox")
+        if self._pulled:
+            for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
+                self.bell.ring(f"mail:{peer}")
+        if self.observers.present:
+            for message in messages:
+                self.event("message_queued", {"id": message.id, "channel": message.channel, "peers": message.peers})
+        return [Sent(self, message, place) for message, place in zip(messages, placed, strict=True)]
+
+    def _append_patiently(self, messages: list[Outgoing], options: SendOptions) -> Any:
+        deadline = time.monotonic() + self._composer.seconds(options.delay)
+        with self.bell.listen("receipts") as ear:
+            while True:
+                ear.arm()
+                try:
+                    return self.storage.outbox.append(messages)
+                except QueueFull:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise
+                    ear.wait(min(left, 1.0))  # room may also come from outside, such as a freed disk
+
+    def put(
+        self,
+        value: Any = b"",
+        *,
+        channel: str = DEFAULT_CHANNEL,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        expires_in: Duration | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Queue a message for this node's own consumers, durably. Returns its id."""
+        options = SendOptions(None, channel, priority, delay, expires_in, headers, key)
+        message, data = self._composer.compose_local(value, channel, options)
+        job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in)
+        self.inbox.put(channel, message.priority, self.name, [job])
+        self.bell.ring(f"inbox:{channel}")
+        return str(uuid.UUID(bytes=message.id))
+
+    def find(self, message_id: str | bytes | uuid.UUID) -> Sent | None:
+        """The handle of a message sent from this node, if it is still known."""
+        identity = parse_id(message_id)
+        sent = Sent.known(self, identity)
+        return sent if self.outbox.status(identity) else None
+
+    def status(self, message_id: str | bytes | uuid.UUID) -> MessageStatus | None:
+        """What became of a message sent from this node; None if unknown or forgotten."""
+        sent = self.find(message_id)
+        return sent.status if sent else None
+
+    # ── receiving ────────────────────────────────────────────────────────────────────────────────
+
+    def receive(
+        self,
+        *channels: str,
+        limit: int | None = None,
+        wait: Duration | None = None,
+        timeout: Duration | None = None,
+        prefetch: int = 1,
+        on_error: Literal["raise", "continue"] = "raise",
+    ) -> Iterator[Received]:
+        """Messages of these channels, by priority, endless unless told otherwise.
+
+        Leaving the loop body acknowledges, abandoning the loop gives the message back. ``wait``: end
+        after so many seconds without a message (0: drain and end). ``timeout``: end after so many
+        seconds in all. ``prefetch``: lease so many at once; more is faster, and keeps them from
+        other consumers meanwhile. ``on_error``: what ``with message:`` does with an exception.
+        """
+        seconds = self._composer.seconds
+        return iterate(
+            self.consumer(*channels, on_error=on_error),
+            limit=limit,
+            wait=None if wait is None else seconds(wait),
+            timeout=None if timeout is None else seconds(timeout),
+            prefetch=prefetch,
+        )
+
+    def receive_batches(
+        self,
+        *channels: str,
+        size: int = 500,
+        limit: int | None = None,
+        wait: Duration | None = None,
+        timeout: Duration | None = None,
+    ) -> Iterator[list[Received]]:
+        """Lists of up to ``size`` messages, acknowledged in one commit on leaving the loop body."""
+        seconds = self._composer.seconds
+        return iterate_batches(
+            self.consumer(*channels),
+            size=size,
+            limit=limit,
+            wait=None if wait is None else seconds(wait),
+            timeout=None if timeout is None else seconds(timeout),
+        )
+
+    def consumer(
+        self, *channels: str, on_error: Literal["raise", "continue"] = "raise", label: str = ""
+    ) -> Consumer:
+        """A consumer to be driven by hand: claim, wait, close."""
+        if not channels:
+            raise UsageError("name at least one channel to receive from")
+        for channel in channels:
+            check_channel(channel)
+        self._check()
+        return Consumer(self._surroundings(), channels, on_error=on_error, label=label)
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            inbox=self.storage.inbox,
+            bell=self.bell,
+            clock=self.clock,
+            log=self.log,
+            loads=self._codecs.load,
+            dumps_result=self._codecs.dump_result,
+            rules=self.rules,
+            event=self.event,
+            attempts={name: channel.attempts for name, channel in self.config.channels.items()},
+        )
+
+    def rules(self, channel: str) -> ChannelRules:
+        """What the configuration says about taking from a channel."""
+        config = self.config.channels.get(channel)
+        if config is None:
+            return ChannelRules()
+        return ChannelRules(
+            config.attempts, Backoff(config.retry_backoff_min, config.retry_backoff_max), config.retention
+        )
+
+    def loads(self, content_type: str, channel: str, data: bytes) -> Any:
+        """A body or result as a value, by its content type."""
+        return self._codecs.load_as(content_type, channel, data)
+
+    def seconds(self, value: Duration) -> float:
+        """A duration as seconds; raises UsageError."""
+        return self._composer.seconds(value)
+
+    def asgi(self) -> Any:
+        """This node's answering side as an ASGI application, to mount into one's own (README)."""
+        from dropr_core.server import mountable
+
+        return mountable(self)
+
+    # ── the rest ─────────────────────────────────────────────────────────────────────────────────
+
+    def nudge(self, peer: str | None = None) -> None:
+        """End the rest of a peer (None: of all): the daemon tries it at once."""
+        directory = self.run_directory / "nudge"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        (directory / (peer.encode().hex() if peer else "all")).touch(mode=0o600)
+        self.bell.ring("control")
+
+    def event(self, name: str, details: Mapping[str, object]) -> None:
+        """Tell observers; those about the store go to ``dropr_store_event``."""
+        if self.observers.present:
+            self.observers.tell(self.name, name, details)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Closed(f"node {self.name} was closed")
+        if os.getpid() != self._pid:
+            raise Closed(f"node {self.name} was opened before a fork; open it again in the child")
+
+    def close(self) -> None:
+        """Give up leases, close the store; safe twice."""
+        if not self._closed:
+            self._closed = True
+            self.bell.close()
+            self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def prepare(data: Path, *, read_only: bool) -> bytes:
+    """Make the data directory (0700) and the node's random 128-bit id; return the id."""
+    path = data / "node.id"
+    try:
+        if not read_only:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for sub in ("run", "consumers"):
+                (data / sub).mkdir(mode=0o700, exist_ok=True)
+            try:
+                fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                pass
+            else:
+                os.write(fd, os.urandom(16).hex().encode())
+                os.fsync(fd)
+                os.close(fd)
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except OSError as error:
+        raise StoreReadOnly(
+            f"{data}: {error.strerror or error}; the data directory must exist and belong to this user"
+        ) from None
+    except ValueError:
+        # Torn by a power cut in its first moment: nobody has seen it yet that could not see another.
+        path.unlink(missing_ok=True)
+        return prepare(data, read_only=read_only)
+
+
+def make_context(
+    config: NodeConfig, clock: SystemClock, log: logging.Logger, observers: Observers, *, read_only: bool = False
+) -> Context:
+    """What plugins of this node get from their host."""
+    limits = config.limits
+
+    def event(name: str, details: Mapping[str, Any]) -> None:
+        observers.tell(config.node, name, details)
+
+    return Context(
+        node=config.node,
+        data=config.data,
+        clock=clock,
+        log=log,
+        event=event,
+        max_messages=limits.max_messages,
+        max_bytes=limits.max_bytes,
+        min_free=limits.min_free,
+        peer_limits={name: (peer.max_messages, peer.max_bytes) for name, peer in config.peers.items()},
+        channel_limits={name: (channel.max_messages, channel.max_bytes) for name, channel in config.channels.items()},
+        remember=config.delivery.remember,
+        keep_sent={name: channel.retention for name, channel in config.channels.items() if channel.retention},
+        read_only=read_only,
+    )

@@ -1,0 +1,181 @@
+"""From the arguments of `send` to what the outbox stores.
+
+Owns the rules of `send`: defaults of the channel, routes, limits, ids, the envelope. Pure but for
+the id maker and the clock it is given; must not know stores or processes.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import msgspec
+
+from dropr_core import envelope
+from dropr_core.clock import Clock
+from dropr_core.config import ChannelConfig, NodeConfig
+from dropr_core.contracts.serializer import Serializer
+from dropr_core.contracts.storage import Outgoing
+from dropr_core.errors import TooBig, UnknownPeer, UsageError
+from dropr_core.message import Message, check_message
+from dropr_core.names import DEFAULT_CHANNEL, IdMaker, check_channel, id_of_key, parse_id
+from dropr_core.options import parse_duration
+
+Duration = float | int | str | timedelta
+
+
+@attrs.frozen
+class SendOptions:
+    """Everything that `send` may be told besides the value; None means: as the channel says."""
+
+    to: str | Iterable[str] | None = None
+    channel: str | None = None
+    priority: int | None = None
+    delay: Duration | None = None
+    expires_in: Duration | None = None
+    headers: Mapping[str, str] | None = None
+    key: str | None = None
+    id: str | bytes | uuid.UUID | None = None
+    dedup_key: str | None = None
+    receipt: bool | None = None
+    content_type: str | None = None
+
+
+@attrs.frozen
+class _Route:
+    peers: tuple[str, ...]
+    channel: str
+    config: ChannelConfig | None
+
+
+class Composer:
+    """Makes messages for one node. Safe from many threads."""
+
+    def __init__(
+        self, config: NodeConfig, clock: Clock, serializer: Callable[[str, Any], tuple[Serializer | None, bytes, str]]
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._serialize = serializer
+        self._make_id = IdMaker(clock.wall)
+        self._routes: dict[tuple[object, str | None], _Route] = {}
+
+    def compose(self, value: Any, options: SendOptions) -> Outgoing:
+        """The message to store. Raises UsageError (UnknownPeer, TooBig …); nothing was stored then."""
+        route = self._route(options.to, options.channel)
+        body, content_type = self._body(value, route, options.content_type)
+        config = route.config
+        if options.id is not None and options.dedup_key is not None:
+            raise UsageError("give id= or dedup_key=, not both")
+        own = options.id is not None or options.dedup_key is not None
+        if options.id is not None:
+            identity = parse_id(options.id)
+        elif options.dedup_key is not None:
+            identity = id_of_key(self._config.node, route.channel, options.dedup_key)
+        else:
+            identity = self._make_id()
+        delay = options.delay if options.delay is not None else config.delay if config else None
+        life = options.expires_in if options.expires_in is not None else config.expires_in if config else None
+        message = Message(
+            id=identity,
+            sender=self._config.node,
+            channel=route.channel,
+            priority=(config.priority if config else 5) if options.priority is None else options.priority,
+            content_type=content_type,
+            headers=dict(options.headers) if options.headers else {},
+            key=options.key,
+            receipt=(config.receipt if config else False) if options.receipt is None else options.receipt,
+            created_at=self._clock.wall(),
+            delay=None if delay is None else _seconds(delay, "delay"),
+            expires_in=None if life is None else _seconds(life, "expires_in"),
+        )
+        check_message(message)
+        return Outgoing(
+            id=identity,
+            channel=message.channel,
+            priority=message.priority,
+            peers=route.peers,
+            envelope=envelope.encode(message, body),
+            receipt=message.receipt,
+            expires_in=message.expires_in,
+            delayed=bool(message.delay),
+            fingerprint=fingerprint(message, body, route.peers) if own else None,
+        )
+
+    @staticmethod
+    def seconds(value: Duration | None) -> float:
+        """A duration as seconds; raises UsageError."""
+        return 0.0 if value is None else _seconds(value, "duration")
+
+    def compose_local(self, value: Any, channel: str, options: SendOptions) -> tuple[Message, bytes]:
+        """A message for this node's own inbox: its facts and its envelope."""
+        config = self._config.channels.get(check_channel(channel))
+        body, content_type = self._body(value, _Route((), channel, config), options.content_type)
+        message = Message(
+            id=self._make_id(),
+            sender=self._config.node,
+            channel=channel,
+            priority=(config.priority if config else 5) if options.priority is None else options.priority,
+            content_type=content_type,
+            headers=dict(options.headers) if options.headers else {},
+            key=options.key,
+            created_at=self._clock.wall(),
+            delay=None if options.delay is None else _seconds(options.delay, "delay"),
+            expires_in=None if options.expires_in is None else _seconds(options.expires_in, "expires_in"),
+        )
+        return check_message(message), envelope.encode(message, body)
+
+    def _body(self, value: Any, route: _Route, content_type: str | None) -> tuple[bytes, str]:
+        _serializer, body, own_type = self._serialize(route.channel, value)
+        if len(body) > self._config.limits.max_body:
+            raise TooBig(
+                f"a body of {len(body)} bytes: the limit is {self._config.limits.max_body} (limits.max_body); "
+                "split it, or raise the limit on both nodes"
+            )
+        return body, content_type or own_type
+
+    def _route(self, to: str | Iterable[str] | None, channel: str | None) -> _Route:
+        hashable = to if to is None or isinstance(to, str) else tuple(to)
+        cached = self._routes.get((hashable, channel))
+        if cached is not None:
+            return cached
+        name = check_channel(channel) if channel is not None else DEFAULT_CHANNEL
+        config = self._config.channels.get(name)
+        targets = hashable if hashable is not None else (config.to if config else None)
+        if not targets:
+            raise UnknownPeer(
+                f"channel {name} has no `to:` in the configuration: add one, or say to=PEER (known: {self._known()})"
+            )
+        peers: dict[str, None] = {}
+        for target in (targets,) if isinstance(targets, str) else targets:
+            for peer in self._resolve(target):
+                peers[peer] = None
+        route = _Route(tuple(peers), name, config)
+        if len(self._routes) < 10_000:  # names come from the application: bounded all the same
+            self._routes[hashable, channel] = route
+        return route
+
+    def _resolve(self, target: str) -> tuple[str, ...]:
+        if target in self._config.peers or target in self._config.groups:
+            return self._config.resolve(target)
+        raise UnknownPeer(f"no peer or group {target!r} in the configuration (known: {self._known()})")
+
+    def _known(self) -> str:
+        return ", ".join(sorted([*self._config.peers, *self._config.groups])) or "none"
+
+
+def fingerprint(message: Message, body: bytes, peers: tuple[str, ...]) -> bytes:
+    """Equal for the same content: everything that `send` was told but the moment it was told."""
+    facts = msgspec.structs.replace(message, created_at=0.0)
+    digest = hashlib.blake2b(msgspec.msgpack.encode((facts, sorted(peers))), digest_size=16)
+    digest.update(body)
+    return digest.digest()
+
+
+def _seconds(value: Duration, what: str) -> float:
+    try:
+        return parse_duration(value, strict=False)
+    except ValueError as error:
+        raise UsageError(f"{what}: {error}") from None

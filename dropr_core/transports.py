@@ -1,0 +1,34 @@
+"""The transports of one process: a URL's scheme picks the plugin.
+
+Owns the instances, one for each plugin, made when a URL first needs it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.transport import Transport
+from dropr_core.plugins import create, transport_for
+
+
+class Transports:
+    """Makes and keeps transports."""
+
+    def __init__(self, options: Mapping[str, Mapping[str, Any]], context: Context) -> None:
+        self._options, self._context = options, context
+        self._made: dict[str, Transport] = {}
+
+    def for_url(self, url: str) -> Transport:
+        """The transport of a URL; raises PluginError if none is installed for its scheme."""
+        name = transport_for(urlsplit(url).scheme, tuple(self._options))
+        made = self._made.get(name)
+        if made is None:
+            made = create("transport", name, self._options.get(name, {}), self._context, where=f"transports.{name}")
+            self._made[name] = made
+        return made
+
+    def close(self) -> None:
+        """Close all; safe twice."""
+        for transport in self._made.values():
+            transport.close()
