@@ -125,6 +125,8 @@ class _Shape:
 
     count: int
     rest_until: float = 0.0
+    suspect: bool = False
+    """A push that held this lane failed at a peer that was reached: it goes in a push of its own."""
     alone: int = -1
     """Sequence of the delivery that is tried alone."""
     tries: int = 0
@@ -149,7 +151,6 @@ class Link:
         self._shapes: dict[Lane, _Shape] = {}
         self._small = False  # a greeting or probe is under way
         self._collecting = False
-        self._solo = False  # one lane a push: somewhere in the last failed one is poison
         self._turn = 0
         self._pushes = 0
 
@@ -200,8 +201,7 @@ class Link:
 
     def _ship(self, now: float, lanes: Sequence[LaneStats]) -> Ship | None:
         free = [stats for stats in lanes if stats.lane not in self._busy and self._shape(stats.lane).rest_until <= now]
-        under_way = self._pushes
-        if not free or under_way >= (1 if self._solo else self.settings.parallel):
+        if not free or self._pushes >= self.settings.parallel:
             return None
         self._turn += 1
         # Urgent first; one push in eight begins with the lane that has waited longest.
@@ -214,10 +214,13 @@ class Link:
             room = max(1, min(room, self.welcome.batch_count))
         chosen: list[tuple[Lane, int]] = []
         for stats in free:
-            count = min(self._shape(stats.lane).count, room)
+            shape = self._shape(stats.lane)
+            if shape.suspect and chosen:
+                continue
+            count = min(shape.count, room)
             chosen.append((stats.lane, count))
             room -= min(count, stats.depth)
-            if self._solo or room <= 0:
+            if shape.suspect or room <= 0:
                 break
         self._pushes += 1
         return Ship(tuple(chosen))
@@ -296,7 +299,7 @@ class Link:
         elif verdict.taken and head == batch.upto:
             self.accepted += 1
             self.failures = 0
-            shape.alone, shape.tries = -1, 0
+            shape.alone, shape.tries, shape.suspect = -1, 0, False
             shape.count = min(self.settings.max_count, max(shape.count * 2, self.settings.first_count // 8))
             yield Settle(batch.lane, head, tuple(_rejections(batch, verdict)))
         else:
@@ -322,8 +325,9 @@ class Link:
 
     def _suspect(self, batches: Sequence[Batch], reason: str, *, certain: bool = False) -> list[Effect]:
         """A push failed at a peer that was reached: close in on what may be poison."""
-        if len(batches) > 1:
-            self._solo = True
+        for batch in batches:
+            self._shape(batch.lane).suspect = True
+        if len(batches) != 1:
             return []
         batch = batches[0]
         shape = self._shape(batch.lane)
@@ -335,10 +339,8 @@ class Link:
             shape.alone, shape.tries, shape.proof = sequence, 0, self.accepted
         shape.tries += 1
         if certain or (shape.tries >= 3 and self.accepted > shape.proof):
-            shape.alone, shape.tries, self._solo = -1, 0, False
+            shape.alone, shape.tries = -1, 0
             return [SetAside(batch.lane, sequence, f"the peer fails on this message alone: {reason}")]
-        # Let other lanes prove that the peer accepts anything at all.
-        self._solo = False
         return []
 
     def _landed(self, ship: Ship) -> None:

@@ -1,0 +1,245 @@
+"""The link: what it asks, and what answers, silence and refusals mean. No I/O anywhere."""
+
+import random
+
+import pytest
+
+from dropr_core.contracts.storage import Batch, Entry, LaneStats
+from dropr_core.errors import Refused, Unanswered, Unreachable
+from dropr_core.link import (
+    Collect,
+    Compare,
+    Greet,
+    Link,
+    LinkSettings,
+    PeerDown,
+    PeerUp,
+    Probe,
+    SetAside,
+    Settle,
+    Ship,
+    Unoffer,
+)
+from dropr_core.matching import Meaning, judge
+from dropr_core.names import START, Head, Lane, MessageId
+from dropr_core.wire import Verdict, Welcome
+
+WELCOME = Welcome(1, b"n" * 16, b"s" * 16, b"i" * 8, 4 << 20, 10_000, 1 << 24)
+
+
+def ident(number):
+    return MessageId(number.to_bytes(16, "big"))
+
+
+def stats(channel="orders", priority=5, depth=10, oldest=1.0):
+    return LaneStats(Lane("peer", channel, priority), START, depth, depth, depth * 100, oldest)
+
+
+def batch(lane, first=1, count=10):
+    after = Head(first - 1, ident(first - 1))
+    return Batch(lane, after, [Entry(n, ident(n), b"e") for n in range(first, first + count)])
+
+
+def taken(of):
+    return Verdict(True, of.upto)
+
+
+@pytest.fixture
+def link():
+    fresh = Link("peer", LinkSettings(), random.Random(1))
+    assert fresh.orders(0.0, [stats()], awaiting=False) == [Greet()]
+    fresh.greeted(WELCOME)
+    return fresh
+
+
+def test_idle_link_asks_nothing():
+    """Nothing to ship and nothing awaited: not even a greeting."""
+    assert Link("peer", LinkSettings(), random.Random(1)).orders(0.0, [], awaiting=False) == []
+
+
+def test_one_push_under_way_for_each_lane(link):
+    """A lane is not shipped again before its push is answered; another lane goes at once."""
+    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    assert link.orders(0.0, [stats()], awaiting=False) == []
+    (other,) = link.orders(0.0, [stats(), stats("news")], awaiting=False)
+    assert [lane.channel for lane, _ in other.lanes] == ["news"]
+    of = batch(ship.lanes[0][0])
+    assert link.pushed(ship, [of], [taken(of)], 0.0) == [Settle(of.lane, of.upto)]
+    assert link.orders(0.0, [stats()], awaiting=False) != []
+
+
+def test_urgent_lanes_first_and_the_longest_waiting_one_in_eight(link):
+    """Priority rules, but a quiet lane of low priority is not starved."""
+    firsts = []
+    for _ in range(16):
+        (ship,) = link.orders(0.0, [stats("low", 9, oldest=100.0), stats("high", 0)], awaiting=False)
+        firsts.append(ship.lanes[0][0].channel)
+        batches = [batch(lane) for lane, _ in ship.lanes]
+        link.pushed(ship, batches, [taken(one) for one in batches], 0.0)
+    assert firsts.count("low") == 2
+    assert firsts[0] == "high"
+
+
+def test_batches_grow_with_success(link):
+    """Each accepted push lets the lane's next one be larger, up to the limit."""
+    counts = []
+    for _ in range(8):
+        (ship,) = link.orders(0.0, [stats(depth=10**6)], awaiting=False)
+        counts.append(ship.lanes[0][1])
+        of = batch(ship.lanes[0][0])
+        link.pushed(ship, [of], [taken(of)], 0.0)
+    assert counts[0] < counts[3] < counts[-1] == 10_000
+
+
+def test_fault_27_unreachable_peer_rests_and_nothing_is_in_doubt(link):
+    """Refused or unroutable: the peer rests with backoff, one word to observers, then a small probe."""
+    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    of = batch(ship.lanes[0][0])
+    effects = link.failed(ship, [of], Unreachable("refused"), 0.0)
+    assert Unoffer(of.lane) in effects
+    assert any(isinstance(effect, PeerDown) for effect in effects)
+    assert link.orders(0.05, [stats()], awaiting=False) == []
+    wake = link.wakes_at(0.05)
+    assert 0.1 <= wake <= 1.0
+    assert link.orders(wake, [stats()], awaiting=False) == [Probe(())]
+    assert link.probed(Probe(()), []) == [PeerUp()]
+    assert isinstance(link.orders(wake, [stats()], awaiting=False)[0], Ship)
+
+
+def test_fault_20_silence_leaves_doubt_and_heads_are_asked_first(link):
+    """After an unanswered push the link asks how far the peer got before it ships again."""
+    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    of = batch(ship.lanes[0][0])
+    effects = link.failed(ship, [of], Unanswered("time-out"), 0.0)
+    assert not any(isinstance(effect, Unoffer) for effect in effects)
+    (probe,) = link.orders(100.0, [stats()], awaiting=False)
+    assert probe == Probe((of.lane,))
+    assert Compare(of.lane, of.upto) in link.probed(probe, [of.upto])
+
+
+def test_backoff_doubles_to_its_cap_and_a_sign_of_life_ends_it(link):
+    """Failures in a row rest longer, never above 60 s; a request from the peer ends the rest."""
+    now, rests = 0.0, []
+    for _ in range(12):
+        (order,) = link.orders(now, [stats()], awaiting=False)
+        link.failed(order, [], Unreachable("refused"), now)
+        rests.append(link.wakes_at(now) - now)
+        now = link.wakes_at(now)
+    assert max(rests) <= 60.0
+    assert min(rests[7:]) >= 6.0
+    (order,) = link.orders(now, [stats()], awaiting=False)
+    link.failed(order, [], Unreachable("refused"), now)
+    assert link.orders(now, [stats()], awaiting=False) == []
+    link.sign_of_life()
+    assert link.orders(now, [stats()], awaiting=False) != []
+
+
+def test_ancestor_08_later_is_never_a_hot_loop(link):
+    """A peer that takes nothing now is asked again after a rest of at least a second, by lane."""
+    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    of = batch(ship.lanes[0][0])
+    link.pushed(ship, [of], [Verdict(False, START, later=0.0, reason="full")], 0.0)
+    assert link.orders(0.5, [stats()], awaiting=False) == []
+    assert link.orders(0.5, [stats("news")], awaiting=False) != []
+    assert link.orders(1.5, [stats()], awaiting=False) != []
+
+
+def test_fault_33_verdicts_for_what_was_never_sent_are_ignored(link):
+    """A rejection of an index that the push did not have changes nothing."""
+    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    of = batch(ship.lanes[0][0])
+    (effect,) = link.pushed(ship, [of], [Verdict(True, of.upto, [(99, "x", "y"), (-1, "x", "y")])], 0.0)
+    assert effect == Settle(of.lane, of.upto)
+
+
+def test_fault_37_refused_key_rests_long_and_kills_no_message(link):
+    """401 rests the peer near the cap; no delivery is given up."""
+    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    effects = link.failed(ship, [batch(ship.lanes[0][0])], Refused("unauthorized", "wrong key"), 0.0)
+    assert not any(isinstance(effect, SetAside) for effect in effects)
+    assert link.wakes_at(0.0) >= 6.0
+
+
+def test_lost_session_is_greeted_again_without_rest(link):
+    """A restarted server knows no session: hello, and on at once."""
+    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    of = batch(ship.lanes[0][0])
+    assert link.failed(ship, [of], Refused("new_session", "?", signed=True), 0.0) == [Unoffer(of.lane)]
+    assert link.orders(0.0, [stats()], awaiting=False) == [Greet()]
+
+
+def run_poisoned(link, poison, error, depth=16, others=True):
+    """Let a peer fail on pushes that contain ``poison``; returns what was set aside."""
+    lane, done, now, aside = stats().lane, 0, 0.0, None
+    for _ in range(400):
+        if done >= depth:
+            break
+        lanes = [LaneStats(lane, Head(done, ident(done)), depth, depth - done, 100, 1.0)]
+        if others:
+            lanes.append(stats("news"))
+        for order in link.orders(now, lanes, awaiting=False):
+            if isinstance(order, Probe):
+                link.probed(order, [Head(done, ident(done)) for _ in order.lanes])
+            elif isinstance(order, Ship):
+                of = [batch(one, done + 1, min(count, depth - done)) if one == lane else batch(one)
+                      for one, count in order.lanes]
+                bad = any(b.lane == lane and any(e.sequence == poison for e in b.entries) and aside is None for b in of)
+                if bad:
+                    for effect in link.failed(order, of, error, now):
+                        if isinstance(effect, SetAside):
+                            aside = effect.sequence
+                else:
+                    link.pushed(order, of, [taken(b) for b in of], now)
+                    for b in of:
+                        if b.lane == lane:
+                            done = b.upto.sequence
+        now = max(now + 0.1, link.wakes_at(now) or 0.0)
+    return aside, done
+
+
+@pytest.mark.parametrize("poison", [1, 7, 16])
+@pytest.mark.parametrize("error", [Unanswered("500"), Refused("bad_request", "400", signed=True)])
+def test_fault_35_poisonous_delivery_is_isolated_and_set_aside(link, poison, error):
+    """A push that keeps failing is halved until the one bad delivery stands alone; the rest flows."""
+    assert run_poisoned(link, poison, error) == (poison, 16)
+
+
+def test_fault_34_500_for_ever_kills_nothing(link):
+    """A peer that fails on everything proves nothing about any message: all wait."""
+    now = 0.0
+    for _ in range(200):
+        for order in link.orders(now, [stats()], awaiting=False):
+            if isinstance(order, Probe):
+                link.probed(order, [START for _ in order.lanes])
+                continue
+            of = [batch(lane, 1, min(count, 10)) for lane, count in order.lanes]
+            effects = link.failed(order, of, Unanswered("500"), now)
+            assert not any(isinstance(effect, SetAside) for effect in effects)
+        now = max(now + 0.1, link.wakes_at(now) or 0.0)
+
+
+def test_receipts_are_collected_by_one_long_poll(link):
+    """While receipts are awaited exactly one long poll is kept open."""
+    assert link.orders(0.0, [], awaiting=True) == [Collect()]
+    assert link.orders(0.0, [], awaiting=True) == []
+    link.collected()
+    assert link.orders(0.0, [], awaiting=True) == [Collect()]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "last", "located", "meaning"),
+    [
+        (Head(5, ident(5)), Head(5, ident(5)), 9, ident(5), Meaning.SAME),
+        (Head(7, ident(7)), Head(5, ident(5)), 9, ident(7), Meaning.AHEAD),
+        (Head(3, ident(3)), Head(5, ident(5)), 9, None, Meaning.LOST),
+        (Head(3, ident(3)), Head(5, ident(5)), 9, ident(3), Meaning.LOST),
+        (START, Head(5, ident(5)), 9, None, Meaning.LOST),
+        (Head(7, ident(99)), Head(5, ident(5)), 9, ident(7), Meaning.FOREIGN),
+        (Head(5, ident(99)), Head(5, ident(5)), 9, ident(5), Meaning.FOREIGN),
+        (Head(12, ident(12)), Head(5, ident(5)), 9, None, Meaning.FOREIGN),
+        (Head(7, ident(7)), Head(5, ident(5)), 9, None, Meaning.FOREIGN),
+    ],
+)
+def test_log_matching(theirs, ours, last, located, meaning):
+    """Each row of semantics section 4: same, lost answer, wiped or restored receiver, rolled-back sender."""
+    assert judge(theirs, ours, last, located) is meaning
