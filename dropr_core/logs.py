@@ -1,0 +1,118 @@
+"""What the processes of dropr say while they run: one line for each event, on the error stream.
+
+Owns the form of a line (``2026-11-21 09:00:01 daemon  message``), how much is said, and two promises:
+one event is one line whatever a peer put into it, and no secret that this module was told of appears.
+Must not know who logs what, nor read the configuration.
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TextIO
+
+MASK = "***"
+SHORTEST_SECRET = 4
+"""Characters. Shorter texts are not masked: they would be found everywhere."""
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
+    ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\u2028", 0x2029: "\\u2029",
+}  # fmt: skip
+
+
+def one_line(text: str) -> str:
+    """``text`` without anything that moves a cursor, ends a line or talks to a terminal."""
+    return text.translate(_CONTROLS)
+
+
+class Line(logging.Formatter):
+    """Turns a record into one line; with ``tracebacks``, the traceback follows, each line marked."""
+
+    def __init__(self, role: str, *, tracebacks: bool = False, timed: bool = True) -> None:
+        super().__init__()
+        self._role, self._tracebacks, self._timed = role, tracebacks, timed
+        self._secrets: tuple[str, ...] = ()
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Mask these texts from now on, the longest first so that none shows through another."""
+        known = {*self._secrets, *(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)}
+        self._secrets = tuple(sorted(known, key=len, reverse=True))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The finished line or lines, without the last newline."""
+        try:
+            text = record.getMessage()
+        except Exception as error:  # a wrong logging call must not cost the event, nor the process
+            text = f"{record.msg} [badly logged: {type(error).__name__}]"
+        problem = record.exc_info[1] if record.exc_info else None
+        if problem is not None and not self._tracebacks:
+            text += f": {type(problem).__name__}: {problem}"
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        when = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created)) if self._timed else ""
+        line = f"{when}{self._role:<7} {one_line(self._masked(text))}"
+        if problem is not None and self._tracebacks and record.exc_info:
+            trace = self._masked(self.formatException(record.exc_info))
+            line += "".join(f"\n    | {one_line(part)}" for part in trace.splitlines())
+        return line
+
+    def _masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+class ErrorStream(logging.Handler):
+    """Writes to what is the error stream at that moment. A stream that is gone or full costs nothing else."""
+
+    def __init__(self, line: Line, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self.setFormatter(line)
+        self.line, self._stream = line, stream
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one event."""
+        stream = self._stream or sys.stderr
+        try:
+            stream.write(self.format(record) + "\n")
+            stream.flush()
+        except (OSError, ValueError):  # closed, full or a broken pipe: work goes on without a log
+            return
+
+
+@contextmanager
+def to_error_stream(
+    role: str, verbosity: int = 0, *, secrets: Iterable[str] = (), stream: TextIO | None = None
+) -> Iterator[ErrorStream]:
+    """Log to the error stream (or ``stream``) as ``role`` for as long as the block lasts.
+
+    ``verbosity``: below 0 warnings only, 0 what an operator wants to know, 1 and more everything of
+    dropr, 2 and more also tracebacks and what the libraries say. What is yielded has ``line.hide()``
+    for secrets that are known only later.
+    """
+    line = Line(role, tracebacks=verbosity >= 2, timed=not in_journal(os.environ, stream))
+    line.hide(secrets)
+    handler = ErrorStream(line, stream)
+    root, ours = logging.getLogger(), logging.getLogger("dropr")
+    levels = root.level, ours.level
+    root.setLevel(logging.DEBUG if verbosity >= 2 else logging.WARNING)
+    ours.setLevel(logging.WARNING if verbosity < 0 else logging.INFO if verbosity == 0 else logging.DEBUG)
+    root.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
+
+
+def in_journal(environ: Mapping[str, str], stream: TextIO | None = None) -> bool:
+    """Whether the stream goes to the system's journal, which writes the time itself."""
+    try:
+        device, inode = environ.get("JOURNAL_STREAM", "").split(":")
+        found = os.fstat((stream or sys.stderr).fileno())
+        return (found.st_dev, found.st_ino) == (int(device), int(inode))
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,96 @@
+"""What the processes say: one event is one line, and no secret is in it."""
+
+import io
+import logging
+
+from dropr_core.logs import Line, in_journal, to_error_stream
+
+
+def test_a_line_has_time_role_and_message():
+    """An event is one line: local time to the second, the role, the text."""
+    out = io.StringIO()
+    with to_error_stream("daemon", stream=out):
+        logging.getLogger("dropr.daemon").info("daemon of %s: %d peers", "shop", 2)
+    when, message = out.getvalue()[:19], out.getvalue()[19:]
+    assert when[4] == when[7] == "-"
+    assert when[13] == when[16] == ":"
+    assert message == " daemon  daemon of shop: 2 peers\n"
+
+
+def test_a_peer_cannot_forge_lines_or_steer_the_terminal():
+    """Line ends and control characters of a logged text are shown, not obeyed."""
+    out = io.StringIO()
+    with to_error_stream("server", stream=out):
+        logging.getLogger("dropr").warning("refused: %s", "x\n2026-01-01 00:00:00 server  all is well\x1b[2J\x9b\u2028")
+    assert out.getvalue().count("\n") == 1
+    assert "\x1b" not in out.getvalue()
+    assert "\\n2026-01-01" in out.getvalue()
+    assert "warning: refused" in out.getvalue()
+
+
+def test_secrets_are_masked_even_in_tracebacks():
+    """A secret that the log was told of never appears, wherever it stands, also where one contains another."""
+    out = io.StringIO()
+    with to_error_stream("daemon", 2, secrets=["hunter2"], stream=out) as handler:
+        handler.line.hide(["hunter2-longer", "abc"])
+        try:
+            raise ValueError("key hunter2-longer")
+        except ValueError:
+            logging.getLogger("dropr").exception("cannot use hunter2, abc")
+    assert "hunter2" not in out.getvalue()
+    assert "-longer" not in out.getvalue()
+    assert "abc" in out.getvalue()  # too short to be masked: it would be found everywhere
+    assert "    | Traceback" in out.getvalue()
+
+
+def test_without_vv_an_exception_is_half_a_line():
+    """A logged exception is its type and text behind the message; no traceback."""
+    out = io.StringIO()
+    with to_error_stream("worker", stream=out):
+        try:
+            raise OSError("disk gone")
+        except OSError:
+            logging.getLogger("dropr.worker").exception("cannot go on")
+    assert out.getvalue().endswith("error: cannot go on: OSError: disk gone\n")
+
+
+def test_verbosity_decides_what_is_said():
+    """-q says warnings only, the default what an operator wants, -v all of dropr, -vv also the libraries."""
+    said = {}
+    for verbosity in (-1, 0, 1, 2):
+        out = io.StringIO()
+        with to_error_stream("x", verbosity, stream=out):
+            logging.getLogger("dropr.a").debug("fine")
+            logging.getLogger("dropr.a").info("news")
+            logging.getLogger("dropr.a").warning("bad")
+            logging.getLogger("lib").info("library")
+        said[verbosity] = [line.split()[-1] for line in out.getvalue().splitlines()]
+    assert said == {-1: ["bad"], 0: ["news", "bad"], 1: ["fine", "news", "bad"], 2: ["fine", "news", "bad", "library"]}
+
+
+def test_a_closed_or_broken_stream_costs_nothing_but_the_log():
+    """Logging to a stream that is gone raises nothing, and neither does a call with the wrong arguments."""
+    gone = io.StringIO()
+    gone.close()
+    with to_error_stream("x", stream=gone):
+        logging.getLogger("dropr").warning("nobody hears this")
+    wrong = logging.LogRecord("dropr", logging.WARNING, __file__, 1, "%d peers", ("no number",), None)
+    assert "%d peers [badly logged: TypeError]" in Line("x").format(wrong)
+
+
+def test_everything_is_put_back_after_the_block():
+    """After the block the logging module is as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("dropr")
+    before = root.level, ours.level, list(root.handlers)
+    with to_error_stream("x", 2, stream=io.StringIO()):
+        pass
+    assert (root.level, ours.level, list(root.handlers)) == before
+
+
+def test_the_journal_writes_the_time_itself(tmp_path):
+    """In the system's journal, known by device and inode, the line has no time of its own."""
+    with (tmp_path / "stream").open("w+") as stream:
+        here = (tmp_path / "stream").stat()
+        assert in_journal({"JOURNAL_STREAM": f"{here.st_dev}:{here.st_ino}"}, stream)
+        assert not in_journal({"JOURNAL_STREAM": "1:2"}, stream)
+        assert not in_journal({}, stream)
