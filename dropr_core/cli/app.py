@@ -1,0 +1,142 @@
+"""The command ``dropr``: finds a verb's file only when that verb is wanted, and ends with its exit code.
+
+Owns the list of verbs in the order in which help shows them, and the one place where exceptions of a
+command become an exit code. Must not know what a verb does.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from dropr_core.cli.common import Settings, verbosity_options
+from dropr_core.cli.failures import BROKEN_PIPE, Stop, report
+
+SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "Run",
+        {"daemon": "running", "server": "running", "worker": "running", "angel": "running", "up": "running"},
+    ),
+    (
+        "Look, changing nothing",
+        {
+            "check": "checking", "config": "checking", "schema": "checking", "plugins": "checking",
+            "status": "status", "count": "status", "list": "listing", "show": "listing", "cat": "listing",
+        },
+    ),
+    (
+        "Act",
+        {
+            "init": "making", "keygen": "making", "send": "sending", "receive": "receiving",
+            "retry": "peers", "hold": "peers", "release": "peers",
+            "cancel": "mending", "bury": "mending", "kick": "mending", "redrive": "mending", "wipe": "wiping",
+        },
+    ),
+)  # fmt: skip
+"""Heading → verb → the file of this package that has it, as the variable ``<verb>_verb``."""
+
+
+class Application(click.Group):
+    """A group whose commands are imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Every verb, in the order of help."""
+        return [name for _, verbs in SECTIONS for name in verbs]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of a verb, imported now."""
+        file = next((verbs[cmd_name] for _, verbs in SECTIONS if cmd_name in verbs), None)
+        if file is None:
+            return None
+        module = importlib.import_module(f"dropr_core.cli.{file}")
+        command: click.Command = getattr(module, f"{cmd_name}_verb")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs under their headings."""
+        for heading, verbs in SECTIONS:
+            rows = []
+            for name in verbs:
+                command = self.get_command(ctx, name)
+                if command is not None:
+                    rows.append((name, command.get_short_help_str(70)))
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+    def main(  # type: ignore[override]  # this one always ends the process, as click's does when standalone
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run and exit: whatever happens, a code of exits.py and no traceback that nobody asked for."""
+        settings = extra.pop("obj", None) or Settings()
+        extra.pop("standalone_mode", None)
+        try:
+            result = super().main(args, prog_name, standalone_mode=False, obj=settings, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_output()
+            sys.exit(BROKEN_PIPE)
+        except SystemExit:
+            raise
+        except BaseException as error:
+            code = report(error, tracebacks=settings.verbosity >= 2)
+            try:
+                sys.stdout.flush()
+            except (OSError, ValueError):
+                _forget_output()
+            sys.exit(code)
+        sys.exit(result if isinstance(result, int) else 0)
+
+    # click ends with 1 when it meets a closed pipe, as if the answer were no: it must not meet one.
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """Read the command line."""
+        try:
+            return super().make_context(*arguments, **extra)
+        except BrokenPipeError:
+            _forget_output()
+            raise Stop(BROKEN_PIPE) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _forget_output()
+            raise Stop(BROKEN_PIPE) from None
+
+
+def _forget_output() -> None:
+    """Nobody reads: let the interpreter's last flush go nowhere instead of failing."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from dropr_core import __version__
+
+        click.echo(f"dropr {__version__}")
+        ctx.exit()
+
+
+def application() -> Application:
+    """The command ``dropr``."""
+    version = click.Option(
+        ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_say_version,
+        help="Show the version and exit.",
+    )  # fmt: skip
+    return Application(
+        "dropr",
+        params=[*verbosity_options(), version],
+        callback=lambda: None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Post for programs: durable messages between machines, without a broker.\n\n"
+        "Every verb explains itself: dropr VERB --help. Start with 'dropr init'.",
+    )

@@ -1,0 +1,103 @@
+"""The verbs that look at configuration and plugins: check, config, schema, plugins.
+
+Owns how their answers are shown. None of them opens a store or a connection.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dropr_core.cli.common import find_config, load_config, verb
+from dropr_core.cli.words import echo, echo_json, echo_table, say_count
+
+
+@verb(
+    "check",
+    keys="`ok` (true or false), `file`, `node` (null if it is not ok), `problems` (a list of texts).",
+)
+@click.pass_context
+def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> None:
+    """Check the configuration: every mistake at once, with its line and what would be right. Exit 78 if any."""
+    from dropr_core.errors import ConfigError
+    from dropr_core.exits import Exit
+
+    path = find_config(config_file)
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        echo_json({"ok": False, "file": str(path), "node": None, "problems": list(error.problems)})
+        ctx.exit(Exit.CONFIG)
+    if as_json:
+        echo_json({"ok": True, "file": str(path), "node": config.node, "problems": []})
+        return
+    parts = [
+        say_count(len(config.peers), "peer"),
+        say_count(len(config.channels), "channel"),
+        f"storage {config.storage.use}",
+        f"listens on {', '.join(config.listen)}" if config.listen else "listens nowhere",
+    ]
+    echo(f"{path}: node {config.node} is well: {', '.join(parts)}")
+
+
+@verb("config", keys="the effective configuration as one mapping, secrets masked.")
+def config_verb(config_file: Path | None, as_json: bool) -> None:
+    """Show the configuration in effect, defaults filled in and secrets masked."""
+    from dropr_core.configdocs import masked
+
+    document = masked(load_config(config_file))
+    if as_json:
+        echo_json(_plain(document))
+        return
+    import yaml
+
+    click.echo(yaml.safe_dump(_plain(document), sort_keys=False, allow_unicode=False).rstrip("\n"))
+
+
+@verb("schema", config=False)
+def schema_verb() -> None:
+    """Print a JSON Schema of the configuration, for editors."""
+    from dropr_core.configdocs import schema
+
+    echo_json(schema())
+
+
+@verb(
+    "plugins",
+    keys="`plugins`, a list: `kind` (storage, transport, serializer, handler, observer), `name`, `distribution`, "
+    "`version`, `abilities` (a list of texts), `error` (why it cannot be used; empty if it can).",
+    config=False,
+)
+def plugins_verb(as_json: bool) -> None:
+    """List the plugins installed here, by kind, and try whether each can be used."""
+    from dropr_core.plugins import installed
+
+    found = [
+        {
+            "kind": plugin.kind,
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "abilities": list(plugin.abilities),
+            "error": plugin.error,
+        }
+        for plugin in installed()
+    ]
+    if as_json:
+        echo_json({"plugins": found})
+    elif found:
+        rows = [
+            (p["kind"], p["name"], f"{p['distribution']} {p['version']}", p["error"] or ", ".join(p["abilities"]))
+            for p in found
+        ]
+        echo_table(["kind", "name", "from", "abilities"], rows)
+    else:
+        echo("no plugins are installed, not even dropr's own: install dropr-core anew")
+
+
+def _plain(value: object) -> Any:
+    """What JSON and YAML can carry: paths, enums and the like as text."""
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,187 @@
+"""What the verbs share: their options, how a node is opened for them, the types of their arguments.
+
+Owns `Verb` (a click command that also knows the keys of its JSON), -c, --json, -v and -q. Must not
+know any single verb. Imports only click at the top: every verb pays for what stands here.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from dropr_core.cli.failures import Stop
+from dropr_core.errors import DroprError
+from dropr_core.exits import Exit
+
+if TYPE_CHECKING:
+    from dropr_core.config import NodeConfig
+    from dropr_core.node import Node
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_FILE = "dropr.yaml"
+
+
+class Settings:
+    """What was asked for on the command line before any verb is reached."""
+
+    def __init__(self) -> None:
+        self.verbosity = 0
+
+
+class Verb(click.Command):
+    """One verb. ``keys`` says what its JSON has, for the reference; empty: it has no --json."""
+
+    def __init__(self, *arguments: Any, keys: str = "", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.keys = keys
+        self.params = [*self.params, *verbosity_options()]
+
+
+def verb(name: str, *, keys: str = "", config: bool = True, **options: Any) -> Callable[[Callable[..., Any]], Verb]:
+    """Make a function a verb with -c/--config (passed as ``config_file``) and, with ``keys``, --json (``as_json``)."""
+
+    def decorate(function: Callable[..., Any]) -> Verb:
+        if keys:
+            function = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)
+        if config:
+            function = config_option(function)
+        settings = {"help_option_names": ["-h", "--help"]}
+        return click.command(name, cls=Verb, keys=keys, context_settings=settings, **options)(function)
+
+    return decorate
+
+
+def config_option(function: F) -> F:
+    """Add -c/--config."""
+    return click.option(
+        "-c", "--config", "config_file", metavar="FILE", envvar="DROPR_CONFIG",
+        type=click.Path(path_type=Path, dir_okay=True),
+        help=f"The node's YAML file. Default: $DROPR_CONFIG, else ./{DEFAULT_FILE}.",
+    )(function)  # fmt: skip
+
+
+def verbosity_options() -> list[click.Option]:
+    """-v and -q; they count wherever they stand."""
+
+    def louder(ctx: click.Context, _param: click.Parameter, value: int) -> None:
+        ctx.ensure_object(Settings).verbosity += value
+
+    def quieter(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        ctx.ensure_object(Settings).verbosity -= int(value)
+
+    return [
+        click.Option(
+            ["-v", "--verbose"], count=True, expose_value=False, callback=louder,
+            help="Say more; twice: also tracebacks and what libraries say.",
+        ),
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, expose_value=False, callback=quieter, help="Say warnings only."
+        ),
+    ]  # fmt: skip
+
+
+# ── configuration and node ───────────────────────────────────────────────────────────────────────
+
+
+def find_config(config_file: Path | None) -> Path:
+    """The file to load: the one named, else ./dropr.yaml; stops with exit 78 if there is none."""
+    if config_file is not None:
+        return config_file
+    path = Path(DEFAULT_FILE)
+    if not path.is_file():
+        raise Stop(
+            Exit.CONFIG,
+            f"no configuration: name a file with -c or $DROPR_CONFIG, or make ./{DEFAULT_FILE} by 'dropr init'",
+        )
+    return path
+
+
+def load_config(config_file: Path | None) -> "NodeConfig":
+    """The node's configuration; ConfigError with every mistake."""
+    path = find_config(config_file)
+    from dropr_core.config import load
+
+    return load(path)
+
+
+@contextmanager
+def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Node"]:
+    """The node, open for a verb: only to look, unless the verb will ``change`` something."""
+    ctx = click.get_current_context(silent=True)
+    config = load_config(config_file)
+    from dropr_core.node import Node
+
+    if ctx is not None:
+        start_log(ctx, "dropr", least=-1)
+    if not change and not (config.data / "node.id").exists():
+        raise Stop(
+            Exit.NO_INPUT,
+            f"node {config.node} has nothing yet: {config.data} is made by its first 'dropr send' or by 'dropr up'",
+        )
+    with Node.open(config, read_only=not change) as node:
+        yield node
+
+
+def start_log(ctx: click.Context, role: str, *, least: int = 0) -> None:
+    """Log to the error stream until the verb ends; ``least`` is what -v counts from."""
+    from dropr_core.logs import to_error_stream
+
+    ctx.with_resource(to_error_stream(role, ctx.ensure_object(Settings).verbosity + least))
+
+
+# ── types of arguments ───────────────────────────────────────────────────────────────────────────
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """Seconds (float) from ``30``, ``30s``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read one; a bare number is seconds."""
+        from dropr_core.units import parse_duration
+
+        try:
+            try:
+                return parse_duration(float(value))
+            except ValueError:
+                return parse_duration(value)
+        except DroprError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Identifier(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """A message's id: 16 bytes from a UUID."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """Read one."""
+        from dropr_core.names import parse_id
+
+        try:
+            return parse_id(value)
+        except DroprError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Pair(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """A header: ``name=value``."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Read one; the value may have more equals signs."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = str(value).partition("=")
+        if not equals or not name:
+            self.fail(f"{value!r} is not of the form name=value", param, ctx)
+        return name, text
+
+
+DURATION = Duration()
+IDENTIFIER = Identifier()
+PAIR = Pair()

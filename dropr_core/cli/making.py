@@ -1,0 +1,72 @@
+"""The verbs that make what a new node needs: init, keygen.
+
+Owns that nothing is ever overwritten and that secrets are made readable to their owner alone.
+"""
+
+import os
+from pathlib import Path
+
+import click
+
+from dropr_core.cli.common import DEFAULT_FILE, verb
+from dropr_core.cli.failures import Stop
+from dropr_core.cli.words import echo, echo_json
+from dropr_core.exits import Exit
+
+
+@verb("keygen", keys="`key`.", config=False)
+@click.option(
+    "--file", type=click.Path(path_type=Path), help="Write it there (mode 0600; never overwrites) and print nothing."
+)
+def keygen_verb(as_json: bool, file: Path | None) -> None:
+    """Make a key for a pair of nodes. Both put the same key into their configuration, and nobody else has it."""
+    from dropr_core.configdocs import make_key
+
+    key = make_key()
+    if file is not None:
+        write_new(file, key + "\n")
+    if as_json:
+        echo_json({"key": None if file else key})
+    elif file is None:
+        echo(key)
+
+
+@verb("init", keys="`config`, `key`: the files that were written.", config=False)
+@click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE), required=False)
+def init_verb(as_json: bool, file: Path) -> None:
+    """Write a commented configuration to FILE (default: dropr.yaml), and a key beside it. Never overwrites."""
+    from dropr_core.configdocs import init_text, make_key
+
+    key_file = file.with_suffix(".key")
+    for path in (file, key_file):
+        if os.path.lexists(path):
+            raise Stop(Exit.CANTCREAT, f"{path} exists already and is left as it is; name another file")
+    write_new(key_file, make_key() + "\n")
+    try:
+        write_new(file, init_text())
+    except BaseException:
+        key_file.unlink(missing_ok=True)
+        raise
+    if as_json:
+        echo_json({"config": str(file), "key": str(key_file)})
+        return
+    echo(f"wrote {file} and {key_file}")
+    echo(f"next: name your peer in {file}, carry {key_file} to it by a safe way, then 'dropr check -c {file}'")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that did not exist, readable to its owner alone; stops with exit 73 if it cannot."""
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise Stop(Exit.CANTCREAT, f"{path} exists already and is left as it is; name another file") from None
+    except OSError as error:
+        raise Stop(Exit.CANTCREAT, f"{path}: {error.strerror}") from None
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(fd)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,80 @@
+"""The verbs about peers: retry, hold, release.
+
+Owns nothing but the words; the outbox keeps what is held, the daemon is told by the node's bell.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dropr_core.cli.common import opened, verb
+from dropr_core.cli.words import echo, echo_json
+
+if TYPE_CHECKING:
+    from dropr_core.node import Node
+
+
+def known_peer(node: "Node", peer: str) -> str:
+    """``peer``, if it is configured or the outbox still has something for it; else UnknownPeer."""
+    from dropr_core.errors import UnknownPeer
+    from dropr_core.options import suggest
+
+    names = {*node.config.peers, *node.outbox.peers()}
+    if peer not in names:
+        raise UnknownPeer(f"no peer is called {peer!r}{suggest(peer, names)}")
+    return peer
+
+
+def daemon_runs(node: "Node") -> bool:
+    """Whether a daemon works on this node now."""
+    from dropr_core.locks import is_held
+
+    return is_held(node.config.data / "daemon.lock")
+
+
+@verb("retry", keys="`peer` (null: all), `daemon` (whether one runs and was told).")
+@click.argument("peer", required=False)
+def retry_verb(config_file: Path | None, as_json: bool, peer: str | None) -> None:
+    """Try a peer (or every peer) again now, instead of when its rest is over."""
+    with opened(config_file, change=True) as node:
+        if peer is not None:
+            known_peer(node, peer)
+        node.nudge(peer)
+        told = daemon_runs(node)
+    if as_json:
+        echo_json({"peer": peer, "daemon": told})
+    elif told:
+        echo(f"the daemon tries {peer or 'every peer'} now")
+    else:
+        echo("no daemon runs here; it will try at once when it starts ('dropr daemon' or 'dropr up')")
+
+
+@verb("hold", keys="`peer`, `held` (true), `reason`.")
+@click.argument("peer")
+@click.option("--reason", default="held by hand", show_default=True, help="Shown by status, for whoever looks next.")
+def hold_verb(config_file: Path | None, as_json: bool, peer: str, reason: str) -> None:
+    """Ship nothing more to a peer until release. Sending to it goes on and is kept."""
+    with opened(config_file, change=True) as node:
+        node.outbox.hold(known_peer(node, peer), reason)
+        node.bell.ring("control")
+    if as_json:
+        echo_json({"peer": peer, "held": True, "reason": reason})
+    else:
+        echo(f"{peer} is held: {reason}. 'dropr release {peer}' ends it")
+
+
+@verb("release", keys="`peer`, `held` (false), `was_held`.")
+@click.argument("peer")
+def release_verb(config_file: Path | None, as_json: bool, peer: str) -> None:
+    """Ship to a peer again that was held."""
+    with opened(config_file, change=True) as node:
+        known_peer(node, peer)
+        before = node.outbox.peers().get(peer)
+        was_held = before is not None and before.held
+        node.outbox.release(peer)
+        node.nudge(peer)
+    if as_json:
+        echo_json({"peer": peer, "held": False, "was_held": was_held})
+    else:
+        echo(f"{peer} is released" if was_held else f"{peer} was not held; nothing changed")

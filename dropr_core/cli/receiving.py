@@ -1,0 +1,144 @@
+"""The verb that takes messages out of the inbox: receive.
+
+Owns the order that makes a pipe safe: a message is acknowledged only after it was written and
+flushed. Who reads our output and goes away gets the message again next time.
+"""
+
+import json
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dropr_core.cli.common import DURATION, opened, verb
+from dropr_core.cli.words import echo, say_size, text_or_base64, write_bytes
+from dropr_core.logs import one_line
+
+if TYPE_CHECKING:
+    from dropr_core.message import Message
+    from dropr_core.node import Node
+
+Messages = Generator[tuple[dict[str, Any], bytes], None, None]
+FORMATS = ("body", "raw", "json", "table")
+
+
+@verb(
+    "receive",
+    keys="one document a line for each message: `id`, `channel`, `sender`, `priority`, `attempt` (0 with --peek), "
+    "`possible_duplicate`, `content_type`, `headers`, `key`, `created_at` (seconds since the epoch), "
+    "`body` (if it is UTF-8 text, else null), `body_base64` (if it is not, else null).",
+)
+@click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after so many messages.")
+@click.option(
+    "--wait", type=DURATION, default=0.0, show_default=True, metavar="SECONDS",
+    help="Stop after so long without a message; 0: take what is there.",
+)
+@click.option("--follow", is_flag=True, help="Never stop; wait for the next message.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="body", show_default=True,
+    help="body: each body and a newline; raw: the bytes alone; json: as --json; table: a line about each.",
+)
+@click.option("--peek", is_flag=True, help="Show what is ready and leave it there: nothing is leased or acknowledged.")
+def receive_verb(
+    config_file: Path | None,
+    as_json: bool,
+    channels: tuple[str, ...],
+    limit: int | None,
+    wait: float,
+    follow: bool,
+    form: str,
+    peek: bool,
+) -> None:
+    """Take messages from channels and print them. Each is acknowledged once it was written.
+
+    If the output breaks (a full disk, a closed pipe), the message in hand goes back to the queue.
+    """
+    if peek and (follow or wait):
+        raise click.UsageError("--peek shows what is there now: it takes neither --wait nor --follow")
+    form = "json" if as_json else form
+    count = 0
+    with opened(config_file, change=not peek) as node:
+        source = (
+            _peeked(node, channels, limit) if peek else _taken(node, channels, limit, None if follow else wait)
+        )
+        # Closed before the node is: whatever goes wrong, the message in hand is given back first.
+        with closing(source):
+            for document, body in source:
+                _print(form, document, body, first=count == 0)
+                count += 1
+    if not count and form == "table":
+        echo("no messages")
+
+
+def _taken(node: "Node", channels: tuple[str, ...], limit: int | None, wait: float | None) -> Messages:
+    source = node.receive(*channels, limit=limit, wait=wait)
+    try:
+        for received in source:
+            yield {
+                "id": received.id,
+                "channel": received.channel,
+                "sender": received.sender,
+                "priority": received.priority,
+                "attempt": received.attempt,
+                "possible_duplicate": received.possible_duplicate,
+                **_facts(received.message),
+            }, received.body
+    finally:
+        close = getattr(source, "close", None)  # a generator has it, an iterator need not
+        if close is not None:
+            close()
+
+
+def _facts(message: "Message") -> dict[str, Any]:
+    return {
+        "content_type": message.content_type,
+        "headers": dict(message.headers),
+        "key": message.key,
+        "created_at": message.created_at,
+    }
+
+
+def _peeked(node: "Node", channels: tuple[str, ...], limit: int | None) -> Messages:
+    from dropr_core.cli.selecting import select, walk_inbox
+    from dropr_core.envelope import decode
+    from dropr_core.names import format_id
+
+    left = limit
+    for channel in channels:
+        for job in walk_inbox(node.inbox, select(states=["ready"], channel=channel), left):
+            data = node.inbox.envelope(job.id)
+            if data is None:  # a consumer was faster
+                continue
+            message, body = decode(data)
+            yield {
+                "id": format_id(job.id),
+                "channel": job.channel,
+                "sender": job.sender,
+                "priority": job.priority,
+                "attempt": 0,
+                "possible_duplicate": job.possible_duplicate,
+                **_facts(message),
+            }, body
+            left = None if left is None else left - 1
+        if left == 0:
+            return
+
+
+def _print(form: str, document: Mapping[str, Any], body: bytes, *, first: bool) -> None:
+    if form == "json":
+        write_bytes(json.dumps({**document, **text_or_base64(body)}).encode("ascii") + b"\n")
+    elif form == "table":
+        if first:
+            echo(f"{'id':<36}  {'channel':<12}  {'from':<12}  prio  {'size':>8}  body")
+        start = body[:60].decode("utf-8", "replace") + ("…" if len(body) > 60 else "")
+        # Its newline and its flush come with it: acknowledged is only what has left this process.
+        line = (
+            f"{document['id']}  {document['channel']:<12}  {document['sender']:<12}  {document['priority']:>4}  "
+            f"{say_size(len(body)):>8}  {start}"
+        )
+        write_bytes(one_line(line).encode("utf-8", "replace") + b"\n")
+    else:
+        write_bytes(body + b"\n" if form == "body" else body)

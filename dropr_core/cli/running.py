@@ -1,0 +1,110 @@
+"""The verbs that run until they are told to stop: daemon, server, worker, angel, up.
+
+Owns how a process of dropr begins: its configuration, its log, its exit code. What it then does is
+in the module of its name; the angel starts these very verbs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dropr_core.cli.common import find_config, load_config, start_log, verb
+from dropr_core.cli.failures import Stop
+from dropr_core.exits import Exit
+
+if TYPE_CHECKING:
+    from dropr_core.config import NodeConfig
+
+ROLES = ("daemon", "server", "worker")
+
+
+@verb("daemon")
+@click.pass_context
+def daemon_verb(ctx: click.Context, config_file: Path | None) -> None:
+    """Carry this node's messages to its peers, and fetch from peers that are fetched from."""
+    path, config = _begin(ctx, "daemon", config_file)
+    from dropr_core.daemon import run
+
+    ctx.exit(run(config, path=path))
+
+
+@verb("server")
+@click.pass_context
+def server_verb(ctx: click.Context, config_file: Path | None) -> None:
+    """Listen for peers: take their messages in, hand them what they fetch."""
+    path, config = _begin(ctx, "server", config_file)
+    from dropr_core.server import run
+
+    ctx.exit(run(config, path=path))
+
+
+@verb("worker")
+@click.pass_context
+def worker_verb(ctx: click.Context, config_file: Path | None) -> None:
+    """Call the handlers of this node's channels for the messages that came in."""
+    path, config = _begin(ctx, "worker", config_file)
+    from dropr_core.worker import run
+
+    ctx.exit(run(config, path=path))
+
+
+@verb("angel")
+@click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
+@click.pass_context
+def angel_verb(ctx: click.Context, config_file: Path | None, roles: tuple[str, ...]) -> None:
+    """Keep these processes of a node alive: daemon, server, worker. SIGHUP makes them read the file again."""
+    path, config = _begin(ctx, "angel", config_file)
+    _watch(ctx, path, config, list(dict.fromkeys(roles)))
+
+
+@verb("up")
+@click.pass_context
+def up_verb(ctx: click.Context, config_file: Path | None) -> None:
+    """Run the whole node: an angel with every process that `run:` names."""
+    path, config = _begin(ctx, "angel", config_file)
+    if not config.run:
+        raise Stop(Exit.CONFIG, f"{path}: run: names no process; write for example run: [daemon, server]")
+    _watch(ctx, path, config, config.run)
+
+
+def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Path, NodeConfig]":
+    start_log(ctx, role)
+    path = find_config(config_file).absolute()
+    return path, load_config(path)
+
+
+def _watch(ctx: click.Context, path: Path, config: "NodeConfig", roles: Sequence[str]) -> None:
+    import attrs
+
+    from dropr_core.angel import Angel, role_child
+    from dropr_core.locks import FileLock
+    from dropr_core.node import prepare
+
+    prepare(config.data, read_only=False)
+    directory = config.data / "run"
+    children = [role_child(role, path) for role in roles]
+    loudness = ctx.obj.verbosity
+    if loudness:  # what was asked of the angel goes for its children
+        flag = "-q" if loudness < 0 else "-" + "v" * min(loudness, 3)
+        children = [attrs.evolve(child, argv=(*child.argv, flag)) for child in children]
+    settings = config.angel
+    lock = FileLock(directory / "angel.lock")
+    lock.acquire("dropr angel")
+    state = directory / "angel.json"
+    try:
+        angel = Angel(
+            children,
+            state_file=state,
+            hang=settings.hang,
+            drain=settings.drain,
+            backoff=(settings.backoff_min, settings.backoff_max),
+            healthy=settings.healthy,
+            max_memory=settings.max_memory,
+        )
+        code = angel.run()
+    finally:
+        state.unlink(missing_ok=True)
+        lock.release()
+    ctx.exit(code)

@@ -1,0 +1,145 @@
+"""The verb that sends: send.
+
+Owns how words of a command line become a value for the channel's serializer. This is the verb that
+scripts call most often: what it imports decides how fast they are.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dropr_core.cli.common import DURATION, PAIR, load_config, opened, verb
+from dropr_core.cli.failures import Stop
+from dropr_core.cli.words import echo, echo_json
+from dropr_core.exits import Exit
+
+if TYPE_CHECKING:
+    from dropr_core.config import NodeConfig
+    from dropr_core.node import Node
+    from dropr_core.sent import Sent
+
+
+@verb(
+    "send",
+    keys="`id`, `existed` (this id was sent before with the same content), `state` (of the message), "
+    "`deliveries` (a list: `peer`, `channel`, `state`, `reason`); with --wait also `result`.",
+)
+@click.argument("value", required=False)
+@click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="Send the content of this file.")
+@click.option("--to", multiple=True, metavar="NAME", help="A peer or a group; may be repeated. Default: the channel's.")
+@click.option("--channel", metavar="NAME", help="The queue at the peer.  [default: common]")
+@click.option("--priority", type=click.IntRange(0, 9), help="0 (first) to 9 (last). Default: the channel's, or 5.")
+@click.option("--delay", type=DURATION, metavar="DURATION", help="No consumer gets it earlier, such as 30s, 5m.")
+@click.option("--expires-in", type=DURATION, metavar="DURATION", help="No consumer gets it later, such as 1h, 7d.")
+@click.option("--header", "headers", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A header; may be repeated.")
+@click.option("--key", help="Ordering key: messages of one key are handled one after the other.")
+@click.option("--id", "message_id", metavar="UUID", help="The message's id; sent twice, it is stored once.")
+@click.option("--dedup-key", help="The same with any text of yours in place of a UUID.")
+@click.option("--receipt/--no-receipt", default=None, help="Learn whether it was processed. Default: the channel's.")
+@click.option("--content-type", metavar="TYPE", help="What the body is. Default: the serializer's.")
+@click.option("--timeout", type=DURATION, default=0.0, metavar="DURATION", help="Wait for room if the queue is full.")
+@click.option(
+    "--wait", type=DURATION, metavar="SECONDS",
+    help="Wait until it is processed (without receipt: accepted); exit 1 if not.",
+)  # fmt: skip
+def send_verb(
+    config_file: Path | None,
+    as_json: bool,
+    value: str | None,
+    file: Path | None,
+    to: tuple[str, ...],
+    headers: tuple[tuple[str, str], ...],
+    message_id: str | None,
+    wait: float | None,
+    **options: Any,
+) -> None:
+    """Put a message into the outbox; print its id. Once it returns, the message is on this machine's disk.
+
+    VALUE goes through the channel's serializer: with json it is read as JSON, else it is sent as text.
+    '-' reads the body from standard input.
+    """
+    data = _data(value, file)
+    meaning = _meaning(load_config(config_file), options["channel"], data)
+    with opened(config_file, change=True) as node:
+        sent = node.send(
+            meaning, to=list(to) or None, headers=_headers(headers), id=message_id, **options
+        )
+        result = _wait(node, sent, wait, as_json=as_json) if wait is not None else None
+        status = sent.status if as_json else None
+    if status is None:
+        echo(sent.id)
+        if result is not None:
+            echo(result if isinstance(result, str) else json.dumps(result, default=_plain))
+        return
+    document: dict[str, Any] = {
+        "id": sent.id,
+        "existed": sent.existed,
+        "state": str(status.state),
+        "deliveries": [
+            {"peer": d.peer, "channel": d.channel, "state": str(d.state), "reason": d.reason} for d in status.deliveries
+        ],
+    }
+    if wait is not None:
+        document["result"] = json.loads(json.dumps(result, default=_plain))
+    echo_json(document)
+
+
+def _data(value: str | None, file: Path | None) -> bytes | str:
+    if file is not None:
+        if value is not None:
+            raise click.UsageError("give VALUE or --file, not both")
+        return file.read_bytes()
+    if value is None:  # never an empty message by accident; '' sends one on purpose
+        raise click.UsageError("what is to be sent? give VALUE, --file PATH, or - for standard input")
+    if value == "-":
+        return sys.stdin.buffer.read()
+    return value
+
+
+def _meaning(config: "NodeConfig", channel: str | None, data: bytes | str) -> Any:
+    """What `Node.send` is given, so that the channel's serializer carries what was meant."""
+    from dropr_core.names import DEFAULT_CHANNEL
+
+    name = channel or DEFAULT_CHANNEL
+    found = config.channels.get(name)
+    serializer = found.serializer.use if found is not None and found.serializer is not None else None
+    if serializer == "json":
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise click.UsageError(f"channel {name} carries JSON, and this is none: {error}") from None
+    if serializer == "text" and isinstance(data, bytes):
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise click.UsageError(f"channel {name} carries text, and this is not UTF-8") from None
+    if serializer == "bytes" and isinstance(data, str):
+        return data.encode("utf-8", "surrogateescape")
+    return data
+
+
+def _headers(pairs: tuple[tuple[str, str], ...]) -> dict[str, str] | None:
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        raise click.UsageError("a header is given twice")
+    return headers or None
+
+
+def _wait(node: "Node", sent: "Sent", seconds: float, *, as_json: bool) -> Any:
+    from dropr_core.cli.peers import daemon_runs
+    from dropr_core.errors import WaitTimeout
+
+    try:
+        return sent.wait(seconds)
+    except WaitTimeout as error:
+        if not as_json:
+            echo(sent.id)
+        hint = "" if daemon_runs(node) else ". No daemon runs here: 'dropr daemon' or 'dropr up' ships it"
+        raise Stop(Exit.FAILED, f"{error}{hint}") from None
+
+
+def _plain(value: object) -> str:
+    return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray | memoryview) else str(value)

@@ -1,0 +1,237 @@
+"""The verbs that show how a node does: status, count.
+
+Owns what is gathered (stores, and the reports that processes leave in the run directory) and how it
+is shown. A report is believed only while the process that wrote it lives.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dropr_core.cli.common import opened, verb
+from dropr_core.cli.peers import daemon_runs
+from dropr_core.cli.words import echo, echo_json, echo_table, say_age, say_count, say_size
+
+if TYPE_CHECKING:
+    from dropr_core.node import Node
+
+QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
+
+
+@verb(
+    "status",
+    keys="`node`, `data`, `storage`; `processes`: `daemon` (`pid`, or null), `servers` (a list: `pid`, `urls`), "
+    "`workers` (a list: `pid`, …), `angel` (null, or `pid`, `children`: a list: `name`, `state`, `pid`, `restarts`, "
+    "`last_exit`); "
+    "`peers`, a list: `peer`, `mode` (`push`, `pull`, or null: not in the configuration), `state` (`up`, `idle`, "
+    "`resting`, `refused`, `held`, or `unknown`: no daemon runs), `reason`, `waiting` (deliveries), `bytes`, `oldest` "
+    "(seconds or null), `awaiting` (receipts), `held`, `failures`, `next_try_in` (seconds or null), `dead`, `failed`; "
+    "`channels`, a list: `channel`, `ready`, `blocked`, `delayed`, `leased`, `buried`, `processed` (ever), "
+    "`bytes`, `oldest` (seconds or null); `dead_letters`: `outbox`, `inbox`.",
+)
+def status_verb(config_file: Path | None, as_json: bool) -> None:
+    """Show the node at a glance: processes, peers, channels, dead letters."""
+    with opened(config_file) as node:
+        document = gather(node)
+    if as_json:
+        echo_json(document)
+    else:
+        show(document)
+
+
+def gather(node: "Node") -> dict[str, Any]:
+    """Everything that status tells, as its JSON has it."""
+    channels = _channels(node)
+    peers = _peers(node)
+    return {
+        "node": node.name,
+        "data": str(node.config.data),
+        "storage": node.config.storage.use,
+        "processes": _processes(node),
+        "peers": peers,
+        "channels": channels,
+        "dead_letters": {
+            "outbox": sum(peer["dead"] for peer in peers),
+            "inbox": sum(channel["buried"] for channel in channels),
+        },
+    }
+
+
+# ── gathering ────────────────────────────────────────────────────────────────────────────────────
+
+
+def _report(path: Path) -> dict[str, Any] | None:
+    """What a process left about itself; None if there is nothing readable or the process is gone."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        os.kill(int(report["pid"]), 0)
+    except PermissionError:  # another user's process, but alive
+        return dict(report)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return dict(report)
+
+
+def _processes(node: "Node") -> dict[str, Any]:
+    from dropr_core.angel_state import read_state
+
+    directory = node.run_directory
+    found: dict[str, Any] = {"daemon": None}
+    if daemon_runs(node):
+        daemon = _report(directory / "daemon.json")
+        found["daemon"] = {"pid": daemon["pid"] if daemon else None}
+    for name in ("server", "worker"):
+        reports = (_report(path) for path in sorted(directory.glob(f"{name}-*.json")))
+        found[f"{name}s"] = [report for report in reports if report is not None]
+    angel = read_state(directory / "angel.json")
+    found["angel"] = None
+    if angel is not None and angel.alive:
+        children = [
+            {"name": c.name, "state": c.state, "pid": c.pid, "restarts": c.restarts, "last_exit": c.last_exit}
+            for c in angel.children
+        ]
+        found["angel"] = {"pid": angel.pid, "children": children}
+    return found
+
+
+def _peers(node: "Node") -> list[dict[str, Any]]:
+    daemon = (_report(node.run_directory / "daemon.json") if daemon_runs(node) else None) or {}
+    seen: Mapping[str, Mapping[str, Any]] = daemon.get("peers", {})
+    oldest: dict[str, float] = {}
+    for lane in node.outbox.lanes():
+        oldest[lane.lane.peer] = max(oldest.get(lane.lane.peer, 0.0), lane.oldest)
+    ended: dict[str, dict[str, int]] = {}
+    for (peer, _channel), counts in node.outbox.counts().items():
+        mine = ended.setdefault(peer, {"dead": 0, "failed": 0})
+        for end in mine:
+            mine[end] += counts.get(end, 0)
+    kept, configured = node.outbox.peers(), node.config.peers
+    now, rows = node.clock.now(), []
+    for name in [*configured, *sorted({*kept, *ended} - {*configured})]:
+        state, report = kept.get(name), seen.get(name, {})
+        held = state is not None and state.held
+        next_try = report.get("next_try")
+        rows.append(
+            {
+                "peer": name,
+                "mode": configured[name].mode if name in configured else None,
+                "state": "held" if held else report.get("state", "unknown"),
+                "reason": state.reason if held and state else report.get("reason", ""),
+                "waiting": state.waiting if state else 0,
+                "bytes": state.bytes if state else 0,
+                "oldest": round(oldest[name], 3) if name in oldest else None,
+                "awaiting": state.awaiting if state else 0,
+                "held": held,
+                "failures": report.get("failures", 0),
+                "next_try_in": None if next_try is None or held else round(max(0.0, next_try - now), 3),
+                **ended.get(name, {"dead": 0, "failed": 0}),
+            }
+        )
+    return rows
+
+
+def _channels(node: "Node") -> list[dict[str, Any]]:
+    counts, oldest = node.inbox.counts(), node.inbox.oldest()
+    rows = []
+    for channel in sorted({*counts, *oldest}):
+        mine = counts.get(channel, {})
+        rows.append(
+            {
+                "channel": channel,
+                **{state: mine.get(state, 0) for state in QUEUES},
+                "processed": mine.get("processed", 0),
+                "bytes": mine.get("bytes", 0),
+                "oldest": round(oldest[channel], 3) if channel in oldest else None,
+            }
+        )
+    return rows
+
+
+# ── showing ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def show(document: Mapping[str, Any]) -> None:
+    """The same for people."""
+    echo(f"node {document['node']}, {document['storage']} in {document['data']}")
+    _show_processes(document["processes"])
+    if document["peers"]:
+        echo("")
+        rows = [
+            (
+                peer["peer"], peer["state"], peer["waiting"], say_size(peer["bytes"]), say_age(peer["oldest"]),
+                peer["awaiting"], peer["dead"], say_age(peer["next_try_in"]), peer["reason"],
+            )
+            for peer in document["peers"]
+        ]  # fmt: skip
+        names = ["peer", "state", "waiting>", "size>", "oldest>", "awaiting>", "dead>", "next try>", "why"]
+        echo_table(names, rows)
+    if document["channels"]:
+        echo("")
+        echo_table(
+            ["channel", *(f"{state}>" for state in QUEUES), "processed>", "size>", "oldest>"],
+            [
+                [
+                    channel["channel"], *(channel[state] for state in QUEUES), channel["processed"],
+                    say_size(channel["bytes"]), say_age(channel["oldest"]),
+                ]
+                for channel in document["channels"]
+            ],
+        )  # fmt: skip
+    dead = document["dead_letters"]
+    if dead["outbox"] or dead["inbox"]:
+        echo("")
+        echo(
+            f"dead letters: {dead['outbox']} going out ('dropr list --state dead', 'dropr redrive'), "
+            f"{dead['inbox']} buried here ('dropr list --state buried', 'dropr kick')"
+        )
+
+
+def _show_processes(processes: Mapping[str, Any]) -> None:
+    words = []
+    if processes["angel"]:
+        words.append(f"angel {processes['angel']['pid']}")
+    if processes["daemon"]:
+        words.append(f"daemon {processes['daemon']['pid'] or 'starting'}")
+    for server in processes["servers"]:
+        words.append(f"server {server['pid']} ({', '.join(server.get('urls', [])) or 'no doors'})")
+    words += [f"worker {worker['pid']}" for worker in processes["workers"]]
+    echo(f"running: {', '.join(words)}" if words else "nothing runs here: 'dropr up' starts everything")
+    for child in (processes["angel"] or {}).get("children", []):
+        if child["state"] != "running" or child["restarts"]:
+            last = f", last {child['last_exit']}" if child["last_exit"] else ""
+            echo(f"  {child['name']}: {child['state']}, {say_count(child['restarts'], 'restart')}{last}")
+
+
+# ── counting ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@verb(
+    "count",
+    keys="`outbox`, a list: `peer`, `channel`, then a number for each state that occurs and `sent` (ever); "
+    "`inbox`, a list: `channel`, then a number for each state that occurs, `processed` (ever) and `bytes`.",
+)
+def count_verb(config_file: Path | None, as_json: bool) -> None:
+    """Count messages for each channel: waiting, sent ever, processed ever. Cheap, whatever the backlog."""
+    with opened(config_file) as node:
+        out = [{"peer": p, "channel": c, **dict(n)} for (p, c), n in sorted(node.outbox.counts().items())]
+        came = [{"channel": c, **dict(n)} for c, n in sorted(node.inbox.counts().items())]
+    if as_json:
+        echo_json({"outbox": out, "inbox": came})
+        return
+    _show_counts("going out", out, ("peer", "channel"))
+    _show_counts("come in", came, ("channel",))
+    if not out and not came:
+        echo(f"no messages yet ({time.strftime('%Y-%m-%d %H:%M:%S')})")
+
+
+def _show_counts(title: str, rows: list[dict[str, Any]], names: Iterable[str]) -> None:
+    if not rows:
+        return
+    echo(f"{title}:")
+    names = list(names)
+    states = list(dict.fromkeys(key for row in rows for key in row if key not in names and key != "bytes"))
+    cells = [[row.get(column, 0) for column in [*names, *states]] for row in rows]
+    echo_table([*names, *(f"{state}>" for state in states)], cells)
