@@ -1,0 +1,110 @@
+"""What a plugin may implement: the pluggy hook specs.
+
+Owns the markers `hookspec` and `hookimpl` and the names and arguments of all hooks. Must not know how
+plugins are found, checked or called (`plugins.py`).
+
+A plugin is a module, named by an entry point of the group ``dropr.<kind>``:
+
+    from dropr_core.hookspecs import hookimpl
+
+    DROPR_CONTRACT = 1             # optional: the version of the contract it was written for
+
+    @attrs.frozen(kw_only=True)    # optional: what the user may say in the YAML (see options.py)
+    class Options: ...
+
+    @hookimpl
+    def dropr_storage(options, context):
+        return MyStorage(options, context)
+
+An implementation may leave out arguments that it does not need, and must not invent others.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pluggy
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.handler import Handler
+from dropr_core.contracts.serializer import Serializer
+from dropr_core.contracts.storage import Storage
+from dropr_core.contracts.transport import Transport
+from dropr_core.names import MessageId
+
+CONTRACT = 1
+"""The version of the plugin contracts that this dropr speaks; a plugin's DROPR_CONTRACT may not be higher."""
+
+hookspec = pluggy.HookspecMarker("dropr")
+hookimpl = pluggy.HookimplMarker("dropr")
+
+# mypy: disable-error-code=empty-body
+
+# ── the four kinds: each hook makes one instance ─────────────────────────────────────────────────
+
+
+@hookspec(firstresult=True)
+def dropr_storage(options: Any, context: Context) -> Storage:
+    """Make a storage from the plugin's own ``Options`` (None if it has no such class) and the host's context."""
+
+
+@hookspec(firstresult=True)
+def dropr_transport(options: Any, context: Context) -> Transport:
+    """Make a transport. The module's ``SCHEMES`` names the URL schemes it serves, to be read before this."""
+
+
+@hookspec(firstresult=True)
+def dropr_serializer(options: Any, context: Context) -> Serializer:
+    """Make a serializer."""
+
+
+@hookspec(firstresult=True)
+def dropr_handler(options: Any, context: Context) -> Handler:
+    """Make a handler. ``options.target`` is what stands behind the colon in ``handler: python:shop:on_order``."""
+
+
+@hookspec(firstresult=True)
+def dropr_observer(options: Any, context: Context) -> object:
+    """Make an observer: an object whose methods implement some of the hooks below.
+
+    Optional: without it the module itself is the observer. A ``close()`` is called at the end, if there is one.
+    """
+
+
+# ── observers: told what happened; they change nothing and stop nothing ──────────────────────────
+# They are called in the thread to which it happened, after it happened: be quick, and do not send from
+# within dropr_message_queued.
+
+
+@hookspec
+def dropr_message_queued(node: str, id: MessageId, channel: str, peers: Sequence[str]) -> None:  # noqa: A002
+    """A message was stored by `send`, with one delivery for each of ``peers``."""
+
+
+@hookspec
+def dropr_batch_accepted(node: str, side: str, peer: str, count: int) -> None:
+    """``count`` messages entered a queue: ours from ``peer`` (side ``inbox``), or the peer's (``outbox``)."""
+
+
+@hookspec
+def dropr_peer_down(node: str, peer: str, reason: str) -> None:
+    """A peer that answered before cannot be reached now, and why."""
+
+
+@hookspec
+def dropr_peer_up(node: str, peer: str) -> None:
+    """A peer answers again, or for the first time."""
+
+
+@hookspec
+def dropr_message_claimed(node: str, id: MessageId, channel: str, attempt: int) -> None:  # noqa: A002
+    """A consumer of this node was given the message; ``attempt`` is 1 at the first try."""
+
+
+@hookspec
+def dropr_message_settled(node: str, id: MessageId, channel: str, outcome: str) -> None:  # noqa: A002
+    """A consumer gave the message back: outcome ``ack``, ``release`` or ``bury``."""
+
+
+@hookspec
+def dropr_store_event(node: str, event: str, details: Mapping[str, Any]) -> None:
+    """Something about the store that people should know: ``rolled_back``, ``corrupt``, ``full``, ``read_only`` …"""
