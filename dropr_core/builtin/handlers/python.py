@@ -1,0 +1,145 @@
+"""The handler ``python``: a function of the user's, by its dotted name.
+
+Owns the import of ``package.module:function``, the checks at start and the event loop for async
+functions. Must not know leases or stores.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import operator
+import re
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from dropr_core import options as words
+from dropr_core.contracts.handler import Handler, Work
+from dropr_core.errors import DroprError, PluginError, UsageError
+from dropr_core.hookspecs import hookimpl
+from dropr_core.options import suggest
+
+_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def _check_target(text: str) -> None:
+    if not _TARGET.fullmatch(text):
+        raise UsageError(f"{text!r} names no function; write python:package.module:function")
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """Options of the handler ``python``."""
+
+    target: str = words.option(doc="The function: package.module:function.", check=_check_target)
+    path: Path | None = words.path(  # noqa: RUF009 - declares an attrs field
+        None, doc="Directory of your code, searched after everything installed.", unset="the current directory"
+    )
+
+
+class PythonHandler(Handler):
+    """Calls one function with the `Work`; an async function runs on the handler's own event loop."""
+
+    def __init__(self, options: Options) -> None:
+        """Import the function; raises PluginError if there is none, or it cannot be called with one argument."""
+        directory = str(options.path or Path.cwd())
+        if directory not in sys.path:
+            # A script of an environment does not search the current directory by itself.
+            sys.path.append(directory)
+        self._function = _load(options.target)
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def handle(self, work: Work) -> Any:
+        """Call it, and give back what it returns (awaited, if it is to be awaited)."""
+        result = self._function(work)
+        return self._await(result) if inspect.isawaitable(result) else result
+
+    def _await(self, awaitable: Any) -> Any:
+        async def run() -> Any:
+            return await awaitable
+
+        coroutine: Coroutine[Any, Any, Any] = run()
+        with self._lock:
+            if self._closed:
+                coroutine.close()
+                if inspect.iscoroutine(awaitable):
+                    awaitable.close()
+                raise PluginError("the handler is closed")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="dropr-handler-loop", daemon=True)
+                self._thread.start()
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result()
+
+    def close(self) -> None:
+        """Cancel what still runs on the event loop and end it; safe twice."""
+        with self._lock:
+            self._closed = True
+            loop, self._loop = self._loop, None
+            thread, self._thread = self._thread, None
+        if loop is None or thread is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(5.0)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5.0)
+        if not thread.is_alive():
+            loop.close()
+
+
+async def _cancel_all() -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _load(target: str) -> Callable[[Work], Any]:
+    module_name, _, name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise PluginError(
+                f"handler python:{target}: there is no module {error.name}; start dropr in the directory of your "
+                "code, name it with the handler's option path, or install the package"
+            ) from None
+        raise PluginError(
+            f"handler python:{target}: importing {module_name} fails: {type(error).__name__}: {error}"
+        ) from (None if isinstance(error, DroprError) else error)
+    try:
+        function = operator.attrgetter(name)(module)
+    except AttributeError:
+        known = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
+        hint = suggest(name, known)
+        raise PluginError(f"handler python:{target}: {module_name} has no function {name}{hint}") from None
+    if not callable(function):
+        raise PluginError(f"handler python:{target}: {name} is a {type(function).__name__} and cannot be called")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        # Called, it would do nothing and look like success.
+        raise PluginError(f"handler python:{target}: {name} is a generator; return a result instead of yielding")
+    with contextlib.suppress(ValueError):  # some functions written in C do not tell
+        signature = inspect.signature(function)
+        try:
+            signature.bind(None)
+        except TypeError as error:
+            raise PluginError(
+                f"handler python:{target}: cannot call {name}{signature} with one argument, the work ({error})"
+            ) from None
+    return function  # type: ignore[no-any-return]
+
+
+@hookimpl
+def dropr_handler(options: Options) -> Handler:
+    """The handler ``python``."""
+    return PythonHandler(options)

@@ -1,0 +1,187 @@
+"""The handler ``webhook``: POST the body to a URL.
+
+Owns the request, its signature (as Stripe signs: ``t=<unix seconds>,v1=<hex hmac-sha256>`` over
+``<t>.<body>``) and what each answer means. Must not know leases or stores.
+"""
+
+import contextlib
+import datetime as dt
+import email.utils
+import hashlib
+import hmac
+import re
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+import msgspec
+import requests
+
+from dropr_core import options as words
+from dropr_core.clock import Clock
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.handler import Handler, Work
+from dropr_core.errors import Reject, Retry, UsageError
+from dropr_core.hookspecs import hookimpl
+from dropr_core.message import MAX_RESULT
+
+MAX_RETRY_AFTER = 86400.0
+"""Seconds: no server sends a message to sleep for longer."""
+
+_LATER = frozenset({408, 425, 429})
+"""Refusals that are about the moment and not about the message. So is every 5xx."""
+
+_PLAIN = re.compile(r"[\x20-\x7e]{1,200}")
+
+
+def _check_target(text: str) -> None:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(f"{text!r} is no web address; write webhook:https://host/path")
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """Options of the handler ``webhook``."""
+
+    target: str = words.option(doc="The URL to POST to.", check=_check_target)
+    secret: str | None = words.secret(None, doc="Signs each request (header Dropr-Signature).", unset="no signature")
+    timeout: float = words.duration("30s", least=0.001, doc="How long the whole answer may take.")
+    connect: float = words.duration("5s", least=0.001, doc="How long connecting may take.")
+    ca: Path | None = words.path(  # noqa: RUF009 - declares an attrs field
+        None, doc="PEM file of the authorities that sign the server's certificate."
+    )
+    verify: bool = words.option(default=True, doc="Check the server's certificate. Turn it off for tests only.")
+
+
+class Webhook(Handler):
+    """2xx is done; 408, 425, 429, 5xx and a failing network are tried again; other answers bury the message."""
+
+    def __init__(self, options: Options, clock: Clock) -> None:
+        self._options, self._clock = options, clock
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._sessions: list[requests.Session] = []
+
+    def handle(self, work: Work) -> Any:
+        """POST the body; the answer's body, up to 64 KiB, is the result."""
+        options = self._options
+        ends = self._clock.now() + options.timeout
+        verify: bool | str = str(options.ca) if options.verify and options.ca else options.verify
+        try:
+            # Redirects are not followed: the signed body was meant for the configured address.
+            answer = self._session().post(
+                options.target, data=work.body, headers=self._headers(work), verify=verify, stream=True,
+                allow_redirects=False, timeout=(options.connect, options.timeout),
+            )  # fmt: skip
+            with answer:
+                return self._judge(answer, ends)
+        except (requests.RequestException, OSError) as error:
+            raise Retry(f"webhook: {type(error).__name__}: {_short(str(error))}") from error
+
+    def _headers(self, work: Work) -> dict[str, str]:
+        now = int(self._clock.wall())
+        kind = work.message.content_type
+        headers = {
+            # The content type comes from the network: what cannot stand in a header is not put there.
+            "Content-Type": kind if _PLAIN.fullmatch(kind) else "application/octet-stream",
+            "User-Agent": "dropr",
+            "X-Dropr-Id": work.id,
+            "X-Dropr-Channel": work.message.channel,
+            "X-Dropr-Attempt": str(work.attempt),
+            "X-Dropr-Timestamp": str(now),
+        }
+        if _PLAIN.fullmatch(trace := work.headers.get("traceparent", "")):
+            headers["traceparent"] = trace.strip()
+        if self._options.secret:
+            headers["Dropr-Signature"] = sign(self._options.secret, now, work.body)
+        return headers
+
+    def _judge(self, answer: requests.Response, ends: float) -> Any:
+        status = answer.status_code
+        body = self._read(answer, ends)
+        if 200 <= status < 300:
+            return None if body is None else _result(answer.headers.get("Content-Type", ""), body)
+        text = (body or b"")[:500].decode("utf-8", "replace").strip()
+        reason = f"webhook: HTTP {status} {answer.reason or ''}".rstrip() + (f": {text}" if text else "")
+        if 300 <= status < 400:
+            where = answer.headers.get("Location", "elsewhere")
+            raise Retry(f"webhook: HTTP {status}, moved to {_short(where)}; write that address into the configuration")
+        if status in _LATER or status >= 500:
+            raise Retry(reason, self._retry_after(answer) if status in (429, 503) else None)
+        if status in (401, 403):
+            # About our credentials and not about the message: somebody can repair it.
+            raise Retry(reason)
+        raise Reject(reason)
+
+    def _read(self, answer: requests.Response, ends: float) -> bytes | None:
+        """The body, or None if it is longer than a result may be."""
+        data = b""
+        for piece in answer.iter_content(8192):
+            data += piece
+            if len(data) > MAX_RESULT:
+                return None
+            if self._clock.now() > ends:  # the library's own time-out is for each read
+                raise requests.ReadTimeout("the answer took too long")
+        return data
+
+    def _retry_after(self, answer: requests.Response) -> float | None:
+        value = answer.headers.get("Retry-After", "").strip()
+        if value.isascii() and value.isdigit():
+            return min(float(value[:10]), MAX_RETRY_AFTER)
+        with contextlib.suppress(ValueError, OverflowError):
+            moment = email.utils.parsedate_to_datetime(value)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=dt.UTC)
+            return min(max(0.0, moment.timestamp() - self._clock.wall()), MAX_RETRY_AFTER)
+        return None
+
+    def _session(self) -> requests.Session:
+        """One for each thread: a session keeps its connection, and is not made to be shared."""
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = requests.Session()
+            with self._lock:
+                self._sessions.append(session)
+        return session
+
+    def close(self) -> None:
+        """Close all connections; safe twice."""
+        with self._lock:
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.close()
+
+
+def sign(secret: str, timestamp: int, body: bytes) -> str:
+    """The value of the header Dropr-Signature."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def _result(content_type: str, body: bytes) -> Any:
+    kind = content_type.partition(";")[0].strip().lower()
+    if not body:
+        return None
+    if kind == "application/json" or kind.endswith("+json"):
+        with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            return msgspec.json.decode(body)
+    if kind.startswith("text/") or kind == "application/json":
+        return body.decode("utf-8", "replace")
+    return body
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+@hookimpl
+def dropr_handler(options: Options, context: Context) -> Handler:
+    """The handler ``webhook``."""
+    return Webhook(options, context.clock)
