@@ -159,10 +159,10 @@ def read_options(found: Found, options: Any, where: str, at: Where = NOWHERE) ->
         if options:
             raise ConfigError([f"{where}: {found.kind} '{found.name}' takes no options; remove {', '.join(options)}"])
         return None
+    if not isinstance(cls, type) or not attrs.has(cls):
+        raise PluginError(f"{found} has Options that are no attrs class; tell its author")
     if isinstance(options, cls):
         return options
-    if not isinstance(cls, type) or not attrs.has(cls):
-        raise PluginError(f"{found}: its Options is no attrs class; tell its author")
     return build(cls, options or {}, where, at)
 
 
