@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from dropr_core.bell import LOOK_AGAIN
 from dropr_core.config import NodeConfig
 from dropr_core.consumer import Consumer, Received
 from dropr_core.errors import Closed, WaitTimeout
@@ -88,7 +89,8 @@ class AsyncSent:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise WaitTimeout(f"message {self.id} is {status.state} after {timeout} s; it stays on its way")
-                await readable(ear.fileno(), left)
+                # A process killed before its ring rings nobody: look again now and then.
+                await readable(ear.fileno(), LOOK_AGAIN if left is None else min(left, LOOK_AGAIN))
 
     async def processed(self) -> Any:
         """Wait without a limit."""

@@ -15,7 +15,7 @@ import attrs
 
 from dropr_core import envelope
 from dropr_core.backoff import Backoff
-from dropr_core.bell import Bell
+from dropr_core.bell import LOOK_AGAIN, Bell
 from dropr_core.clock import Clock
 from dropr_core.contracts.storage import Ack, Bury, Claim, Inbox, Release, Settlement
 from dropr_core.errors import BadEnvelope, LeaseLost, TooBig
@@ -260,16 +260,16 @@ class Consumer:
         """Sleep until there may be something to claim, at most ``timeout`` seconds."""
         self._ear.wait(self.patience(timeout))
 
-    def patience(self, timeout: float | None) -> float | None:
+    def patience(self, timeout: float | None) -> float:
         """How long to wait at most: until a delayed message is due or other consumers must be looked at."""
         now = self._around.clock.now()
-        limits = [] if timeout is None else [timeout]
+        limits = [LOOK_AGAIN] if timeout is None else [timeout, LOOK_AGAIN]  # a killed sender rings nobody
         due = self._around.inbox.next_due(self.channels)
         if due is not None:
             limits.append(due - now)
         if self._next_reap != float("inf"):
             limits.append(self._next_reap - now)
-        return max(0.0, min(limits)) if limits else None
+        return max(0.0, min(limits))
 
     def take(self, limit: int, deadline: float | None) -> list[Received]:
         """Up to ``limit`` messages; waits for the first until ``deadline`` (time.monotonic seconds)."""
