@@ -18,7 +18,7 @@ import pytest
 
 from dropr_core.builtin.handlers import command, webhook
 from dropr_core.builtin.handlers import python as python_handler
-from dropr_core.clock import SystemClock
+from dropr_core.clock import FakeClock, SystemClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Work
 from dropr_core.errors import ConfigError, DroprError, PluginError, Reject, Retry
@@ -266,6 +266,24 @@ def test_a_failing_network_is_tried_again(make, site):
     site.hold.clear()
     with pytest.raises(Retry, match=r"[Tt]ime"):
         make("webhook", site.url, timeout="50ms").handle(work())
+
+
+def test_an_answer_that_drips_is_given_up(make, site):
+    """The time-out is for the whole answer and not for each byte of it."""
+    clock = FakeClock()
+    handler = webhook.Webhook(webhook.Options(target=site.url), clock)
+    site.answer = (200, {}, b"x" * 20_000)
+    assert handler.handle(work()) == b"x" * 20_000
+    read = clock.now
+
+    def now():
+        clock.advance(20.0)
+        return read()
+
+    clock.now = now
+    with pytest.raises(Retry, match="took too long"):
+        handler.handle(work())
+    handler.close()
 
 
 # ── command ──────────────────────────────────────────────────────────────────────────────────────

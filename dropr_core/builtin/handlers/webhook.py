@@ -61,7 +61,9 @@ class Options:
 
 
 class Webhook(Handler):
-    """2xx is done; 408, 425, 429, 5xx and a failing network are tried again; other answers bury the message."""
+    """2xx is done. 408, 425, 429, 5xx and a failing network are tried again, and so are 3xx, 401 and 403: the
+    message is not to blame for a wrong address or key. Every other answer buries the message.
+    """
 
     def __init__(self, options: Options, clock: Clock) -> None:
         self._options, self._clock = options, clock
