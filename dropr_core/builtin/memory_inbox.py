@@ -1,0 +1,382 @@
+"""The inbox of the storage ``memory``.
+
+Owns the jobs of each channel as one dict of number → job. Written to be read beside
+contracts/storage.py: each method does what its contract says and nothing clever.
+"""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import attrs
+
+from dropr_core.builtin.memory_data import InboxData, Task
+from dropr_core.builtin.memory_gate import SWEEP_COUNT, Gate, check_room
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import (
+    Accepted,
+    Ack,
+    Arrival,
+    Claim,
+    Inbox,
+    Job,
+    JobInfo,
+    Release,
+    Selection,
+    Settlement,
+)
+from dropr_core.errors import Closed
+from dropr_core.message import Outcome, State
+from dropr_core.names import START, Head, MessageId, SourceLane, StoreId
+from dropr_core.states import JOB, may_follow
+
+DEFAULT_ATTEMPTS = 10
+
+
+class MemoryInbox(Inbox):
+    """See contracts/storage.py."""
+
+    def __init__(self, data: InboxData, lock: "threading.RLock", context: Context) -> None:
+        self._data, self._context = data, context
+        self._gate = Gate(lock, context, "inbox")
+        self._mine: set[str] = set()
+
+    def _now(self) -> float:
+        return self._context.clock.now()
+
+    @property
+    def store_id(self) -> StoreId:  # noqa: D102
+        with self._gate.reading():
+            return self._data.store_id
+
+    # ── arriving ─────────────────────────────────────────────────────────────────────────────────
+
+    def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:  # noqa: D102
+        with self._gate.reading():
+            known = self._data.heads.items()
+            return {at: head for at, head in known if at.sender == sender and store in {None, at.store}}
+
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
+        with self._gate.writing():
+            heads = dict(self._data.heads)
+            words: list[Accepted] = []
+            for arrival in arrivals:
+                kept = heads.get(arrival.source, START)
+                taken = arrival.after == kept
+                if taken:
+                    kept = heads[arrival.source] = arrival.upto
+                words.append(Accepted(kept, taken))
+            coming = [a for a, word in zip(arrivals, words, strict=True) if word.taken]
+            self._check_limits([(a.source.channel, len(job.envelope)) for a in coming for job in a.entries])
+            for arrival in coming:
+                for job in arrival.entries:
+                    self._add(arrival.source.channel, arrival.source.priority, arrival.source.sender, job)
+            self._data.heads = heads
+            return words
+
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:  # noqa: D102
+        with self._gate.writing():
+            self._check_limits([(channel, len(job.envelope)) for job in jobs])
+            for job in jobs:
+                self._add(channel, priority, sender, job)
+
+    def _add(self, channel: str, priority: int, sender: str, job: Job) -> None:
+        now = self._now()
+        self._data.number += 1
+        due = now + max(0.0, job.due_in or 0.0)
+        expires = None if job.expires_in is None else now + job.expires_in
+        item = Task(self._data.number, job, channel, priority, sender, now, due, expires)
+        self._data.items[item.number] = item
+        self._unblock(item)
+
+    def _check_limits(self, coming: Sequence[tuple[str, int]]) -> None:
+        if not coming:
+            return  # what brings nothing needs no room
+        context = self._context
+        rows = [(i.channel, len(i.job.envelope)) for i in self._data.items.values() if i.live] + list(coming)
+        limits = (context.max_messages, context.max_bytes)
+        check_room("the inbox", limits, len(rows), sum(size for _, size in rows))
+        for channel in {channel for channel, _ in coming} & set(context.channel_limits):
+            sizes = [size for name, size in rows if name == channel]
+            check_room(f"the inbox for channel {channel}", context.channel_limits[channel], len(sizes), sum(sizes))
+
+    # ── ordering keys ────────────────────────────────────────────────────────────────────────────
+
+    def _unblock(self, item: Task) -> None:
+        """A blocked or returning job: to ready or delayed, unless its key is busy."""
+        busy = item.job.key is not None and any(
+            other.job.key == item.job.key and other.channel == item.channel and other is not item
+            and other.state in {State.READY, State.DELAYED, State.LEASED}
+            for other in self._data.items.values()
+        )  # fmt: skip
+        item.state = State.BLOCKED if busy else State.DELAYED if item.due > self._now() else State.READY
+        item.changed = self._now()
+
+    def _move(self, item: Task, state: State) -> None:
+        assert may_follow(JOB, item.state, state), f"{item.state} to {state}"
+        item.state, item.changed, item.token, item.consumer = state, self._now(), b"", ""
+
+    def _end(self, item: Task, state: State, keep: float, outcome: Outcome | None) -> None:
+        """Done, buried or expired: frees its key, and tells a sender that asked."""
+        self._move(item, state)
+        item.keep = keep
+        if item.job.receipt and outcome is not None:
+            self._data.outcome_numbers[item.sender] += 1
+            number = self._data.outcome_numbers[item.sender]
+            self._data.outcomes.setdefault(item.sender, []).append(attrs.evolve(outcome, number=number))
+        waiting = [
+            other for _, other in sorted(self._data.items.items())
+            if other.state is State.BLOCKED and (other.channel, other.job.key) == (item.channel, item.job.key)
+        ]  # fmt: skip
+        if waiting:
+            self._unblock(waiting[0])
+
+    def _bury(self, item: Task, reason: str) -> None:
+        if reason:
+            item.reasons.append(reason)
+        outcome = Outcome(0, item.job.id, State.FAILED, reason)
+        self._end(item, State.BURIED, self._context.remember, outcome)
+
+    # ── consumers ────────────────────────────────────────────────────────────────────────────────
+
+    def register(self, label: str = "") -> str:  # noqa: D102
+        with self._gate.writing():
+            consumer = f"{label}{'.' if label else ''}{os.urandom(6).hex()}"
+            self._data.consumers[consumer] = True
+            self._mine.add(consumer)
+            return consumer
+
+    def retire(self, consumer: str) -> None:  # noqa: D102
+        with self._gate.writing():
+            for item in self._leased({consumer}):
+                item.attempts -= 1
+                self._move(item, State.READY)
+            self._data.consumers.pop(consumer, None)
+            self._mine.discard(consumer)
+
+    def kill(self, consumer: str) -> None:
+        """For tests only: as if the process of this consumer had died. `reap` finds out."""
+        with self._gate.writing():
+            self._data.consumers[consumer] = False
+
+    def _leased(self, consumers: Collection[str]) -> list[Task]:
+        return [i for i in self._data.items.values() if i.state is State.LEASED and i.consumer in consumers]
+
+    def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:  # noqa: D102
+        with self._gate.writing():
+            if not self._data.consumers.get(consumer):
+                raise Closed(f"consumer {consumer} is retired or unknown; register a new one")
+            self._end_expired(None)
+            now = self._now()
+            mine = [item for item in self._data.items.values() if item.channel in channels]
+            for item in mine:
+                if item.state is State.DELAYED and item.due <= now:
+                    self._move(item, State.READY)
+            ready = [item for item in mine if item.state is State.READY]
+            ready.sort(key=lambda item: (item.priority, item.number))
+            return [self._lease(item, consumer) for item in ready[: max(0, limit)]]
+
+    def _lease(self, item: Task, consumer: str) -> Claim:
+        self._move(item, State.LEASED)
+        item.attempts += 1
+        item.token, item.consumer = os.urandom(8), consumer
+        job = item.job
+        return Claim(
+            item.token, item.number, job.id, item.channel, item.priority, item.sender, job.envelope,
+            item.attempts, job.possible_duplicate, item.arrived,
+        )  # fmt: skip
+
+    def _held(self, claim: Claim) -> Task | None:
+        item = self._data.items.get(claim.number)
+        return item if item is not None and item.state is State.LEASED and item.token == claim.token else None
+
+    def holds(self, claim: Claim) -> bool:  # noqa: D102
+        with self._gate.reading():
+            return self._held(claim) is not None
+
+    def settle(self, changes: Sequence[Settlement]) -> list[bool]:  # noqa: D102
+        with self._gate.writing():
+            return [self._settle(change) for change in changes]
+
+    def _settle(self, change: Settlement) -> bool:
+        item = self._held(change.claim)
+        if item is None:
+            return False
+        if isinstance(change, Ack):
+            outcome = Outcome(0, item.job.id, State.PROCESSED, "", change.result, change.content_type)
+            self._data.processed[item.channel] += 1
+            self._end(item, State.DONE, change.keep, outcome)
+            if change.keep <= 0:
+                del self._data.items[item.number]
+        elif isinstance(change, Release):
+            if change.reason:
+                item.reasons.append(change.reason)
+            item.attempts -= not change.counted
+            item.due = self._now() + max(0.0, change.delay)
+            self._move(item, State.DELAYED if change.delay > 0 else State.READY)
+        else:
+            self._bury(item, change.reason)
+        return True
+
+    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:  # noqa: D102
+        with self._gate.writing():
+            dead = {item.consumer for item in self._leased_all() if not self._data.consumers.get(item.consumer)}
+            freed: set[str] = set()
+            for item in self._leased(dead):
+                limit = attempts.get(item.channel, DEFAULT_ATTEMPTS)
+                reason = f"attempt {item.attempts}: its consumer {item.consumer} died"
+                if item.attempts >= limit:
+                    self._bury(item, reason)
+                else:
+                    item.reasons.append(reason)
+                    self._move(item, State.READY)
+                freed.add(item.channel)
+            for consumer in dead:
+                self._data.consumers.pop(consumer, None)
+            ready = {item.channel for item in self._data.items.values() if item.state is State.READY}
+            return sorted(freed & ready), bool(self._leased_all())
+
+    def _leased_all(self) -> list[Task]:
+        return [item for item in self._data.items.values() if item.state is State.LEASED]
+
+    def next_due(self, channels: Sequence[str]) -> float | None:  # noqa: D102
+        with self._gate.reading():
+            items = self._data.items.values()
+            return min((i.due for i in items if i.state is State.DELAYED and i.channel in channels), default=None)
+
+    def outcomes(  # noqa: D102
+        self, sender: str, log: StoreId | None, after: int, limit: int
+    ) -> tuple[StoreId, list[Outcome]]:
+        with self._gate.reading():
+            rows = self._data.outcomes.get(sender, [])
+            if log == self._data.store_id:
+                rows = [row for row in rows if row.number > after]
+                self._data.outcomes[sender] = rows
+            return self._data.store_id, rows[:limit]
+
+    # ── care ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _end_expired(self, limit: int | None) -> None:
+        now = self._now()
+        due = [
+            item for item in self._data.items.values()
+            if item.expires is not None and item.expires <= now and item.live and item.state is not State.LEASED
+        ]  # fmt: skip
+        for item in due[:limit]:
+            self._end(item, State.EXPIRED, self._context.remember, Outcome(0, item.job.id, State.EXPIRED, "expired"))
+
+    def sweep(self) -> float | None:  # noqa: D102
+        with self._gate.writing():
+            self._end_expired(SWEEP_COUNT)
+            now = self._now()
+            over = [item for item in self._data.items.values() if not item.live and item.changed + item.keep <= now]
+            for item in over[:SWEEP_COUNT]:
+                del self._data.items[item.number]
+            dues = [item.changed + item.keep for item in self._data.items.values() if not item.live]
+            dues += [
+                item.expires for item in self._data.items.values()
+                if item.expires is not None and item.live and item.state is not State.LEASED
+            ]  # fmt: skip
+            return min(dues, default=None)
+
+    def flush(self) -> None:  # noqa: D102
+        with self._gate.reading():
+            pass  # there is no stable storage to wait for
+
+    def kick(self, selection: Selection) -> int:  # noqa: D102
+        with self._gate.writing():
+            kickable = {State.BURIED, State.DELAYED}
+            chosen = [item for item in self._chosen(selection, self._data.items.values()) if item.state in kickable]
+            for item in chosen:
+                item.attempts, item.due = 0, self._now()
+                if item.state is State.DELAYED:
+                    self._move(item, State.READY)
+                else:
+                    item.expires = None  # somebody wants it now
+                    self._unblock(item)
+            return len(chosen)
+
+    def bury(self, message_id: MessageId, reason: str) -> bool:  # noqa: D102
+        with self._gate.writing():
+            chosen = [i for i in self._of(message_id) if i.live and i.state is not State.LEASED]
+            for item in chosen:
+                self._bury(item, reason)
+            return bool(chosen)
+
+    def wipe(self, selection: Selection) -> int:  # noqa: D102
+        with self._gate.writing():
+            chosen = [item for item in self._chosen(selection, self._data.items.values()) if not item.live]
+            for item in chosen:
+                del self._data.items[item.number]
+            return len(chosen)
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────────
+
+    def _of(self, message_id: MessageId) -> list[Task]:
+        return [item for item in self._data.items.values() if item.job.id == message_id]
+
+    def _show(self, item: Task) -> JobInfo:
+        now = self._now()
+        return JobInfo(
+            item.number, item.job.id, item.sender, item.channel, item.priority, item.state,
+            now - (item.arrived if item.live else item.changed), len(item.job.envelope), item.attempts,
+            "\n".join(item.reasons), item.consumer, item.due - now if item.state is State.DELAYED else None,
+            item.job.possible_duplicate,
+        )  # fmt: skip
+
+    def _chosen(self, selection: Selection, items: Iterable[Task]) -> list[Task]:
+        def meant(item: Task) -> bool:
+            return (
+                (not selection.ids or item.job.id in selection.ids)
+                and (not selection.states or item.state in selection.states)
+                and selection.channel in {None, item.channel}
+                and selection.peer in {None, item.sender}
+                and (selection.older_than is None or self._now() - item.changed >= selection.older_than)
+            )
+
+        return [item for item in items if meant(item)]
+
+    def status(self, message_id: MessageId) -> JobInfo | None:  # noqa: D102
+        with self._gate.reading():
+            found = self._of(message_id)
+            return self._show(found[-1]) if found else None
+
+    def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:  # noqa: D102
+        with self._gate.reading():
+            rest = [item for number, item in sorted(self._data.items.items()) if number > after]
+            return [self._show(item) for item in self._chosen(selection, rest)[:limit]]
+
+    def envelope(self, message_id: MessageId) -> bytes | None:  # noqa: D102
+        with self._gate.reading():
+            found = self._of(message_id)
+            return found[-1].job.envelope if found else None
+
+    def counts(self) -> Mapping[str, Mapping[str, int]]:  # noqa: D102
+        with self._gate.reading():
+            out: dict[str, Counter[str]] = {}
+            for channel, number in self._data.processed.items():
+                out[channel] = Counter(processed=number)
+            for item in self._data.items.values():
+                mine = out.setdefault(item.channel, Counter())
+                mine[item.state.value] += 1
+                mine["bytes"] += len(item.job.envelope)
+            return out
+
+    def oldest(self) -> Mapping[str, float]:  # noqa: D102
+        with self._gate.reading():
+            out: dict[str, float] = {}
+            for item in self._data.items.values():
+                if item.state is State.READY:
+                    out[item.channel] = max(out.get(item.channel, 0.0), self._now() - item.arrived)
+            return out
+
+    def close(self) -> None:
+        """Close; its consumers count as dead, as when their process ends. Safe twice."""
+        if not self._gate.closed:
+            with self._gate.reading():
+                self._data.consumers.update(dict.fromkeys(self._mine, False))
+        self._gate.closed = True
+
+
+__all__ = ["MemoryInbox"]
