@@ -136,6 +136,13 @@ class Courier:
             self._failed(order, batches, answer)
             return
         self._apply(self.link.pushed(order, batches, answer.verdicts, self._clock.now()))
+        count = sum(
+            len(batch.entries) - len(verdict.rejected)
+            for batch, verdict in zip(batches, answer.verdicts, strict=True)
+            if verdict.taken
+        )
+        if count:
+            self._event("batch_accepted", {"side": "outbox", "peer": self.peer, "count": count})
         if answer.receipts is not None:
             self._receipts(answer.receipts)
 
@@ -175,7 +182,6 @@ class Courier:
             case Settle(lane, head, rejected):
                 self._outbox.settle(lane, head, rejected)
                 self._ring("receipts")
-                self._event("batch_accepted", {"peer": self.peer, "lane": str(lane), "head": str(head)})
                 for rejection in rejected:
                     self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,
                                       rejection.code, rejection.reason)  # fmt: skip

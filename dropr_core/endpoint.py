@@ -204,6 +204,13 @@ class Endpoint:
         )  # fmt: skip
         for channel in channels:
             self._ring(f"inbox:{channel}")
+        count = sum(
+            len(part.envelopes) - len(verdict.rejected)
+            for part, verdict in zip(push.lanes, verdicts, strict=True)
+            if verdict.taken
+        )
+        if count:
+            self._event("batch_accepted", {"side": "inbox", "peer": request.peer, "count": count})
         receipts = None
         if push.receipts is not None:
             receipts = self._page(request.peer, push.receipts)

@@ -21,7 +21,7 @@ from dropr_core.contracts.storage import Outgoing
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
 from dropr_core.message import Message, check_message
 from dropr_core.names import DEFAULT_CHANNEL, IdMaker, check_channel, id_of_key, parse_id
-from dropr_core.options import parse_duration
+from dropr_core.units import parse_duration
 
 Duration = float | int | str | timedelta
 
