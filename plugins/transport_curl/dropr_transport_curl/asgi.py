@@ -1,0 +1,220 @@
+"""The answering side as an ASGI application: HTTP in, the host's answerer, HTTP out.
+
+Owns how requests are read within limits and how refusals look in HTTP. Runs under our own listener
+or mounted into anybody's web application; must not know which server runs it, nor what a request means.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import Future
+from time import monotonic
+from typing import Any
+
+from dropr_core.contracts.transport import Answerer, Caller
+from dropr_core.errors import Refused
+from dropr_transport_curl.verdict import CODE_HEADER, CONTENT_TYPE, printable
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_STATUS = {"unknown_peer": 401, "bad_signature": 401, "too_big": 413, "bad_frame": 400, "busy": 503}
+_ANSWER = (b"content-type", CONTENT_TYPE.encode())
+_LINGER, _LINGER_BYTES = 2.0, 4 << 20
+_WATCH_AFTER = 1.0
+"""Seconds of waiting for an answer after which we look whether the caller is still there."""
+
+
+class _Gone(Exception):
+    """The caller hung up: nobody is left to answer."""
+
+
+class _Slow(Exception):
+    """The caller sends too slowly."""
+
+
+class DroprApp:
+    """An ASGI 3 application that passes POSTs at ``path`` and below it to ``answerer``."""
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        path: str = "",
+        *,
+        log: logging.Logger | None = None,
+        idle: float = 30.0,
+        min_rate: float = 100.0,
+        window: float = 30.0,
+    ) -> None:
+        """``idle``: seconds a caller may send nothing; ``min_rate``: bytes a second over ``window`` seconds."""
+        self._answerer = answerer
+        self._path = "/" + path.strip("/") if path.strip("/") else ""
+        self._log = log or logging.getLogger("dropr.transport.curl")
+        self._idle, self._min_rate, self._window = idle, min_rate, window
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1003})
+        elif scope["type"] == "lifespan":
+            while True:
+                kind = (await receive())["type"]
+                await send({"type": f"{kind}.complete"})
+                if kind == "lifespan.shutdown":
+                    return
+
+    def give_up(self) -> None:
+        """Stop waiting for answers: their callers get a 500 (unknown to them). In the event loop's thread."""
+        for waiter in list(self._waiting):
+            if not waiter.done():
+                waiter.set_exception(ConnectionAbortedError("the node is shutting down; try again later"))
+
+    # ── one request ──────────────────────────────────────────────────────────────────────────────
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if self._path and path != self._path and not path.startswith(self._path + "/"):
+            await self._tell(scope, send, 404, "no dropr node at this path")
+            return
+        if scope["method"] != "POST":
+            text = "dropr: this is a node's address; nodes POST here"
+            await self._tell(scope, send, 405, text, ((b"allow", b"POST"),))
+            return
+        client = scope.get("client")
+        caller = Caller(f"{client[0]}:{client[1]}" if client else "unknown")
+        whole = False
+        try:
+            request = await self._read(scope, receive, caller)
+            whole = True
+            future = self._answerer.answer(request, caller)
+            del request  # it may be megabytes, and the answer may take a minute
+            if not future.done():
+                await self._wait(future, receive)
+            answer = future.result()
+        except Refused as refused:
+            code = refused.code if refused.code.isascii() and refused.code.isprintable() else "refused"
+            more = ((CODE_HEADER.encode(), code.encode()),)
+            await self._tell(scope, send, _STATUS.get(code, 403), refused.reason, more, None if whole else receive)
+        except _Slow:
+            await self._tell(scope, send, 408, "the request came too slowly", (), receive)
+        except ConnectionAbortedError as error:
+            await self._tell(scope, send, 500, str(error))
+        except _Gone:
+            return
+        except Exception:
+            self._log.exception("a request of %s met an internal error", caller.address)
+            await self._tell(scope, send, 500, "internal error", (), None if whole else receive)
+        else:
+            head = [_ANSWER, (b"content-length", b"%d" % len(answer))]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": answer})
+
+    async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
+        """The whole request, admitted by its head before more than that is kept."""
+        announced = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+        chunks: list[bytes] = []
+        have, length, more = 0, -1, True
+        window_at, window_have = monotonic(), 0
+        try:
+            async with asyncio.timeout(self._idle) as limit:
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Gone
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    if chunk:
+                        chunks.append(chunk)
+                        have += len(chunk)
+                    if length < 0 and (have >= self._answerer.head_size or not more):
+                        head = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                        length = self._answerer.admit(head[: self._answerer.head_size], caller)
+                        if announced is not None and announced.isdigit() and int(announced) != length:
+                            raise Refused("bad_frame", f"the request says {length} bytes, HTTP says {int(announced)}")
+                    if length >= 0 and have > length:
+                        raise Refused("bad_frame", f"more than the {length} bytes that the request says")
+                    now = monotonic()
+                    if now - window_at >= self._window:
+                        if have - window_have < self._min_rate * (now - window_at):
+                            raise _Slow
+                        window_at, window_have = now, have
+                    if chunk:  # an empty one is no progress
+                        limit.reschedule(asyncio.get_running_loop().time() + self._idle)
+        except TimeoutError:
+            raise _Slow from None
+        if have != length:
+            raise Refused("bad_frame", f"only {have} of the {length} bytes that the request says")
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _wait(self, future: "Future[bytes]", receive: Receive) -> None:
+        """Until the answer is there; raises _Gone if the caller leaves, ConnectionAbortedError on `give_up`.
+
+        The host's future is never cancelled: it may be shared, and it belongs to the host.
+        """
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        def wake(_future: object) -> None:
+            try:
+                loop.call_soon_threadsafe(settle)
+            except RuntimeError:  # the listener has closed meanwhile
+                pass
+
+        watchers: list[asyncio.Task[None]] = []
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if not waiter.done():
+                waiter.set_exception(_Gone())
+
+        # Most answers come at once; only long polls pay for a look at the caller.
+        timer = loop.call_later(_WATCH_AFTER, lambda: watchers.append(loop.create_task(watch())))
+        self._waiting.add(waiter)
+        try:
+            future.add_done_callback(wake)
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
+            timer.cancel()
+            for task in watchers:
+                task.cancel()
+
+    async def _tell(
+        self,
+        scope: Scope,
+        send: Send,
+        status: int,
+        text: str,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        unread: Receive | None = None,
+    ) -> None:
+        """A short answer in plain text. ``unread``: the request's body was not read, and will not be."""
+        body = printable(text, 1000).encode() + b"\n"
+        head = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body)), *headers]
+        if unread and scope.get("http_version", "1.1").startswith("1"):
+            head.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": body, "more_body": unread is not None})
+        if unread is None:
+            return
+        # Closing with unread bytes in the socket would reset the connection, and the caller might never see
+        # why. So throw away the little that is on its way until the caller hangs up.
+        left = _LINGER_BYTES
+        try:
+            async with asyncio.timeout(_LINGER):
+                while left > 0:
+                    message = await unread()
+                    left -= len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,155 @@
+"""The asking side: connections, and the one thread that carries the requests of all of them.
+
+Owns the thread, its queue and the wake-up socket. Must not know HTTP: `engine.py` and `verdict.py` do.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+
+from dropr_core.contracts.transport import Connection
+from dropr_core.errors import Closed
+from dropr_transport_curl.engine import Engine
+from dropr_transport_curl.options import Options
+from dropr_transport_curl.slot import Request
+from dropr_transport_curl.verdict import failed
+
+_JOIN = 10.0
+
+
+class Client:
+    """All outgoing requests of one transport. The thread starts with the first request."""
+
+    def __init__(self, options: Options, log: logging.Logger) -> None:
+        self._options, self._log = options, log
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._awake = False
+        self._asked: deque[Request] = deque()
+        self._dropped: deque[object] = deque()
+        self._bell: socket.socket | None = None
+
+    def submit(self, request: Request) -> None:
+        """Send a request; its future fails with Closed after `close` and in a forked child."""
+        if os.getpid() != self._pid:
+            request.future.set_exception(Closed("this transport was opened by the parent process; open the node anew"))
+            return
+        with self._lock:
+            if not self._closed:
+                self._asked.append(request)
+                self._ring()
+                return
+        request.future.set_exception(Closed(f"{request.url}: this transport is closed"))
+
+    def drop(self, owner: object) -> None:
+        """End the requests of one connection; soon, not at once."""
+        with self._lock:
+            if self._thread is not None and not self._closed and os.getpid() == self._pid:
+                self._dropped.append(owner)
+                self._ring()
+
+    def _ring(self) -> None:  # the lock is held
+        if self._thread is None:
+            ear, self._bell = socket.socketpair()
+            ear.setblocking(False)
+            self._bell.setblocking(False)
+            self._thread = threading.Thread(target=self._run, args=(ear,), name="dropr-curl", daemon=True)
+            self._thread.start()
+        if not self._awake:
+            self._awake = True
+            assert self._bell is not None
+            self._bell.send(b"!")
+
+    def close(self) -> None:
+        """End everything (Unanswered, or Unreachable where nothing was sent); safe twice."""
+        with self._lock:
+            if self._closed or os.getpid() != self._pid:
+                self._closed = True
+                return
+            self._closed = True
+            thread = self._thread
+            if thread is not None:
+                self._ring()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_JOIN)
+
+    # ── in the thread ────────────────────────────────────────────────────────────────────────────
+
+    def _run(self, ear: socket.socket) -> None:
+        engine: Engine | None = None
+
+        def heard() -> None:
+            try:
+                ear.recv(64)
+            except BlockingIOError:
+                pass
+
+        try:
+            while not self._closed:
+                engine = Engine(self._options, ear.fileno(), heard)
+                try:
+                    self._drive(engine)
+                except Exception:
+                    self._log.exception("the thread that talks to peers met a defect; its requests are given up")
+                    time.sleep(0.1)  # a defect that comes back at once must not burn a processor
+                finally:
+                    engine.give_up(None, "the transport was closed")
+                    engine.close()
+        finally:
+            with self._lock:
+                self._closed = True
+                rest = list(self._asked)
+                self._asked.clear()
+                ear.close()
+                if self._bell is not None:
+                    self._bell.close()
+            for request in rest:
+                request.future.set_exception(failed(request.url, -1, "the transport was closed", started=False))
+
+    def _drive(self, engine: Engine) -> None:
+        while not self._closed:
+            with self._lock:
+                self._awake = False
+                asked, self._asked = self._asked, deque()
+                dropped, self._dropped = self._dropped, deque()
+            try:
+                while asked:
+                    engine.add(asked.popleft())
+            except BaseException:
+                with self._lock:
+                    self._asked.extendleft(reversed(asked))
+                raise
+            for owner in dropped:
+                engine.give_up(owner, "the connection was closed")
+            if not self._closed:
+                engine.turn()
+
+
+class CurlConnection(Connection):
+    """A way to one url. Sockets are kept and shared by the client, so it holds nothing itself."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client, self._url = client, url
+        self._closed = False
+
+    def ask(self, request: bytes, *, idle: float) -> "Future[bytes]":
+        """See the contract. After `close` the future fails with Closed."""
+        future: Future[bytes] = Future()
+        future.set_running_or_notify_cancel()  # the other side cannot be made to forget it
+        if self._closed:
+            future.set_exception(Closed(f"{self._url}: this connection is closed"))
+        else:
+            self._client.submit(Request(self._url, request, idle, future, self))
+        return future
+
+    def close(self) -> None:
+        """Give up what is under way; safe twice."""
+        if not self._closed:
+            self._closed = True
+            self._client.drop(self)

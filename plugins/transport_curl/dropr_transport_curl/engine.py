@@ -1,0 +1,166 @@
+"""Many requests at once in one thread, without polling: curl's multi interface under a selector.
+
+Owns the multi handle, the pool of slots and the timers. Must be used by one thread only; must not
+know where requests come from.
+"""
+
+import heapq
+import selectors
+from collections.abc import Callable
+from time import monotonic
+
+import pycurl  # type: ignore[import-untyped]
+
+from dropr_core.errors import DroprError, Unreachable
+from dropr_transport_curl.options import Options
+from dropr_transport_curl.slot import Request, Slot
+from dropr_transport_curl.verdict import failed
+
+_SPARE = 64
+"""Handles kept for later; more are made and thrown away as needed."""
+
+_EVENTS = {
+    pycurl.POLL_IN: selectors.EVENT_READ,
+    pycurl.POLL_OUT: selectors.EVENT_WRITE,
+    pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
+}
+
+
+class Engine:
+    """Drives transfers; `turn` does what is due and waits for more."""
+
+    def __init__(self, options: Options, wake: int, on_wake: Callable[[], None]) -> None:
+        self._options, self._wake, self._on_wake = options, wake, on_wake
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(wake, selectors.EVENT_READ)
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, options.keep)
+        self._timer: float | None = None
+        self._busy: dict[pycurl.Curl, Slot] = {}
+        self._spare: list[Slot] = []
+        self._looks: list[tuple[float, int, int, Slot]] = []
+        self._count = 0
+
+    # ── what curl wants ──────────────────────────────────────────────────────────────────────────
+
+    def _on_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
+        known = fd in self._selector.get_map()
+        if what == pycurl.POLL_REMOVE:
+            if known:
+                self._selector.unregister(fd)
+        elif what in _EVENTS:
+            if known:
+                self._selector.modify(fd, _EVENTS[what])
+            else:
+                self._selector.register(fd, _EVENTS[what])
+
+    def _on_timer(self, milliseconds: int) -> None:
+        self._timer = None if milliseconds < 0 else monotonic() + milliseconds / 1000
+
+    # ── turning ──────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, request: Request) -> None:
+        """Start a request; its future is settled in some later `turn`."""
+        slot = self._spare.pop() if self._spare else None
+        try:
+            slot = slot or Slot(self._options)
+            slot.load(request)
+        except (pycurl.error, ValueError) as error:  # such as an unreadable option of TLS
+            if slot:
+                slot.close()
+            request.future.set_exception(Unreachable(f"{request.url}: curl does not take this: {error}"))
+            return
+        self._busy[slot.curl] = slot
+        self._note(slot)
+        self._multi.add_handle(slot.curl)
+
+    def turn(self) -> None:
+        """Wait for the next thing to do, and do it."""
+        for key, mask in self._selector.select(self._pause()):
+            if key.fd == self._wake:
+                self._on_wake()
+            else:
+                bits = (mask & selectors.EVENT_READ and pycurl.CSELECT_IN) | (
+                    mask & selectors.EVENT_WRITE and pycurl.CSELECT_OUT
+                )
+                self._multi.socket_action(key.fd, bits)
+        if self._timer is not None and self._timer <= monotonic():
+            self._timer = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._harvest()
+        self._look()
+
+    def _pause(self) -> float | None:
+        looks = self._looks
+        while looks and looks[0][3].turn != looks[0][2]:
+            heapq.heappop(looks)  # its request has ended
+        due = looks[0][0] if looks else None
+        if self._timer is not None and (due is None or self._timer < due):
+            due = self._timer
+        return None if due is None else max(0.0, due - monotonic())
+
+    def _harvest(self) -> None:
+        left = 1
+        while left:
+            left, good, bad = self._multi.info_read()
+            for curl in good:
+                self._end(self._busy[curl], 0, "")
+            for curl, number, text in bad:
+                self._end(self._busy[curl], number, text)
+
+    def _end(self, slot: Slot, number: int, text: str) -> None:
+        result = slot.result(number, text)
+        future = self._free(slot).future
+        if isinstance(result, bytes):
+            future.set_result(result)
+        else:
+            future.set_exception(result)
+
+    def _free(self, slot: Slot) -> Request:
+        self._multi.remove_handle(slot.curl)
+        del self._busy[slot.curl]
+        request = slot.unload()
+        slot.turn += 1  # what was noted about it is void
+        if len(self._spare) < _SPARE:
+            self._spare.append(slot)
+        else:
+            slot.close()
+        return request
+
+    # ── stuck requests and the end ───────────────────────────────────────────────────────────────
+
+    def _note(self, slot: Slot) -> None:
+        self._count += 1
+        heapq.heappush(self._looks, (monotonic() + slot.pause_between_looks(), self._count, slot.turn, slot))
+
+    def _look(self) -> None:
+        now = monotonic()
+        while self._looks and self._looks[0][0] <= now:
+            _, _, turn, slot = heapq.heappop(self._looks)
+            if slot.turn != turn:
+                continue
+            error = slot.look()
+            if error:
+                self._free(slot).future.set_exception(error)
+            else:
+                self._note(slot)
+
+    def give_up(self, owner: object | None, why: str) -> None:
+        """End the requests of one owner (None: all) now."""
+        for slot in list(self._busy.values()):
+            if owner is None or (slot.request is not None and slot.request.owner is owner):
+                started = slot.started
+                request = self._free(slot)
+                error: DroprError = failed(request.url, -1, why, started=started)
+                request.future.set_exception(error)
+
+    def close(self) -> None:
+        """Release sockets and handles; nothing may be under way any more."""
+        for slot in self._spare:
+            slot.close()
+        self._spare.clear()
+        self._looks.clear()
+        self._multi.close()
+        self._selector.close()

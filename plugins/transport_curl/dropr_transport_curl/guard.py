@@ -1,0 +1,85 @@
+"""uvicorn's HTTP protocol with the limits that it lacks.
+
+Owns the limits on a request's head (time and size) and on answers that nobody reads. Must not know
+what is served.
+"""
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS = 30.0
+HEAD_BYTES = 64 << 10
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection. A caller that dawdles over its headers, or sends endless ones, is cut off."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False
+        self.logger = _quiet()
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._unread = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock for the first request's head."""
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all clocks."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of a head that does not end."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.transport.abort()
+            elif self._head_timer is None:
+                self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head is complete: the application has its own limits for the rest."""
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Hang up after idle time; but while a slow caller still reads its answer, look again later."""
+        unread = self.transport.get_write_buffer_size()
+        if unread and not self.transport.is_closing():
+            if self._unread and unread >= self._unread:
+                self.transport.abort()  # it took nothing since the last look
+                return
+            self._unread = unread
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            return
+        super().timeout_keep_alive_handler()
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def _quiet() -> logging.Logger:
+    return logging.getLogger("dropr.transport.curl.http")

@@ -1,0 +1,178 @@
+"""One curl handle, used for one request after another.
+
+Owns the handle's settings, the bytes of the answer and the two rules that end a stuck request: idle
+time and minimum rate. Must not know threads or other requests.
+"""
+
+import ssl
+from concurrent.futures import Future
+from time import monotonic
+
+import attrs
+import pycurl  # type: ignore[import-untyped]
+
+from dropr_core.errors import DroprError, Unanswered
+from dropr_transport_curl.options import Options
+from dropr_transport_curl.verdict import CONTENT_TYPE, failed, judged
+
+_BIG = 64 << 10
+
+
+@attrs.frozen(eq=False)
+class Request:
+    """One question under way."""
+
+    url: str
+    body: bytes
+    idle: float
+    future: "Future[bytes]"
+    owner: object
+    """The connection that asked; closing it ends its requests."""
+
+
+class Slot:
+    """A curl handle with the state of the request that it carries now."""
+
+    def __init__(self, options: Options) -> None:
+        self.curl = curl = pycurl.Curl()
+        self.request: Request | None = None
+        self.turn = 0
+        """Rises with each request, so that a note about an old one is known as such."""
+        self._options = options
+        self._begin(0.0)
+        curl.setopt(pycurl.POST, 1)
+        curl.setopt(pycurl.HTTPHEADER, [f"Content-Type: {CONTENT_TYPE}", "Expect:", "User-Agent: dropr"])
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        curl.setopt(pycurl.FOLLOWLOCATION, 0)
+        curl.setopt(pycurl.PATH_AS_IS, 1)
+        curl.setopt(pycurl.PROXY, options.proxy)  # an empty one also turns the environment's off
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, round(options.connect * 1000)))
+        curl.setopt(pycurl.MAXFILESIZE_LARGE, options.max_answer)
+        curl.setopt(pycurl.MAXAGE_CONN, 60)  # below the 75 s after which our listeners hang up
+        curl.setopt(pycurl.TCP_KEEPALIVE, 1)
+        curl.setopt(pycurl.BUFFERSIZE, 256 << 10)
+        curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 256 << 10)
+        curl.setopt(
+            pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS if options.http2 else pycurl.CURL_HTTP_VERSION_1_1
+        )
+        curl.setopt(pycurl.PIPEWAIT, int(options.http2))
+        self._secure(options)
+        curl.setopt(pycurl.WRITEFUNCTION, self._write)
+        curl.setopt(pycurl.HEADERFUNCTION, self._header)
+        curl.setopt(pycurl.PREREQFUNCTION, self._about_to_send)
+
+    def _secure(self, options: Options) -> None:
+        curl, tls = self.curl, options.tls
+        curl.setopt(pycurl.SSL_VERIFYPEER, 1)
+        curl.setopt(pycurl.SSL_VERIFYHOST, 2)
+        curl.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
+        if tls.ca:
+            curl.setopt(pycurl.CAINFO, str(tls.ca))
+            curl.unsetopt(pycurl.CAPATH)  # else the system's authorities would count besides
+        else:  # a curl from a wheel does not know where this system keeps them
+            paths = ssl.get_default_verify_paths()
+            if paths.cafile:
+                curl.setopt(pycurl.CAINFO, paths.cafile)
+            elif paths.capath:
+                curl.setopt(pycurl.CAPATH, paths.capath)
+        if tls.cert:
+            curl.setopt(pycurl.SSLCERT, str(tls.cert))
+            curl.setopt(pycurl.SSLKEY, str(tls.key or tls.cert))
+
+    # ── one request ──────────────────────────────────────────────────────────────────────────────
+
+    def load(self, request: Request) -> None:
+        """Take a request on; the handle is then ready to be added to a multi."""
+        now = monotonic()
+        self.request = request
+        self.turn += 1
+        self._begin(now)
+        self.curl.setopt(pycurl.URL, request.url)
+        self.curl.setopt(pycurl.POSTFIELDS, request.body)  # kept by reference, not copied
+
+    def _begin(self, now: float) -> None:
+        self.started = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._headers: list[bytes] = []
+        self._seen = -1
+        self._moved_at = self._window_at = now
+        self._window_bytes = 0
+
+    def unload(self) -> Request:
+        """Give the request back; the handle (already out of its multi) is free for another one."""
+        request, self.request = self.request, None
+        assert request is not None
+        if len(request.body) > _BIG:
+            self.curl.setopt(pycurl.POSTFIELDS, b"")  # a waiting handle must not hold megabytes
+        self._chunks, self._headers = [], []
+        return request
+
+    def result(self, number: int, text: str) -> bytes | DroprError:
+        """What the ended transfer gave: curl's error ``number`` (0: none) or an HTTP answer."""
+        assert self.request is not None
+        url = self.request.url
+        if number:
+            return failed(url, number, text, started=self.started)
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        status = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        return judged(url, status, self.curl.getinfo(pycurl.CONTENT_TYPE), self._headers, body) or body
+
+    def pause_between_looks(self) -> float:
+        """Seconds after which `look` is due again; a stuck request lives at most a quarter longer than it may."""
+        assert self.request is not None
+        return max(0.02, min(self.request.idle, self._options.rate_window) / 4)
+
+    def look(self) -> DroprError | None:
+        """Whether the request is stuck; the error that ends it, if so."""
+        assert self.request is not None
+        now, request, options = monotonic(), self.request, self._options
+        if not self.started:  # curl itself limits the time for connecting
+            self._moved_at = self._window_at = now
+            return None
+        sent = self.curl.getinfo(pycurl.SIZE_UPLOAD_T)
+        moved = sent + self._size + sum(map(len, self._headers))
+        if moved != self._seen:
+            self._seen, self._moved_at = moved, now
+        elif now - self._moved_at >= request.idle:
+            return Unanswered(
+                f"{request.url}: nothing came or went for {request.idle:g} s; the peer hangs, or the way to it is cut"
+            )
+        if sent >= len(request.body) and not self._headers:  # waiting for the answer is no slowness
+            self._window_at, self._window_bytes = now, moved
+        elif now - self._window_at >= options.rate_window:
+            rate = (moved - self._window_bytes) / (now - self._window_at)
+            self._window_at, self._window_bytes = now, moved
+            if rate < options.min_rate:
+                return Unanswered(
+                    f"{request.url}: only {rate:.0f} bytes a second got through for {options.rate_window:g} s "
+                    f"(the option 'min_rate' asks for {options.min_rate})"
+                )
+        return None
+
+    def close(self) -> None:
+        """Release the handle; safe twice."""
+        self.curl.close()
+
+    # ── what curl calls ──────────────────────────────────────────────────────────────────────────
+
+    def _about_to_send(self, *_ends: object) -> int:
+        # Called once the connection stands, before the first byte of the request. curl may repeat a request on a
+        # new connection when a kept one turns out dead; started then stays true, as it must.
+        if not self.started:
+            self.started = True
+            self._moved_at = self._window_at = monotonic()
+        return int(pycurl.PREREQFUNC_OK)
+
+    def _header(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):
+            self._headers.clear()
+        self._headers.append(line)
+
+    def _write(self, data: bytes) -> int | None:
+        self._size += len(data)
+        if self._size > self._options.max_answer:
+            return -1
+        self._chunks.append(data)
+        return None
