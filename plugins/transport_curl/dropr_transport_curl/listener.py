@@ -59,13 +59,16 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing new, wait, then cut off what is left."""
+        loop = asyncio.get_running_loop()
+        for sock in sockets or []:
+            loop.remove_reader(sock)
+        # Connections that asyncio accepted just now are known to nobody yet, and would be lost open if the server
+        # closed before they arrive (cpython issue 109564). So let plain ones arrive, and end TLS handshakes.
+        await _ticks()
         for server in self.servers:
             server.close()
         for sock in sockets or []:
             sock.close()
-        # Connections that asyncio accepted just now are known to nobody yet: let plain ones arrive, and end the
-        # TLS handshakes of the others, so that nothing new comes in below.
-        await _ticks()
         await _cancel({task for task in asyncio.all_tasks() if _name(task) == "_accept_connection2"})
         state = self.server_state
         for connection in list(state.connections):
@@ -75,8 +78,8 @@ class _Server(uvicorn.Server):
         self._app.give_up()
         if state.tasks:
             await asyncio.wait(set(state.tasks), timeout=0.05)
-        deadline = asyncio.get_running_loop().time() + _LAST_WORDS
-        while _writing(state.connections) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        deadline = loop.time() + _LAST_WORDS
+        while _writing(state.connections) and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # bounded, and only while bytes are on their way out
         for connection in list(state.connections):
             if connection.transport is not None:

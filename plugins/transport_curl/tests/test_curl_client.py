@@ -6,7 +6,7 @@ import threading
 import pytest
 from dropr_transport_curl import CurlTransport, Options
 
-from dropr_core.errors import Refused, Unanswered, Unreachable
+from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
 
 WAIT = 30.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.dropr.v1\r\n"
@@ -325,6 +325,18 @@ def test_no_thread_before_the_first_request(make):
     before = threading.active_count()
     make().connect("http://127.0.0.1:9/")
     assert threading.active_count() == before
+
+
+def test_fault_18_a_forked_child_is_told(raw, make, monkeypatch):
+    """In a forked child the parent's transport refuses to be used, instead of hanging without its thread."""
+    server = raw(OK + b"Content-Length: 1\r\n\r\n.")
+    connection = make().connect(server.url)
+    assert connection.ask(b"request", idle=WAIT).result(WAIT) == b"."
+    import os
+
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        assert isinstance(connection.ask(b"request", idle=WAIT).exception(WAIT), Closed)
 
 
 def test_a_defect_in_the_thread_ends_requests_and_is_survived(raw, make, monkeypatch, caplog):

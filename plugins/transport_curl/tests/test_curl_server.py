@@ -7,12 +7,17 @@ import threading
 import time
 
 import pytest
-from dropr_transport_curl import CurlTransport, Options, asgi_app, guard
+from dropr_transport_curl import CurlTransport, Options, asgi, asgi_app, guard
 
 from dropr_core.errors import Unreachable
 from dropr_core.testing.transport_contract import Echo, request
 
 WAIT = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _short_goodbyes(monkeypatch):
+    monkeypatch.setattr(asgi, "_LINGER", 0.1)
 
 
 @pytest.fixture
@@ -176,8 +181,6 @@ def test_too_many_connections_are_told_to_wait(serve):
 
 def test_a_caller_that_leaves_a_long_poll_frees_it(serve, monkeypatch):
     """When a caller of a long poll hangs up, the connection is forgotten before the answer exists."""
-    from dropr_transport_curl import asgi
-
     monkeypatch.setattr(asgi, "_WATCH_AFTER", 0.01)
     listener, echo = serve()
     port = int(listener.url.split(":")[2].split("/")[0])
