@@ -7,10 +7,11 @@ delay a message. Must not know what the times are used for.
 """
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Protocol
+
+from dropr_core.files import replace_text
 
 MAX_TRUSTED_GAP = 30 * 86400.0
 """Seconds. A longer time between two boots is taken for a wrong wall clock and not counted."""
@@ -85,12 +86,7 @@ def keep_clock(directory: Path, clock: Clock) -> None:
     """Write down how node time, wall time and this boot relate. The daemon repeats it now and then."""
     now = clock.now()
     text = json.dumps({"boot": boot_id(), "base": now - boot_seconds(), "node": now, "wall": clock.wall()})
-    temporary = directory / f"clock.{os.getpid()}.new"
-    with temporary.open("w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(directory / "clock.json")
+    replace_text(directory / "clock.json", text, durable=True)
 
 
 class FakeClock:

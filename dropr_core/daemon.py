@@ -14,6 +14,7 @@ from dropr_core.clock import keep_clock
 from dropr_core.config import NodeConfig, load
 from dropr_core.errors import ConfigError, DroprError, StoreError
 from dropr_core.exits import Exit
+from dropr_core.files import replace_text
 from dropr_core.heartbeat import Heartbeat, WearLimits
 from dropr_core.links import Links
 from dropr_core.locks import FileLock
@@ -180,9 +181,7 @@ class Daemon:
         if text == self._shown:
             return
         self._shown = text
-        temporary = self._state_file.with_suffix(".new")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self._state_file)
+            replace_text(self._state_file, text)
         except OSError as error:
             self._log.warning("cannot write %s: %s", self._state_file, error)

@@ -21,7 +21,8 @@ from dropr_core.config import NodeConfig, load
 from dropr_core.consumer import ChannelRules, Consumer, Received, Surroundings, iterate, iterate_batches
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox, Job, Outbox, Outgoing, Storage
-from dropr_core.errors import Closed, QueueFull, StoreReadOnly, UsageError
+from dropr_core.errors import Closed, QueueFull, StoreCorrupt, StoreReadOnly, UsageError
+from dropr_core.files import create_text
 from dropr_core.names import DEFAULT_CHANNEL, check_channel, parse_id
 from dropr_core.plugins import Observers, create
 from dropr_core.sending import Composer, Duration, SendOptions
@@ -313,23 +314,17 @@ def prepare(data: Path, *, read_only: bool) -> bytes:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             for sub in ("run", "consumers"):
                 (data / sub).mkdir(mode=0o700, exist_ok=True)
-            try:
-                fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            except FileExistsError:
-                pass
-            else:
-                os.write(fd, os.urandom(16).hex().encode())
-                os.fsync(fd)
-                os.close(fd)
+            if not path.exists():
+                create_text(path, os.urandom(16).hex())
         return bytes.fromhex(path.read_text(encoding="ascii"))
     except OSError as error:
         raise StoreReadOnly(
             f"{data}: {error.strerror or error}; the data directory must exist and belong to this user"
         ) from None
     except ValueError:
-        # Torn by a power cut in its first moment: nobody has seen it yet that could not see another.
-        path.unlink(missing_ok=True)
-        return prepare(data, read_only=read_only)
+        raise StoreCorrupt(
+            f"{path} does not hold a node id (32 hexadecimal digits); restore it, or remove it to get a new one"
+        ) from None
 
 
 def make_context(

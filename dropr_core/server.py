@@ -15,6 +15,7 @@ from dropr_core.desk import Desk
 from dropr_core.endpoint import Access, Endpoint, Limits
 from dropr_core.errors import ConfigError, StoreError
 from dropr_core.exits import Exit
+from dropr_core.files import replace_text
 from dropr_core.heartbeat import Heartbeat, WearLimits
 from dropr_core.mainloop import MainLoop
 from dropr_core.node import Node, make_context
@@ -36,7 +37,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             for url in config.listen:
                 listeners.append(transports.for_url(url).listen(url, desk))
             urls = [listener.url for listener in listeners]
-            state.write_text(json.dumps({"pid": os.getpid(), "urls": urls}), encoding="utf-8")
+            replace_text(state, json.dumps({"pid": os.getpid(), "urls": urls}))
             log.info("server of %s listens on %s", node.name, ", ".join(urls) or "nothing")
             heart.ready()
             wear = WearLimits(None, config.angel.max_memory)
