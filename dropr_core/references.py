@@ -120,7 +120,8 @@ def _from_file(directory: Path, name: str) -> str:
     """The text of the file without its final newline; only a file that strangers cannot read counts as secret."""
     try:
         path = directory / Path(name).expanduser()
-        with path.open("rb", opener=lambda file, flags: os.open(file, flags | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+        # Not blocking, so that a FIFO cannot stop the start. Path.open takes no such flags.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise _CannotFollow(f"{path} is no regular file; name a file that holds the value")

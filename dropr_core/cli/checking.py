@@ -15,7 +15,7 @@ from dropr_core.cli.words import echo, echo_json, echo_table, say_count
 
 @verb(
     "check",
-    keys="`ok` (true or false), `file`, `node` (null if it is not ok), `problems` (a list of texts).",
+    keys="`ok` (true or false), `file`, `node` (null if it is not ok), `problems` and `warnings` (lists of texts).",
 )
 @click.pass_context
 def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> None:
@@ -29,10 +29,11 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     except ConfigError as error:
         if not as_json:
             raise
-        echo_json({"ok": False, "file": str(path), "node": None, "problems": list(error.problems)})
+        echo_json({"ok": False, "file": str(path), "node": None, "problems": list(error.problems), "warnings": []})
         ctx.exit(Exit.CONFIG)
     if as_json:
-        echo_json({"ok": True, "file": str(path), "node": config.node, "problems": []})
+        warnings = list(config.warnings)
+        echo_json({"ok": True, "file": str(path), "node": config.node, "problems": [], "warnings": warnings})
         return
     parts = [
         say_count(len(config.peers), "peer"),
@@ -41,6 +42,8 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
         f"listens on {', '.join(config.listen)}" if config.listen else "listens nowhere",
     ]
     echo(f"{path}: node {config.node} is well: {', '.join(parts)}")
+    for warning in config.warnings:
+        echo(f"warning: {warning}")
 
 
 @verb("config", keys="the effective configuration as one mapping, secrets masked.")

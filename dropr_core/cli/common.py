@@ -17,6 +17,7 @@ from dropr_core.exits import Exit
 
 if TYPE_CHECKING:
     from dropr_core.config import NodeConfig
+    from dropr_core.logs import Line
     from dropr_core.node import Node
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -124,11 +125,14 @@ def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Node"
         yield node
 
 
-def start_log(ctx: click.Context, role: str, *, least: int = 0) -> None:
-    """Log to the error stream until the verb ends; ``least`` is what -v counts from."""
+def start_log(ctx: click.Context, role: str, *, least: int = 0) -> "Line":
+    """Log to the error stream until the verb ends; ``least`` is what -v counts from.
+
+    Returns the form of its lines, which can be told secrets to hide.
+    """
     from dropr_core.logs import to_error_stream
 
-    ctx.with_resource(to_error_stream(role, ctx.ensure_object(Settings).verbosity + least))
+    return ctx.with_resource(to_error_stream(role, ctx.ensure_object(Settings).verbosity + least)).line
 
 
 # ── types of arguments ───────────────────────────────────────────────────────────────────────────

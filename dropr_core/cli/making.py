@@ -33,17 +33,23 @@ def keygen_verb(as_json: bool, file: Path | None) -> None:
 
 @verb("init", keys="`config`, `key`: the files that were written.", config=False)
 @click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE), required=False)
-def init_verb(as_json: bool, file: Path) -> None:
+@click.option("--node", default="shop", show_default=True, help="What peers will call this node.")
+@click.option("--peer", default="warehouse", show_default=True, help="What this node calls its first peer.")
+@click.option("--url", default="http://127.0.0.1:8420", show_default=True, help="Where that peer listens.")
+def init_verb(as_json: bool, file: Path, node: str, peer: str, url: str) -> None:
     """Write a commented configuration to FILE (default: dropr.yaml), and a key beside it. Never overwrites."""
     from dropr_core.configdocs import init_text, make_key
+    from dropr_core.names import check_name
 
+    check_name(node, "node")
+    check_name(peer, "peer")
     key_file = file.with_suffix(".key")
     for path in (file, key_file):
         if os.path.lexists(path):
             raise Stop(Exit.CANTCREAT, f"{path} exists already and is left as it is; name another file")
     write_new(key_file, make_key() + "\n")
     try:
-        write_new(file, init_text())
+        write_new(file, init_text(node, peer, url, f"${{file:{key_file.name}}}"))
     except BaseException:
         key_file.unlink(missing_ok=True)
         raise
@@ -51,7 +57,7 @@ def init_verb(as_json: bool, file: Path) -> None:
         echo_json({"config": str(file), "key": str(key_file)})
         return
     echo(f"wrote {file} and {key_file}")
-    echo(f"next: name your peer in {file}, carry {key_file} to it by a safe way, then 'dropr check -c {file}'")
+    echo(f"next: look through {file}, carry {key_file} to {peer} by a safe way, then 'dropr check -c {file}'")
 
 
 def write_new(path: Path, text: str) -> None:

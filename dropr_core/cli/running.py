@@ -4,6 +4,8 @@ Owns how a process of dropr begins: its configuration, its log, its exit code. W
 in the module of its name; the angel starts these very verbs.
 """
 
+import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from dropr_core.cli.common import find_config, load_config, start_log, verb
-from dropr_core.cli.failures import Stop
-from dropr_core.exits import Exit
 
 if TYPE_CHECKING:
     from dropr_core.config import NodeConfig
+
+HEARTBEAT = "DROPR_HEARTBEAT_FD"
+"""Set where an angel started us (heartbeat.py)."""
 
 ROLES = ("daemon", "server", "worker")
 
@@ -64,15 +67,18 @@ def angel_verb(ctx: click.Context, config_file: Path | None, roles: tuple[str, .
 def up_verb(ctx: click.Context, config_file: Path | None) -> None:
     """Run the whole node: an angel with every process that `run:` names."""
     path, config = _begin(ctx, "angel", config_file)
-    if not config.run:
-        raise Stop(Exit.CONFIG, f"{path}: run: names no process; write for example run: [daemon, server]")
     _watch(ctx, path, config, config.run)
 
 
 def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Path, NodeConfig]":
-    start_log(ctx, role)
+    log = start_log(ctx, role)
     path = find_config(config_file).absolute()
-    return path, load_config(path)
+    config = load_config(path)
+    log.hide(key.decode("utf-8", "replace") for peer in config.peers.values() for key in peer.keys)
+    if role == "angel" or HEARTBEAT not in os.environ:  # else the angel has said it
+        for warning in config.warnings:
+            logging.getLogger("dropr").warning("%s", warning)
+    return path, config
 
 
 def _watch(ctx: click.Context, path: Path, config: "NodeConfig", roles: Sequence[str]) -> None:

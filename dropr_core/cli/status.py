@@ -232,6 +232,8 @@ def _show_counts(title: str, rows: list[dict[str, Any]], names: Iterable[str]) -
         return
     echo(f"{title}:")
     names = list(names)
-    states = list(dict.fromkeys(key for row in rows for key in row if key not in names and key != "bytes"))
+    found = dict.fromkeys(key for row in rows for key in row if key not in names and key != "bytes")
+    ever = [key for key in ("sent", "processed") if key in found]
+    states = [*(key for key in found if key not in ever), *ever]
     cells = [[row.get(column, 0) for column in [*names, *states]] for row in rows]
     echo_table([*names, *(f"{state}>" for state in states)], cells)
