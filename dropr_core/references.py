@@ -129,7 +129,7 @@ def _from_file(directory: Path, name: str) -> str:
             allowed = 0o740 if status.st_uid == 0 and os.geteuid() != 0 else 0o700
             if stat.S_IMODE(status.st_mode) & ~allowed:
                 raise _CannotFollow(f"others may open {path} (mode {stat.S_IMODE(status.st_mode):o}); run: chmod 600 {path}")
-            data = file.read(MAX_REFERENCE + 1)
+            data: bytes = file.read(MAX_REFERENCE + 1)
     except FileNotFoundError:
         raise _CannotFollow(f"there is no file {directory / name}; make it, or correct the path") from None
     except (OSError, ValueError, RuntimeError) as error:
