@@ -53,19 +53,18 @@ class MemoryOutbox(Outbox):
 
     def append(self, messages: Sequence[Outgoing]) -> list[Placed]:  # noqa: D102
         with self._gate.writing():
-            fresh: list[Outgoing] = []
+            fresh: dict[int, Outgoing] = {}
             seen: dict[MessageId, Outgoing] = {}
-            for message in messages:
+            for index, message in enumerate(messages):
                 known = seen.get(message.id) or self._data.own.get(message.id, (None,))[0]
                 if known is None or message.fingerprint is None:
-                    fresh.append(message)
+                    fresh[index] = message
                 elif known.fingerprint != message.fingerprint:
                     raise Conflict(f"message {format_id(message.id)} was sent before with other content")
                 if message.fingerprint is not None:
                     seen.setdefault(message.id, message)
-            self._check_limits(fresh)
-            todo = {id(message) for message in fresh}
-            return [self._store(m) if id(m) in todo else self._existing(m) for m in messages]
+            self._check_limits(list(fresh.values()))
+            return [self._store(m) if index in fresh else self._existing(m) for index, m in enumerate(messages)]
 
     def _store(self, message: Outgoing) -> Placed:
         data, now = self._data, self._now()

@@ -1,0 +1,299 @@
+"""Contract tests of an outbox: receipts, ends, dead letters, figures, closing.
+
+Owns one test for each sentence of contracts/storage.py about what becomes of a delivery. Must not
+know any storage by name.
+"""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from dropr_core.contracts.storage import Selection, Storage
+from dropr_core.errors import Closed
+from dropr_core.message import Outcome, State
+from dropr_core.names import StoreId
+from dropr_core.testing.bench import Bench, StorageTests
+from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
+
+LOG, OTHER_LOG = StoreId(b"log----1"), StoreId(b"log----2")
+LIFE = 5 * 86400.0
+
+
+class OutboxEndsContract(StorageTests):
+    """What an outbox must do with deliveries that left the log."""
+
+    # ── receipts ─────────────────────────────────────────────────────────────────────────────────
+
+    def test_receipt_ends_a_delivery_with_its_result(self, storage: Storage) -> None:
+        """A receipt makes the delivery processed and keeps the small result; the cursor is kept."""
+        first, second = send(storage.outbox, 2, receipt=True)
+        deliver(storage.outbox)
+        assert storage.outbox.peers()[PEER].awaiting == 2
+        page = [Outcome(1, first, State.PROCESSED, "", b"7", "text/plain"), Outcome(2, second, State.FAILED, "broken")]
+        assert storage.outbox.receipts(PEER, LOG, page, 2) == [first, second]
+        good, bad = storage.outbox.status(first)[0], storage.outbox.status(second)[0]
+        assert (good.state, good.result, good.result_type) == (State.PROCESSED, b"7", "text/plain")
+        assert (bad.state, bad.reason) == (State.FAILED, "broken")
+        peer = storage.outbox.peers()[PEER]
+        assert (peer.log, peer.cursor, peer.awaiting) == (LOG, 2, 0)
+
+    def test_receipts_are_durable(self, storage: Storage, bench: Bench) -> None:
+        """After reopening, outcome and cursor are still known."""
+        (only,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        storage.outbox.receipts(PEER, LOG, [Outcome(1, only, State.PROCESSED)], 1)
+        again = bench.reopen(storage)
+        assert state_of(again.outbox, only) == "processed"
+        assert (again.outbox.peers()[PEER].log, again.outbox.peers()[PEER].cursor) == (LOG, 1)
+
+    def test_fault_75_receipt_for_an_unknown_message_is_ignored(self, storage: Storage) -> None:
+        """Unknown messages end nothing; the cursor moves on over them."""
+        send(storage.outbox)
+        assert storage.outbox.receipts(PEER, LOG, [Outcome(1, new_id(), State.PROCESSED)], 1) == []
+        assert storage.outbox.peers()[PEER].cursor == 1
+
+    def test_fault_73_doubled_receipts_end_once(self, storage: Storage) -> None:
+        """The same page twice ends nothing more, and the cursor never goes back in one log."""
+        (only,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        page = [Outcome(3, only, State.PROCESSED)]
+        assert storage.outbox.receipts(PEER, LOG, page, 3) == [only]
+        assert storage.outbox.receipts(PEER, LOG, page, 3) == []
+        assert storage.outbox.receipts(PEER, LOG, [], 1) == []
+        assert storage.outbox.peers()[PEER].cursor == 3
+
+    def test_fault_73_a_new_log_begins_a_new_cursor(self, storage: Storage) -> None:
+        """A peer that lost its log counts from its beginning again."""
+        send(storage.outbox)
+        storage.outbox.receipts(PEER, LOG, [], 40)
+        storage.outbox.receipts(PEER, OTHER_LOG, [], 2)
+        assert (storage.outbox.peers()[PEER].log, storage.outbox.peers()[PEER].cursor) == (OTHER_LOG, 2)
+
+    def test_fault_73_a_receipt_that_overtakes_the_answer_counts(self, storage: Storage) -> None:
+        """The answer to a push was lost, the receipt comes first: it must not be lost with it."""
+        ids = send(storage.outbox, 2, receipt=True)
+        batch = taken(storage.outbox)
+        assert storage.outbox.receipts(PEER, LOG, [Outcome(1, ids[0], State.PROCESSED)], 1) == [ids[0]]
+        storage.outbox.settle(LANE, batch.upto)
+        assert [state_of(storage.outbox, i) for i in ids] == ["processed", "accepted"]
+        assert storage.outbox.peers()[PEER].awaiting == 1
+
+    def test_fault_73_a_receipt_after_we_gave_up_is_the_truth(self, storage: Storage, bench: Bench) -> None:
+        """A late receipt, after the delivery died here, still makes it processed."""
+        (only,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        bench.clock.advance(LIFE + 1)
+        storage.outbox.sweep(LIFE)
+        assert state_of(storage.outbox, only) == "dead"
+        assert storage.outbox.receipts(PEER, LOG, [Outcome(1, only, State.PROCESSED)], 1) == [only]
+        assert state_of(storage.outbox, only) == "processed"
+
+    def test_a_receipt_is_for_its_peer_alone(self, storage: Storage) -> None:
+        """Of a multicast, only the delivery to the peer that speaks is ended."""
+        (only,) = send(storage.outbox, receipt=True, peers=("a", "b"))
+        for peer in ("a", "b"):
+            deliver(storage.outbox, LANE._replace(peer=peer))
+        storage.outbox.receipts("a", LOG, [Outcome(1, only, State.PROCESSED)], 1)
+        assert (state_of(storage.outbox, only, "a"), state_of(storage.outbox, only, "b")) == ("processed", "accepted")
+
+    # ── states and peers ─────────────────────────────────────────────────────────────────────────
+
+    def test_life_of_a_delivery(self, storage: Storage, bench: Bench) -> None:
+        """Status follows a delivery from queued to processed; an unknown id has none."""
+        message = outgoing(b"x" * 33, receipt=True)
+        storage.outbox.append([message])
+        bench.clock.advance(4)
+        found = storage.outbox.status(message.id)[0]
+        assert (found.id, found.peer, found.channel, found.priority) == (message.id, PEER, "orders", 5)
+        assert (found.state, found.size, found.receipt, found.sequence) == (State.QUEUED, 33, True, 1)
+        assert found.age == pytest.approx(4)
+        deliver(storage.outbox)
+        assert state_of(storage.outbox, message.id) == "accepted"
+        assert storage.outbox.status(new_id()) == []
+
+    def test_accepted_is_the_end_without_receipt(self, storage: Storage) -> None:
+        """Where no receipt was asked, nothing is awaited once the peer has it."""
+        (only,) = send(storage.outbox)
+        deliver(storage.outbox)
+        assert storage.outbox.peers()[PEER].awaiting == 0
+        assert state_of(storage.outbox, only) in {"", "accepted"}
+
+    def test_accepted_stays_listed_where_the_channel_says_so(self, bench: Bench) -> None:
+        """``keep_sent`` lists accepted deliveries for that long, and a sweep forgets them after it."""
+        storage = bench.open("kept", keep_sent={"orders": 60.0})
+        (only,) = send(storage.outbox)
+        deliver(storage.outbox)
+        bench.clock.advance(50)
+        storage.outbox.sweep(LIFE)
+        assert state_of(storage.outbox, only) == "accepted"
+        bench.clock.advance(11)
+        storage.outbox.sweep(LIFE)
+        assert storage.outbox.status(only) == []
+
+    def test_hold_and_release(self, storage: Storage) -> None:
+        """A held peer shows as held with its reason, until it is released; nothing is lost by it."""
+        (only,) = send(storage.outbox)
+        storage.outbox.hold(PEER, "moving house")
+        storage.outbox.hold("never-met", "just in case")
+        peers = storage.outbox.peers()
+        assert (peers[PEER].held, peers[PEER].reason, peers[PEER].waiting) == (True, "moving house", 1)
+        assert peers["never-met"].held
+        assert state_of(storage.outbox, only) in {"queued", "held"}
+        storage.outbox.release(PEER)
+        storage.outbox.release("nobody")
+        assert not storage.outbox.peers()[PEER].held
+        assert [entry.id for entry in taken(storage.outbox).entries] == [only]
+
+    def test_hold_is_durable(self, storage: Storage, bench: Bench) -> None:
+        """A held peer is held after reopening."""
+        send(storage.outbox)
+        storage.outbox.hold(PEER, "moving house")
+        assert bench.reopen(storage).outbox.peers()[PEER].held
+
+    # ── ends by time ─────────────────────────────────────────────────────────────────────────────
+
+    def test_sweep_expires_and_says_when_to_come_again(self, storage: Storage, bench: Bench) -> None:
+        """An unsent delivery past its expiry is expired; the next due time is told beforehand."""
+        only, other = send(storage.outbox, expires_in=10.0) + send(storage.outbox)
+        ended, due = storage.outbox.sweep(LIFE)
+        assert ended == []
+        assert due == pytest.approx(bench.clock.now() + 10)
+        bench.clock.advance(10.5)
+        ended, due = storage.outbox.sweep(LIFE)
+        assert ended == [only]
+        assert due is not None
+        assert (state_of(storage.outbox, only), state_of(storage.outbox, other)) == ("expired", "queued")
+
+    def test_sweep_gives_up_after_life(self, storage: Storage, bench: Bench) -> None:
+        """Queued too long and awaiting a receipt too long both end as dead, with a reason."""
+        waiting, accepted = send(storage.outbox, 2, receipt=True)[::-1]
+        deliver(storage.outbox, count=1)
+        bench.clock.advance(LIFE - 10)
+        assert storage.outbox.sweep(LIFE)[0] == []
+        bench.clock.advance(11)
+        assert sorted(storage.outbox.sweep(LIFE)[0]) == sorted([waiting, accepted])
+        assert {state_of(storage.outbox, i) for i in (waiting, accepted)} == {"dead"}
+        assert storage.outbox.status(waiting)[0].reason
+
+    def test_fault_71_72_the_wall_clock_decides_nothing(self, storage: Storage, bench: Bench) -> None:
+        """A jump of the wall clock by a year expires, kills and delays nothing."""
+        send(storage.outbox, 2, expires_in=60.0)
+        for jump in (366 * 86400.0, -2 * 366 * 86400.0):
+            bench.clock.step_wall(jump)
+            assert storage.outbox.sweep(LIFE)[0] == []
+        assert len(taken(storage.outbox).entries) == 2
+
+    def test_ended_records_are_forgotten_after_their_time(self, bench: Bench) -> None:
+        """What ended stays known for ``remember`` seconds and goes after it."""
+        storage = bench.open("short", remember=100.0)
+        (only,) = send(storage.outbox)
+        storage.outbox.set_aside(LANE, 1, "poison")
+        bench.clock.advance(90)
+        storage.outbox.sweep(LIFE)
+        assert state_of(storage.outbox, only) == "dead"
+        bench.clock.advance(11)
+        storage.outbox.sweep(LIFE)
+        assert storage.outbox.status(only) == []
+        assert storage.outbox.envelope(only) is None
+
+    # ── redrive and wipe ─────────────────────────────────────────────────────────────────────────
+
+    def test_redrive_sends_again_at_the_end_of_the_lane(self, storage: Storage, bench: Bench) -> None:
+        """A dead delivery gets a new number and a new life; its content is the old one."""
+        first, second = send(storage.outbox, 2)
+        storage.outbox.set_aside(LANE, 1, "poison")
+        bench.clock.advance(LIFE / 2)
+        assert storage.outbox.redrive(Selection(ids=(first,))) == 1
+        assert [(e.sequence, e.id) for e in taken(storage.outbox).entries] == [(2, second), (3, first)]
+        assert taken(storage.outbox).entries[1].envelope == b"envelope 0"
+        bench.clock.advance(LIFE / 2 + 1)
+        assert storage.outbox.sweep(LIFE)[0] == [second]
+        assert state_of(storage.outbox, first) == "queued"
+
+    def test_redrive_gives_an_expired_one_its_time_again(self, storage: Storage, bench: Bench) -> None:
+        """An expired delivery that is sent again does not expire at once."""
+        (only,) = send(storage.outbox, expires_in=10.0)
+        bench.clock.advance(11)
+        storage.outbox.sweep(LIFE)
+        assert storage.outbox.redrive(Selection(states=frozenset({State.EXPIRED}))) == 1
+        storage.outbox.sweep(LIFE)
+        assert state_of(storage.outbox, only) == "queued"
+
+    def test_redrive_leaves_the_rest_alone(self, storage: Storage) -> None:
+        """Queued, accepted, processed and cancelled deliveries are not sent again, whatever is selected."""
+        ids = send(storage.outbox, 4, receipt=True)
+        deliver(storage.outbox, count=2)
+        storage.outbox.receipts(PEER, LOG, [Outcome(1, ids[0], State.PROCESSED)], 1)
+        storage.outbox.cancel(ids[2])
+        before = [state_of(storage.outbox, i) for i in ids]
+        assert storage.outbox.redrive(Selection()) == 0
+        assert [state_of(storage.outbox, i) for i in ids] == before
+
+    def test_fault_78_wipe_never_removes_live_deliveries(self, storage: Storage) -> None:
+        """Whatever is selected, queued and awaited deliveries stay."""
+        ids = send(storage.outbox, 4, receipt=True)
+        deliver(storage.outbox, count=2)
+        storage.outbox.receipts(PEER, LOG, [Outcome(1, ids[0], State.PROCESSED)], 1)
+        storage.outbox.cancel(ids[2])
+        taken(storage.outbox)
+        assert storage.outbox.wipe(Selection(states=frozenset({State.QUEUED, State.ACCEPTED}))) == 0
+        assert storage.outbox.wipe(Selection()) == 2
+        assert [state_of(storage.outbox, i) for i in ids] == ["", "accepted", "", "queued"]
+        assert storage.outbox.envelope(ids[3]) == b"envelope 3"
+
+    def test_selection_restricts_in_every_field(self, storage: Storage, bench: Bench) -> None:
+        """Ids, states, channel, peer and age restrict what wipe means."""
+        old = send(storage.outbox, 2)
+        bench.clock.advance(100)
+        send(storage.outbox, channel="b")
+        send(storage.outbox, peers=("other",))
+        for delivery in [delivery for _, delivery in storage.outbox.scan(Selection())]:
+            storage.outbox.cancel(delivery.id)
+            bench.clock.advance(100)
+        assert storage.outbox.wipe(Selection(channel="b")) == 1
+        assert storage.outbox.wipe(Selection(peer="other")) == 1
+        assert storage.outbox.wipe(Selection(older_than=350.0)) == 1
+        assert storage.outbox.wipe(Selection(ids=(old[0],))) == 0
+        assert storage.outbox.wipe(Selection(states=frozenset({State.CANCELLED}))) == 1
+
+    # ── looking ──────────────────────────────────────────────────────────────────────────────────
+
+    def test_scan_pages_without_gap_or_double(self, storage: Storage) -> None:
+        """Paging by cursor shows each delivery once, also while earlier ones are wiped."""
+        ids = send(storage.outbox, 25, peers=("a", "b"))
+        seen: list[Any] = []
+        cursor = (0, 0)
+        while page := storage.outbox.scan(Selection(), cursor, 7):
+            assert len(page) <= 7
+            seen += [(d.id, d.peer) for _, d in page]
+            cursor = page[-1][0]
+            storage.outbox.cancel(page[0][1].id)
+            storage.outbox.wipe(Selection(ids=(page[0][1].id,)))
+        assert len(seen) == len(set(seen))
+        assert {i for i, _ in seen} == set(ids)
+
+    def test_counts_equal_a_recount(self, storage: Storage) -> None:
+        """The kept figures are those of counting everything anew."""
+        ids = send(storage.outbox, 6, receipt=True) + send(storage.outbox, 2, channel="b", peers=("a", "b"))
+        deliver(storage.outbox, count=3)
+        storage.outbox.receipts(PEER, LOG, [Outcome(1, ids[0], State.PROCESSED)], 1)
+        storage.outbox.cancel(ids[4])
+        storage.outbox.set_aside(LANE, 6, "poison")
+        recount: dict[tuple[str, str], Counter[str]] = {}
+        for _, delivery in storage.outbox.scan(Selection(), limit=1000):
+            recount.setdefault((delivery.peer, delivery.channel), Counter())[str(delivery.state)] += 1
+        kept = storage.outbox.counts()
+        states = {str(state) for state in State}
+        for at, numbers in recount.items():
+            assert {k: n for k, n in kept[at].items() if k in states and n} == dict(numbers)
+        assert storage.outbox.peers()[PEER].waiting == 1
+
+    def test_closed_outbox_refuses(self, storage: Storage) -> None:
+        """Closing twice is fine; every use after it says Closed."""
+        storage.outbox.close()
+        storage.outbox.close()
+        for use in (lambda: storage.outbox.append([outgoing()]), storage.outbox.lanes, storage.outbox.peers,
+                    lambda: storage.outbox.status(new_id()), lambda: storage.outbox.take(LANE, 1, 1)):  # fmt: skip
+            with pytest.raises(Closed):
+                use()

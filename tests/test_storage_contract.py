@@ -1,0 +1,16 @@
+"""The storage `memory` keeps the contract, and may serve as the model of the others."""
+
+import pytest
+
+for module in ("outbox_contract", "outbox_ends_contract", "inbox_contract", "inbox_care_contract", "bench"):
+    pytest.register_assert_rewrite(f"dropr_core.testing.{module}")
+
+from dropr_core.builtin.memory import MemoryStorage  # noqa: E402
+from dropr_core.testing.storage_contract import StorageContract  # noqa: E402
+
+
+class TestMemory(StorageContract):
+    """The suite for the storage `memory`."""
+
+    def make_storage(self, directory, clock, **context):
+        return MemoryStorage(self.context(directory, clock, **context))
