@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dropr_core.cli.common import DURATION, PAIR, load_config, opened, verb
+from dropr_core.cli.common import DURATION, PAIR, opened, verb
 from dropr_core.cli.failures import Stop
 from dropr_core.cli.words import echo, echo_json
 from dropr_core.exits import Exit
@@ -62,11 +62,10 @@ def send_verb(
     '-' reads the body from standard input.
     """
     data = _data(value, file)
-    meaning = _meaning(load_config(config_file), options["channel"], data)
+    pairs = _headers(headers)
     with opened(config_file, change=True) as node:
-        sent = node.send(
-            meaning, to=list(to) or None, headers=_headers(headers), id=message_id, **options
-        )
+        meaning = _meaning(node.config, options["channel"], data)
+        sent = node.send(meaning, to=list(to) or None, headers=pairs, id=message_id, **options)
         result = _wait(node, sent, wait, as_json=as_json) if wait is not None else None
         status = sent.status if as_json else None
     if status is None:
