@@ -147,9 +147,9 @@ def _found(node: "Node", side: str, states: tuple[str, ...], filters: dict[str, 
         if half == "inbox":
             yield from map(job_document, walk_inbox(node.inbox, select(states=here, **filters)))
             continue
-        held = held_peers(node)  # held is seen, not stored: what is queued for a peer that is held
-        stored = [*here, "queued"] if "held" in here else here
-        selection = select(states=[state for state in stored if state != "held"], **filters)
+        held = held_peers(node)  # held is what is queued for a peer that is held; not every storage says so
+        stored = {*here, "queued", "held"} if {"queued", "held"} & {*here} else {*here}
+        selection = select(states=sorted(stored), **filters)
         for delivery in walk_outbox(node.outbox, selection):
             document = delivery_document(delivery, held)
             if not here or document["state"] in here:

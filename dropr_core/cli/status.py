@@ -112,6 +112,8 @@ def _peers(node: "Node") -> list[dict[str, Any]]:
     now, rows = node.clock.now(), []
     for name in [*configured, *sorted({*kept, *ended} - {*configured})]:
         state, report = kept.get(name), seen.get(name, {})
+        if report.get("state") == "idle":  # nothing to ship: what the fetching side says is the news
+            report = report.get("fetch", report)
         held = state is not None and state.held
         next_try = report.get("next_try")
         rows.append(
