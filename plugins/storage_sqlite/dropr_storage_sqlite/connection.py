@@ -1,0 +1,126 @@
+"""One connection to one file: how it is opened and what must be true of it.
+
+Owns the pragmas and their read-back, the busy handler, and the creation of the file. Must not
+know tables.
+
+`synchronous` belongs to the connection and not to the file, so every connection is checked: FULL
+for what is promised, NORMAL for what may be repeated. In WAL mode a FULL commit flushes all that
+NORMAL commits wrote before it, by whichever process.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from dropr_core.errors import StoreError
+
+MINIMUM = (3, 51, 3)
+"""Older SQLite can damage a WAL that several processes write and checkpoint at once."""
+
+NORMAL, FULL = 1, 2
+CHECKPOINT_PAGES = 4000
+WAL_LIMIT = 64 * 1024 * 1024
+
+_READ_ONLY = apsw.SQLITE_OPEN_READONLY
+_READ_WRITE = apsw.SQLITE_OPEN_READWRITE
+
+
+def check_library() -> None:
+    """Raise StoreError if the SQLite in this process is too old to be trusted."""
+    version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+    if version < MINIMUM:
+        raise StoreError(
+            f"SQLite {apsw.sqlite_lib_version()} has a bug that damages files written by several processes; "
+            "install apsw 3.51.3 or newer (pip install --upgrade apsw)"
+        )
+
+
+def create_file(path: Path) -> None:
+    """An empty database file, mode 0600, its name durable. An existing one is left alone."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except FileExistsError:
+        return
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def patience(seconds: float) -> Callable[[int], bool]:
+    """A busy handler that waits up to ``seconds``: short naps first, since commits take well below 1 ms."""
+    give_up = 0.0
+
+    def handler(tries: int) -> bool:
+        nonlocal give_up
+        now = time.monotonic()
+        if tries == 0:
+            give_up = now + seconds
+        elif now >= give_up:
+            return False
+        time.sleep(0.00005 if tries < 10 else 0.0005 if tries < 50 else 0.005)
+        return True
+
+    return handler
+
+
+def connect(path: Path, synchronous: int, busy: float, cache: int, *, read_only: bool = False) -> apsw.Connection:
+    """Open ``path`` and make sure that every setting is as asked. Raises apsw errors and StoreError.
+
+    ``busy`` in seconds, ``cache`` in bytes.
+    """
+    connection = apsw.Connection(str(path), flags=_READ_ONLY if read_only else _READ_WRITE, statementcachesize=200)
+    try:
+        connection.set_busy_handler(patience(busy))
+        if not read_only:
+            _enter_wal(connection, busy)
+        connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute(f"PRAGMA cache_size={-(cache // 1024)}")
+        connection.execute("PRAGMA mmap_size=0")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT}")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA cell_size_check=ON")
+        _read_back(connection, path, synchronous, read_only=read_only)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _enter_wal(connection: apsw.Connection, busy: float) -> None:
+    """Switch to WAL. SQLite answers "locked" at once, whatever the busy handler says, when two
+    processes do it together; so try again until ``busy`` seconds are over.
+    """
+    give_up = time.monotonic() + busy
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        except (apsw.BusyError, apsw.LockedError):
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _read_back(connection: apsw.Connection, path: Path, synchronous: int, *, read_only: bool) -> None:
+    wanted: dict[str, object] = {"synchronous": synchronous, "wal_autocheckpoint": CHECKPOINT_PAGES}
+    if not read_only:
+        wanted["journal_mode"] = "wal"
+    for pragma, value in wanted.items():
+        found = connection.pragma(pragma)
+        if found != value:
+            raise StoreError(f"{path}: SQLite would not set {pragma} to {value!r} (it is {found!r}); is it on NFS?")
+    mmap = connection.pragma("mmap_size")
+    if mmap not in {0, None}:
+        raise StoreError(f"{path}: SQLite would not turn memory mapping off (mmap_size is {mmap!r})")

@@ -1,0 +1,293 @@
+"""One half of a store: its connections, its transactions, its troubles.
+
+Owns when a connection is opened, trusted, distrusted and closed. Must not know tables beyond `meta`.
+
+* ``full``: durable when it returns (group commit over a connection with synchronous=FULL).
+* ``soft``: survives the process at once and a power cut within the flush interval.
+* ``look``: reads the last commit without waiting for writers.
+
+After an I/O error the connections are closed, and before the next write a fresh one has to make a
+real commit. After two such errors in 60 s the half is read-only until that test passes.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import apsw
+import attrs
+
+from dropr_core.contracts.context import Context
+from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreGone, StoreReadOnly, WriteFailed
+from dropr_storage_sqlite import connection as opening
+from dropr_storage_sqlite.flusher import Flusher
+from dropr_storage_sqlite.group import GroupCommit
+from dropr_storage_sqlite.mishaps import translate
+from dropr_storage_sqlite.space import Space
+from dropr_storage_sqlite.sqltypes import Connection
+
+T = TypeVar("T")
+
+FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
+
+TROUBLE_WINDOW = 60.0
+RETEST_EVERY = 1.0
+TELL_EVERY = 60.0
+
+
+@attrs.frozen
+class Tuning:
+    """The user's options as the connections need them."""
+
+    flush: float = 0.02
+    busy: float = 10.0
+    cache: int = 16 * 1024 * 1024
+    reserve: int = 4 * 1024 * 1024
+
+
+class Database:
+    """Transactions on one file."""
+
+    def __init__(self, path: Path, tuning: Tuning, context: Context) -> None:
+        self.path, self.tuning, self.context = path, tuning, context
+        self.space = Space(path.parent, context.clock, context.min_free, tuning.reserve, f"{path.stem}.reserve")
+        self.flusher = Flusher(tuning.flush, self.flush, context.log, f"dropr-{path.stem}-flush")
+        self._group = GroupCommit(self._durable)
+        self._writing, self._looking = threading.Lock(), threading.Lock()
+        self._writers: dict[int, apsw.Connection] = {}
+        self._reader: apsw.Connection | None = None
+        self._pid, self._closed = os.getpid(), False
+        self._inode = self._identify()
+        self._suspect = False
+        self._troubles: deque[float] = deque(maxlen=2)
+        self._tested = float("-inf")
+        self._told: dict[str, float] = {}
+
+    # ── the three kinds of work ──────────────────────────────────────────────────────────────────
+
+    def full(self, job: Callable[[Connection], T], *, relief: bool = False) -> T:
+        """Run ``job`` in a transaction that is on stable storage on return.
+
+        ``relief``: on a full disk the reserve is given up for it.
+        """
+        self.enter(write=True)
+        return cast("T", self._relieved(lambda: self._group.run(job), relief=relief))
+
+    def soft(self, job: Callable[[Connection], T], *, relief: bool = True, mark: bool = True) -> T:
+        """Run ``job`` in a transaction that a power cut within the flush interval may undo.
+
+        Without ``mark`` no flush is asked for: it may be undone until the next one.
+        """
+        self.enter(write=True)
+        result = self._relieved(lambda: self._transact(opening.NORMAL, job), relief=relief)
+        if mark:
+            self.flusher.mark()
+        return result
+
+    def look(self, job: Callable[[Connection], T]) -> T:
+        """Run ``job``, which only reads, on one consistent state."""
+        self.enter(write=False)
+        with self._looking:
+            try:
+                reader = self._reader
+                if reader is None:
+                    self._check_there()
+                    reader = self._reader = self._connect(opening.NORMAL)
+                reader.execute("BEGIN")
+                try:
+                    return job(reader)
+                finally:
+                    if reader.in_transaction:
+                        reader.execute("COMMIT")
+            except (apsw.Error, OSError) as error:
+                self._drop_reader()
+                raise self._trouble(error, 0, wrote=False) from error
+
+    def flush(self) -> None:
+        """Everything committed so far, by any process, is on stable storage when this returns."""
+        if self.context.read_only:
+            return
+        self.flusher.clean()
+        try:
+            self.full(lambda connection: connection.execute(FLUSH) and None, relief=True)
+        except BaseException:
+            self.flusher.mark()
+            raise
+
+    def close(self) -> None:
+        """Flush what is unflushed and close every connection; safe twice."""
+        if self._closed:
+            return
+        if os.getpid() != self._pid:  # a forked child must not touch its parent's connections
+            self._closed = True
+            return
+        self.flusher.close()
+        try:
+            if self.flusher.dirty:
+                self.flush()
+        except DroprError as error:
+            self.context.log.warning("%s: the last flush failed: %s", self.path, error)
+        finally:
+            self._closed = True
+            with self._writing:
+                self._drop_writers()
+            with self._looking:
+                self._drop_reader()
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def enter(self, *, write: bool) -> None:
+        """Raise Closed after close or in a forked child, StoreReadOnly for a write to what was opened to look."""
+        if self._closed:
+            raise Closed(f"{self.path} was closed")
+        if os.getpid() != self._pid:
+            raise Closed(f"{self.path} was opened before a fork; open the node anew in the child process")
+        if write and self.context.read_only:
+            raise StoreReadOnly(f"{self.path} was opened only to look")
+
+    def _relieved(self, run: Callable[[], T], *, relief: bool) -> T:
+        try:
+            return run()
+        except QueueFull as full:
+            if not relief or full.__cause__ is None or not self.space.use_reserve():
+                raise
+            self.tell("full", {"reserve": "given up so that acknowledgements and receipts can go on"})
+            return run()
+
+    def _durable(self, job: Callable[[Connection], Any]) -> Any:
+        return self._transact(opening.FULL, job)
+
+    def _transact(self, synchronous: int, job: Callable[[Connection], T]) -> T:
+        with self._writing:
+            writer = None
+            try:
+                self._check_there()
+                writer = self._writers.get(synchronous)
+                if writer is None or self._suspect:
+                    writer = self._writer(synchronous)
+                writer.execute("BEGIN IMMEDIATE")
+                try:
+                    result = job(writer)
+                    writer.execute("COMMIT")
+                except BaseException:
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
+                    raise
+            except (apsw.Error, OSError) as error:
+                raise self._trouble(error, _errno(writer)) from error
+            return result
+
+    def _writer(self, synchronous: int) -> apsw.Connection:
+        if self._closed:
+            raise Closed(f"{self.path} was closed")
+        if self._suspect:
+            self._retest()
+        if synchronous not in self._writers:
+            self._writers[synchronous] = self._connect(synchronous)
+        return self._writers[synchronous]
+
+    def _retest(self) -> None:
+        """Make a real commit over a fresh connection; only then is the file trusted again."""
+        now = self.context.clock.now()
+        if self._read_only(now) and 0 <= now - self._tested < RETEST_EVERY:
+            raise self._alarm()
+        self._tested = now
+        self._drop_writers()
+        with self._looking:
+            self._drop_reader()
+        probe = self._connect(opening.FULL)
+        try:
+            probe.execute("BEGIN IMMEDIATE")
+            probe.execute(FLUSH)
+            probe.execute("COMMIT")
+        except apsw.Error as error:
+            number = _errno(probe)
+            probe.close()
+            translated = self._trouble(error, number)
+            raise self._alarm() if isinstance(translated, WriteFailed) else translated from error
+        self._writers[opening.FULL] = probe
+        self._suspect = False
+        self._troubles.clear()
+        self.tell("trusted", {"why": "a commit over a fresh connection went through"})
+
+    def _read_only(self, now: float) -> bool:
+        return len(self._troubles) == 2 and now - self._troubles[0] <= TROUBLE_WINDOW
+
+    def _alarm(self) -> DroprError:
+        if not self._read_only(self.context.clock.now()):
+            return WriteFailed(
+                f"{self.path}: the disk still reports errors; nothing was promised; look at the kernel's log"
+            )
+        self.tell("read_only", {"why": "writes failed twice within a minute"})
+        return StoreReadOnly(
+            f"{self.path}: writes failed twice within a minute, so the store takes nothing until a test commit "
+            "goes through (it is tried with every call); look at the kernel's log for disk errors"
+        )
+
+    def _trouble(self, error: Exception, number: int, *, wrote: bool = True) -> DroprError:
+        translated = translate(error, self.path, number)
+        if isinstance(translated, WriteFailed) and wrote:
+            self._suspect = True
+            self._troubles.append(self.context.clock.now())
+            self._drop_writers()
+            self.tell("write_failed", {"error": str(error)})
+        elif isinstance(translated, StoreCorrupt):
+            self.tell("corrupt", {"error": str(error)})
+        elif isinstance(translated, QueueFull):
+            self.tell("full", {"error": str(error)})
+        return translated
+
+    def tell(self, event: str, details: Mapping[str, Any]) -> None:
+        """Raise an event, the same one at most once a minute."""
+        now = self.context.clock.now()
+        if now - self._told.get(event, float("-inf")) >= TELL_EVERY:
+            self._told[event] = now
+            self.context.event(event, {"store": str(self.path), **details})
+
+    def _connect(self, synchronous: int) -> apsw.Connection:
+        tuning = self.tuning
+        return opening.connect(
+            self.path, synchronous, tuning.busy, tuning.cache, read_only=self.context.read_only
+        )  # fmt: skip
+
+    def _identify(self) -> tuple[int, int]:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            raise StoreGone(
+                f"{self.path} is gone; put it back, or remove store.json to begin with an empty one"
+            ) from None
+        except OSError as error:
+            raise translate(error, self.path) from error
+        return found.st_dev, found.st_ino
+
+    def _check_there(self) -> None:
+        if self._identify() != self._inode:
+            raise StoreGone(f"{self.path} is another file than the one that was opened; restart to use it")
+
+    def _drop_writers(self) -> None:
+        writers, self._writers = self._writers, {}
+        for writer in writers.values():
+            _close(writer)
+
+    def _drop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            _close(reader)
+
+
+def _errno(connection: apsw.Connection | None) -> int:
+    try:
+        return 0 if connection is None else connection.system_errno
+    except apsw.Error:
+        return 0
+
+
+def _close(connection: apsw.Connection) -> None:
+    try:
+        connection.close()
+    except apsw.Error:
+        connection.close(force=True)

@@ -1,0 +1,166 @@
+"""Filling the inbox: the receiver's half of the log-matching rule.
+
+Owns accept, put and heads: message and head in one transaction, so that nothing enters twice.
+Must not know peers, frames or consumers.
+"""
+
+from collections.abc import Sequence
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Accepted, Arrival, Job
+from dropr_core.errors import StoreError
+from dropr_core.names import START, Head, MessageId, SourceLane, StoreId
+from dropr_storage_sqlite import inbox_sql as sql
+from dropr_storage_sqlite.database import Database
+from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow
+from dropr_storage_sqlite.outbox_append import check_limit
+from dropr_storage_sqlite.sqltypes import Connection
+
+
+class AcceptPart:
+    """What the endpoint does with arrivals."""
+
+    _db: Database
+    _context: Context
+
+    def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:
+        """Every head known for a sender (and one of its store ids)."""
+        query, values = (sql.HEADS, (sender,)) if store is None else (sql.HEADS_OF_STORE, (sender, store))
+        rows = self._db.look(lambda connection: connection.execute(query, values).fetchall())
+        return {
+            SourceLane(name, StoreId(kept), channel, priority): Head(seq, MessageId(identity))
+            for name, kept, channel, priority, seq, identity in rows
+        }
+
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """The log-matching rule, all arrivals in one durable transaction."""
+        if any(arrival.entries for arrival in arrivals):
+            self._db.space.check()
+        return self._db.full(lambda connection: self._accept(connection, arrivals))
+
+    def _accept(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        filling = Filling(connection, self._context)
+        results = []
+        for arrival in arrivals:
+            found = connection.execute(sql.HEAD, arrival.source).fetchone()
+            head = START if found is None else Head(found[0], MessageId(found[1]))
+            if head != arrival.after:
+                results.append(Accepted(head, False))
+                continue
+            source = arrival.source
+            if arrival.entries:
+                filling.add(source.channel, source.priority, source.sender, arrival.entries)
+            connection.execute(sql.SET_HEAD, (*source, *arrival.upto))
+            results.append(Accepted(arrival.upto, True))
+        filling.close()
+        return results
+
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
+        """Queue jobs that come from this node itself; durable."""
+        if not jobs:
+            return
+        self._db.space.check()
+
+        def job(connection: Connection) -> None:
+            filling = Filling(connection, self._context)
+            filling.add(channel, priority, sender, jobs)
+            filling.close()
+
+        self._db.full(job)
+
+
+class Filling:
+    """New messages within one transaction."""
+
+    def __init__(self, connection: Connection, context: Context) -> None:
+        self._connection, self._context = connection, context
+        self._now = context.clock.now()
+        self._book = Book(connection, context, self._now)
+        self._more: dict[str, tuple[int, int]] = {}
+
+    def add(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
+        """Queue jobs of one sender on one channel."""
+        connection, now = self._connection, self._now
+        queue = queue_of(connection, channel, priority)
+        source = sender_of(connection, sender)
+        number = connection.execute(sql.NUMBERS, (len(jobs),)).fetchall()[0][0] - len(jobs)
+        if number > sql.MASK - len(jobs):
+            raise StoreError("the inbox has run out of numbers")
+        place, size, plain = queue.start + number, 0, 0
+        rows: list[tuple[object, ...]] = []
+        for message_id, envelope, _, key, receipt, due_in, expires_in, duplicate in jobs:
+            place += 1
+            if key is None and due_in is None and expires_in is None and not duplicate:
+                length = len(envelope)
+                rows.append((place, message_id, source, now, 1 if receipt else 0, length, None, None, envelope))
+                size += length
+                plain += 1
+            elif not duplicate or not self._stands(message_id, envelope, rows):
+                flags = (sql.RECEIPT if receipt else 0) | (sql.DUPLICATE if duplicate else 0)
+                expires = None if expires_in is None else now + expires_in
+                row = MessageRow(place, message_id, source, now, flags, len(envelope), key, expires)
+                rows.append((*self._place(queue, row, due_in), envelope))
+                size += row.size
+        self._check_room(channel, len(rows), size)
+        connection.executemany(sql.INSERT, rows)
+        self._book.count(queue.number, "ready", plain)
+        self._book.count(queue.number, "bytes", size)
+
+    def _stands(self, message_id: bytes, envelope: bytes, rows: list[tuple[object, ...]]) -> bool:
+        """Whether this very message is in the inbox already (same id, other content: keep both)."""
+        if self._connection.execute(sql.SAME, (message_id, envelope)).fetchall():
+            return True
+        return any(row[1] == message_id and row[-1] == envelope for row in rows)
+
+    def _place(self, queue: QueueRow, row: MessageRow, due_in: float | None) -> MessageRow:
+        """Enter a message with a key, a delay or an expiry into its state; returns it with its flags."""
+        flags, due = row.flags, None if due_in is None or due_in <= 0 else row.arrived + due_in
+        if row.expires is not None:
+            flags |= sql.DATED
+            self._book.date(row)
+        blocked = False
+        if row.key is not None:
+            flags |= sql.KEYED
+            blocked = bool(self._connection.execute(sql.HOLDER, (queue.channel, row.key)).fetchall())
+            if blocked:
+                self._book.block(row, due)
+            else:
+                self._connection.execute(sql.SET_HOLDER, (queue.channel, row.key, row.place))
+        if not blocked:
+            if due is None:
+                self._book.count(queue.number, "ready")
+                return row._replace(flags=flags)
+            self._book.delay(row.place, due, 0, "")
+        return row._replace(flags=flags | sql.PARKED)
+
+    def _check_room(self, channel: str, count: int, size: int) -> None:
+        context = self._context
+        before = self._more.get(channel, (0, 0))
+        self._more[channel] = (before[0] + count, before[1] + size)
+        if context.max_messages is not None or context.max_bytes is not None:
+            kept = self._connection.execute(sql.TOTAL).fetchall()[0]
+            more = (sum(one[0] for one in self._more.values()), sum(one[1] for one in self._more.values()))
+            check_limit(f"the inbox of {context.node}", (context.max_messages, context.max_bytes), kept, more)
+        if channel in context.channel_limits:
+            kept = self._connection.execute(sql.TOTAL_OF_CHANNEL, (channel,)).fetchall()[0]
+            check_limit(f"channel {channel}", context.channel_limits[channel], kept, self._more[channel])
+
+    def close(self) -> None:
+        """Write the counters; the last thing in the transaction."""
+        self._book.close()
+
+
+def queue_of(connection: Connection, channel: str, priority: int) -> QueueRow:
+    """The queue of a channel and priority, made if it is new."""
+    found = connection.execute(sql.QUEUE, (channel, priority)).fetchone()
+    if found is None:
+        found = connection.execute(sql.NEW_QUEUE, (channel, priority)).fetchall()[0]
+        if found[0] > sql.MAX_QUEUE:
+            raise StoreError(f"more than {sql.MAX_QUEUE} queues: use fewer channels")
+    return QueueRow._make(found)
+
+
+def sender_of(connection: Connection, name: str) -> int:
+    """The number of a sender, made if it is new."""
+    found = connection.execute(sql.SENDER, (name,)).fetchone()
+    return int(found[0] if found is not None else connection.execute(sql.NEW_SENDER, (name,)).fetchall()[0][0])

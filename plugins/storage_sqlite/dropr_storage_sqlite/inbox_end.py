@@ -1,0 +1,228 @@
+"""Receipts to give, things that are due, and what an operator does to messages.
+
+Owns outcomes, sweep, kick, bury and wipe. Must not know consumers' rules.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Selection
+from dropr_core.message import Outcome, State
+from dropr_core.names import MessageId, StoreId
+from dropr_storage_sqlite import inbox_sql as sql
+from dropr_storage_sqlite.database import FLUSH, Database
+from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line
+from dropr_storage_sqlite.sqltypes import Connection
+
+SWEEP = 1000
+"""Rows that one sweep handles at most of each kind."""
+PAGE = 500
+
+_TABLES = {
+    State.LEASED: (sql.LEASES_IN,),
+    State.DELAYED: (sql.DELAYED_IN,),
+    State.BURIED: (sql.ENDED_IN,),
+    State.DONE: (sql.ENDED_IN,),
+}
+
+
+class EndPart:
+    """Ends of messages, and new beginnings."""
+
+    _db: Database
+    _context: Context
+
+    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
+        """The outcome log of a sender after number ``after``, from stable storage."""
+
+        def look(connection: Connection) -> tuple[StoreId, int | None, bool]:
+            store = StoreId(bytes(connection.execute(sql.STORE).fetchall()[0][0]))
+            found = connection.execute(sql.SENDER, (sender,)).fetchone()
+            if found is None:
+                return store, None, False
+            return store, found[0], bool(connection.execute(sql.OUTCOMES, (found[0], 0, 1)).fetchall())
+
+        store, number, any_kept = self._db.look(look)
+        if number is None or not any_kept:
+            return store, []
+        known = after if log == store else 0
+
+        def job(connection: Connection) -> list[Outcome]:
+            if known > 0:
+                connection.execute(sql.OUTCOMES_KNOWN, (number, known))
+            rows = connection.execute(sql.OUTCOMES, (number, known, max(1, limit))).fetchall()
+            # Other processes commit acknowledgements without a flush: this commit flushes them all.
+            connection.execute(FLUSH)
+            return [
+                Outcome(one, MessageId(message_id), State(state), reason, result, content_type)
+                for one, message_id, state, reason, result, content_type in rows
+            ]
+
+        return store, self._db.full(job, relief=True)
+
+    def flush(self) -> None:
+        """Everything settled so far is on stable storage when this returns."""
+        self._db.flush()
+
+    def sweep(self) -> float | None:
+        """End expired messages, forget what is past its time; bounded work a call."""
+        due = self._db.look(self._next)
+        if due is None or due > self._context.clock.now():
+            return due
+
+        def job(connection: Connection) -> float | None:
+            book = self._book(connection)
+            for (place,) in connection.execute(sql.EXPIRED, (book.now, SWEEP)).fetchall():
+                book.expire(book.message(place))
+            for (place,) in connection.execute(sql.FORGETTABLE, (book.now, SWEEP)).fetchall():
+                _forget(book, book.message(place))
+            for sender, _ in connection.execute(sql.SENDERS).fetchall():
+                old = [
+                    number
+                    for number, at in connection.execute(sql.OLDEST_OUTCOME, (sender, SWEEP)).fetchall()
+                    if at <= book.now - self._context.remember
+                ]
+                if old:
+                    connection.execute(sql.OUTCOMES_KNOWN, (sender, old[-1]))
+            book.close()
+            return self._next(connection)
+
+        result = self._db.soft(job)
+        self._db.space.keep_reserve()
+        return result
+
+    def _next(self, connection: Connection) -> float | None:
+        times = [row[0] for query in (sql.NEXT_EXPIRED, sql.NEXT_FORGET) for row in connection.execute(query)]
+        for sender, _ in connection.execute(sql.SENDERS).fetchall():
+            oldest = connection.execute(sql.OLDEST_OUTCOME, (sender, 1)).fetchall()
+            times += [at + self._context.remember for _, at in oldest]
+        return min(times, default=None)
+
+    def kick(self, selection: Selection) -> int:
+        """Make buried and delayed messages ready, with fresh attempts. Durable."""
+        wanted = frozenset({State.BURIED, State.DELAYED})
+
+        def job(connection: Connection) -> int:
+            book, kicked = self._book(connection), 0
+            for row, stands in chosen(connection, selection, selection.states & wanted or wanted, book.now):
+                if stands.state not in wanted or (selection.states and stands.state not in selection.states):
+                    continue
+                book.leave(row, State.READY)
+                kicked += 1
+                if stands.state is State.BURIED:
+                    book.date(row)
+                    if row.key is not None and not _hold(connection, book, row):
+                        book.block(row, None)
+                        continue
+                book.ready(row.place, 0, stands.reason)
+            book.close()
+            return kicked
+
+        return self._db.full(job)
+
+    def bury(self, message_id: MessageId, reason: str) -> bool:
+        """Bury a message that is not leased. Durable."""
+
+        def job(connection: Connection) -> bool:
+            book = self._book(connection)
+            for found in connection.execute(sql.MESSAGES_BY_ID, (message_id,)).fetchall():
+                row = MessageRow._make(found)
+                stands = standing(connection, row, book.queue(row.place >> sql.N_BITS).channel)
+                if stands.state in {State.READY, State.DELAYED, State.BLOCKED}:
+                    book.leave(row, State.BURIED)
+                    book.bury(row, stands.attempts, with_line(stands.reason, reason), reason)
+                    book.close()
+                    return True
+            return False
+
+        return self._db.full(job, relief=True)
+
+    def wipe(self, selection: Selection) -> int:
+        """Remove done and buried messages (never live ones)."""
+        wanted = frozenset({State.DONE, State.BURIED})
+
+        def job(connection: Connection) -> int:
+            book, gone = self._book(connection), 0
+            if selection.states and not selection.states & wanted:
+                return 0
+            for row, _ in chosen(connection, selection, selection.states & wanted or wanted, book.now):
+                _forget(book, row)
+                gone += 1
+            book.close()
+            return gone
+
+        return self._db.full(job, relief=True)
+
+    def _book(self, connection: Connection) -> Book:
+        return Book(connection, self._context, self._context.clock.now())
+
+
+def _forget(book: Book, row: MessageRow) -> None:
+    book.leave(row, State.DONE)
+    book.remove(row)
+
+
+def _hold(connection: Connection, book: Book, row: MessageRow) -> bool:
+    """Make a message the holder of its ordering key, if the key is free."""
+    channel = book.queue(row.place >> sql.N_BITS).channel
+    if connection.execute(sql.HOLDER, (channel, row.key)).fetchall():
+        return False
+    connection.execute(sql.SET_HOLDER, (channel, row.key, row.place))
+    return True
+
+
+def chosen(
+    connection: Connection, selection: Selection, states: frozenset[State], now: float, after: int = 0
+) -> Iterator[tuple[MessageRow, Standing]]:
+    """Messages with a number above ``after`` that a selection means and that stand in one of
+    ``states`` (empty: any), in order of arrival. They may be moved while this runs.
+    """
+    queues = queue_rows(connection)
+    senders = None if selection.peer is None else [row[0] for row in connection.execute(sql.SENDER, (selection.peer,))]
+    for row in _candidates(connection, selection, states, queues, after):
+        if senders is not None and row.sender not in senders:
+            continue
+        channel = queues[row.place >> sql.N_BITS].channel
+        if selection.channel is not None and channel != selection.channel:
+            continue
+        stands = standing(connection, row, channel)
+        since = row.arrived if stands.at is None else stands.at
+        if (not states or stands.state in states) and (
+            selection.older_than is None or now - since >= selection.older_than
+        ):
+            yield row, stands
+
+
+def _candidates(
+    connection: Connection, selection: Selection, states: frozenset[State], queues: dict[int, QueueRow], after: int
+) -> Iterator[MessageRow]:
+    if selection.ids:
+        rows = [
+            MessageRow._make(row)
+            for one in dict.fromkeys(selection.ids)
+            for row in connection.execute(sql.MESSAGES_BY_ID, (one,)).fetchall()
+        ]
+        yield from sorted((row for row in rows if row.place & sql.MASK > after), key=_number)
+        return
+    if states and states <= _TABLES.keys():  # few rows: read the tables of these states, not all messages
+        queries: Sequence[str] = list(dict.fromkeys(query for state in states for query in _TABLES[state]))
+    else:
+        queries = (sql.MESSAGES,)
+    wanted = [queue for queue in queues.values() if selection.channel in {None, queue.channel}]
+    yield from heapq.merge(
+        *(_walk(connection, query, queue, after) for queue in wanted for query in queries), key=_number
+    )
+
+
+def _walk(connection: Connection, query: str, queue: QueueRow, after: int) -> Iterator[MessageRow]:
+    place = queue.start + after
+    while page := connection.execute(query, (place, queue.end, PAGE)).fetchall():
+        place = page[-1][0]
+        for row in page:
+            found = [row] if query is sql.MESSAGES else connection.execute(sql.MESSAGE, row).fetchall()
+            yield from map(MessageRow._make, found)
+
+
+def _number(row: MessageRow) -> int:
+    return row.place & sql.MASK

@@ -1,0 +1,254 @@
+"""Emptying the inbox: claims and what becomes of them.
+
+Owns claim, settle and holds. Every change of a leased message compares its token first; a stale
+token changes nothing. Must not know what a consumer does with a message.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
+from dropr_core.message import State
+from dropr_storage_sqlite import inbox_sql as sql
+from dropr_storage_sqlite.consumers import Consumers
+from dropr_storage_sqlite.database import Database
+from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, with_line
+from dropr_storage_sqlite.inbox_take import DUE, Taking
+from dropr_storage_sqlite.sqltypes import Connection
+
+_Held = tuple[int, int, int, str, int]
+"""place, attempts, flags, reason, consumer"""
+
+
+class LeasePart:
+    """What consumers do with messages."""
+
+    _db: Database
+    _context: Context
+    _consumers: Consumers
+    _names: dict[int, str]
+
+    def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
+        """Lease up to ``limit`` messages, by priority, then by arrival."""
+        if limit <= 0:
+            return []
+        self._db.enter(write=True)
+        self._consumers.check(consumer)
+
+        def waiting(connection: Connection) -> bool:
+            now = self._context.clock.now()
+            return any(
+                queue.ready or (queue.delayed and (_next_delayed(connection, queue) or 0.0) <= now)
+                for queue in _queues_of(connection, channels)
+            )
+
+        if not self._db.look(waiting):  # an empty queue is looked at often; it must not cost a write
+            return []
+        return self._db.soft(lambda connection: self._claim(connection, channels, limit, consumer))
+
+    def _claim(
+        self, connection: Connection, channels: Sequence[str], limit: int, consumer: str
+    ) -> list[Claim]:
+        book = Book(connection, self._context, self._context.clock.now())
+        for queue in _queues_of(connection, channels):
+            if queue.delayed:
+                for place, attempts, reason in connection.execute(
+                    sql.DELAYED_DUE, (queue.number, book.now, DUE)
+                ).fetchall():
+                    connection.execute(sql.UNDELAY, (place,))
+                    book.count(queue.number, "delayed", -1)
+                    book.ready(place, attempts, reason)
+        book.close()
+        levels: dict[int, list[QueueRow]] = {}
+        for queue in _queues_of(connection, channels):
+            levels.setdefault(queue.priority, []).append(queue)
+        taking = Taking(connection, book, limit)
+        for priority in sorted(levels):
+            taking.level(levels[priority])
+        taking.close(self._consumers.number(connection, consumer))
+        book.close()
+        return self._claims(connection, taking)
+
+    def _claims(self, connection: Connection, taking: Taking) -> list[Claim]:
+        names, token, duplicate, mask = self._names, taking.token, sql.DUPLICATE, sql.MASK
+        claims = []
+        for place, message_id, sender, arrived, flags, _, envelope, attempts, _ in taking.rows:
+            queue = taking.queues[place >> sql.N_BITS]
+            name = names.get(sender)
+            if name is None:
+                name = names[sender] = connection.execute(sql.SENDER_NAME, (sender,)).fetchall()[0][0]
+            claims.append(
+                Claim(token, place & mask, message_id, queue.channel, queue.priority, name, envelope, attempts + 1,
+                      flags & duplicate != 0, arrived)
+            )  # fmt: skip
+        return claims
+
+    def settle(self, changes: Sequence[Settlement]) -> list[bool]:
+        """Apply each change whose lease still holds (True); the others change nothing (False)."""
+        if not changes:
+            return []
+        return self._db.soft(lambda connection: self._settle(connection, changes))
+
+    def _settle(self, connection: Connection, changes: Sequence[Settlement]) -> list[bool]:
+        results = [False] * len(changes)
+        queues: dict[tuple[str, int], int | None] = {}
+        tokens: dict[bytes, list[tuple[int, int]]] = {}
+        for index, change in enumerate(changes):
+            claim = change.claim
+            key = (claim.channel, claim.priority)
+            if key not in queues:
+                found = connection.execute(sql.QUEUE, key).fetchone()
+                queues[key] = None if found is None else found[0]
+            queue = queues[key]
+            if queue is not None:
+                tokens.setdefault(claim.token, []).append(((queue << sql.N_BITS) | claim.number, index))
+        book = Book(connection, self._context, self._context.clock.now())
+        for token, places in tokens.items():
+            low, high = min(places)[0], max(places)[0]
+            held: dict[int, _Held] = {row[0]: row for row in connection.execute(sql.HELD, (low, high, token))}
+            all_held, changed = len(held), []
+            plain: dict[int, list[tuple[int, int]]] = {}
+            for place, index in places:
+                row = held.pop(place, None)
+                if row is None:
+                    continue
+                results[index] = True
+                changed.append(row)
+                change = changes[index]
+                if type(change) is Ack and not row[2] & (sql.RECEIPT | sql.KEYED) and not change.keep:
+                    plain.setdefault(place >> sql.N_BITS, []).append((place, len(change.claim.envelope)))
+                else:
+                    self._settle_one(book, change, row)
+            if not changed:
+                continue
+            if len(changed) == all_held:
+                connection.execute(sql.UNLEASE_RANGE, (low, high, token))
+            else:
+                connection.executemany(sql.UNLEASE, [(row[0],) for row in changed])
+            connection.execute(sql.LEASES, (-len(changed), changed[0][4]))
+            for row in changed:
+                book.count(row[0] >> sql.N_BITS, "leased", -1)
+            for queue, rows in plain.items():
+                _remove(connection, book, queue, rows)
+        book.close()
+        return results
+
+    def _settle_one(self, book: Book, change: Settlement, held: _Held) -> None:
+        place, attempts, _, history, _ = held
+        row = book.message(place)
+        if isinstance(change, Release):
+            attempts -= not change.counted
+            book.delay(place, book.now + max(0.0, change.delay), attempts, with_line(history, change.reason))
+            book.date(row)
+        elif isinstance(change, Ack):
+            book.outcome(row, State.PROCESSED, "", change.result, change.content_type)
+            book.count(place >> sql.N_BITS, "processed")
+            book.free_key(row)
+            if change.keep > 0:
+                book.keep_done(row, change.keep, attempts, history)
+            else:
+                book.remove(row)
+        else:
+            book.bury(row, attempts, with_line(history, change.reason), change.reason)
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the lease still holds."""
+
+        def job(connection: Connection) -> bool:
+            queue = connection.execute(sql.QUEUE, (claim.channel, claim.priority)).fetchone()
+            if queue is None:
+                return False
+            found = connection.execute(sql.LEASE_AT, (sql.pack(queue[0], claim.number),)).fetchone()
+            return found is not None and bytes(found[3]) == claim.token
+
+        return self._db.look(job)
+
+    # ── consumers ────────────────────────────────────────────────────────────────────────────────
+
+    def register(self, label: str = "") -> str:
+        """A new consumer, alive as long as this process (and not yet retired). Returns its id."""
+        self._db.enter(write=True)
+        return self._consumers.register(label)
+
+    def retire(self, consumer: str) -> None:
+        """The consumer is gone: its leases end, their attempts not counted. Safe twice."""
+        if not self._consumers.owns(consumer):
+            return
+
+        def job(connection: Connection) -> None:
+            number = self._consumers.find(connection, consumer)
+            if number is not None:
+                book = Book(connection, self._context, self._context.clock.now())
+                for place, attempts, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
+                    end_lease(connection, book, place)
+                    book.ready(place, attempts - 1, reason)
+                connection.execute(sql.NO_CONSUMER, (number,))
+                book.close()
+
+        def known(connection: Connection) -> bool:
+            return self._consumers.find(connection, consumer) is not None
+
+        try:
+            if self._db.look(known):
+                self._db.soft(job)
+        finally:
+            self._consumers.release(consumer)
+
+    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
+        """End the leases of consumers whose process died; see the contract."""
+        known = self._db.look(lambda connection: connection.execute(sql.CONSUMERS).fetchall())
+        alive, dead = self._consumers.sort(known)
+        if not dead:
+            return [], alive
+
+        def job(connection: Connection) -> list[str]:
+            book = Book(connection, self._context, self._context.clock.now())
+            for number in dead:
+                for place, attempt, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
+                    row = end_lease(connection, book, place)
+                    history = with_line(reason, f"attempt {attempt}: the process of its consumer died")
+                    limit = attempts.get(book.queue(place >> sql.N_BITS).channel, 10)
+                    if attempt >= limit:
+                        book.bury(row, attempt, history, f"its consumer died at attempt {attempt} of {limit}")
+                    else:
+                        book.ready(place, attempt, history)
+                connection.execute(sql.NO_CONSUMER, (number,))
+            book.close()
+            return sorted(book.readied)
+
+        readied = self._db.soft(job)
+        self._consumers.tidy()
+        return readied, alive
+
+
+def end_lease(connection: Connection, book: Book, place: int) -> MessageRow:
+    """Take a message out of its lease without a look at the token; the caller gives it its next state."""
+    row = book.message(place)
+    connection.execute(sql.UNLEASE, (place,))
+    book.count(place >> sql.N_BITS, "leased", -1)
+    book.date(row)
+    return row
+
+
+def _queues_of(connection: Connection, channels: Sequence[str]) -> list[QueueRow]:
+    return [
+        QueueRow._make(row)
+        for channel in dict.fromkeys(channels)
+        for row in connection.execute(sql.QUEUES_OF, (channel,)).fetchall()
+    ]
+
+
+def _next_delayed(connection: Connection, queue: QueueRow) -> float | None:
+    found = connection.execute(sql.NEXT_DELAYED, (queue.number,)).fetchone()
+    return None if found is None else float(found[0])
+
+
+def _remove(connection: Connection, book: Book, queue: int, rows: list[tuple[int, int]]) -> None:
+    """Delete acknowledged messages that nobody asked a receipt for."""
+    first, last = min(rows)[0], max(rows)[0]
+    if last - first + 1 == len(rows):
+        connection.execute(sql.REMOVE_RANGE, (first, last))
+    else:
+        connection.executemany(sql.REMOVE, [(place,) for place, _ in rows])
+    book.count(queue, "processed", len(rows))
+    book.count(queue, "bytes", -sum(size for _, size in rows))

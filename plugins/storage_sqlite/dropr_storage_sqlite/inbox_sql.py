@@ -1,0 +1,135 @@
+"""Every statement of the inbox, and how positions are written down.
+
+Owns the SQL; a test explains the plan of each statement and refuses scans of tables that grow.
+Must not know values or rules.
+
+A message's ``place`` is one integer: its queue (channel and priority) and its number packed
+together, so that the table itself is the queue. ``frontier`` is the number up to which a queue was
+given out; what stands after it is ready unless it is PARKED. Only exceptions (returned, delayed,
+blocked, ended) have a row in a table of their own, so the common way costs no second index.
+"""
+
+# ruff: noqa: S608 -- statements are put together here from constants of this file only
+
+N_BITS = 44
+MASK = (1 << N_BITS) - 1
+MAX_QUEUE = (1 << (63 - N_BITS)) - 2
+
+RECEIPT, DUPLICATE, PARKED, KEYED, DATED = 1, 2, 4, 8, 16
+
+STORE = "SELECT value FROM meta WHERE key = 'store'"
+LAST = "SELECT value FROM meta WHERE key = 'last'"
+NUMBERS = "UPDATE meta SET value = value + ? WHERE key = 'last' RETURNING value"
+
+# ── heads, senders, queues ───────────────────────────────────────────────────────────────────────
+HEAD = "SELECT seq, id FROM source WHERE sender = ? AND store = ? AND channel = ? AND priority = ?"
+SET_HEAD = "INSERT OR REPLACE INTO source VALUES(?, ?, ?, ?, ?, ?)"
+HEADS = "SELECT sender, store, channel, priority, seq, id FROM source WHERE sender = ?"
+HEADS_OF_STORE = HEADS + " AND store = ?"
+SENDER = "SELECT sender FROM sender WHERE name = ?"
+SENDER_NAME = "SELECT name FROM sender WHERE sender = ?"
+NEW_SENDER = "INSERT INTO sender(name) VALUES(?) RETURNING sender"
+SENDERS = "SELECT sender, last FROM sender"
+_QUEUE = "queue, channel, priority, frontier, ready, delayed, leased, blocked, buried, done, bytes, processed, expired"
+QUEUE = f"SELECT {_QUEUE} FROM queue WHERE channel = ? AND priority = ?"
+QUEUE_BY_NUMBER = f"SELECT {_QUEUE} FROM queue WHERE queue = ?"
+QUEUES_OF = f"SELECT {_QUEUE} FROM queue WHERE channel = ? ORDER BY priority"
+QUEUES = f"SELECT {_QUEUE} FROM queue"
+NEW_QUEUE = f"INSERT INTO queue(channel, priority) VALUES(?, ?) RETURNING {_QUEUE}"
+ADVANCE = "UPDATE queue SET frontier = ? WHERE queue = ?"
+COUNT = (
+    "UPDATE queue SET ready = ready + ?, delayed = delayed + ?, leased = leased + ?, blocked = blocked + ?, "
+    "buried = buried + ?, done = done + ?, bytes = bytes + ?, processed = processed + ?, expired = expired + ? "
+    "WHERE queue = ?"
+)
+TOTAL = "SELECT total(ready + delayed + leased + blocked), total(bytes) FROM queue"
+TOTAL_OF_CHANNEL = "SELECT total(ready + delayed + leased + blocked), total(bytes) FROM queue WHERE channel = ?"
+
+# ── messages ─────────────────────────────────────────────────────────────────────────────────────
+INSERT = "INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+FRESH = (
+    "SELECT place, id, sender, arrived, flags, expires, envelope, 0, '' FROM message "
+    f"WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT ?"
+)
+RETURNED = (
+    "SELECT place, id, sender, arrived, flags, expires, envelope, attempts, reason FROM ready CROSS JOIN message "
+    "USING(place) WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+)
+FIRST_FRESH = (
+    f"SELECT arrived FROM message WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT 1"
+)
+FIRST_RETURNED = (
+    "SELECT arrived FROM ready CROSS JOIN message USING(place) WHERE place > ? AND place <= ? ORDER BY place LIMIT 1"
+)
+_MESSAGE = "place, id, sender, arrived, flags, size, key, expires"
+MESSAGE = f"SELECT {_MESSAGE} FROM message WHERE place = ?"
+MESSAGES_BY_ID = f"SELECT {_MESSAGE} FROM message WHERE id = ? ORDER BY place"
+MESSAGES = f"SELECT {_MESSAGE} FROM message WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+SAME = "SELECT 1 FROM message WHERE id = ? AND envelope = ?"
+ENVELOPE = "SELECT envelope FROM message WHERE id = ? LIMIT 1"
+PARK = f"UPDATE message SET flags = flags | {PARKED} WHERE place = ?"
+REMOVE = "DELETE FROM message WHERE place = ?"
+REMOVE_RANGE = "DELETE FROM message WHERE place >= ? AND place <= ?"
+
+# ── states ───────────────────────────────────────────────────────────────────────────────────────
+READY = "INSERT INTO ready VALUES(?, ?, ?)"
+READY_AT = "SELECT attempts, reason FROM ready WHERE place = ?"
+UNREADY = "DELETE FROM ready WHERE place = ?"
+DELAY = "INSERT INTO delayed VALUES(?, ?, ?, ?, ?)"
+DELAYED_AT = "SELECT attempts, reason, due FROM delayed WHERE place = ?"
+DELAYED_IN = "SELECT place FROM delayed WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+DELAYED_DUE = "SELECT place, attempts, reason FROM delayed WHERE queue = ? AND due <= ? ORDER BY due LIMIT ?"
+NEXT_DELAYED = "SELECT due FROM delayed WHERE queue = ? ORDER BY due LIMIT 1"
+UNDELAY = "DELETE FROM delayed WHERE place = ?"
+LEASE = "INSERT INTO lease VALUES(?, ?, ?, ?, ?, ?)"
+LEASE_AT = "SELECT attempts, reason, consumer, token FROM lease WHERE place = ?"
+LEASES_IN = "SELECT place FROM lease WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+LEASES_OF = "SELECT place, attempts, flags, reason FROM lease WHERE consumer = ? ORDER BY place"
+HELD = "SELECT place, attempts, flags, reason, consumer FROM lease WHERE place >= ? AND place <= ? AND token = ?"
+UNLEASE = "DELETE FROM lease WHERE place = ?"
+UNLEASE_RANGE = "DELETE FROM lease WHERE place >= ? AND place <= ? AND token = ?"
+END = "INSERT OR REPLACE INTO ended VALUES(?, ?, ?, ?, ?, ?)"
+ENDED_AT = "SELECT state, at, attempts, reason FROM ended WHERE place = ?"
+ENDED_IN = "SELECT place FROM ended WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+UNEND = "DELETE FROM ended WHERE place = ?"
+FORGETTABLE = "SELECT place FROM ended WHERE forget <= ? ORDER BY forget LIMIT ?"
+NEXT_FORGET = "SELECT forget FROM ended ORDER BY forget LIMIT 1"
+EXPIRE = "INSERT OR IGNORE INTO expiry VALUES(?, ?)"
+UNEXPIRE = "DELETE FROM expiry WHERE expires = ? AND place = ?"
+EXPIRED = "SELECT place FROM expiry WHERE expires <= ? ORDER BY expires LIMIT ?"
+NEXT_EXPIRED = "SELECT expires FROM expiry ORDER BY expires LIMIT 1"
+
+# ── ordering keys ────────────────────────────────────────────────────────────────────────────────
+HOLDER = "SELECT place FROM holder WHERE channel = ? AND key = ?"
+SET_HOLDER = "INSERT OR REPLACE INTO holder VALUES(?, ?, ?)"
+NO_HOLDER = "DELETE FROM holder WHERE channel = ? AND key = ?"
+BLOCK = "INSERT INTO blocked VALUES(?, ?, ?, ?, ?)"
+BLOCKED_AT = "SELECT due FROM blocked WHERE channel = ? AND key = ? AND n = ?"
+NEXT_BLOCKED = "SELECT n, place, due FROM blocked WHERE channel = ? AND key = ? ORDER BY n LIMIT 1"
+UNBLOCK = "DELETE FROM blocked WHERE channel = ? AND key = ? AND n = ?"
+
+# ── consumers and outcomes ───────────────────────────────────────────────────────────────────────
+CONSUMER = "SELECT consumer FROM consumer WHERE name = ?"
+NEW_CONSUMER = "INSERT INTO consumer(name) VALUES(?) RETURNING consumer"
+CONSUMER_NAME = "SELECT name FROM consumer WHERE consumer = ?"
+CONSUMERS = "SELECT consumer, name, leases FROM consumer"
+LEASES = "UPDATE consumer SET leases = leases + ? WHERE consumer = ?"
+NO_CONSUMER = "DELETE FROM consumer WHERE consumer = ?"
+NUMBER = "UPDATE sender SET last = last + ? WHERE sender = ? RETURNING last"
+OUTCOME = "INSERT INTO outcome VALUES(?, ?, ?, ?, ?, ?, ?, ?)"
+OUTCOMES = (
+    "SELECT number, id, state, reason, result, type FROM outcome WHERE sender = ? AND number > ? "
+    "ORDER BY number LIMIT ?"
+)
+OUTCOMES_KNOWN = "DELETE FROM outcome WHERE sender = ? AND number <= ?"
+OLDEST_OUTCOME = "SELECT number, at FROM outcome WHERE sender = ? ORDER BY number LIMIT ?"
+
+
+def pack(queue: int, number: int) -> int:
+    """The place of a message."""
+    return (queue << N_BITS) | number
+
+
+def unpack(place: int) -> tuple[int, int]:
+    """(queue, number) of a place."""
+    return place >> N_BITS, place & MASK

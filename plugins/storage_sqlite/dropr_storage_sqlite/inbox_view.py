@@ -1,0 +1,101 @@
+"""Looking at the inbox; changes nothing.
+
+Owns status, scan, envelope, counts, oldest and next_due.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import JobInfo, Selection
+from dropr_core.message import State
+from dropr_core.names import MessageId
+from dropr_storage_sqlite import inbox_sql as sql
+from dropr_storage_sqlite.database import Database
+from dropr_storage_sqlite.inbox_end import chosen
+from dropr_storage_sqlite.inbox_rows import MessageRow, QueueRow, Standing, queue_rows
+from dropr_storage_sqlite.sqltypes import Connection
+
+_STATES = ("ready", "delayed", "leased", "blocked", "buried", "done", "expired")
+
+
+class ViewPart:
+    """Read-only views."""
+
+    _db: Database
+    _context: Context
+
+    def status(self, message_id: MessageId) -> JobInfo | None:
+        """What is known of a message."""
+        page = self.scan(Selection(ids=(message_id,)), 0, 1)
+        return page[0] if page else None
+
+    def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
+        """A page of messages in order of arrival; the last one's ``number`` is the next cursor."""
+
+        def job(connection: Connection) -> list[JobInfo]:
+            now, queues = self._context.clock.now(), queue_rows(connection)
+            found = chosen(connection, selection, selection.states, now, after)
+            return [
+                _info(connection, row, stands, queues[row.place >> sql.N_BITS], now)
+                for row, stands in islice(found, limit)
+            ]
+
+        return self._db.look(job)
+
+    def envelope(self, message_id: MessageId) -> bytes | None:
+        """The stored bytes of a message, if still kept."""
+        rows = self._db.look(lambda connection: connection.execute(sql.ENVELOPE, (message_id,)).fetchall())
+        return bytes(rows[0][0]) if rows else None
+
+    def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Channel → state → number, and ``processed`` ever, ``bytes``; kept, not counted."""
+        result: dict[str, dict[str, int]] = {}
+        for queue in self._db.look(queue_rows).values():
+            into = result.setdefault(queue.channel, {"processed": 0, "bytes": 0})
+            into["processed"] += queue.processed
+            into["bytes"] += queue.bytes
+            for state in _STATES:
+                number = getattr(queue, state)
+                if number:
+                    into[state] = into.get(state, 0) + number
+        return result
+
+    def oldest(self) -> Mapping[str, float]:
+        """Channel → seconds that its first ready message has waited."""
+
+        def job(connection: Connection) -> dict[str, float]:
+            now = self._context.clock.now()
+            result: dict[str, float] = {}
+            for queue in queue_rows(connection).values():
+                if not queue.ready:
+                    continue
+                fresh = connection.execute(sql.FIRST_FRESH, (queue.start + queue.frontier, queue.end)).fetchall()
+                returned = connection.execute(sql.FIRST_RETURNED, (queue.start, queue.end)).fetchall()
+                for (arrived,) in (*fresh, *returned):
+                    result[queue.channel] = max(result.get(queue.channel, 0.0), now - arrived)
+            return result
+
+        return self._db.look(job)
+
+    def next_due(self, channels: Sequence[str]) -> float | None:
+        """Node time at which the next delayed message of these channels becomes ready."""
+
+        def job(connection: Connection) -> list[float]:
+            numbers = [row[0] for one in channels for row in connection.execute(sql.QUEUES_OF, (one,)).fetchall()]
+            return [row[0] for number in numbers for row in connection.execute(sql.NEXT_DELAYED, (number,)).fetchall()]
+
+        return min(self._db.look(job), default=None)
+
+
+def _info(connection: Connection, row: MessageRow, stands: Standing, queue: QueueRow, now: float) -> JobInfo:
+    sender = connection.execute(sql.SENDER_NAME, (row.sender,)).fetchall()[0][0]
+    consumer = ""
+    if stands.consumer is not None:
+        for (name,) in connection.execute(sql.CONSUMER_NAME, (stands.consumer,)):
+            consumer = name
+    return JobInfo(
+        row.place & sql.MASK, MessageId(row.id), sender, queue.channel, queue.priority, State(stands.state),
+        max(0.0, now - (row.arrived if stands.at is None else stands.at)), row.size, stands.attempts, stands.reason,
+        consumer, None if stands.due is None else max(0.0, stands.due - now), bool(row.flags & sql.DUPLICATE),
+    )  # fmt: skip

@@ -1,0 +1,64 @@
+"""What went wrong, in dropr's words.
+
+Owns the translation of every error of SQLite and the operating system into the tree of
+`dropr_core.errors`; no foreign exception leaves this package. Must not know what the failed
+operation meant.
+"""
+
+import errno
+from pathlib import Path
+
+import apsw
+
+from dropr_core.errors import (
+    DroprError,
+    QueueFull,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreReadOnly,
+    WriteFailed,
+)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG})
+
+
+def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprError:
+    """The dropr error that says what ``error`` means for the store at ``path``.
+
+    ``errno_of_system``: the operating system's last error number as the connection knows it.
+    """
+    if isinstance(error, DroprError):
+        return error
+    if isinstance(error, apsw.FullError):
+        return QueueFull(f"{path}: the disk is full ({error}); free some space, nothing else is needed")
+    if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
+        return StoreBusy(
+            f"{path}: another process has kept the store locked for too long; look who holds it open "
+            f"(fuser {path}), then try again"
+        )
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
+        return StoreCorrupt(f"{path} is damaged ({error}); nothing was deleted; run `dropr fsck` on a copy")
+    if isinstance(error, (apsw.IOError, apsw.CantOpenError)) and errno_of_system in _FULL:
+        return QueueFull(f"{path}: no room or no file handles left ({error}, errno {errno_of_system})")
+    if isinstance(error, (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError)):
+        return StoreReadOnly(
+            f"{path} cannot be opened for writing ({error}); check the owner and mode of the file and its directory, "
+            "and whether the disk is mounted read-only"
+        )
+    if isinstance(error, apsw.IOError):
+        return WriteFailed(
+            f"{path}: the disk reported an error ({error}); nothing was promised by this call. The file is opened and "
+            "checked again before the next write; look at the kernel's log"
+        )
+    if isinstance(error, OSError):
+        return _of_system(error, path)
+    return StoreError(f"{path}: {type(error).__name__}: {error}")
+
+
+def _of_system(error: OSError, path: Path) -> StoreError:
+    if error.errno in _FULL:
+        return QueueFull(f"{path}: {error.strerror}; free some space or file handles, nothing else is needed")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return StoreReadOnly(f"{path}: {error.strerror}; check owner and mode of the file and its directory")
+    return WriteFailed(f"{path}: {error.strerror or error}")

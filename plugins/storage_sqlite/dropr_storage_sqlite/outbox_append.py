@@ -1,0 +1,186 @@
+"""Putting messages into the outbox.
+
+Owns `append`: own ids, limits, numbering and storing, all in one transaction. Must not know what
+happens to deliveries afterwards.
+"""
+
+from collections.abc import Sequence
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Outgoing, Placed
+from dropr_core.errors import Conflict, QueueFull, StoreError
+from dropr_core.names import format_id
+from dropr_storage_sqlite import outbox_sql as sql
+from dropr_storage_sqlite.database import Database
+from dropr_storage_sqlite.sqltypes import Connection
+
+_Key = tuple[str, str, int]
+
+
+class AppendPart:
+    """`append` of the outbox."""
+
+    _db: Database
+    _context: Context
+    _limited: bool
+
+    def append(self, messages: Sequence[Outgoing]) -> list[Placed]:
+        """Store all messages or none, durably; see the contract."""
+        if not messages:
+            return []
+        self._db.space.check()
+        return self._db.full(lambda connection: self._append(connection, messages))
+
+    def _append(self, connection: Connection, messages: Sequence[Outgoing]) -> list[Placed]:
+        known: dict[int, Placed] = {}
+        for message in messages:
+            if message.fingerprint is not None:
+                known = _known(connection, messages)
+                break
+        # What each lane gets: [how many, bytes, next place, place of sequence 0].
+        lanes: dict[_Key, list[int]] = {}
+        for index, message in enumerate(messages):
+            if index in known:
+                continue
+            size = len(message.envelope)
+            for peer in message.peers:
+                key = (peer, message.channel, message.priority)
+                share = lanes.get(key)
+                if share is None:
+                    lanes[key] = [1, size]
+                else:
+                    share[0] += 1
+                    share[1] += size
+        if self._limited and lanes:
+            self._check_room(connection, lanes)
+        for key, share in lanes.items():
+            number, last = _extend(connection, key, share[0], share[1])
+            first = sql.origin(number)
+            share.extend((first + last - share[0] + 1, first))
+        return self._store(connection, messages, known, lanes)
+
+    def _store(
+        self,
+        connection: Connection,
+        messages: Sequence[Outgoing],
+        known: dict[int, Placed],
+        lanes: dict[_Key, list[int]],
+    ) -> list[Placed]:
+        now = self._context.clock.now()
+        rows: list[tuple[object, ...]] = []
+        placed: list[Placed] = []
+        for index, message in enumerate(messages):
+            if known and index in known:
+                twin = known[index]
+                first = next((one for one in placed if one.id == twin.id), twin)  # perhaps of this very call
+                placed.append(twin._replace(sequences=first.sequences))
+                continue
+            envelope, peers, shared = message.envelope, message.peers, None
+            inline: bytes | None = envelope
+            flags, expires = 0, message.expires_in
+            if message.receipt:
+                flags = sql.RECEIPT
+            if message.delayed:
+                flags |= sql.DELAYED
+            if message.fingerprint is not None:
+                flags |= sql.FINGERPRINT
+            if expires is not None:
+                flags |= sql.EXPIRES
+                expires += now
+            if len(peers) > 1:
+                shared = connection.execute(sql.SHARE, (len(peers), envelope)).fetchall()[0][0]
+                inline = None
+                flags |= sql.SHARED
+            size, channel, priority = len(envelope), message.channel, message.priority
+            sequences = []
+            for peer in peers:
+                share = lanes[peer, channel, priority]
+                place = share[2]
+                share[2] = place + 1
+                sequences.append(place - share[3])
+                rows.append(
+                    (place, message.id, now, flags, size, expires, expires, shared, message.fingerprint, inline)
+                )
+            placed.append(Placed(message.id, tuple(sequences), False))
+        connection.executemany(sql.INSERT, rows)
+        return placed
+
+    def _check_room(self, connection: Connection, lanes: dict[_Key, list[int]]) -> None:
+        context = self._context
+        peers: dict[str, tuple[int, int]] = {}
+        channels: dict[str, tuple[int, int]] = {}
+        for (peer, channel, _), (count, size) in lanes.items():
+            for sums, name in ((peers, peer), (channels, channel)):
+                before = sums.get(name, (0, 0))
+                sums[name] = (before[0] + count, before[1] + size)
+        if context.max_messages is not None or context.max_bytes is not None:
+            more = (sum(share[0] for share in lanes.values()), sum(share[1] for share in lanes.values()))
+            kept = connection.execute(sql.TOTAL).fetchall()[0]
+            check_limit(f"the outbox of {context.node}", (context.max_messages, context.max_bytes), kept, more)
+        for what, sums, limits, total in (
+            ("peer", peers, context.peer_limits, sql.TOTAL_OF_PEER),
+            ("channel", channels, context.channel_limits, sql.TOTAL_OF_CHANNEL),
+        ):
+            for name, more in sums.items():
+                if name in limits:
+                    kept = connection.execute(total, (name,)).fetchall()[0]
+                    check_limit(f"{what} {name}", limits[name], kept, more)
+
+
+def check_limit(
+    what: str, limit: tuple[int | None, int | None], kept: tuple[float, float], more: tuple[int, int]
+) -> None:
+    """Raise QueueFull if ``more`` (messages, bytes) on top of ``kept`` would be over ``limit``."""
+    for unit, most, have, new in zip(("messages", "bytes"), limit, kept, more, strict=True):
+        if most is not None and have + new > most:
+            raise QueueFull(
+                f"{what}: {int(have)} {unit} are waiting, {new} more would be over the limit of {most}; "
+                "try again when some were delivered, or raise the limit"
+            )
+
+
+def _extend(connection: Connection, key: _Key, count: int, size: int) -> tuple[int, int]:
+    values = (*key, count, size, count)
+    row = connection.execute(sql.EXTEND, values).fetchall()
+    if not row:
+        number = connection.execute(sql.NEW_LANE, key).fetchall()[0][0]
+        if number > sql.MAX_LANE:
+            raise StoreError(f"more than {sql.MAX_LANE} lanes: use fewer channels")
+        row = connection.execute(sql.EXTEND, values).fetchall()
+    number, last = row[0]
+    if last >= sql.HALF:
+        raise StoreError(f"lane {key} has run out of numbers")
+    return number, last
+
+
+def _known(connection: Connection, messages: Sequence[Outgoing]) -> dict[int, Placed]:
+    """Which of the messages were sent before (or stand twice in this call); raises Conflict."""
+    known: dict[int, Placed] = {}
+    seen: dict[bytes, int] = {}
+    for index, message in enumerate(messages):
+        if message.fingerprint is None:
+            continue
+        first = seen.setdefault(message.id, index)
+        if first != index:
+            if messages[first].fingerprint != message.fingerprint:
+                raise _conflict(message)
+            known[index] = known.get(first) or Placed(message.id, (0,) * len(message.peers), True)
+            continue
+        live = connection.execute(sql.FINGERPRINTS, (message.id,)).fetchall()
+        ended = connection.execute(sql.ENDED_FINGERPRINTS, (message.id,)).fetchall()
+        if not live and not ended:
+            continue
+        if any(fingerprint != message.fingerprint for _, fingerprint in (*live, *ended)):
+            raise _conflict(message)
+        at: dict[str, int] = {}
+        for place, _ in live:
+            number, sequence = sql.unpack(place)
+            at[connection.execute(sql.LANE_BY_NUMBER, (number,)).fetchall()[0][1]] = max(0, sequence)
+        known[index] = Placed(message.id, tuple(at.get(peer, 0) for peer in message.peers), True)
+    return known
+
+
+def _conflict(message: Outgoing) -> Conflict:
+    return Conflict(
+        f"message {format_id(message.id)} was sent before with other content; use a new id or dedup_key for new content"
+    )

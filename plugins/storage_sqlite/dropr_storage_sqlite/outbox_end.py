@@ -1,0 +1,219 @@
+"""How deliveries end, and how ended ones begin again or are forgotten.
+
+Owns cancel, set_aside, receipts, redrive, sweep and wipe. Must not know peers' addresses or time-outs.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Selection
+from dropr_core.message import Outcome, State
+from dropr_core.names import Lane, MessageId, StoreId
+from dropr_storage_sqlite import outbox_sql as sql
+from dropr_storage_sqlite.database import Database
+from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
+from dropr_storage_sqlite.sqltypes import Connection
+
+SWEEP = 1000
+"""Rows that one sweep handles at most of each kind."""
+PAGE = 500
+REDRIVABLE = frozenset({State.DEAD, State.FAILED, State.EXPIRED})
+
+
+class EndPart:
+    """Everything that ends deliveries, and what happens to them then."""
+
+    _db: Database
+    _context: Context
+
+    def set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
+        """Give one delivery up as dead; the lane goes on without it."""
+
+        def job(connection: Connection) -> None:
+            row = find_lane(connection, lane)
+            found = row and connection.execute(sql.ONE, (sql.origin(row.number) + sequence,)).fetchone()
+            if row is None or not found or sequence <= row.head:
+                return
+            ledger = self._ledger(connection)
+            ledger.end(Row._make(found), State.DEAD, reason)
+            ledger.close()
+
+        self._db.full(job, relief=True)
+
+    def cancel(self, message_id: MessageId, peers: Sequence[str] | None = None) -> tuple[int, int]:
+        """Cancel queued deliveries that are not under way. Returns (cancelled, too late)."""
+
+        def job(connection: Connection) -> tuple[int, int]:
+            ledger = self._ledger(connection)
+            cancelled = late = 0
+            for found in connection.execute(sql.BY_ID, (message_id,)).fetchall():
+                number, sequence = sql.unpack(found[0])
+                lane = ledger.lane(number)
+                if peers is not None and lane.peer not in peers:
+                    continue
+                if sequence > max(lane.head, lane.offered):
+                    ledger.end(Row._make(found), State.CANCELLED, "cancelled")
+                    cancelled += 1
+                else:
+                    late += 1
+            for ended in connection.execute(sql.ENDED_BY_ID, (message_id,)).fetchall():
+                row = EndedRow._make(ended)
+                wanted = peers is None or ledger.lane(row.lane).peer in peers
+                late += wanted and row.state != State.CANCELLED
+            ledger.close()
+            return cancelled, late
+
+        return self._db.full(job, relief=True)
+
+    def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
+        """Record outcomes that came home and the cursor of the peer's log; durable."""
+
+        def nothing_new(connection: Connection) -> bool:
+            row = connection.execute(sql.PEER, (peer,)).fetchone()
+            return row is not None and row[2] == log and row[3] >= upto
+
+        if not outcomes and self._db.look(nothing_new):
+            return []
+
+        def job(connection: Connection) -> list[MessageId]:
+            ledger = self._ledger(connection)
+            ended = [outcome.id for outcome in outcomes if self._receive(connection, ledger, peer, outcome)]
+            connection.execute(sql.CURSOR, (peer, log, upto))
+            ledger.close()
+            return ended
+
+        return self._db.full(job, relief=True)
+
+    def _receive(self, connection: Connection, ledger: Ledger, peer: str, outcome: Outcome) -> bool:
+        result = (outcome.state, outcome.reason, outcome.result, outcome.content_type)
+        taken = False
+        for found in connection.execute(sql.BY_ID, (outcome.id,)).fetchall():
+            row = Row._make(found)
+            # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
+            if ledger.lane(sql.unpack(row.place)[0]).peer == peer:
+                ledger.end(row, *result)
+                taken = True
+        if taken:
+            return True
+        for kept in connection.execute(sql.ENDED_BY_ID, (outcome.id,)).fetchall():
+            ended = EndedRow._make(kept)
+            if ledger.lane(ended.lane).peer == peer:
+                taken = ledger.revise(ended, *result) or taken
+        return taken
+
+    def redrive(self, selection: Selection) -> int:
+        """Send ended deliveries again, at the end of their lanes. Durable."""
+
+        def job(connection: Connection) -> int:
+            ledger, again = self._ledger(connection), 0
+            for row in self._chosen(connection, selection, selection.states & REDRIVABLE or REDRIVABLE):
+                if not row.has_body or (selection.states and State(row.state) not in selection.states):
+                    continue
+                lane = ledger.lane(row.lane)
+                values = (lane.peer, lane.channel, lane.priority, 1, row.size, 0)
+                _, last = connection.execute(sql.EXTEND, values).fetchall()[0]
+                place = sql.origin(row.lane) + last
+                connection.execute(sql.RETURN, (row.n, place, ledger.now, 0))
+                ledger.forget([(row.n, row.lane, row.state, row.shared)], release=False)
+                again += 1
+            ledger.close()
+            return again
+
+        return self._db.full(job)
+
+    def wipe(self, selection: Selection) -> int:
+        """Forget ended deliveries (never live ones)."""
+
+        def job(connection: Connection) -> int:
+            ledger, gone = self._ledger(connection), 0
+            for row in self._chosen(connection, selection, selection.states):
+                ledger.forget([(row.n, row.lane, row.state, row.shared)])
+                gone += 1
+            ledger.close()
+            return gone
+
+        return self._db.full(job, relief=True)
+
+    def sweep(self, life: float) -> tuple[list[MessageId], float | None]:
+        """End what is due, forget what is past its time; bounded work a call."""
+        due = self._db.look(lambda connection: self._next(connection, life))
+        if due is None or due > self._context.clock.now():
+            return [], due
+
+        def job(connection: Connection) -> tuple[list[MessageId], float | None]:
+            ledger = self._ledger(connection)
+            ended = []
+            for found in connection.execute(sql.DUE, (ledger.now, SWEEP)).fetchall():
+                ledger.end(Row._make(found), State.EXPIRED, "expired before the peer had it")
+                ended.append(MessageId(found[1]))
+            room = SWEEP
+            for lane in lane_rows(connection).values():
+                if room > 0 and lane.depth + lane.awaiting:
+                    dead = self._bury_old(connection, ledger, lane, life, room)
+                    ended += dead
+                    room -= len(dead)
+            ledger.forget(connection.execute(sql.FORGETTABLE, (ledger.now, SWEEP)).fetchall())
+            ledger.close()
+            return ended, self._next(connection, life)
+
+        result = self._db.soft(job)
+        self._db.space.keep_reserve()
+        return result
+
+    def _bury_old(
+        self, connection: Connection, ledger: Ledger, lane: LaneRow, life: float, room: int
+    ) -> list[MessageId]:
+        # A lane is in the order in which it was sent, so the old ones stand first.
+        old: list[Row] = []
+        for found in connection.execute(sql.RANGE, (sql.lowest(lane.number), sql.highest(lane.number))):
+            row = Row._make(found)
+            if row.born > ledger.now - life or len(old) >= room:
+                break
+            old.append(row)
+        for row in old:
+            waited = "no receipt came" if ledger.state(row) is State.ACCEPTED else "not delivered"
+            flag = sql.DUPLICATE if ledger.state(row) is State.ACCEPTED else 0
+            ledger.end(row, State.DEAD, f"{waited} within {life:g} s", flag=flag)
+        return [row.id for row in old]
+
+    def _next(self, connection: Connection, life: float) -> float | None:
+        """Node time at which a sweep will find something to do."""
+        times = [row[0] for query in (sql.NEXT_DUE, sql.NEXT_FORGET) for row in connection.execute(query)]
+        for lane in lane_rows(connection).values():
+            if lane.depth + lane.awaiting:
+                values = (sql.lowest(lane.number), sql.highest(lane.number))
+                times += [row[0] + life for row in connection.execute(sql.FIRST, values)]
+        return min(times, default=None)
+
+    def _ledger(self, connection: Connection) -> Ledger:
+        return Ledger(connection, self._context, self._context.clock.now())
+
+    def _chosen(
+        self, connection: Connection, selection: Selection, states: frozenset[State]
+    ) -> Iterator[EndedRow]:
+        """Ended deliveries that a selection means, page by page, so that they may be moved meanwhile."""
+        lanes = lane_rows(connection)
+        for row in ended_rows(connection, selection):
+            if fits(row, lanes[row.lane], selection, states, self._context.clock.now()):
+                yield row
+
+
+def ended_rows(connection: Connection, selection: Selection, after: int = 0) -> Iterator[EndedRow]:
+    """Ended deliveries after a cursor, in order; those of the selected ids only, where it names ids."""
+    if selection.ids:
+        found = [row for one in dict.fromkeys(selection.ids) for row in connection.execute(sql.ENDED_BY_ID, (one,))]
+        yield from (EndedRow._make(row) for row in sorted(found) if row[0] > after)
+        return
+    while page := connection.execute(sql.ENDED_PAGE, (after, PAGE)).fetchall():
+        after = page[-1][0]
+        yield from map(EndedRow._make, page)
+
+
+def fits(row: EndedRow, lane: LaneRow, selection: Selection, states: frozenset[State], now: float) -> bool:
+    """Whether an ended delivery is one of those that a selection means."""
+    return (
+        (not states or row.state in states)
+        and (selection.peer is None or lane.peer == selection.peer)
+        and (selection.channel is None or lane.channel == selection.channel)
+        and (selection.older_than is None or now - row.at >= selection.older_than)
+    )

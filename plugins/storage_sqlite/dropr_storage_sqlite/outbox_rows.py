@@ -1,0 +1,183 @@
+"""Rows of the outbox as values, and the one way in which a delivery ends.
+
+Owns `LaneRow`, `Row`, and `Ledger`: whatever moves deliveries goes through a ledger, which keeps
+the counters of every lane right. Must not know why a delivery moves.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from dropr_core.contracts.context import Context
+from dropr_core.message import State
+from dropr_core.names import Lane, MessageId
+from dropr_core.states import DELIVERY, may_follow
+from dropr_storage_sqlite import outbox_sql as sql
+from dropr_storage_sqlite.sqltypes import Connection
+
+
+class LaneRow(NamedTuple):
+    """One row of `lane`."""
+
+    number: int
+    peer: str
+    channel: str
+    priority: int
+    last: int
+    head: int
+    head_id: bytes
+    offered: int
+    depth: int
+    bytes: int
+    awaiting: int
+    awaiting_bytes: int
+    sent: int
+
+    @property
+    def lane(self) -> Lane:
+        """Its name."""
+        return Lane(self.peer, self.channel, self.priority)
+
+
+class Row(NamedTuple):
+    """One row of `delivery`, without its bytes."""
+
+    place: int
+    id: MessageId
+    flags: int
+    size: int
+    shared: int | None
+    born: float
+
+
+class EndedRow(NamedTuple):
+    """One row of `ended`, without its bytes."""
+
+    n: int
+    id: MessageId
+    lane: int
+    seq: int
+    state: str
+    at: float
+    flags: int
+    size: int
+    reason: str
+    result: bytes | None
+    result_type: str
+    shared: int | None
+    inline: int
+
+    @property
+    def has_body(self) -> bool:
+        """Whether its envelope is still kept."""
+        return bool(self.inline) or self.shared is not None
+
+
+def find_lane(connection: Connection, lane: Lane) -> LaneRow | None:
+    """The row of a lane; None if nothing was ever sent on it."""
+    row = connection.execute(sql.LANE, (lane.peer, lane.channel, lane.priority)).fetchone()
+    return None if row is None else LaneRow._make(row)
+
+
+def lane_rows(connection: Connection) -> dict[int, LaneRow]:
+    """Every lane by its number."""
+    return {row[0]: LaneRow._make(row) for row in connection.execute(sql.LANES)}
+
+
+_KEEP_BODY = frozenset({State.DEAD, State.FAILED, State.EXPIRED})
+
+
+class Ledger:
+    """Ends deliveries within one transaction; `close` writes the counters."""
+
+    def __init__(self, connection: Connection, context: Context, now: float) -> None:
+        self._connection, self._context, self.now = connection, context, now
+        self._lanes: dict[int, LaneRow] = {}
+        self._deltas: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        self._tally: dict[tuple[int, str], int] = defaultdict(int)
+        self._unshared: dict[int, int] = defaultdict(int)
+
+    def lane(self, number: int) -> LaneRow:
+        """The row of a lane as it was at the first look in this transaction."""
+        if number not in self._lanes:
+            self._lanes[number] = LaneRow._make(self._connection.execute(sql.LANE_BY_NUMBER, (number,)).fetchone())
+        return self._lanes[number]
+
+    def state(self, row: Row) -> State:
+        """Queued or accepted: a delivery's state is where it stands."""
+        number, sequence = sql.unpack(row.place)
+        return State.QUEUED if sequence > self.lane(number).head else State.ACCEPTED
+
+    def retention(self, channel: str, state: State, flags: int) -> tuple[float, bool]:
+        """For how many seconds the record of an end is kept, and whether the envelope is."""
+        keep = float(self._context.keep_sent.get(channel, 0.0))
+        if state in {State.ACCEPTED, State.PROCESSED}:
+            own = self._context.remember if flags & (sql.FINGERPRINT | sql.RECEIPT) else 0.0
+            return max(keep, own), keep > 0
+        return self._context.remember, state in _KEEP_BODY
+
+    def end(
+        self,
+        row: Row,
+        state: State,
+        reason: str = "",
+        result: bytes | None = None,
+        result_type: str = "",
+        flag: int = 0,
+    ) -> None:
+        """Move one delivery to `ended`."""
+        number, _ = sql.unpack(row.place)
+        lane, old = self.lane(number), self.state(row)
+        if state is not State.ACCEPTED and not may_follow(DELIVERY, State.ACCEPTED, state):
+            assert may_follow(DELIVERY, old, state), f"{old} may not become {state}"
+        seconds, body = self.retention(lane.channel, state, row.flags)
+        self._connection.execute(
+            sql.END,
+            (row.place, state.value, self.now, self.now + seconds, flag, reason, result, result_type, body),
+        )
+        self._connection.execute(sql.DROP_ONE, (row.place,))
+        if row.shared is not None and not body:
+            self._unshared[row.shared] += 1
+        self._tally[number, state.value] += 1
+        self.count(number, row.size, -1, queued=old is State.QUEUED)
+
+    def count(self, lane: int, size: int, sign: int, *, queued: bool) -> None:
+        """One delivery more (``sign`` 1) or less (-1) in a lane."""
+        deltas = self._deltas[lane]
+        first = 0 if queued else 2
+        deltas[first] += sign
+        deltas[first + 1] += sign * size
+
+    def forget(self, rows: Iterable[tuple[int, int, str, int | None]], *, release: bool = True) -> None:
+        """Remove ended records (n, lane, state, shared); ``release``: their share of an envelope goes too."""
+        for n, lane, state, shared in rows:
+            self._connection.execute(sql.FORGET, (n,))
+            self._tally[lane, state] -= 1
+            if shared is not None and release:
+                self._unshared[shared] += 1
+
+    def revise(self, row: EndedRow, state: State, reason: str, result: bytes | None, result_type: str) -> bool:
+        """The truth came late: another end for a delivery that had ended. Returns whether it was taken."""
+        if not may_follow(DELIVERY, State(row.state), state):
+            return False
+        seconds, _ = self.retention(self.lane(row.lane).channel, state, row.flags | sql.RECEIPT)
+        values = (row.n, state.value, self.now, self.now + seconds, reason, result, result_type)
+        self._connection.execute(sql.REVISE, values)
+        self._tally[row.lane, row.state] -= 1
+        self._tally[row.lane, state.value] += 1
+        return True
+
+    def unshare(self, shared: int) -> None:
+        """One delivery less needs a shared envelope."""
+        self._unshared[shared] += 1
+
+    def close(self) -> None:
+        """Write the counters; the last thing in the transaction."""
+        connection = self._connection
+        if self._unshared:
+            connection.executemany(sql.UNSHARE, [(refs, n) for n, refs in self._unshared.items()])
+            connection.executemany(sql.UNSHARE_DROP, [(n,) for n in self._unshared])
+        if self._deltas:
+            connection.executemany(sql.COUNT, [(*delta, lane) for lane, delta in self._deltas.items()])
+        if self._tally:
+            connection.executemany(sql.TALLY, [(*key, n) for key, n in self._tally.items() if n])

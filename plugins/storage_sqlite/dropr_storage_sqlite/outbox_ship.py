@@ -1,0 +1,221 @@
+"""Shipping: reading lanes, and moving their heads by what the peers said.
+
+Owns take, settle and the log-matching moves (locate, rewind, renumber). Must not know how or why
+a peer was asked.
+"""
+
+from collections.abc import Sequence
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
+from dropr_core.errors import StoreError
+from dropr_core.message import State
+from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
+from dropr_storage_sqlite import outbox_sql as sql
+from dropr_storage_sqlite.database import Database
+from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
+from dropr_storage_sqlite.sqltypes import Connection
+
+PAGE = 1000
+
+
+class ShipPart:
+    """What the daemon does with lanes."""
+
+    _db: Database
+    _context: Context
+
+    def lanes(self, peer: str | None = None) -> list[LaneStats]:
+        """Every lane with queued deliveries (of one peer)."""
+        query, values = (sql.WAITING, ()) if peer is None else (sql.WAITING_OF, (peer,))
+        rows = self._db.look(lambda connection: connection.execute(query, values).fetchall())
+        now = self._context.clock.now()
+        return [
+            LaneStats(Lane(name, channel, priority), Head(head, MessageId(head_id)), last, depth, size,
+                      0.0 if born is None else max(0.0, now - born))
+            for name, channel, priority, head, head_id, last, depth, size, born in rows
+        ]  # fmt: skip
+
+    def take(self, lane: Lane, max_count: int, max_bytes: int, *, offer: bool = True) -> Batch | None:
+        """What follows the lane's head, marked as under way with ``offer``."""
+        if not offer:
+            return self._db.look(lambda connection: self._take(connection, lane, max_count, max_bytes)[0])
+
+        def job(connection: Connection) -> Batch | None:
+            batch, row = self._take(connection, lane, max_count, max_bytes)
+            if batch is not None and row is not None and batch.entries[-1].sequence > row.offered:
+                connection.execute(sql.OFFER, (batch.entries[-1].sequence, row.number))
+            return batch
+
+        return self._db.soft(job, mark=False)
+
+    def _take(
+        self, connection: Connection, lane: Lane, max_count: int, max_bytes: int
+    ) -> tuple[Batch | None, LaneRow | None]:
+        row = find_lane(connection, lane)
+        if row is None or row.depth == 0:
+            return None, row
+        now, first = self._context.clock.now(), sql.origin(row.number)
+        entries: list[Entry] = []
+        room, duplicate, dated = max_bytes, sql.DUPLICATE, sql.DATED
+        values = (first + row.head, sql.highest(row.number), max(1, max_count))
+        for place, message_id, flags, born, envelope in connection.execute(sql.TAKE, values):
+            room -= len(envelope)
+            if room < 0 and entries:
+                break
+            if flags & (duplicate | dated):
+                age = max(0.0, now - born) if flags & dated else 0.0
+                entries.append(Entry(place - first, message_id, envelope, age, flags & duplicate != 0))
+            else:
+                entries.append(Entry(place - first, message_id, envelope))
+        if not entries:
+            raise StoreError(
+                f"{self._db.path}: lane {lane} counts {row.depth} deliveries but has none; run `dropr fsck`"
+            )
+        return Batch(lane, Head(row.head, MessageId(row.head_id)), entries), row
+
+    def unoffer(self, lane: Lane) -> None:
+        """It is certain that nothing after the head reached the peer."""
+
+        def job(connection: Connection) -> None:
+            row = find_lane(connection, lane)
+            if row is not None and row.offered:
+                connection.execute(sql.OFFER, (0, row.number))
+
+        self._db.soft(job, mark=False)
+
+    def settle(self, lane: Lane, head: Head, rejected: Sequence[Rejection] = ()) -> None:
+        """The peer has committed up to ``head``. Durable at once only where deliveries were rejected:
+        a settlement that is lost is told again by the peer's head, a rejection is not.
+        """
+
+        def job(connection: Connection) -> None:
+            self._settle(connection, lane, head, rejected)
+
+        if rejected:
+            self._db.full(job, relief=True)
+        else:
+            self._db.soft(job)
+
+    def _settle(self, connection: Connection, lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
+        row = find_lane(connection, lane)
+        if row is None or head.sequence > row.last:
+            raise StoreError(f"lane {lane}: the peer cannot have {head}, {0 if row is None else row.last} is the last number")
+        if head.sequence <= row.head:
+            if row.offered:
+                connection.execute(sql.OFFER, (0, row.number))
+            return
+        first = sql.origin(row.number)
+        ledger = Ledger(connection, self._context, self._context.clock.now())
+        for refusal in rejected:
+            found = connection.execute(sql.ONE, (first + refusal.sequence,)).fetchone()
+            if found is not None and row.head < refusal.sequence <= head.sequence:
+                ledger.end(Row._make(found), State.FAILED, f"{refusal.code}: {refusal.reason}")
+        start, end = first + row.head, first + head.sequence
+        count, size, special = connection.execute(sql.SUM, (start, end)).fetchall()[0]
+        waiting = waiting_bytes = 0
+        keep = self._context.keep_sent.get(row.channel, 0.0) > 0
+        if special or keep:
+            rows = _rows(connection, sql.RANGE if keep else sql.SPECIALS, (start, end))
+            for delivery in rows:
+                if delivery.flags & sql.RECEIPT:
+                    waiting, waiting_bytes = waiting + 1, waiting_bytes + delivery.size
+                    connection.execute(sql.ACCEPT, (delivery.place,))
+                elif keep or delivery.flags & sql.FINGERPRINT:
+                    ledger.end(delivery, State.ACCEPTED)
+                    count, size = count - 1, size - delivery.size
+                elif delivery.shared is not None:
+                    ledger.unshare(delivery.shared)
+        if count > waiting:
+            connection.execute(sql.DROP, (start, end))
+        values = (head.sequence, head.id, count, int(size), waiting, waiting_bytes, row.number)
+        connection.execute(sql.ADVANCE, values)
+        ledger.close()
+
+    def locate(self, lane: Lane, sequence: int) -> MessageId | None:
+        """The id at a position: the lane's head and everything kept are known; else None."""
+
+        def job(connection: Connection) -> MessageId | None:
+            row = find_lane(connection, lane)
+            if row is None:
+                return None
+            if sequence == row.head:
+                return MessageId(row.head_id)
+            if not 0 < sequence <= row.last:
+                return None
+            found = connection.execute(sql.ONE, (sql.origin(row.number) + sequence,)).fetchone()
+            if found is not None:
+                return MessageId(found[1])
+            ended = connection.execute(sql.ENDED_AT, (row.number, sequence)).fetchone()
+            return None if ended is None else MessageId(ended[0])
+
+        return self._db.look(job)
+
+    def rewind(self, lane: Lane, head: Head) -> int:
+        """The peer lost what followed ``head``: send again what is kept of it."""
+        return self._db.full(lambda connection: self._rewind(connection, lane, head))
+
+    def _rewind(self, connection: Connection, lane: Lane, head: Head) -> int:
+        row = find_lane(connection, lane)
+        if row is None:
+            return 0
+        if head.sequence > row.head:
+            raise StoreError(f"lane {lane}: cannot go back to {head}, its head is {row.head}")
+        first = sql.origin(row.number)
+        ledger = Ledger(connection, self._context, self._context.clock.now())
+        start, end = first + head.sequence, first + row.head
+        count, size, _ = connection.execute(sql.SUM, (start, end)).fetchall()[0]
+        connection.execute(sql.REQUEUE, (start, end))
+        again = int(count)
+        for ended in _ended(connection, sql.ENDED_IN_LANE, (row.number, head.sequence, row.head)):
+            if ended.state == State.ACCEPTED and ended.has_body:
+                connection.execute(sql.RETURN_AS_BORN, (ended.n, first + ended.seq, sql.DUPLICATE))
+                ledger.forget([(ended.n, row.number, ended.state, ended.shared)], release=False)
+                ledger.count(row.number, ended.size, 1, queued=True)
+                again += 1
+        connection.execute(
+            sql.ADVANCE, (head.sequence, head.id, -count, -int(size), -count, -int(size), row.number)
+        )
+        ledger.close()
+        return again
+
+    def renumber(self) -> StoreId:
+        """This half was rolled back or cloned: a new store id, and new numbers for all that is queued."""
+        store = make_store_id()
+
+        def job(connection: Connection) -> StoreId:
+            connection.execute(sql.SET_STORE, (store,))
+            for row in lane_rows(connection).values():
+                _renumber(connection, row)
+            return store
+
+        return self._db.full(job)
+
+
+def _rows(connection: Connection, query: str, values: tuple[object, ...]) -> list[Row]:
+    return [Row._make(row) for row in connection.execute(query, values).fetchall()]
+
+
+def _ended(connection: Connection, query: str, values: tuple[object, ...]) -> list[EndedRow]:
+    return [EndedRow._make(row) for row in connection.execute(query, values).fetchall()]
+
+
+def _renumber(connection: Connection, row: LaneRow) -> None:
+    first = sql.origin(row.number)
+    # What waits for a receipt leaves the log: below every sequence that is taken already.
+    apart = connection.execute(sql.PLACES, (first, first + row.head, -1)).fetchall()
+    if apart:
+        lowest = connection.execute(sql.PLACES, (sql.lowest(row.number), first, 1)).fetchone()
+        start = (first if lowest is None else min(lowest[0], first)) - len(apart)
+        connection.executemany(sql.SET_APART, [(start + index, place) for index, (place,) in enumerate(apart)])
+    connection.execute(sql.UNPLACE, (row.number,))
+    last, after = 0, first + row.head
+    while True:
+        # In rising order each new place is at or below the old one and above all that were moved.
+        places = connection.execute(sql.PLACES, (after, sql.highest(row.number), PAGE)).fetchall()
+        if not places:
+            break
+        after = places[-1][0]
+        connection.executemany(sql.MOVE, [(first + last + index, place) for index, (place,) in enumerate(places, 1)])
+        last += len(places)
+    connection.execute(sql.RESTART, (last, row.number))

@@ -1,0 +1,157 @@
+"""Every statement of the outbox, and how positions are written down.
+
+Owns the SQL; a test explains the plan of each statement and refuses scans of tables that grow.
+Must not know values or rules.
+
+A delivery's ``place`` is one integer, lane and sequence packed together, so that the table itself
+is the log: appending, reading and releasing a lane are ranges of the rowid, and nothing sorts.
+Sequences below 1 are deliveries that wait for a receipt outside of the log (after a renumbering).
+"""
+
+# ruff: noqa: S608 -- statements are put together here from constants of this file only
+
+SEQ_BITS = 43
+HALF = 1 << (SEQ_BITS - 1)
+MASK = (1 << SEQ_BITS) - 1
+MAX_LANE = (1 << (63 - SEQ_BITS)) - 2
+
+RECEIPT, DELAYED, DUPLICATE, FINGERPRINT, SHARED, EXPIRES = 1, 2, 4, 8, 16, 32
+SPECIAL = RECEIPT | FINGERPRINT | SHARED
+"""Flags of a delivery that cannot simply be deleted once it is accepted."""
+DATED = DELAYED | EXPIRES
+
+STORE = "SELECT value FROM meta WHERE key = 'store'"
+SET_STORE = "UPDATE meta SET value = ? WHERE key = 'store'"
+
+# ── lanes ────────────────────────────────────────────────────────────────────────────────────────
+_LANE = "lane, peer, channel, priority, last, head, head_id, offered, depth, bytes, awaiting, awaiting_bytes, sent"
+LANE = f"SELECT {_LANE} FROM lane WHERE peer = ? AND channel = ? AND priority = ?"
+LANE_BY_NUMBER = f"SELECT {_LANE} FROM lane WHERE lane = ?"
+LANES = f"SELECT {_LANE} FROM lane"
+WAITING = (
+    "SELECT peer, channel, priority, head, head_id, last, depth, bytes, (SELECT born FROM delivery WHERE "
+    f"place > (lane.lane << {SEQ_BITS}) + {HALF} + lane.head ORDER BY place LIMIT 1) FROM lane WHERE depth > 0"
+)
+WAITING_OF = WAITING + " AND peer = ?"
+NEW_LANE = "INSERT INTO lane(peer, channel, priority) VALUES(?, ?, ?) RETURNING lane"
+EXTEND = (
+    "UPDATE lane SET last = last + ?4, depth = depth + ?4, bytes = bytes + ?5, sent = sent + ?6 "
+    "WHERE peer = ?1 AND channel = ?2 AND priority = ?3 RETURNING lane, last"
+)
+OFFER = "UPDATE lane SET offered = ? WHERE lane = ?"
+ADVANCE = (
+    "UPDATE lane SET head = ?, head_id = ?, offered = 0, depth = depth - ?, bytes = bytes - ?, "
+    "awaiting = awaiting + ?, awaiting_bytes = awaiting_bytes + ? WHERE lane = ?"
+)
+COUNT = (
+    "UPDATE lane SET depth = depth + ?, bytes = bytes + ?, awaiting = awaiting + ?, "
+    "awaiting_bytes = awaiting_bytes + ? WHERE lane = ?"
+)
+RESTART = "UPDATE lane SET head = 0, head_id = zeroblob(16), offered = 0, last = ? WHERE lane = ?"
+TOTAL = "SELECT total(depth + awaiting), total(bytes + awaiting_bytes) FROM lane"
+TOTAL_OF_PEER = "SELECT total(depth), total(bytes) FROM lane WHERE peer = ?"
+TOTAL_OF_CHANNEL = "SELECT total(depth), total(bytes) FROM lane WHERE channel = ?"
+
+# ── deliveries ───────────────────────────────────────────────────────────────────────────────────
+INSERT = "INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+TAKE = (
+    "SELECT place, id, flags, born, coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) "
+    "FROM delivery WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+)
+SUM = f"SELECT count(*), total(size), total(flags & {SPECIAL} <> 0) FROM delivery WHERE place > ? AND place <= ?"
+SPECIALS = (
+    f"SELECT place, id, flags, size, shared, born FROM delivery WHERE place > ? AND place <= ? "
+    f"AND flags & {SPECIAL} <> 0 ORDER BY place"
+)
+RANGE = "SELECT place, id, flags, size, shared, born FROM delivery WHERE place > ? AND place <= ? ORDER BY place"
+DROP = f"DELETE FROM delivery WHERE place > ? AND place <= ? AND flags & {RECEIPT} = 0"
+DROP_ONE = "DELETE FROM delivery WHERE place = ?"
+ACCEPT = "UPDATE delivery SET due = NULL WHERE place = ?"
+REQUEUE = f"UPDATE delivery SET due = expires, flags = flags | {DUPLICATE} WHERE place > ? AND place <= ?"
+MOVE = f"UPDATE delivery SET place = ?, flags = flags | {DUPLICATE} WHERE place = ?"
+SET_APART = "UPDATE delivery SET place = ? WHERE place = ?"
+PLACES = "SELECT place FROM delivery WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+FIRST = "SELECT born FROM delivery WHERE place >= ? AND place <= ? ORDER BY place LIMIT 1"
+ONE = "SELECT place, id, flags, size, shared, born FROM delivery WHERE place = ?"
+BY_ID = "SELECT place, id, flags, size, shared, born FROM delivery WHERE id = ?"
+FINGERPRINTS = "SELECT place, fingerprint FROM delivery WHERE id = ?"
+DUE = (
+    "SELECT place, id, flags, size, shared, born FROM delivery WHERE due IS NOT NULL AND due <= ? ORDER BY due LIMIT ?"
+)
+NEXT_DUE = "SELECT due FROM delivery WHERE due IS NOT NULL ORDER BY due LIMIT 1"
+ENVELOPE = (
+    "SELECT coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) FROM delivery "
+    "WHERE id = ? LIMIT 1"
+)
+
+# ── shared envelopes ─────────────────────────────────────────────────────────────────────────────
+SHARE = "INSERT INTO shared(refs, envelope) VALUES(?, ?) RETURNING n"
+UNSHARE = "UPDATE shared SET refs = refs - ? WHERE n = ?"
+UNSHARE_DROP = "DELETE FROM shared WHERE n = ? AND refs <= 0"
+
+# ── ended deliveries ─────────────────────────────────────────────────────────────────────────────
+END = (
+    "INSERT INTO ended(id, lane, seq, state, at, born, forget, flags, size, expires, reason, result, result_type, "
+    f"shared, fingerprint, envelope) SELECT id, place >> {SEQ_BITS}, max(0, (place & {MASK}) - {HALF}), ?2, ?3, born, "
+    "?4, flags | ?5, size, expires, ?6, ?7, ?8, CASE WHEN ?9 THEN shared END, fingerprint, "
+    "CASE WHEN ?9 THEN envelope END "
+    "FROM delivery WHERE place = ?1"
+)
+_ENDED = "n, id, lane, seq, state, at, flags, size, reason, result, result_type, shared, envelope IS NOT NULL"
+ENDED_PAGE = f"SELECT {_ENDED} FROM ended WHERE n > ? ORDER BY n LIMIT ?"
+ENDED_BY_ID = f"SELECT {_ENDED} FROM ended WHERE id = ?"
+ENDED_IN_LANE = f"SELECT {_ENDED} FROM ended WHERE lane = ? AND seq > ? AND seq <= ? AND seq > 0 ORDER BY seq"
+ENDED_AT = "SELECT id FROM ended WHERE lane = ? AND seq = ? AND seq > 0"
+ENDED_FINGERPRINTS = "SELECT lane, fingerprint FROM ended WHERE id = ?"
+ENDED_ENVELOPE = (
+    "SELECT coalesce(envelope, (SELECT envelope FROM shared WHERE n = ended.shared)) FROM ended WHERE id = ? LIMIT 1"
+)
+UNPLACE = "UPDATE ended SET seq = 0 WHERE lane = ? AND seq > 0"
+REVISE = "UPDATE ended SET state = ?2, at = ?3, forget = ?4, reason = ?5, result = ?6, result_type = ?7 WHERE n = ?1"
+FORGET = "DELETE FROM ended WHERE n = ?"
+FORGETTABLE = "SELECT n, lane, state, shared FROM ended WHERE forget <= ? ORDER BY forget LIMIT ?"
+NEXT_FORGET = "SELECT forget FROM ended ORDER BY forget LIMIT 1"
+RETURN = (
+    "INSERT INTO delivery SELECT ?2, id, ?3, (flags | ?4), size, CASE WHEN expires IS NULL THEN NULL ELSE "
+    "?3 + expires - born END, CASE WHEN expires IS NULL THEN NULL ELSE ?3 + expires - born END, shared, fingerprint, "
+    "envelope FROM ended WHERE n = ?1"
+)
+RETURN_AS_BORN = (
+    "INSERT INTO delivery SELECT ?2, id, born, (flags | ?3), size, expires, expires, shared, fingerprint, envelope "
+    "FROM ended WHERE n = ?1"
+)
+TALLY = "INSERT INTO tally VALUES(?, ?, ?) ON CONFLICT(lane, state) DO UPDATE SET n = n + excluded.n"
+TALLIES = "SELECT lane, state, n FROM tally WHERE n > 0"
+
+# ── peers ────────────────────────────────────────────────────────────────────────────────────────
+PEERS = "SELECT name, held, reason, log, cursor FROM peer"
+PEER = "SELECT held, reason, log, cursor FROM peer WHERE name = ?"
+HOLD = (
+    "INSERT INTO peer(name, held, reason) VALUES(?, 1, ?) ON CONFLICT(name) DO UPDATE "
+    "SET held = 1, reason = excluded.reason"
+)
+RELEASE = "UPDATE peer SET held = 0, reason = '' WHERE name = ?"
+CURSOR = (
+    "INSERT INTO peer(name, log, cursor) VALUES(?, ?, ?) ON CONFLICT(name) DO UPDATE SET cursor = CASE WHEN log IS "
+    "excluded.log THEN max(cursor, excluded.cursor) ELSE excluded.cursor END, log = excluded.log"
+)
+
+
+def origin(lane: int) -> int:
+    """The place of sequence 0 of a lane."""
+    return (lane << SEQ_BITS) + HALF
+
+
+def lowest(lane: int) -> int:
+    """The place before everything of a lane."""
+    return lane << SEQ_BITS
+
+
+def highest(lane: int) -> int:
+    """The last place of a lane."""
+    return (lane << SEQ_BITS) | MASK
+
+
+def unpack(place: int) -> tuple[int, int]:
+    """(lane, sequence) of a place."""
+    return place >> SEQ_BITS, (place & MASK) - HALF

@@ -1,0 +1,192 @@
+"""The store of one node: two files and a marker in its data directory.
+
+Owns how a store is created, recognised and opened:
+
+    outbox.db, inbox.db     one SQLite file per half
+    store.json              says that both exist, and which they are
+    consumers/              one lock file per living consumer
+
+A file that is missing while the marker is there was deleted: that is said, and never healed by
+silently beginning anew under another identity. Must not know tables.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import apsw
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Storage
+from dropr_core.errors import DroprError, StoreBusy, StoreGone
+from dropr_storage_sqlite import connection as opening
+from dropr_storage_sqlite.database import Database, Tuning
+from dropr_storage_sqlite.inbox import SqliteInbox
+from dropr_storage_sqlite.mishaps import translate
+from dropr_storage_sqlite.outbox import SqliteOutbox
+from dropr_storage_sqlite.schema import INBOX, OUTBOX, Schema, birth_of, migrate, version_of
+
+MARKER = "store.json"
+
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"})
+MEMORY = frozenset({"tmpfs", "ramfs"})
+
+
+class SqliteStorage(Storage):
+    """Both halves in SQLite."""
+
+    abilities: ClassVar[frozenset[str]] = frozenset({"durable", "processes", "ordering_key"})
+
+    def __init__(self, tuning: Tuning, context: Context) -> None:
+        opening.check_library()
+        _open(tuning, context)
+        self.outbox: SqliteOutbox = SqliteOutbox(Database(context.data / "outbox.db", tuning, context), context)
+        self.inbox: SqliteInbox = SqliteInbox(Database(context.data / "inbox.db", tuning, context), context)
+        _warn(context)
+
+    def close(self) -> None:
+        """Close both halves; safe twice."""
+        try:
+            self.inbox.close()
+        finally:
+            self.outbox.close()
+
+
+def _open(tuning: Tuning, context: Context) -> None:
+    """Create, migrate or just recognise both files, alone among all processes."""
+    files = [(context.data / f"{schema.half}.db", schema) for schema in (OUTBOX, INBOX)]
+    marker = context.data / MARKER
+    try:
+        if context.read_only:
+            _recognise(files, marker, tuning)
+            return
+        with _alone(context.data / "store.lock", tuning.busy):
+            known = _read_marker(marker)
+            births = {schema.half: _prepare(path, schema, tuning, known) for path, schema in files}
+            if known is None:
+                _write_marker(marker, births)
+            elif any(known.get(half) != birth for half, birth in births.items()):
+                raise StoreGone(
+                    f"{context.data}: {MARKER} belongs to another store than the files beside it; put the right files "
+                    f"back, or remove {MARKER} if these are meant"
+                )
+    except (apsw.Error, OSError) as error:
+        translated = translate(error, context.data)
+        context.event("open_failed", {"store": str(context.data), "error": str(translated)})
+        raise translated from error
+
+
+def _prepare(path: Path, schema: Schema, tuning: Tuning, known: dict[str, str] | None) -> str:
+    if known is not None and not path.exists():
+        raise StoreGone(
+            f"{path} is gone, though {MARKER} says that it was made; put it back from a backup, or remove {MARKER} "
+            "to begin with an empty store (peers will notice)"
+        )
+    opening.create_file(path)
+    connection = _connect(path, tuning)
+    try:
+        migrate(connection, path, schema)
+        return birth_of(connection, path).hex()
+    finally:
+        connection.close()
+
+
+def _connect(path: Path, tuning: Tuning, *, read_only: bool = False) -> apsw.Connection:
+    try:
+        return opening.connect(path, opening.FULL, tuning.busy, tuning.cache, read_only=read_only)
+    except apsw.Error as error:
+        raise translate(error, path) from error
+
+
+def _recognise(files: list[tuple[Path, Schema]], marker: Path, tuning: Tuning) -> None:
+    if _read_marker(marker) is None:
+        raise StoreGone(f"{marker.parent} has no store yet; it is made by the first process that opens it for writing")
+    for path, schema in files:
+        if not path.exists():
+            raise StoreGone(f"{path} is gone, though {MARKER} says that it was made")
+        connection = _connect(path, tuning, read_only=True)
+        try:
+            version_of(connection, path, schema)
+        finally:
+            connection.close()
+
+
+def _read_marker(marker: Path) -> dict[str, str] | None:
+    try:
+        found = json.loads(marker.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise StoreGone(
+            f"{marker} cannot be read; put it back from a backup, or remove it if the files beside it are right"
+        )
+    return {str(half): str(birth) for half, birth in found.items()}
+
+
+def _write_marker(marker: Path, births: dict[str, str]) -> None:
+    temporary = marker.with_suffix(f".{os.getpid()}.new")
+    fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        file.write(json.dumps(births))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(marker)
+    opening.sync_directory(marker.parent)
+
+
+@contextmanager
+def _alone(path: Path, patience: float) -> Iterator[None]:
+    """Hold the lock that creation and migration need; wait up to ``patience`` seconds for it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        give_up = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise StoreBusy(f"{path}: another process has been opening this store for {patience:g} s") from None
+                time.sleep(0.002)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _warn(context: Context) -> None:
+    """Say so if the directory is on a file system that cannot keep the promises."""
+    kind = file_system(context.data)
+    if kind in NETWORK:
+        context.log.warning("%s is on a network file system (%s): SQLite's locks fail there", context.data, kind)
+        context.event("network_file_system", {"store": str(context.data), "type": kind})
+    elif kind in MEMORY:
+        context.log.warning("%s is in memory (%s): nothing survives a reboot", context.data, kind)
+        context.event("not_durable", {"store": str(context.data), "type": kind})
+
+
+def file_system(directory: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """The type of the file system that holds ``directory``; empty if it cannot be told."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        place = directory.resolve()
+    except OSError:
+        return ""
+    best, kind = -1, ""
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = Path(fields[1].encode("latin-1", "backslashreplace").decode("unicode_escape"))
+        if place.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), fields[2]
+    return kind
+
+
+__all__ = ["DroprError", "SqliteStorage", "file_system"]
