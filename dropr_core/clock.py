@@ -40,12 +40,14 @@ _BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 class SystemClock:
     """Node time for one process: boot clock plus ``base`` seconds."""
 
-    def __init__(self, base: float = 0.0) -> None:
-        self._base = base
+    def __init__(self, base: float = 0.0, boot: str = "") -> None:
+        self.base = base
+        self.boot = boot
+        """The boot for which ``base`` was written down; empty: it is not yet."""
 
     def now(self) -> float:
         """Node time in seconds."""
-        return self._base + time.clock_gettime(_BOOT_CLOCK)
+        return self.base + time.clock_gettime(_BOOT_CLOCK)
 
     def wall(self) -> float:
         """Seconds since the epoch."""
@@ -66,20 +68,23 @@ def open_clock(directory: Path) -> SystemClock:
     The file is a help, not a promise: unreadable or missing, node time starts with the boot clock.
     Raises OSError if the directory cannot be written.
     """
-    path = directory / "clock.json"
-    here = boot_id()
+    clock = read_clock(directory)
+    if clock.boot != boot_id():
+        keep_clock(directory, clock)
+    return clock
+
+
+def read_clock(directory: Path) -> "SystemClock":
+    """The same, changing nothing; for looking at a node, and at a copy of one."""
     try:
-        kept = json.loads(path.read_text(encoding="ascii"))
-        if kept["boot"] == here:
-            return SystemClock(float(kept["base"]))
+        kept = json.loads((directory / "clock.json").read_text(encoding="utf-8"))
+        if kept["boot"] == boot_id():
+            return SystemClock(float(kept["base"]), kept["boot"])
         gap = time.time() - float(kept["wall"])
         trusted = gap if 0 <= gap <= MAX_TRUSTED_GAP else 0.0
-        base = float(kept["node"]) + trusted - boot_seconds()
+        return SystemClock(float(kept["node"]) + trusted - boot_seconds())
     except (OSError, ValueError, KeyError, TypeError):
-        base = 0.0
-    clock = SystemClock(base)
-    keep_clock(directory, clock)
-    return clock
+        return SystemClock()
 
 
 def keep_clock(directory: Path, clock: Clock) -> None:

@@ -50,6 +50,8 @@ class Surroundings:
     dumps_result: Callable[[Any], tuple[bytes, str]]
     rules: Callable[[str], ChannelRules]
     event: Callable[[str, Mapping[str, object]], None]
+    observed: bool
+    """Whether anybody observes: telling nobody about each message has a price too."""
     attempts: Mapping[str, int]
 
 
@@ -188,10 +190,9 @@ def settle(around: Surroundings, changes: Sequence[Settlement]) -> list[bool]:
         if good:
             claim = change.claim
             ring.add(f"inbox:{claim.channel}" if isinstance(change, Release) else f"outcomes:{claim.sender}")
-            around.event(
-                "message_settled",
-                {"id": change.claim.id, "channel": change.claim.channel, "outcome": type(change).__name__.lower()},
-            )
+            if around.observed:
+                outcome = type(change).__name__.lower()
+                around.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})
     for topic in ring:
         around.bell.ring(topic)
     return done
@@ -238,9 +239,9 @@ class Consumer:
                 settle(self._around, [Bury(claim, f"damaged at rest: {error}")])
                 continue
             out.append(Received(self._around, claim, message, body, swallow=self._swallow))
-            self._around.event(
-                "message_claimed", {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
-            )
+            if self._around.observed:
+                details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
+                self._around.event("message_claimed", details)
         return out
 
     def acknowledge(self, batch: Sequence[Received]) -> None:

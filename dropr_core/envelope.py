@@ -25,6 +25,7 @@ from dropr_core.message import Message
 MAGIC = 0xD1
 KNOWN_FLAGS = 0x00
 MAX_HEADER = 256 * 1024
+LARGE = 16 * 1024
 
 _FIXED = struct.Struct(">BBIQ")
 _CRC = struct.Struct(">I")
@@ -62,18 +63,21 @@ def check(data: bytes) -> int:
         raise BadEnvelope(f"flags {flags:#04x}: made by a newer dropr with a feature that this one must not ignore")
     if header > MAX_HEADER or PREFIX + header + body != len(data):
         raise BadEnvelope(f"lengths {header} + {body} do not fit into {len(data)} bytes: torn or damaged")
-    # The checksum field itself is skipped; memoryview avoids copying a large body.
-    view = memoryview(data)
-    if zlib.crc32(view[PREFIX:], zlib.crc32(view[: _FIXED.size])) != _CRC.unpack_from(data, _FIXED.size)[0]:
+    # The checksum field itself is skipped. Copying is faster than a view for all but large bodies.
+    rest = data[PREFIX:] if len(data) < LARGE else memoryview(data)[PREFIX:]
+    if zlib.crc32(rest, zlib.crc32(data[: _FIXED.size])) != _CRC.unpack_from(data, _FIXED.size)[0]:
         raise BadEnvelope("checksum does not match: damaged")
     return int(header)
 
 
 def header_of(data: bytes) -> Message:
     """The header of an envelope whose bytes are trusted already (checked on arrival, checked at rest)."""
-    length = _FIXED.unpack_from(data)[2]
+    return _header(data, _FIXED.unpack_from(data)[2])
+
+
+def _header(data: bytes, length: int) -> Message:
     try:
-        return _decode_header(memoryview(data)[PREFIX : PREFIX + length])
+        return _decode_header(data[PREFIX : PREFIX + length])
     except msgspec.MsgspecError as error:
         raise BadEnvelope(f"header cannot be read: {error}") from None
 
@@ -81,7 +85,7 @@ def header_of(data: bytes) -> Message:
 def decode(data: bytes) -> Opened:
     """Check and open an envelope; raises BadEnvelope."""
     length = check(data)
-    return Opened(header_of(data), data[PREFIX + length :])
+    return Opened(_header(data, length), data[PREFIX + length :])
 
 
 def body_size(data: bytes) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 from dropr_core.backoff import Backoff
 from dropr_core.bell import Bell
-from dropr_core.clock import SystemClock, open_clock
+from dropr_core.clock import SystemClock, open_clock, read_clock
 from dropr_core.codecs import Codecs
 from dropr_core.config import NodeConfig, load
 from dropr_core.consumer import ChannelRules, Consumer, Received, Surroundings, iterate, iterate_batches
@@ -40,6 +40,13 @@ class Node:
         self._codecs = codecs
         self._composer = Composer(config, clock, codecs.dump)
         self._pulled = frozenset(name for name, peer in config.peers.items() if peer.mode == "pull")
+        self._default_rules = ChannelRules()
+        self._rules = {
+            name: ChannelRules(
+                channel.attempts, Backoff(channel.retry_backoff_min, channel.retry_backoff_max), channel.retention
+            )
+            for name, channel in config.channels.items()
+        }
         self._pid = os.getpid()
         self._closed = False
 
@@ -53,7 +60,7 @@ class Node:
             config = load(Path(config))
         log = logging.getLogger(f"dropr.{config.node}")
         node_id = prepare(config.data, read_only=read_only)
-        clock = SystemClock() if read_only else open_clock(config.data)
+        clock = read_clock(config.data) if read_only else open_clock(config.data)
         observers = Observers()
         context = make_context(config, clock, log, observers, read_only=read_only)
         for component in config.observers:
@@ -244,17 +251,13 @@ class Node:
             dumps_result=self._codecs.dump_result,
             rules=self.rules,
             event=self.event,
+            observed=self.observers.present,
             attempts={name: channel.attempts for name, channel in self.config.channels.items()},
         )
 
     def rules(self, channel: str) -> ChannelRules:
         """What the configuration says about taking from a channel."""
-        config = self.config.channels.get(channel)
-        if config is None:
-            return ChannelRules()
-        return ChannelRules(
-            config.attempts, Backoff(config.retry_backoff_min, config.retry_backoff_max), config.retention
-        )
+        return self._rules.get(channel, self._default_rules)
 
     def loads(self, content_type: str, channel: str, data: bytes) -> Any:
         """A body or result as a value, by its content type."""

@@ -26,7 +26,7 @@ from dropr_core.units import parse_duration
 Duration = float | int | str | timedelta
 
 
-@attrs.frozen
+@attrs.define
 class SendOptions:
     """Everything that `send` may be told besides the value; None means: as the channel says."""
 

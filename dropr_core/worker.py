@@ -4,6 +4,7 @@ Owns the process and its threads: claim, call the channel's handler, settle by w
 raised. Must not know peers or transports.
 """
 
+import json
 import logging
 import os
 import select
@@ -17,6 +18,7 @@ from dropr_core.consumer import Consumer, Received
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import ConfigError, LeaseLost, ProtocolError, Reject, Retry, StoreError, TooBig
 from dropr_core.exits import Exit
+from dropr_core.files import replace_text
 from dropr_core.heartbeat import Heartbeat, WearLimits
 from dropr_core.mainloop import MainLoop
 from dropr_core.node import Node, make_context
@@ -32,8 +34,10 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     log = logging.getLogger("dropr.worker")
     with Node.open(config) as node, MainLoop(heart) as loop:
         crew = Crew(node, loop, log)
+        state = node.run_directory / f"worker-{os.getpid()}.json"
         try:
             crew.start()
+            replace_text(state, json.dumps({"pid": os.getpid(), "channels": crew.channels}))
             heart.ready()
             log.info("worker of %s handles %s", node.name, ", ".join(crew.channels))
             wear = WearLimits(config.angel.recycle_after, config.angel.max_memory)
@@ -44,6 +48,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                 loop.sleep(None)
             crew.stop(config.worker.drain)
         finally:
+            state.unlink(missing_ok=True)
             crew.close()
         if loop.stopping:
             log.info("worker stopped after %d messages", crew.handled)
