@@ -4,6 +4,7 @@ Owns the top of the file, and what its parts say of each other. Mistakes come al
 file, line, path and what would be right. Whether a plugin exists is asked when it is needed.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,9 +16,9 @@ import attrs
 from dropr_core import yamlfile
 from dropr_core.errors import ConfigError, UnknownPeer
 from dropr_core.names import check_channel, check_name
-from dropr_core.options import Reader, own, path, suggest
+from dropr_core.options import Reader, given, own, path, suggest
 from dropr_core.options import option as _option
-from dropr_core.references import Where, expand
+from dropr_core.references import NOWHERE, Where, expand
 from dropr_core.sections import (
     AngelConfig,
     ChannelConfig,
@@ -31,7 +32,6 @@ from dropr_core.sections import (
 )
 
 Role = Literal["daemon", "server", "worker"]
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY: Mapping[str, Any] = {"type": "array"}
 
 
@@ -48,7 +48,9 @@ class NodeConfig:
         dict, doc="Names for several peers.", check_key=lambda key: check_name(key, "group")
     )
     channels: Mapping[str, ChannelConfig] = _option(dict, doc="Channels with their rules.", check_key=check_channel)
-    transports: Mapping[str, Mapping[str, Any]] = _option(dict, doc="Options of transports, by plugin name.")
+    transports: Mapping[str, Mapping[str, Any]] = _option(
+        dict, doc="Options of transports, by plugin name.", show=False, check_key=lambda k: check_name(k, "transport")
+    )
     observers: tuple[Component, ...] = own(
         read_components, "list of plugins", _ANY, default=(), doc="Plugins that are told what happens."
     )
@@ -62,6 +64,9 @@ class NodeConfig:
     insecure: Literal[False, True, "really"] = _option(
         False, doc="Peers without a key: `true` allows them on loopback, `really` anywhere. Anybody can be that peer."
     )
+
+    where: Where = given(NOWHERE, repr=False, eq=False)
+    """The file, for what its plugins find wrong with their options, and for relative paths in them."""
 
     def resolve(self, target: str) -> tuple[str, ...]:
         """The peers that a peer's or group's name stands for. Raises UnknownPeer."""
@@ -83,8 +88,9 @@ class NodeConfig:
         )
 
 
-def load(file: Path) -> NodeConfig:
+def load(file: Path | str) -> NodeConfig:
     """The configuration in a file. Raises ConfigError with every mistake."""
+    file = Path(file)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -107,7 +113,7 @@ def from_mapping(mapping: Mapping[str, Any], directory: Path) -> NodeConfig:
 def _read(mapping: Mapping[str, Any], where: Where) -> NodeConfig:
     tree, where = expand(mapping, where)
     reader = Reader(where)
-    config = reader.read(NodeConfig, tree, ())
+    config = reader.read(NodeConfig, tree, (), where=where)
     if config is not None:
         _check(reader, config)
     reader.finish()
@@ -134,15 +140,22 @@ def _check(reader: Reader, config: NodeConfig) -> None:
     for name in config.groups:
         if name in config.peers:
             reader.mistake(("groups", name), f"'{name}' is a peer as well; give the group another name")
+        if not config.groups[name]:
+            reader.mistake(("groups", name), "has no member; what is sent to it would reach nobody")
         _check_targets(reader, ("groups", name), config.groups[name], list(config.peers), "peer")
     for name, channel in config.channels.items():
         _check_targets(reader, ("channels", name, "to"), channel.to, known, "peer or group")
         if channel.retry_backoff_max < channel.retry_backoff_min:
             reader.mistake(("channels", name, "retry_backoff_max"), "is less than retry_backoff_min; swap the two")
+        if channel.expires_in is not None and (channel.delay or 0) >= channel.expires_in:
+            reader.mistake(("channels", name, "expires_in"), "is not more than delay: every message would expire")
     for name, peer in config.peers.items():
         _check_peer(reader, config, name, peer)
     for index, url in enumerate(config.listen):
         _check_url(reader, url, ("listen", index))
+    for role in set(config.run):
+        if config.run.count(role) > 1:
+            reader.mistake(("run",), f"names {role} twice; once is enough")
     open_peers = [name for name, peer in config.peers.items() if not peer.keys]
     if open_peers and config.insecure is True:
         for index, url in enumerate(config.listen):
@@ -163,6 +176,8 @@ def _check_peer(reader: Reader, config: NodeConfig, name: str, peer: PeerConfig)
         _check_url(reader, peer.url, (*steps, "url"))
     elif peer.mode == "push" and not reader.wrong(*steps):
         reader.mistake(steps, "has no url; say where it listens, or `mode: pull` if it fetches its mail from here")
+    if peer.fetch and peer.url is None:
+        reader.mistake((*steps, "fetch"), "needs the peer's url; say where it listens")
     if not peer.keys and not reader.wrong(*steps, "key"):
         if not config.insecure:
             reader.mistake(steps, "has no key; `dropr keygen` makes one for both nodes (or insecure: true, for tests)")
@@ -181,19 +196,25 @@ def _check_targets(
 def _check_url(reader: Reader, url: str, steps: tuple[str | int, ...]) -> None:
     try:
         parts = urlsplit(url)
-        bad = not parts.scheme or not (parts.netloc or parts.path)
-        if parts.port is not None and parts.port > 65535:
-            bad = True
-    except ValueError:
-        bad = True
-    if bad:
-        reader.mistake(steps, f"{reader.show(url, steps)} is not a URL; write it like https://host:8420")
+        host = parts.hostname if parts.scheme in ("http", "https") else parts.netloc or parts.path
+        good = bool(parts.scheme and host) and (parts.port is None or parts.port >= 0)
+    except ValueError:  # brackets that do not match, a port that is no number or beyond 65535
+        good = False
+    if not good:
+        shown = "the value" if "@" in url else reader.show(url, steps)
+        reader.mistake(steps, f"{shown} is not a URL; write it like https://host:8420")
+    elif "@" in parts.netloc:
+        reader.mistake(steps, "logs show URLs: remove user and password, the key is what counts")
 
 
 def _is_loopback(url: str) -> bool:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme == "loopback" or host in _LOOPBACK or host.startswith("127.")
+    """Whether what is sent there stays on this machine. A name that only looks like an address does not count."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        return parts.scheme == "loopback" or host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 __all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "Limits", "NodeConfig", "PeerConfig",

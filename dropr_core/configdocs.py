@@ -4,6 +4,7 @@ Owns the forms; the facts are the declarations in `config.py` and `sections.py`,
 can differ from what is read.
 """
 
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +14,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 
 from dropr_core.config import NodeConfig
-from dropr_core.options import Note, fields_of, format_duration, format_size, note_of
-from dropr_core.sections import ChannelConfig, PeerConfig
+from dropr_core.options import Note, fields_of, format_duration, format_size
+from dropr_core.references import NOWHERE, REFERENCE, Where
+from dropr_core.sections import ChannelConfig, Component, PeerConfig
+from dropr_core.yamlfile import Steps
 
 MASK = "***"
+_TELLING = re.compile("secret|passw|passphrase|token|credential|authorization|cookie|api_?key|proxy")
 
 
 def make_key() -> str:
@@ -28,31 +32,47 @@ def make_key() -> str:
 
 
 def masked(config: NodeConfig) -> dict[str, Any]:
-    """Everything that is in force, defaults included, in the words of the file; secrets masked."""
-    view: dict[str, Any] = _plain(config)
+    """Everything that is in force, defaults included, in the words of the file; secrets masked.
+
+    An option of a plugin that came from a ``${...}`` is shown as it stands in the file.
+    """
+    view: dict[str, Any] = _plain(config, (), config.where)
     return view
 
 
-def _plain(value: Any, note: Note | None = None) -> Any:
+def _plain(value: Any, steps: Steps = (), where: Where = NOWHERE, note: Note | None = None) -> Any:
     if note is not None and note.secret and value:
         return MASK
+    if isinstance(value, Component):
+        return {"use": value.use} | {word: _hide(item, (*steps, word), where) for word, item in value.options.items()}
     if attrs.has(type(value)):
-        if not any(note_of(field).doc for field in attrs.fields(type(value))):  # a plugin with its options
-            return {"use": value.use, **{key: _hide(key, item) for key, item in value.options.items()}}
-        return {word: _plain(getattr(value, field.name), note) for word, (field, _, note) in
-                fields_of(type(value)).items()}  # fmt: skip
+        return {
+            word: _hide(getattr(value, field.name), (word,), where)
+            if word == "transports"
+            else _plain(getattr(value, field.name), (*steps, word), where, note)
+            for word, (field, _, note) in fields_of(type(value)).items()
+        }
     if isinstance(value, Mapping):
-        return {key: _hide(key, _plain(item)) for key, item in value.items()}
+        return {word: _plain(item, (*steps, word), where) for word, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_plain(item, (*steps, index), where) for index, item in enumerate(value)]
     if note is not None and value is not None and note.kind in {"duration", "size"}:
         return format_duration(value) if note.kind == "duration" else format_size(value)
     return str(value) if isinstance(value, Path) else value
 
 
-def _hide(key: str, value: Any) -> Any:
-    """A plugin's option whose name says that it is secret; its own class may not be at hand."""
-    return MASK if any(word in key.lower() for word in ("secret", "password", "token")) else value
+def _hide(value: Any, steps: Steps, where: Where) -> Any:
+    """A plugin's option; its own class may not be at hand to say what is secret, so names and forms must do."""
+    if isinstance(value, Mapping):
+        return {word: _hide(item, (*steps, word), where) for word, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_hide(item, (*steps, index), where) for index, item in enumerate(value)]
+    original = where.references.get(steps)
+    names = [step.lower() for step in steps if isinstance(step, str)]
+    telling = _TELLING.search(names[-1]) or (isinstance(original or value, str) and "@" in (original or value))
+    if original is not None and (REFERENCE.fullmatch(original) or not telling):
+        return original
+    return MASK if value and (telling or where.hides(steps)) else str(value) if isinstance(value, Path) else value
 
 
 # ── JSON Schema ──────────────────────────────────────────────────────────────────────────────────
@@ -144,7 +164,7 @@ def _default(field: Any, note: Note) -> str:
         return note.unset
     if isinstance(field.default, attrs.Factory) or field.default in ((), None):  # type: ignore[arg-type]
         return "none"
-    text = _plain(field.default, note)
+    text = _plain(field.default, note=note)
     return f"`{text['use'] if isinstance(text, dict) else str(text).lower()}`"
 
 

@@ -70,15 +70,16 @@ class Note:
 
 
 def option(
-    default: Any = attrs.NOTHING, *, doc: str = "", secret: bool = False, repr: bool = True, **note: Any  # noqa: A002
+    default: Any = attrs.NOTHING, *, doc: str = "", secret: bool = False, show: bool = True, **note: Any
 ) -> Any:
     """Declare an option whose type is its annotation; without ``default`` it must be given.
 
-    ``doc`` is one or two sentences for the user. ``note`` takes what else a `Note` has.
+    ``doc`` is one or two sentences for the user; without ``show`` the value stays out of the repr. ``note``
+    takes what else a `Note` has.
     """
     metadata = {_NOTE: Note(doc=doc, secret=secret, **note)}
     kind: dict[str, Any] = {"factory": default} if isinstance(default, type) else {"default": default}
-    return attrs.field(**kind, repr=repr and not secret, metadata=metadata)
+    return attrs.field(**kind, repr=show and not secret, metadata=metadata)
 
 
 def duration(default: Any = attrs.NOTHING, *, doc: str = "", **note: Any) -> Any:
@@ -108,9 +109,9 @@ def own(read: Callable[["Reader", Any, Steps], Any], says: str, schema: Mapping[
     return option(own=Own(read, says, schema), **rest)
 
 
-def given(default: Any = attrs.NOTHING, *, repr: bool = True) -> Any:  # noqa: A002
+def given(default: Any = attrs.NOTHING, *, repr: bool = True, eq: bool = True) -> Any:  # noqa: A002
     """Declare a field that the program fills and no file may name (a field ``name`` gets the mapping's key)."""
-    return option(default, kind="given", repr=repr)
+    return attrs.field(default=default, repr=repr, eq=eq, metadata={_NOTE: Note(kind="given")})
 
 
 def note_of(field: Any) -> Note:
@@ -136,7 +137,7 @@ def build(cls: type[T], mapping: Mapping[str, Any] | None, path: str | Steps = (
     loaded, not here.
     """
     reader = Reader(where)
-    steps = tuple(path.split(".")) if isinstance(path, str) and path else tuple(path)
+    steps = where.find(path) if isinstance(path, str) else path
     result = reader.read(cls, mapping, steps)
     reader.finish()
     return cast("T", result)
@@ -147,8 +148,10 @@ class Reader:
 
     def __init__(self, where: Where) -> None:
         self.where = where
-        self._problems: list[tuple[int, str]] = [(where.line(steps), where.say(steps, text)) for steps, text in where.mistakes]
-        self._wrong: set[Steps] = {steps for steps, _ in where.mistakes}
+        self._problems: list[tuple[int, str]] = []
+        self._wrong: set[Steps] = set()
+        for steps, text in where.mistakes:
+            self.mistake(steps, text)
 
     def mistake(self, steps: Steps, text: str) -> Any:
         """Note that ``text`` is wrong at ``steps``; returns BAD."""
@@ -174,7 +177,7 @@ class Reader:
             return "a mapping"
         if isinstance(value, list | tuple):
             return "a list"
-        if secret or steps in self.where.references:
+        if secret or self.where.hides(steps):
             return "the value"
         text = str(value).lower() if isinstance(value, bool) else repr(value)
         return text if len(text) <= 60 else text[:57] + "..."
@@ -198,7 +201,8 @@ class Reader:
                 self.mistake((*steps, word), f"no option is called {shown}{suggest(word, fields)}")
         arguments = dict(filled)
         for word, (field, kind, note) in fields.items():
-            if word in value:
+            # A word with nothing after it is as good as none: sections are often left empty.
+            if value.get(word) is not None or (word in value and field.default is attrs.NOTHING):
                 result = self.value(kind, note, value[word], (*steps, word))
                 if result is not BAD:
                     arguments[field.alias] = result
@@ -246,7 +250,7 @@ class Reader:
             return BAD if result is None else result
         return self._scalar(kind, note, value, steps)
 
-    def text(self, value: object, steps: Steps, note: Note = Note(), what: str = "text") -> Any:  # noqa: B008
+    def text(self, value: object, steps: Steps, note: Note = Note(), what: str = "text") -> Any:
         """Text that ``note.check`` lets pass, or BAD."""
         if not isinstance(value, str):
             hint = "; put it in quotes" if isinstance(value, int | float) else ""
@@ -255,7 +259,7 @@ class Reader:
             try:
                 note.check(value)
             except DroprError as error:
-                hidden = note.secret or steps in self.where.references
+                hidden = note.secret or self.where.hides(steps)
                 return self.mistake(steps, "this value may not stand here" if hidden else str(error))
         return value
 
@@ -267,7 +271,7 @@ class Reader:
             return BAD if text is BAD else self._path(text, steps)
         if kind is str:
             return self.text(value, steps, note)
-        if isinstance(value, str) and steps in self.where.references:
+        if isinstance(value, str) and self.where.hides(steps):
             value = scalar(value.strip())
         shown = self.show(value, steps, secret=note.secret)
         if kind is bool:
@@ -285,13 +289,13 @@ class Reader:
         try:
             result = parse(value, strict=True)
         except DroprError as error:
-            if value is None or note.secret or steps in self.where.references:
-                return self.mistake(steps, f"expected a {note.kind}, found {self.show(value, steps, secret=note.secret)}")
-            return self.mistake(steps, str(error))
+            hidden = value is None or note.secret or self.where.hides(steps)
+            shown = self.show(value, steps, secret=note.secret)
+            return self.mistake(steps, f"expected a {note.kind}, found {shown}" if hidden else str(error))
         return self._bounds(note, result, steps, show)
 
     def _bounds(self, note: Note, value: float, steps: Steps, show: Callable[[Any], str]) -> Any:
-        shown = "the value" if note.secret or steps in self.where.references else show(value)
+        shown = "the value" if note.secret or self.where.hides(steps) else show(value)
         if note.least is not None and value < note.least:
             return self.mistake(steps, f"{shown} is too small; use at least {show(note.least)}")
         if note.most is not None and value > note.most:
@@ -305,7 +309,7 @@ class Reader:
             return self.mistake(steps, f"{self.show(text, steps)}: the home directory is not known; write the path out")
 
     def _choice(self, choices: tuple[Any, ...], note: Note, value: object, steps: Steps) -> Any:
-        if isinstance(value, str) and steps in self.where.references and value not in choices:
+        if isinstance(value, str) and self.where.hides(steps) and value not in choices:
             value = scalar(value)
         for choice in choices:
             if type(choice) is type(value) and choice == value:
@@ -330,4 +334,4 @@ class Reader:
                 results[key] = self.read(kind, item, below, name=key)
             else:
                 results[key] = self.value(kind, Note(), item, below)
-        return types.MappingProxyType({key: item for key, item in results.items() if item is not None and item is not BAD})
+        return types.MappingProxyType({key: item for key, item in results.items() if item not in (None, BAD)})

@@ -41,6 +41,17 @@ class Where:
             steps = steps[:-1]
         return self.lines.get(steps, 0)
 
+    def find(self, path: str) -> Steps:
+        """The steps of a path written with dots; names that hold dots themselves are known from the file."""
+        for steps in self.lines:
+            if ".".join(map(str, steps)) == path:
+                return steps
+        return tuple(path.split(".")) if path else ()
+
+    def hides(self, steps: Steps) -> bool:
+        """Whether the value at ``steps``, or one around it, came out of a reference."""
+        return any(steps[:count] in self.references for count in range(1, len(steps) + 1))
+
     def say(self, steps: Steps, text: str) -> str:
         """``file:line: path: text``."""
         line = self.line(steps)
@@ -105,14 +116,14 @@ class _Walk:
         raise _CannotFollow("not a reference; write '${env:NAME}' or '${file:path}', or '$${' for the characters")
 
 
-class _CannotFollow(Exception):  # noqa: N818 - it never leaves this file
-    pass
+class _CannotFollow(Exception):
+    """Why a reference has no value; never leaves this file."""
 
 
 def _from_environment(name: str) -> str:
     value = os.environ.get(name)
     if value is None:
-        raise _CannotFollow(f"the environment variable {name} is not set; set it for this process, or use ${{file:...}}")
+        raise _CannotFollow(f"the environment variable {name} is not set; set it, or use ${{file:...}}")
     return value
 
 
@@ -121,15 +132,19 @@ def _from_file(directory: Path, name: str) -> str:
     try:
         path = directory / Path(name).expanduser()
         # Not blocking, so that a FIFO cannot stop the start. Path.open takes no such flags.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise _CannotFollow(f"{path} is no regular file; name a file that holds the value")
             # A file of root may be readable by a group: that is how a service is handed its keys.
             allowed = 0o740 if status.st_uid == 0 and os.geteuid() != 0 else 0o700
-            if stat.S_IMODE(status.st_mode) & ~allowed:
-                raise _CannotFollow(f"others may open {path} (mode {stat.S_IMODE(status.st_mode):o}); run: chmod 600 {path}")
-            data: bytes = file.read(MAX_REFERENCE + 1)
+            mode = stat.S_IMODE(status.st_mode)
+            if mode & ~allowed:
+                raise _CannotFollow(f"others may open {path} (mode {mode:o}); run: chmod 600 {path}")
+            data = os.read(descriptor, MAX_REFERENCE + 1)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise _CannotFollow(f"there is no file {directory / name}; make it, or correct the path") from None
     except (OSError, ValueError, RuntimeError) as error:

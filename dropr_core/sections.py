@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from dropr_core.names import check_channel, check_name
-from dropr_core.options import BAD, Reader, duration, given, option, own, secret, size
+from dropr_core.options import BAD, Note, Reader, duration, given, option, own, secret, size
 from dropr_core.yamlfile import Steps
 
 MIN_KEY = 16
@@ -25,7 +25,8 @@ class Component:
     """A plugin and its options: ``sqlite``, or ``{use: sqlite, flush: 20ms}``."""
 
     use: str
-    options: Mapping[str, Any] = NOTHING
+    options: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)
+    """As in the file, references followed; not shown, for only the plugin knows what of it is secret."""
 
 
 def read_component(reader: Reader, value: Any, steps: Steps, *, short: str = "") -> Any:
@@ -38,8 +39,9 @@ def read_component(reader: Reader, value: Any, steps: Steps, *, short: str = "")
             return reader.mistake(steps, "has no 'use'; name the plugin, such as {use: NAME, option: value}")
         name, options = value["use"], {key: item for key, item in value.items() if key != "use"}
     else:
-        return reader.mistake(steps, f"expected the name of a plugin or a mapping with 'use', found {value!r}")
-    if reader.text(name, steps) is BAD:
+        shown = reader.show(value, steps)
+        return reader.mistake(steps, f"expected the name of a plugin or a mapping with 'use', found {shown}")
+    if reader.text(name, steps, Note(check=lambda text: check_name(text, "plugin"))) is BAD:
         return BAD
     return Component(name, MappingProxyType(options))
 

@@ -4,7 +4,7 @@ Owns the units, both ways. Floor 1: must not know configuration, files or messag
 Inside dropr a duration is seconds (float) and a size is bytes (int).
 """
 
-import datetime
+import datetime as dt
 import math
 import re
 from fractions import Fraction
@@ -30,7 +30,7 @@ _BYTES = {"b": 1} | {
     for power, letter in enumerate("kmgtp", start=1)
     for tail, base in (("b", 1000), ("ib", 1024))
 }
-_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,30})?"
+_NUMBER = r"[0-9]{1,19}(?:\.[0-9]{1,30})?"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ms|us|[wdhms])")
 _SIZE = re.compile(rf"({_NUMBER}) ?([A-Za-z]+)")
 
@@ -43,7 +43,7 @@ def parse_duration(value: object, *, strict: bool = False) -> float:
 
     Raises UsageError for everything else, for less than 0 and for more than 100 years.
     """
-    if isinstance(value, datetime.timedelta):
+    if isinstance(value, dt.timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if strict and value != 0:
@@ -89,7 +89,7 @@ def format_duration(seconds: float) -> str:
     milliseconds = round(seconds * 1000)
     if milliseconds / 1000 == seconds:
         return f"{milliseconds}ms"
-    return f"{seconds:.30f}".rstrip("0") + "s"
+    return f"{seconds:.30f}".rstrip("0").rstrip(".") + "s"
 
 
 def format_size(size: int) -> str:

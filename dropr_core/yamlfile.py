@@ -155,7 +155,7 @@ def format_steps(steps: Steps) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += ("." if text else "") + (step if re.fullmatch(r"[\w/-]+", step) else repr(step))
+            text += ("." if text else "") + (str(step) if re.fullmatch(r"[\w/-]+", str(step)) else repr(step))
     return text
 
 
