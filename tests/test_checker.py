@@ -22,6 +22,7 @@ def given(identity, who="w1", **fields):
 
 ACK, PROCESSED = Event("acked", A, "w1"), Event("receipted", A, state="processed")
 TRY, NO, LOOKED = Event("attempted", A, digest=X, batch=1), Event("refused", A, batch=1), Event("looked")
+BURIED = Event("buried", A, "w1")
 KEYED = [*sent(A), *sent(B, 2), entered(A, key="k"), entered(B, key="k")]
 
 GOOD = {
@@ -29,7 +30,7 @@ GOOD = {
     "still on its way": [*sent(A), Event("listed", A, digest=X), LOOKED],
     "dead with a reason": [*sent(A), Event("ended", A, state="dead", reason="given up"), LOOKED],
     "given back and given again": [*sent(A), entered(A), given(A), Event("returned", A, "w1"), given(A, "w2")],
-    "buried, kicked, given": [*sent(A), entered(A), given(A), Event("buried", A, "w1"), Event("kicked", A), given(A, "w2")],
+    "buried, kicked, given": [*sent(A), entered(A), given(A), BURIED, Event("kicked", A), given(A, "w2")],
     "buried by nobody": [*sent(A), entered(A), Event("buried", A), Event("receipted", A, state="failed")],
     "sent again, flagged": [*sent(A), entered(A), entered(A, flagged=True), given(A), given(A, "w2")],
     "refused and gone": [TRY, NO, LOOKED],

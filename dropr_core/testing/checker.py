@@ -192,6 +192,8 @@ def order_holds(events: Iterable[Event]) -> Iterable[Violation]:
             mine = waiting[keys[event.id]]
             if event.id in mine:
                 mine.remove(event.id)
+        elif event.kind == "kicked":
+            keys.pop(event.id, None)  # it comes back wherever there is room: out of the order by request
 
 
 INVARIANTS: tuple[Callable[[Iterable[Event]], Iterable[Violation]], ...] = (

@@ -8,7 +8,9 @@ for module in ("outbox_contract", "outbox_ends_contract", "inbox_contract", "inb
 pytest.importorskip("apsw")
 from dropr_storage_sqlite import Options, dropr_storage  # noqa: E402
 
+from dropr_core.testing.builders import make_context  # noqa: E402
 from dropr_core.testing.storage_contract import StorageContract  # noqa: E402
+from dropr_core.testing.storage_machine import run_machine  # noqa: E402
 
 
 class TestSqlite(StorageContract):
@@ -20,3 +22,11 @@ class TestSqlite(StorageContract):
     def kill_consumer(self, storage, consumer):
         """The lock goes, the rows stay: all that others can see of a killed process."""
         storage.inbox._consumers.release(consumer)
+
+
+def test_machine_sqlite():
+    """Through random lives the storage `sqlite` shows what the model shows and keeps every invariant."""
+    run_machine(
+        lambda directory, clock: dropr_storage(Options(), make_context(directory, clock)),
+        lambda storage, consumer: storage.inbox._consumers.release(consumer),
+    )

@@ -1,0 +1,438 @@
+"""A state machine that leads a storage and the reference model through the same random life.
+
+Owns the rules (what a node and its peer may do to a store) and two judgements after each: the storage
+shows what the model shows, and the history keeps the invariants of checker.py. The peer of this node
+is the node itself: what leaves the outbox enters the inbox of the same storage, by log matching.
+Must not know any storage by name.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from dropr_core.builtin.memory import MemoryStorage
+from dropr_core.clock import Clock, FakeClock
+from dropr_core.contracts.storage import Ack, Arrival, Bury, Claim, Job, Outgoing, Release, Selection, Storage
+from dropr_core.errors import Conflict
+from dropr_core.matching import Meaning, judge
+from dropr_core.message import State
+from dropr_core.names import START, Lane, MessageId, SourceLane
+from dropr_core.testing.builders import PEER, SENDER, make_context
+from dropr_core.testing.checker import Event, History, check, digest
+
+Open = Callable[[Path, Clock], Storage]
+Kill = Callable[[Storage, str], None]
+
+LANES = [Lane(PEER, channel, priority) for channel in ("orders", "b/2") for priority in (1, 5)]
+CHANNELS = ["orders", "b/2"]
+LIFE = 5000.0
+ATTEMPTS = {"orders": 3, "b/2": 2}
+GONE = frozenset({State.BURIED, State.EXPIRED})
+
+_spec = st.tuples(
+    st.sampled_from(LANES), st.sampled_from([None, None, "k", "m"]), st.booleans(), st.sampled_from([None, None, 30.0]),
+    st.sampled_from([None, None, 20.0]), st.booleans(), st.binary(max_size=20),
+)  # fmt: skip
+_pick = st.integers(0, 50)
+
+
+@attrs.frozen
+class _Fact:
+    """What a message is, beside what the outbox is told."""
+
+    message: Outgoing
+    key: str | None
+    delay: float | None
+
+
+@attrs.define(eq=False)
+class _Lease:
+    claims: tuple[Claim, Claim]
+    worker: int
+
+
+class StorageMachine(RuleBasedStateMachine):
+    """Subclass with ``open_storage`` (and ``kill``), or use `run_machine`."""
+
+    open_storage: ClassVar[Open]
+    kill: ClassVar[Kill | None] = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="dropr-machine-"))
+        (self.directory / "model").mkdir()
+        (self.directory / "data").mkdir(mode=0o700)
+        self.clock = FakeClock()
+        self.storage = type(self).open_storage(self.directory / "data", self.clock)
+        self.model = MemoryStorage(make_context(self.directory / "model", self.clock))
+        self.history = History()
+        self.facts: dict[MessageId, _Fact] = {}
+        self.order: list[MessageId] = []
+        self.workers: list[tuple[str, str]] = []
+        self.leases: list[_Lease] = []
+        self.old: list[_Lease] = []
+        self.pushes: list[tuple[Arrival, Arrival]] = []
+        self.seen: dict[int, State] = {}
+        self.calls = 0
+
+    @property
+    def both(self) -> tuple[Storage, Storage]:
+        """The storage under test and the model."""
+        return self.storage, self.model
+
+    def same(self, what: str, act: Callable[[Storage], Any]) -> Any:
+        """Do it to both; the results must be equal."""
+        real, modelled = act(self.storage), act(self.model)
+        assert real == modelled, f"{what}: storage {real!r}, model {modelled!r}"
+        return real
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────
+
+    @rule(specs=st.lists(_spec, min_size=1, max_size=4))
+    def append(self, specs: list[Any]) -> None:
+        """Send some messages in one call."""
+        self.calls += 1
+        facts = []
+        for lane, key, receipt, life, delay, own, body in specs:
+            identity = MessageId(len(self.order).to_bytes(16, "big"))
+            self.order.append(identity)
+            message = Outgoing(
+                identity, lane.channel, lane.priority, (PEER,), identity + body, receipt, life, delay is not None,
+                b"same" if own else None,
+            )  # fmt: skip
+            facts.append(_Fact(message, key, delay))
+        for fact in facts:
+            self.facts[fact.message.id] = fact
+            self._note("attempted", fact.message.id, digest=digest(fact.message.envelope), batch=self.calls)
+        self.same("append", lambda s: s.outbox.append([fact.message for fact in facts]))
+        for fact in facts:
+            self._note("acknowledged", fact.message.id, batch=self.calls)
+
+    @precondition(lambda self: self.order)
+    @rule(pick=_pick, conflict=st.booleans())
+    def append_again(self, pick: int, conflict: bool) -> None:
+        """Repeat a call with an id of the caller's own, with equal or with other content."""
+        fact = self.facts[self.order[pick % len(self.order)]]
+        if fact.message.fingerprint is None:
+            return
+        again = attrs.evolve(fact.message, fingerprint=b"other") if conflict else fact.message
+        fresh = Outgoing(MessageId(b"never" + bytes(11)), "orders", 5, (PEER,), b"never")
+        for storage in self.both:
+            if not conflict:
+                continue
+            try:
+                storage.outbox.append([fresh, again])
+            except Conflict:
+                assert storage.outbox.status(fresh.id) == []
+            else:
+                raise AssertionError("other content under the same id was taken")
+        if not conflict:
+            assert self.same("append again", lambda s: s.outbox.append([again]))[0].existed
+
+    @precondition(lambda self: self.order)
+    @rule(pick=_pick)
+    def cancel(self, pick: int) -> None:
+        """Take a message back."""
+        identity = self.order[pick % len(self.order)]
+        self.same("cancel", lambda s: s.outbox.cancel(identity)[0])
+
+    # ── shipping ─────────────────────────────────────────────────────────────────────────────────
+
+    @rule(lane=st.sampled_from(LANES), count=st.integers(1, 5), lost=st.sampled_from([False, False, True]))
+    def ship(self, lane: Lane, count: int, lost: bool) -> None:
+        """Push what follows the head; ``lost``: the answer does not come back."""
+        batch = self.same("take", lambda s: s.outbox.take(lane, count, 10_000))
+        if batch is None:
+            return
+        jobs = []
+        for entry in batch.entries:
+            fact = self.facts[entry.id]
+            due, life = fact.delay, fact.message.expires_in
+            jobs.append(
+                Job(entry.id, entry.envelope, entry.sequence, fact.key, fact.message.receipt,
+                    None if due is None else due - entry.age, None if life is None else life - entry.age,
+                    entry.possible_duplicate)
+            )  # fmt: skip
+        arrivals = [
+            Arrival(SourceLane(SENDER, s.outbox.store_id, lane.channel, lane.priority), batch.after, batch.upto, jobs)
+            for s in self.both
+        ]
+        self.pushes.append((arrivals[0], arrivals[1]))
+        words = [s.inbox.accept([arrival])[0] for s, arrival in zip(self.both, arrivals, strict=True)]
+        assert words[0] == words[1], f"accept: storage {words[0]}, model {words[1]}"
+        if words[0].taken:
+            for entry in batch.entries:
+                self._entered(lane, entry.id, entry.sequence, flagged=entry.possible_duplicate)
+        if lost:
+            return
+        if words[0].taken:
+            for storage in self.both:
+                storage.outbox.settle(lane, words[0].head)
+        else:
+            self._compare(lane)
+
+    def _compare(self, lane: Lane) -> None:
+        """The heads differ: judge them, and do what the sender's side does."""
+        for storage in self.both:
+            stats = next((stats for stats in storage.outbox.lanes(PEER) if stats.lane == lane), None)
+            if stats is None:
+                continue
+            source = SourceLane(SENDER, storage.outbox.store_id, lane.channel, lane.priority)
+            theirs = storage.inbox.heads(SENDER, storage.outbox.store_id).get(source, START)
+            located = storage.outbox.locate(lane, theirs.sequence)
+            meaning = judge(theirs, stats.head, stats.last, located)
+            if meaning is Meaning.AHEAD:
+                storage.outbox.settle(lane, theirs)
+            elif meaning is Meaning.LOST:
+                storage.outbox.rewind(lane, theirs)
+            elif meaning is Meaning.FOREIGN:
+                storage.outbox.renumber()
+
+    @precondition(lambda self: self.pushes)
+    @rule(pick=_pick)
+    def replay(self, pick: int) -> None:
+        """A push of the past comes once more: a receiver that has it takes nothing."""
+        pair = self.pushes[pick % len(self.pushes)]
+        words = [s.inbox.accept([arrival])[0] for s, arrival in zip(self.both, pair, strict=True)]
+        assert [word.taken for word in words] == [False, False], "a push was taken twice"
+
+    @rule(lane=st.sampled_from(LANES))
+    def probe(self, lane: Lane) -> None:
+        """Ask for the peer's head, after a lost answer or without one."""
+        self._compare(lane)
+
+    @rule(lane=st.sampled_from(LANES))
+    def rewind(self, lane: Lane) -> None:
+        """Somebody believes that the peer lost everything of a lane."""
+        if any(stats.lane == lane for stats in self.model.outbox.lanes()):
+            self.same("rewind", lambda s: s.outbox.rewind(lane, START))
+
+    @rule(really=st.sampled_from([True, False, False, False]))
+    def renumber(self, really: bool) -> None:
+        """This half believes that it was cloned."""
+        for storage in self.both if really else ():
+            storage.outbox.renumber()
+
+    @rule(forget=st.booleans())
+    def receipts(self, forget: bool) -> None:
+        """Fetch the outcomes; ``forget``: from the beginning, as if the cursor were of another log."""
+        ended = []
+        for storage in self.both:
+            state = storage.outbox.peers().get(PEER)
+            log, cursor = (None, 0) if forget or state is None else (state.log, state.cursor)
+            own, rows = storage.inbox.outcomes(SENDER, log, cursor, 100)
+            if rows:
+                ended.append(sorted(storage.outbox.receipts(PEER, own, rows, rows[-1].number)))
+                if storage is self.storage:
+                    for row in rows:
+                        self._note("receipted", row.id, state=str(row.state))
+        assert ended == [] or ended[0] == ended[-1], f"receipts: storage {ended[0]}, model {ended[-1]}"
+
+    # ── consuming ────────────────────────────────────────────────────────────────────────────────
+
+    @precondition(lambda self: len(self.workers) < 4)
+    @rule()
+    def register(self) -> None:
+        """A consumer comes."""
+        self.workers.append((self.storage.inbox.register("w"), self.model.inbox.register("w")))
+
+    @precondition(lambda self: self.workers)
+    @rule(pick=_pick, limit=st.integers(1, 4), channels=st.sampled_from([CHANNELS, CHANNELS[:1], CHANNELS[1:]]))
+    def claim(self, pick: int, limit: int, channels: list[str]) -> None:
+        """A consumer takes some messages."""
+        self._sweep()
+        worker = pick % len(self.workers)
+        names = self.workers[worker]
+        real = self.storage.inbox.claim(channels, limit, names[0])
+        modelled = self.model.inbox.claim(channels, limit, names[1])
+        assert [(c.id, c.attempt) for c in real] == [(c.id, c.attempt) for c in modelled], "other messages were given"
+        for pair in zip(real, modelled, strict=True):
+            self.leases.append(_Lease(pair, worker))
+            self._note("given", pair[0].id, who=names[0], digest=digest(pair[0].envelope))
+
+    @precondition(lambda self: self.leases)
+    @rule(pick=_pick, how=st.sampled_from(["ack", "ack", "keep", "release", "delay", "uncounted", "bury"]))
+    def settle(self, pick: int, how: str) -> None:
+        """A consumer is done with a message, one way or another."""
+        lease = self.leases.pop(pick % len(self.leases))
+        self.old.append(lease)
+        for storage, claim in zip(self.both, lease.claims, strict=True):
+            change = {
+                "ack": Ack(claim, b"result", "text/plain"), "keep": Ack(claim, keep=100.0), "bury": Bury(claim, "bad"),
+                "release": Release(claim), "delay": Release(claim, 15.0, "error"),
+                "uncounted": Release(claim, counted=False),
+            }[how]  # fmt: skip
+            assert storage.inbox.holds(claim)
+            assert storage.inbox.settle([change]) == [True]  # type: ignore[list-item]
+            assert not storage.inbox.holds(claim)
+        kind = "acked" if how in {"ack", "keep"} else "buried" if how == "bury" else "returned"
+        self._note(kind, lease.claims[0].id, who=self.workers[lease.worker][0])
+        if how == "bury":
+            self.seen[lease.claims[0].number] = State.BURIED
+
+    @precondition(lambda self: self.old)
+    @rule(pick=_pick)
+    def settle_stale(self, pick: int) -> None:
+        """A consumer settles what is no longer its own: nothing changes."""
+        lease = self.old[pick % len(self.old)]
+        for storage, claim in zip(self.both, lease.claims, strict=True):
+            assert storage.inbox.settle([Ack(claim), Bury(claim), Release(claim)]) == [False] * 3
+
+    @precondition(lambda self: self.workers)
+    @rule(pick=_pick, dies=st.booleans())
+    def leave(self, pick: int, dies: bool) -> None:
+        """A consumer retires, or dies and is reaped."""
+        index = pick % len(self.workers)
+        self._leave(index, dies=dies and type(self).kill is not None)
+
+    def _leave(self, index: int, *, dies: bool) -> None:
+        names = self.workers[index]
+        for storage, name in zip(self.both, names, strict=True):
+            if not dies:
+                storage.inbox.retire(name)
+            elif storage is self.model:
+                self.model.inbox.kill(name)
+            else:
+                assert type(self).kill is not None
+                type(self).kill(storage, name)  # type: ignore[misc]
+        if dies:
+            self.same("reap", lambda s: sorted(s.inbox.reap(ATTEMPTS)[0]))
+        states = {info.number: info.state for info in self.storage.inbox.scan(Selection(), limit=10_000)}
+        for lease in [lease for lease in self.leases if lease.worker == index]:
+            claim = lease.claims[0]
+            buried = states.get(claim.number) is State.BURIED
+            self._note("buried" if buried else "returned", claim.id, who=names[0])
+            if buried:
+                self.seen[claim.number] = State.BURIED
+            self.leases.remove(lease)
+            self.old.append(lease)
+        self.workers[index] = (self.storage.inbox.register("w"), self.model.inbox.register("w"))
+
+    # ── care ─────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(seconds=st.sampled_from([1.0, 16.0, 31.0, 101.0, 2000.0]), wall=st.sampled_from([0.0, -86400.0, 3e7]))
+    def wait(self, seconds: float, wall: float) -> None:
+        """Time passes, and the wall clock does what it likes."""
+        self.clock.advance(seconds)
+        self.clock.step_wall(wall)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self.same("sweep", lambda s: sorted(s.outbox.sweep(LIFE)[0]))
+        for storage in self.both:
+            storage.inbox.sweep()
+        self.look()
+
+    @rule(states=st.sampled_from([frozenset(), frozenset({State.DEAD}), frozenset({State.BURIED, State.DONE})]))
+    def wipe(self, states: frozenset[State]) -> None:
+        """Forget what ended."""
+        before = self._listed()
+        self.same("wipe outbox", lambda s: s.outbox.wipe(Selection(states=states)))
+        self.same("wipe inbox", lambda s: s.inbox.wipe(Selection(states=states)))
+        for identity in before - self._listed():
+            self._note("wiped", identity)
+
+    @rule(channel=st.sampled_from([None, *CHANNELS]))
+    def mend(self, channel: str | None) -> None:
+        """Send the dead again, and kick the buried."""
+        self.same("redrive", lambda s: s.outbox.redrive(Selection(channel=channel)))
+        self.same("kick", lambda s: s.inbox.kick(Selection(channel=channel, states=frozenset({State.BURIED}))))
+
+    @rule(lane=st.sampled_from(LANES))
+    def give_up(self, lane: Lane) -> None:
+        """The first delivery of a lane is poison."""
+        batch = self.model.outbox.take(lane, 1, 1, offer=False)
+        if batch is not None:
+            for storage in self.both:
+                storage.outbox.set_aside(lane, batch.upto.sequence, "poison")
+
+    @precondition(lambda self: "durable" in self.storage.abilities)
+    @rule()
+    def reopen(self) -> None:
+        """Close, and open again: nothing that was promised may be missing."""
+        for index in range(len(self.workers)):
+            self._leave(index, dies=False)
+        store = self.storage.outbox.store_id
+        for storage in self.both:
+            for lane in LANES:
+                storage.outbox.unoffer(lane)
+        self.storage.close()
+        self.storage = type(self).open_storage(self.directory / "data", self.clock)
+        assert self.storage.outbox.store_id == store
+        self.workers = [(self.storage.inbox.register("w"), names[1]) for names in self.workers]
+
+    # ── judgement ────────────────────────────────────────────────────────────────────────────────
+
+    def _note(self, kind: Any, identity: bytes = b"", **fields: Any) -> None:
+        self.history.note(Event(kind, identity, **fields))
+
+    def _entered(self, lane: Lane, identity: MessageId, place: int, *, flagged: bool) -> None:
+        fact = self.facts[identity]
+        self._note(
+            "entered", identity, who=SENDER, digest=digest(fact.message.envelope), flagged=flagged, place=place,
+            key=None if fact.key is None else f"{lane.channel}:{fact.key}",
+            lane=f"{self.storage.outbox.store_id.hex()}{lane}",
+        )  # fmt: skip
+
+    def _listed(self) -> set[MessageId]:
+        return {delivery.id for _, delivery in self.storage.outbox.scan(Selection(), limit=10_000)}
+
+    @invariant()
+    def look(self) -> None:
+        """The storage shows what the model shows; what came to an end is noted."""
+        self.same("outbox", lambda s: sorted(
+            (d.id, str(d.state), d.sequence if d.state is State.QUEUED else 0, d.possible_duplicate)
+            for _, d in s.outbox.scan(Selection(), limit=10_000)))  # fmt: skip
+        self.same("inbox", lambda s: sorted(
+            (i.id, "waiting" if i.state in {State.READY, State.DELAYED} else str(i.state), i.attempts)
+            for i in s.inbox.scan(Selection(), limit=10_000)))  # fmt: skip
+        for info in self.storage.inbox.scan(Selection(), limit=10_000):
+            was = self.seen.get(info.number)
+            if info.state in GONE and was not in GONE:
+                self._note("buried", info.id)
+            elif was in GONE and info.state not in GONE:
+                self._note("kicked", info.id)
+            self.seen[info.number] = info.state
+        for identity in self._listed():
+            data = self.storage.outbox.envelope(identity)  # dropped once it ended well
+            self._note("listed", identity, digest=b"" if data is None else digest(data))
+        self._note("looked")
+
+    def teardown(self) -> None:
+        """Check the whole history, then clean up."""
+        try:
+            assert check(self.history) == []
+        finally:
+            for storage in self.both:
+                storage.close()
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def machine_settings() -> settings:
+    """60 runs of 30 steps, always the same; with DROPR_CAMPAIGN=1 10,000 of 50, always others."""
+    campaign = os.environ.get("DROPR_CAMPAIGN") == "1"
+    return settings(
+        max_examples=10_000 if campaign else 60,
+        stateful_step_count=50 if campaign else 30,
+        derandomize=not campaign,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def run_machine(open_storage: Open, kill: Kill | None = None) -> None:
+    """Run the machine over a storage. ``kill``: end a consumer as the death of its process would."""
+    members = {"open_storage": staticmethod(open_storage), "kill": staticmethod(kill) if kill else None}
+    run_state_machine_as_test(type("Machine", (StorageMachine,), members), settings=machine_settings())
+
+
+__all__ = ["Kill", "Open", "StorageMachine", "machine_settings", "run_machine"]
