@@ -60,10 +60,24 @@ class Received:
     leaving the block acknowledges, an exception releases with backoff.
     """
 
-    def __init__(self, around: Surroundings, claim: Claim, message: Message, body: bytes, *, swallow: bool) -> None:
-        self._around, self.claim, self.message, self.body = around, claim, message, body
-        self._swallow = swallow
+    __slots__ = ("_around", "_header", "_message", "_swallow", "claim", "settled")
+
+    def __init__(self, around: Surroundings, claim: Claim, header: int, swallow: bool) -> None:
+        self._around, self.claim, self._header, self._swallow = around, claim, header, swallow
+        self._message: Message | None = None
         self.settled = False
+
+    @property
+    def message(self) -> Message:
+        """The facts that the sender fixed; read when first asked for."""
+        if self._message is None:
+            self._message = envelope.header_of(self.claim.envelope)
+        return self._message
+
+    @property
+    def body(self) -> bytes:
+        """The body as it was sent."""
+        return self.claim.envelope[envelope.PREFIX + self._header :]
 
     @property
     def id(self) -> str:
@@ -185,16 +199,21 @@ class Received:
 def settle(around: Surroundings, changes: Sequence[Settlement]) -> list[bool]:
     """Settle changes in one commit, then ring for who waits for their effects."""
     done = around.inbox.settle(changes)
-    ring: set[str] = set()
+    ready, senders = set(), set()
     for change, good in zip(changes, done, strict=True):
         if good:
             claim = change.claim
-            ring.add(f"inbox:{claim.channel}" if isinstance(change, Release) else f"outcomes:{claim.sender}")
+            if isinstance(change, Release):
+                ready.add(claim.channel)
+            else:
+                senders.add(claim.sender)
             if around.observed:
                 outcome = type(change).__name__.lower()
                 around.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})
-    for topic in ring:
-        around.bell.ring(topic)
+    for channel in ready:
+        around.bell.ring(f"inbox:{channel}")
+    for sender in senders:
+        around.bell.ring(f"outcomes:{sender}")
     return done
 
 
@@ -232,13 +251,13 @@ class Consumer:
         out: list[Received] = []
         for claim in self._around.inbox.claim(self.channels, limit, self._consumer):
             try:
-                message, body = envelope.decode(claim.envelope)
+                header = envelope.check(claim.envelope)
             except BadEnvelope as error:
                 self._around.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
                 self._around.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
                 settle(self._around, [Bury(claim, f"damaged at rest: {error}")])
                 continue
-            out.append(Received(self._around, claim, message, body, swallow=self._swallow))
+            out.append(Received(self._around, claim, header, self._swallow))
             if self._around.observed:
                 details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
                 self._around.event("message_claimed", details)
@@ -246,7 +265,9 @@ class Consumer:
 
     def acknowledge(self, batch: Sequence[Received]) -> None:
         """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done)."""
-        done = settle(self._around, [received.make_ack() for received in batch])
+        keep = {channel: self._around.rules(channel).retention for channel in self.channels}
+        acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
+        done = settle(self._around, acks)
         for received in batch:
             received.settled = True
         lost = [received.id for received, good in zip(batch, done, strict=True) if not good]

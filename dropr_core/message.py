@@ -67,9 +67,14 @@ def check_message(message: Message) -> Message:
     """Return ``message`` if it keeps every rule of semantics section 3, else raise UsageError."""
     check_channel(message.channel)
     check_name(message.sender, "sender")
-    check_priority(message.priority)
     if len(message.id) != 16:
         raise UsageError("id: a message id is exactly 16 bytes")
+    return check_options(message)
+
+
+def check_options(message: Message) -> Message:
+    """The part of `check_message` that differs from one message of a route to the next."""
+    check_priority(message.priority)
     size = 0
     for name, value in message.headers.items():
         if not isinstance(name, str) or not isinstance(value, str):

@@ -137,21 +137,22 @@ class IdMaker:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._last_ms = -1
-        self._random = 0
+        self._value = 0
 
     def __call__(self) -> MessageId:
         """The next id."""
+        ms = int(self._wall() * 1000)
         with self._lock:
-            ms = int(self._wall() * 1000)
             if ms > self._last_ms or os.getpid() != self._pid:
                 self._pid, self._last_ms = os.getpid(), max(ms, self._last_ms)
-                # One bit is left clear so that counting up within the millisecond cannot overflow.
-                self._random = int.from_bytes(os.urandom(10), "big") >> 7
+                # 12 random bits in the first half, 61 in the second: its top bit is left clear, so that
+                # counting upwards within the millisecond cannot run into the bits of the variant.
+                number = int.from_bytes(os.urandom(10), "big")
+                high, low = number >> 68, number & (2**61 - 1)
+                self._value = (self._last_ms << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low
             else:
-                self._random += 1
-            number = self._random
-            value = (self._last_ms << 80) | (0x7 << 76) | ((number >> 62) << 64) | (0b10 << 62) | (number & (2**62 - 1))
-        return MessageId(value.to_bytes(16, "big"))
+                self._value += 1
+            return MessageId(self._value.to_bytes(16, "big"))
 
 
 def _shorten(value: object) -> str:

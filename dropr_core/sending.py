@@ -15,12 +15,12 @@ import msgspec
 
 from dropr_core import envelope
 from dropr_core.clock import Clock
-from dropr_core.config import ChannelConfig, NodeConfig
+from dropr_core.config import NodeConfig
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Outgoing
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
-from dropr_core.message import Message, check_message
-from dropr_core.names import DEFAULT_CHANNEL, IdMaker, check_channel, id_of_key, parse_id
+from dropr_core.message import Message, check_message, check_options
+from dropr_core.names import DEFAULT_CHANNEL, DEFAULT_PRIORITY, IdMaker, check_channel, id_of_key, parse_id
 from dropr_core.units import parse_duration
 
 Duration = float | int | str | timedelta
@@ -47,7 +47,10 @@ class SendOptions:
 class _Route:
     peers: tuple[str, ...]
     channel: str
-    config: ChannelConfig | None
+    priority: int
+    receipt: bool
+    delay: float | None
+    expires_in: float | None
 
 
 class Composer:
@@ -65,43 +68,41 @@ class Composer:
     def compose(self, value: Any, options: SendOptions) -> Outgoing:
         """The message to store. Raises UsageError (UnknownPeer, TooBig …); nothing was stored then."""
         route = self._route(options.to, options.channel)
-        body, content_type = self._body(value, route, options.content_type)
-        config = route.config
-        if options.id is not None and options.dedup_key is not None:
-            raise UsageError("give id= or dedup_key=, not both")
-        own = options.id is not None or options.dedup_key is not None
+        body, content_type = self._body(value, route.channel, options.content_type)
+        own = True
         if options.id is not None:
+            if options.dedup_key is not None:
+                raise UsageError("give id= or dedup_key=, not both")
             identity = parse_id(options.id)
         elif options.dedup_key is not None:
             identity = id_of_key(self._config.node, route.channel, options.dedup_key)
         else:
-            identity = self._make_id()
-        delay = options.delay if options.delay is not None else config.delay if config else None
-        life = options.expires_in if options.expires_in is not None else config.expires_in if config else None
+            own, identity = False, self._make_id()
+        priority, receipt, delay, life = options.priority, options.receipt, options.delay, options.expires_in
         message = Message(
             id=identity,
             sender=self._config.node,
             channel=route.channel,
-            priority=(config.priority if config else 5) if options.priority is None else options.priority,
+            priority=route.priority if priority is None else priority,
             content_type=content_type,
             headers=dict(options.headers) if options.headers else {},
             key=options.key,
-            receipt=(config.receipt if config else False) if options.receipt is None else options.receipt,
+            receipt=route.receipt if receipt is None else receipt,
             created_at=self._clock.wall(),
-            delay=None if delay is None else _seconds(delay, "delay"),
-            expires_in=None if life is None else _seconds(life, "expires_in"),
+            delay=route.delay if delay is None else _seconds(delay, "delay"),
+            expires_in=route.expires_in if life is None else _seconds(life, "expires_in"),
         )
-        check_message(message)
+        check_options(message)
         return Outgoing(
-            id=identity,
-            channel=message.channel,
-            priority=message.priority,
-            peers=route.peers,
-            envelope=envelope.encode(message, body),
-            receipt=message.receipt,
-            expires_in=message.expires_in,
-            delayed=bool(message.delay),
-            fingerprint=fingerprint(message, body, route.peers) if own else None,
+            identity,
+            route.channel,
+            message.priority,
+            route.peers,
+            envelope.encode(message, body),
+            message.receipt,
+            message.expires_in,
+            bool(message.delay),
+            fingerprint(message, body, route.peers) if own else None,
         )
 
     @staticmethod
@@ -112,7 +113,7 @@ class Composer:
     def compose_local(self, value: Any, channel: str, options: SendOptions) -> tuple[Message, bytes]:
         """A message for this node's own inbox: its facts and its envelope."""
         config = self._config.channels.get(check_channel(channel))
-        body, content_type = self._body(value, _Route((), channel, config), options.content_type)
+        body, content_type = self._body(value, channel, options.content_type)
         message = Message(
             id=self._make_id(),
             sender=self._config.node,
@@ -127,8 +128,8 @@ class Composer:
         )
         return check_message(message), envelope.encode(message, body)
 
-    def _body(self, value: Any, route: _Route, content_type: str | None) -> tuple[bytes, str]:
-        _serializer, body, own_type = self._serialize(route.channel, value)
+    def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[bytes, str]:
+        _serializer, body, own_type = self._serialize(channel, value)
         if len(body) > self._config.limits.max_body:
             raise TooBig(
                 f"a body of {len(body)} bytes: the limit is {self._config.limits.max_body} (limits.max_body); "
@@ -152,7 +153,10 @@ class Composer:
         for target in (targets,) if isinstance(targets, str) else targets:
             for peer in self._resolve(target):
                 peers[peer] = None
-        route = _Route(tuple(peers), name, config)
+        if config is None:
+            route = _Route(tuple(peers), name, DEFAULT_PRIORITY, False, None, None)
+        else:
+            route = _Route(tuple(peers), name, config.priority, config.receipt, config.delay, config.expires_in)
         if len(self._routes) < 10_000:  # names come from the application: bounded all the same
             self._routes[hashable, channel] = route
         return route

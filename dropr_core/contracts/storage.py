@@ -24,8 +24,7 @@ from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId
 # ── values of the outbox ─────────────────────────────────────────────────────────────────────────
 
 
-@attrs.frozen
-class Outgoing:
+class Outgoing(NamedTuple):
     """One message on its way into the outbox, with one delivery for each peer."""
 
     id: MessageId
