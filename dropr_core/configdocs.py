@@ -165,7 +165,9 @@ def _default(field: Any, note: Note) -> str:
     if isinstance(field.default, attrs.Factory) or field.default in ((), None):  # type: ignore[arg-type]
         return "none"
     text = _plain(field.default, note=note)
-    return f"`{text['use'] if isinstance(text, dict) else str(text).lower()}`"
+    if isinstance(text, dict):
+        text = text["use"]
+    return f"`{str(text).lower() if isinstance(text, bool) else text}`"
 
 
 # ── the template ─────────────────────────────────────────────────────────────────────────────────
@@ -174,19 +176,26 @@ def _default(field: Any, note: Note) -> str:
 def init_text(
     node: str = "shop", peer: str = "warehouse", url: str = "http://127.0.0.1:8420", key: str = "${file:pair.key}"
 ) -> str:
-    """A commented file to begin with; every option that is commented out stands at its default."""
+    """A commented file to begin with; every option that is commented out stands at its default.
+
+    Whatever has no default value stands with nothing after it, which is as good as not being there.
+    """
     lines = [
         f"# The dropr node '{node}'. `dropr check` says what is wrong with it, `dropr config` what is in force.",
         f"node: {node}",
         "",
         "# The other nodes. The key is the same on both sides.",
         "peers:",
-        f'  {peer}: {{url: "{url}", key: "{key}"}}',
+        f"  {peer}:",
+        f'    url: "{url}"',
+        f'    key: "{key}"',
         *_comments(PeerConfig, "    # ", skip=("url", "key")),
         "",
         "# What is sent on a channel goes to its peers; what arrives on it goes to its handler, if it has one.",
         "channels:",
-        f"  orders: {{to: {peer}, serializer: json}}",
+        "  orders:",
+        f"    to: {peer}",
+        "    serializer: json",
         *_comments(ChannelConfig, "    # ", skip=("to", "serializer")),
         "",
         '# listen: ["http://127.0.0.1:8421"]     # URLs at which peers reach this node',
@@ -207,7 +216,7 @@ def _comments(cls: type, indent: str, skip: tuple[str, ...] = ()) -> list[str]:
         if word in skip:
             continue
         default = _default(field, note).strip("`")
-        shown = f"{word}: {default}" if not note.unset and default != "none" else f"{word}: …"
+        shown = f"{word}: {default}" if not note.unset and default != "none" else f"{word}:"
         tail = f" ({note.unset})" if note.unset else ""
         lines.append(f"{indent}{shown:<28}# {note.doc}{tail}")
     return lines

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -212,6 +213,15 @@ def test_units_are_demanded_of_files_and_not_of_programs():
     for value in ("", "5", "-1s", "s", "1x", "1e3s", "9" * 18 + "d", True, None, float("nan"), float("inf"), -1):
         with pytest.raises(UsageError):
             parse_duration(value)
+
+
+def test_every_commented_option_of_the_template_may_be_uncommented():
+    """What stands there is the default: uncommenting changes nothing."""
+    text = configdocs.init_text("shop", "warehouse", "https://w:1", HUSH)
+    lines = [line for line in text.splitlines() if not line.startswith(("# listen:", "# groups:"))]
+    open_lines = [re.sub(r"^( *)# ( *[a-z_]+:)(?= |$)", r"\1\2", line) for line in lines]
+    assert sum(before != after for before, after in zip(lines, open_lines, strict=True)) > 40
+    assert config.parse("\n".join(open_lines), HERE) == config.parse(text, HERE)
 
 
 def test_plugin_options_keep_their_secrets(monkeypatch):
