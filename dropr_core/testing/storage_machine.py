@@ -123,7 +123,7 @@ class StorageMachine(RuleBasedStateMachine):
         fact = self.facts[self.order[pick % len(self.order)]]
         if fact.message.fingerprint is None:
             return
-        again = attrs.evolve(fact.message, fingerprint=b"other") if conflict else fact.message
+        again = fact.message._replace(fingerprint=b"other") if conflict else fact.message
         fresh = Outgoing(MessageId(b"never" + bytes(11)), "orders", 5, (PEER,), b"never")
         for storage in self.both:
             if not conflict:
