@@ -35,6 +35,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "cancel": "mending", "bury": "mending", "kick": "mending", "redrive": "mending", "wipe": "wiping",
         },
     ),
+    ("Try", {"demo": "demo"}),
 )  # fmt: skip
 """Heading → verb → the file of this package that has it, as the variable ``<verb>_verb``."""
 
