@@ -100,7 +100,7 @@ class ShipPart:
     def _settle(self, connection: Connection, lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
         row = find_lane(connection, lane)
         if row is None or head.sequence > row.last:
-            raise StoreError(f"lane {lane}: the peer cannot have {head}, {0 if row is None else row.last} is the last number")
+            raise StoreError(f"lane {lane}: the peer cannot have {head}, no such number was given")
         if head.sequence <= row.head:
             if row.offered:
                 connection.execute(sql.OFFER, (0, row.number))

@@ -1,0 +1,48 @@
+"""No statement of the hot path walks a table that grows."""
+
+import re
+
+import pytest
+
+pytest.importorskip("apsw")
+import apsw
+from dropr_storage_sqlite import database, inbox_sql, outbox_sql, schema
+
+SMALL = {"lane", "peer", "tally", "queue", "sender", "consumer", "meta"}
+"""Tables with a row for each peer, channel or process: walking them is fine."""
+
+ALLOWED = {
+    "LEASES_OF": "leases are as many as consumers hold, not as many as wait; read when one of them died",
+    "ENDED_PAGE": "a page of ended records from a cursor on",
+}
+
+
+def statements():
+    for module in (outbox_sql, inbox_sql, database):
+        for name, text in vars(module).items():
+            if name.isupper() and isinstance(text, str) and re.match(r"(SELECT|INSERT|UPDATE|DELETE) ", text):
+                half = schema.INBOX if module is inbox_sql else schema.OUTBOX
+                yield pytest.param(half, name, text, id=f"{module.__name__.rsplit('.', 1)[-1]}.{name}")
+
+
+@pytest.mark.parametrize(("half", "name", "text"), list(statements()))
+def test_every_statement_uses_an_index(half, name, text, tmp_path):
+    """Each statement is a search, never a scan of a growing table or a sort of its own."""
+    connection = apsw.Connection(":memory:")
+    for step in half.steps:
+        connection.execute(step)
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", text)]
+    count = max(numbered) if numbered else text.count("?")
+    plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + text, (0,) * count)]
+    connection.close()
+    for line in plan:
+        assert "TEMP B-TREE" not in line, (text, plan)
+        scanned = re.match(r"SCAN (\w+)", line)
+        if scanned and scanned[1] not in SMALL | {"CONSTANT"} and name not in ALLOWED:
+            # Reading an index in its order from the first entry, with LIMIT 1, is a search in all but name.
+            assert "ORDER BY" in text and text.endswith("LIMIT 1"), (text, plan)
+
+
+def test_there_are_statements():
+    """The collection above finds the statements."""
+    assert len(list(statements())) > 90
