@@ -53,7 +53,6 @@ class Daemon:
     def __init__(self, node: Node, loop: MainLoop) -> None:
         self._node, self._loop = node, loop
         self._log = logging.getLogger("dropr.daemon")
-        self._ear = node.bell.listen("outbox", "control")
         self._wear = WearLimits(node.config.angel.recycle_after, node.config.angel.max_memory)
         self._turns = 0
         self._next_sweep = 0.0
@@ -67,6 +66,7 @@ class Daemon:
         context = make_context(config, self._node.clock, self._log, self._node.observers)
         self._transports = Transports(config.transports, context)
         self._links = Links(self._node, self._transports, self._loop.post, self._log)
+        self._ear = self._node.bell.listen("outbox", "control", *self._links.topics)
 
     def run(self, path: Path | None) -> int:
         """The loop."""
@@ -161,7 +161,6 @@ class Daemon:
         self._ear.close()
         self._node.close()
         self._node = fresh
-        self._ear = fresh.bell.listen("outbox", "control")
         self._start_links(config)
         self._log.info("reloaded: %d peers", len(config.peers))
 

@@ -6,6 +6,7 @@ frames, keys, sockets or time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from dropr_core import envelope, wire
 from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox
@@ -157,6 +158,16 @@ def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event
     return meaning
 
 
+class Mail(NamedTuple):
+    """What a peer that fetches gets."""
+
+    parts: list[wire.LanePart]
+    settled: bool = False
+    """Whether deliveries were settled by what it said."""
+    stale: bool = False
+    """What it said is old news: it must ask again."""
+
+
 def mail_for(
     outbox: Outbox,
     peer: str,
@@ -165,10 +176,14 @@ def mail_for(
     max_bytes: int,
     event: Event,
     on_reset: str = "resend",
-) -> tuple[list[wire.LanePart], bool]:
+    *,
+    fresh: bool = True,
+) -> Mail:
     """What a peer that fetches gets next, after its heads were taken as its word on what it has.
 
-    Returns the parts, and whether deliveries were settled by it.
+    ``fresh``: False when the request has waited. Then nothing is concluded from its heads: another
+    request of the same peer, after a restart there, may have told better, and a head behind ours
+    would look like a peer that lost messages.
     """
     state = outbox.peers().get(peer)
     store = outbox.store_id
@@ -177,13 +192,17 @@ def mail_for(
     settled = False
     for stats in outbox.lanes(peer):
         theirs = at.get((stats.lane.channel, stats.lane.priority), START)
+        if not fresh:
+            if theirs != stats.head:
+                return Mail([], stale=True)
+            continue
         meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event)
         settled = settled or meaning is Meaning.AHEAD
         if meaning is Meaning.FOREIGN:
-            return [], settled  # everything has new numbers: the next fetch begins afresh
+            return Mail([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh
     parts: list[wire.LanePart] = []
     if state is not None and state.held:
-        return parts, settled
+        return Mail(parts, settled)
     for stats in sorted(outbox.lanes(peer), key=lambda stats: (stats.lane.priority, -stats.oldest)):
         if max_count <= 0 or max_bytes <= 0:
             break
@@ -192,7 +211,7 @@ def mail_for(
             parts.append(pack(batch))
             max_count -= len(batch.entries)
             max_bytes -= sum(len(entry.envelope) for entry in batch.entries)
-    return parts, settled
+    return Mail(parts, settled)
 
 
-__all__ = ["LATER", "apply_head", "mail_for", "pack", "take_in"]
+__all__ = ["LATER", "Mail", "apply_head", "mail_for", "pack", "take_in"]

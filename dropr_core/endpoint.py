@@ -74,6 +74,16 @@ class Wait:
     seconds: float
 
 
+@attrs.frozen
+class Round:
+    """Which time a request is looked at."""
+
+    first: bool = True
+    """False: it waited, and what it says of its asker may be old news."""
+    final: bool = False
+    """No more waiting."""
+
+
 def _quiet(_topic: str) -> None:
     """Nobody to ring for."""
 
@@ -101,7 +111,7 @@ class Endpoint:
         self.limits = limits or Limits()
         self._ring, self._event = ring, event
         self._sessions = Sessions()
-        self._verbs: Mapping[str, Callable[[Request, bool], msgspec.Struct | Wait]] = {
+        self._verbs: Mapping[str, Callable[[Request, Round], msgspec.Struct | Wait]] = {
             wire.HELLO: self._hello,
             wire.PUSH: self._push,
             wire.HEADS: self._heads,
@@ -153,7 +163,7 @@ class Endpoint:
             verb = self._verbs.get(request.verb)
             if verb is None:
                 raise Refused("unsupported", f"verb {request.verb[:40]!r} is not known to this node")
-            value = verb(request, final)
+            value = verb(request, Round(first, final))
         except Refused as refusal:
             return self._seal(request, refusal.reason.encode(), refusal.code)
         except BadFrame as error:
@@ -180,7 +190,7 @@ class Endpoint:
 
     # ── verbs ────────────────────────────────────────────────────────────────────────────────────
 
-    def _hello(self, request: Request, _final: bool) -> wire.Welcome:
+    def _hello(self, request: Request, _round: Round) -> wire.Welcome:
         hello = wire.decode(request.body, wire.Hello)
         if hello.version != wire.VERSION:
             raise Refused("version", f"protocol version {hello.version}: this node speaks {wire.VERSION}")
@@ -194,7 +204,7 @@ class Endpoint:
             max_body=self.limits.max_body,
         )
 
-    def _push(self, request: Request, _final: bool) -> wire.Pushed:
+    def _push(self, request: Request, _round: Round) -> wire.Pushed:
         push = wire.decode(request.body, wire.Push)
         if len(push.lanes) > wire.MAX_LANES:
             raise Refused("too_big", f"{len(push.lanes)} lanes in one push: the limit is {wire.MAX_LANES}")
@@ -216,36 +226,40 @@ class Endpoint:
             receipts = self._page(request.peer, push.receipts)
         return wire.Pushed(verdicts, receipts if receipts and receipts.rows else None)
 
-    def _heads(self, request: Request, _final: bool) -> wire.HeadsAnswer:
+    def _heads(self, request: Request, _round: Round) -> wire.HeadsAnswer:
         ask = wire.decode(request.body, wire.AskHeads)
         known = self._inbox.heads(request.peer, StoreId(ask.store))
         at = {(source.channel, source.priority): head for source, head in known.items()}
         return wire.HeadsAnswer([at.get(lane, START) for lane in ask.lanes])
 
-    def _receipts(self, request: Request, final: bool) -> wire.Outcomes | Wait:
+    def _receipts(self, request: Request, this: Round) -> wire.Outcomes | Wait:
         ask = wire.decode(request.body, wire.AskReceipts)
         page = self._page(request.peer, ask.cursor)
-        if page.rows or final or ask.wait <= 0:
+        if page.rows or this.final or ask.wait <= 0:
             return page
         return Wait((f"outcomes:{request.peer}",), min(ask.wait, MAX_WAIT))
 
-    def _fetch(self, request: Request, final: bool) -> wire.Fetched | Wait:
+    def _fetch(self, request: Request, this: Round) -> wire.Fetched | Wait:
         ask = wire.decode(request.body, wire.Fetch)
+        parts: list[wire.LanePart] = []
         if ask.outcomes is not None:
+            # It only tells: no mail, for another request of the same peer waits for that.
             rows = [to_outcome(row) for row in ask.outcomes.rows]
             if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
                 self._ring("receipts")
-        parts, settled = mail_for(self._outbox, request.peer, ask.heads, self.limits.batch_count,
-                                  self.limits.batch_bytes, self._event)  # fmt: skip
-        if settled:
-            self._ring("receipts")
-        if not parts and not final and ask.wait > 0 and ask.outcomes is None:
-            return Wait((f"mail:{request.peer}",), min(ask.wait, MAX_WAIT))
+        else:
+            mail = mail_for(self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes,
+                            self._event, fresh=this.first)  # fmt: skip
+            if mail.settled:
+                self._ring("receipts")
+            parts = mail.parts
+            if not parts and not mail.stale and not this.final and ask.wait > 0:
+                return Wait((f"mail:{request.peer}",), min(ask.wait, MAX_WAIT))
         state = self._outbox.peers().get(request.peer)
         cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
         return wire.Fetched(self._outbox.store_id, parts, cursor)
 
-    def _no_bodies(self, request: Request, _final: bool) -> wire.Had:
+    def _no_bodies(self, request: Request, _round: Round) -> wire.Had:
         raise Refused("unsupported", f"{request.verb}: the storage of this node keeps no bodies outside of messages")
 
     def _page(self, peer: str, cursor: wire.Cursor) -> wire.Outcomes:

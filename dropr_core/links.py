@@ -111,6 +111,11 @@ class Links:
             log=self._log,
         )
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What to listen to besides the outbox: receipts for peers that we fetch from."""
+        return tuple(f"outcomes:{name}" for name in self.pullers)
+
     def turn(self) -> float | None:
         """Do what can be done now; the node time at which to be called again at the latest."""
         wakes: list[float | None] = [puller.turn() for puller in self.pullers.values()]

@@ -22,7 +22,7 @@ Event = Callable[[str, Mapping[str, object]], None]
 
 
 class Puller:
-    """One peer that we fetch from: greet, then one long poll after the other."""
+    """One peer that we fetch from: greet, then one long poll after the other, and receipts beside it."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Puller:
         self._backoff, self._rng = backoff, rng
         self._ring, self._event, self._log = ring, event, log
         self._asking = False
+        self._telling = False
         self._cursor: tuple[StoreId | None, int] = (None, 0)
 
     def sign_of_life(self) -> None:
@@ -56,29 +57,41 @@ class Puller:
         self.rest_until = 0.0
 
     def turn(self) -> float | None:
-        """Ask if it is time; the node time at which to be called again at the latest."""
+        """Ask and tell if it is time; the node time at which to be called again at the latest."""
         now = self._clock.now()
-        if self._asking:
-            return None
         if now < self.rest_until:
             return self.rest_until
-        self._asking = True
         if not self._talk.session:
-            self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
+            if not self._asking:
+                self._asking = True
+                self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
             return None
         try:
-            heads: list[tuple[bytes, str, int, int, bytes]] = [
-                (lane.store, lane.channel, lane.priority, head.sequence, head.id)
-                for lane, head in self._inbox.heads(self.peer).items()
-            ]
-            log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)
+            if not self._asking:
+                self._fetch()
+            if not self._telling:
+                self._tell()
         except StoreError as error:
             self._failed(error)
             return self.rest_until
-        outcomes = wire.Outcomes(log, rows[-1].number, [from_outcome(row) for row in rows]) if rows else None
-        ask = wire.Fetch(heads, outcomes, 0.0 if rows else MAX_WAIT)
-        self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
         return None
+
+    def _fetch(self) -> None:
+        """Say how far we are, and wait for what follows."""
+        heads: list[tuple[bytes, str, int, int, bytes]] = [
+            (lane.store, lane.channel, lane.priority, head.sequence, head.id)
+            for lane, head in self._inbox.heads(self.peer).items()
+        ]
+        self._asking = True
+        self._talk.ask(wire.FETCH, wire.Fetch(heads, None, MAX_WAIT), wire.Fetched, self._fetched, wait=MAX_WAIT)
+
+    def _tell(self) -> None:
+        """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
+        log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)
+        if rows:
+            self._telling = True
+            outcomes = wire.Outcomes(log, rows[-1].number, [from_outcome(row) for row in rows])
+            self._talk.ask(wire.FETCH, wire.Fetch([], outcomes, 0.0), wire.Fetched, self._told)
 
     def _greeted(self, answer: wire.Welcome | Exception) -> None:
         self._asking = False
@@ -93,7 +106,6 @@ class Puller:
         if isinstance(answer, Exception):
             self._failed(answer)
             return
-        self._cursor = (StoreId(answer.cursor.log) if answer.cursor.log else None, answer.cursor.after)
         self._alive()
         if not answer.lanes:
             return
@@ -112,6 +124,15 @@ class Puller:
         if any(verdict.later is not None for verdict in verdicts):
             self.rest_until = self._clock.now() + max(v.later or 0.0 for v in verdicts)
 
+    def _told(self, answer: wire.Fetched | Exception) -> None:
+        self._telling = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+            return
+        # What the peer has on stable storage by now; the rows up to there are forgotten here.
+        self._cursor = (StoreId(answer.cursor.log) if answer.cursor.log else None, answer.cursor.after)
+        self._alive()
+
     def _alive(self) -> None:
         self.failures, self.rest_until = 0, 0.0
         if self.down_reason is not None:
@@ -119,7 +140,6 @@ class Puller:
             self._event("peer_up", {"peer": self.peer})
 
     def _failed(self, error: Exception) -> None:
-        self._asking = False
         if isinstance(error, Refused) and error.signed and error.code == "new_session":
             self._talk.session = b""
             return
