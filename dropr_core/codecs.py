@@ -86,7 +86,7 @@ class Codecs:
         if config is None or config.serializer is None:
             return None
         made: Serializer = create("serializer", config.serializer.use, config.serializer.options, self._context,
-                                  where=f"channels.{channel}.serializer")  # fmt: skip
+                                  where=f"channels.{channel}.serializer", at=self._config.where)  # fmt: skip
         self._by_channel[channel] = made
         return made
 

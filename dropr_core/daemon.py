@@ -64,7 +64,7 @@ class Daemon:
 
     def _start_links(self, config: NodeConfig) -> None:
         context = make_context(config, self._node.clock, self._log, self._node.observers)
-        self._transports = Transports(config.transports, context)
+        self._transports = Transports(config.transports, context, config.where)
         self._links = Links(self._node, self._transports, self._loop.post, self._log)
         self._ear = self._node.bell.listen("outbox", "control", *self._links.topics)
 

@@ -65,7 +65,7 @@ class Node:
         context = make_context(config, clock, log, observers, read_only=read_only)
         for component in config.observers:
             observers.add(component.use, component.options, context)
-        storage = create("storage", config.storage.use, config.storage.options, context, where="storage")
+        storage = create("storage", config.storage.use, config.storage.options, context, "storage", config.where)
         return cls(config, storage, clock, Codecs(config, context), observers, log, node_id)
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     log = logging.getLogger("dropr.server")
     with Node.open(config) as node, MainLoop(heart) as loop:
         context = make_context(config, node.clock, log, node.observers)
-        transports = Transports(config.transports, context)
+        transports = Transports(config.transports, context, config.where)
         desk = make_desk(node, log)
         listeners: list[Listener] = []
         state = node.run_directory / f"server-{os.getpid()}.json"

@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.transport import Transport
 from dropr_core.plugins import create, transport_for
+from dropr_core.references import NOWHERE, Where
 
 
 class Transports:
     """Makes and keeps transports."""
 
-    def __init__(self, options: Mapping[str, Mapping[str, Any]], context: Context) -> None:
-        self._options, self._context = options, context
+    def __init__(self, options: Mapping[str, Mapping[str, Any]], context: Context, at: Where = NOWHERE) -> None:
+        self._options, self._context, self._at = options, context, at
         self._made: dict[str, Transport] = {}
 
     def for_url(self, url: str) -> Transport:
@@ -24,7 +25,8 @@ class Transports:
         name = transport_for(urlsplit(url).scheme, tuple(self._options))
         made = self._made.get(name)
         if made is None:
-            made = create("transport", name, self._options.get(name, {}), self._context, where=f"transports.{name}")
+            options = self._options.get(name, {})
+            made = create("transport", name, options, self._context, f"transports.{name}", self._at)
             self._made[name] = made
         return made
 

@@ -66,9 +66,8 @@ class Crew:
         self._handlers: dict[str, Handler] = {}
         for name, channel in node.config.channels.items():
             if channel.handler is not None:
-                self._handlers[name] = create(
-                    "handler", channel.handler.use, channel.handler.options, context, where=f"channels.{name}.handler"
-                )
+                made, place = channel.handler, f"channels.{name}.handler"
+                self._handlers[name] = create("handler", made.use, made.options, context, place, node.config.where)
         if not self._handlers:
             raise ConfigError([f"node {node.name}: no channel has a handler, so a worker has nothing to do"])
         self.channels = tuple(self._handlers)

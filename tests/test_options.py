@@ -16,6 +16,7 @@ from dropr_core import config, configdocs, options, yamlfile
 from dropr_core.errors import ConfigError, UsageError
 from dropr_core.options import build, format_duration, format_size, parse_duration, parse_size
 from dropr_core.references import Where, expand
+from dropr_core.transports import Transports
 
 HUSH = "hush-hush-hush-hush-hush"
 HERE = Path("/somewhere")
@@ -222,6 +223,22 @@ def test_every_commented_option_of_the_template_may_be_uncommented():
     open_lines = [re.sub(r"^( *)# ( *[a-z_]+:)(?= |$)", r"\1\2", line) for line in lines]
     assert sum(before != after for before, after in zip(lines, open_lines, strict=True)) > 40
     assert config.parse("\n".join(open_lines), HERE) == config.parse(text, HERE)
+
+
+def test_a_relative_path_of_a_plugin_is_relative_to_the_file(tmp_path, monkeypatch):
+    """Certificates are found wherever the process was started, and a plugin's mistake names file and line."""
+    monkeypatch.setattr("dropr_core.transports.transport_for", lambda *_: "curl")
+    made = []
+    monkeypatch.setattr("dropr_core.transports.create", lambda *a: made.append(build(Options, a[2], a[4], a[5])))
+    for options_text in ("{name: x, inner: {cert: ./node.pem}}", "{name: 5}"):
+        node = config.parse(f"node: s\ntransports:\n  curl: {options_text}\n", tmp_path, "node.yaml")
+        transports = Transports(node.transports, None, node.where)
+        if "cert" in options_text:
+            transports.for_url("https://w")
+        else:
+            found = refused(transports.for_url, "https://w")
+    assert made[0].inner.cert == tmp_path / "node.pem"
+    assert found == ("node.yaml:3: transports.curl.name: expected text, found 5; put it in quotes",)
 
 
 def test_plugin_options_keep_their_secrets(monkeypatch):
