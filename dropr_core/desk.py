@@ -95,7 +95,9 @@ class Desk:
 class WaitingRoom:
     """Requests that wait for something to happen: one thread for all of them, asleep between."""
 
-    def __init__(self, bell: Bell, clock: Clock, retry: Callable[[Request, bool, "Future[bytes]"], Wait | None]) -> None:
+    def __init__(
+        self, bell: Bell, clock: Clock, retry: Callable[[Request, bool, "Future[bytes]"], Wait | None]
+    ) -> None:
         self._bell, self._clock, self._retry = bell, clock, retry
         self._lock = threading.Lock()
         self._new: list[tuple[Request, Wait, Future[bytes]]] = []

@@ -24,6 +24,7 @@ class TestSqlite(StorageContract):
         storage.inbox._consumers.release(consumer)
 
 
+@pytest.mark.timeout(900)  # a thousand opens and some ten thousand flushes, on whatever disk
 def test_machine_sqlite():
     """Through random lives the storage `sqlite` shows what the model shows and keeps every invariant."""
     run_machine(
