@@ -201,9 +201,23 @@ class Road:
                 process.kill()
 
 
-def drain(node: Node, *channels: str, wait: float = 0) -> list[Any]:
-    """Everything that waits in these channels now (or comes within ``wait`` seconds of silence), acknowledged."""
-    out = []
-    for batch in node.receive_batches(*channels, wait=wait):
+def take_all(node: Node, *channels: str, at_least: int = 0) -> list[Any]:
+    """``at_least`` so many messages of these channels, as soon as they come, and all others that are there."""
+    out: list[Any] = []
+    if at_least:
+        for batch in node.receive_batches(*channels, limit=at_least, timeout=PATIENCE):
+            out.extend(batch)
+    for batch in node.receive_batches(*channels, wait=0):
         out.extend(batch)
     return out
+
+
+def numbers_by_lane(received: list[Any]) -> dict[tuple[str, int], list[int]]:
+    """(channel, priority) → the numbers that the bodies say, in the order in which they came."""
+    out: dict[tuple[str, int], list[int]] = {}
+    for message in received:
+        out.setdefault((message.channel, message.priority), []).append(int(message.body))
+    return out
+
+
+__all__ = ["PATIENCE", "Place", "Process", "Road", "eventually", "free_port", "key_of", "numbers_by_lane", "take_all"]

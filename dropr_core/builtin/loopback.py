@@ -60,7 +60,7 @@ _PROCESS = Hub()  # the address space of this process: the one thing of dropr th
 class Options:
     """Options of the transport ``loopback``: none in a file."""
 
-    hub: Hub = words.given(_PROCESS, repr=False)  # noqa: RUF009 - it is an attrs field
+    hub: Hub = words.given(_PROCESS, repr=False)
     """For tests that want an address space of their own."""
 
 

@@ -37,7 +37,7 @@ class Options:
     """Options of the handler ``python``."""
 
     target: str = words.option(doc="The function: package.module:function.", check=_check_target)
-    path: Path | None = words.path(  # noqa: RUF009 - declares an attrs field
+    path: Path | None = words.path(
         None, doc="Directory of your code, searched after everything installed.", unset="the current directory"
     )
 

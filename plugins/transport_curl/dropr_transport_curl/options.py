@@ -6,8 +6,6 @@ import attrs
 
 from dropr_core import options as words
 
-# ruff: noqa: RUF009 - the words of dropr_core.options return attrs fields
-
 
 @attrs.frozen(kw_only=True)
 class Tls:
