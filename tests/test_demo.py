@@ -13,9 +13,12 @@ from pathlib import Path
 
 import attrs
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from dropr_core.cli.app import application
 from dropr_core.cli.demo import demo_verb
+from dropr_core.demo import scenario
 from dropr_core.demo.handlers import answer
 from dropr_core.demo.mail import FileMail, Orders
 from dropr_core.demo.report import Outcome, as_json, print_report
@@ -281,3 +284,39 @@ def test_ending_the_demo_ends_all_of_its_processes(tmp_path):
     assert process.returncode == 130, out + err
     assert members_of(home) == []
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.e2e
+def test_a_message_that_comes_twice_makes_the_whole_demo_end_with_1(tmp_path, monkeypatch):
+    """One double among thousands, everything else being perfect, is in the table and ends with 1."""
+    real = scenario.enter_json
+
+    def twice(stream):
+        enter = real(stream)
+
+        def enter_twice(received):
+            enter(received)
+            if received.channel == "orders" and received.value["n"] == 77:
+                enter(received)
+
+        return enter_twice
+
+    monkeypatch.setattr(scenario, "enter_json", twice)
+    (tmp_path / "one.txt").write_text("one")
+    result = CliRunner().invoke(
+        application(), ["demo", "--files", str(tmp_path), "--messages", "500", "--json", "--deadline", "60s"]
+    )
+    assert result.exit_code == 1, result.output
+    document = json.loads(result.stdout)
+    assert [each["doubled"] for each in document["streams"]] == [0, 1, 0, 0]
+    assert [each["lost"] for each in document["streams"]] == [0, 0, 0, 0]
+    assert document["missing"] == ""
+
+
+@pytest.mark.e2e
+def test_a_storage_that_does_not_exist_is_a_mistake_of_the_configuration():
+    """Not a broken promise: the demo says what is wrong and ends with 78."""
+    result = CliRunner().invoke(application(), ["demo", "--storage", "paper"])
+    assert result.exit_code == 78, result.output
+    assert "paper" in result.stderr
+    assert "Traceback" not in result.output

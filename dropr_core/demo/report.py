@@ -74,12 +74,12 @@ def print_report(outcome: Outcome, console: Console) -> None:
     console.print()
     console.print(_troubles(verdict.recoveries, outcome.restarts))
     console.print()
-    console.print(
-        f"[bold]{outcome.rate:,.0f}[/] messages a second, the trouble included: {outcome.messages:,} messages, "
-        f"{outcome.file_bytes / 2**20:,.1f} MiB of them files, in {outcome.seconds:.1f} s "
-        f"({outcome.total_seconds:.1f} s with starting the nodes).",
-        highlight=False,
-    )
+    if outcome.messages:
+        console.print(
+            f"[bold]{outcome.rate:,.0f}[/] messages a second, the trouble included: {outcome.messages:,} messages, "
+            f"{outcome.file_bytes / 2**20:,.1f} MiB of them files, in {outcome.seconds:.1f} s "
+            f"({outcome.total_seconds:.1f} s with starting the nodes)."
+        )
     if outcome.files_skipped:
         console.print(f"{outcome.files_skipped:,} files were not sent: larger than a body may be, or unreadable.")
     if outcome.kept:

@@ -20,7 +20,7 @@ from dropr_core.demo.report import Outcome
 from dropr_core.demo.road import Road
 from dropr_core.demo.screen import Screen
 from dropr_core.demo.tally import Recovery, Stream, Verdict
-from dropr_core.errors import DeliveryFailed, DroprError, WaitTimeout
+from dropr_core.errors import ConfigError, DeliveryFailed, DroprError, PluginError, WaitTimeout
 from dropr_core.node import Node
 from dropr_core.sent import Sent
 
@@ -69,7 +69,7 @@ class Scenario:
         self._shop: Node
 
     def run(self) -> Outcome:
-        """Everything; the processes are gone when it returns. Raises DroprError where no node can start."""
+        """Everything; the processes are gone when it returns. Raises ConfigError, PluginError."""
         with ExitStack() as stack:
             self._screen.say("starting shop, warehouse and berlin, each under its angel")
             missing = ""
@@ -81,13 +81,18 @@ class Scenario:
                 self._start(road, port, stack)
                 self._act()
                 self._finish()
+                # Until the last drain has ended without an error, nobody knows that nothing came twice.
+                self._readers.stop()
+                self._watch()
+            except (ConfigError, PluginError):
+                raise  # the user's word, not a promise of ours
             except DroprError as error:
                 missing = str(error)
                 self._screen.say(missing, "red")
-            # Stopped in any case: what lies in a queue but was never read must count as lost.
             self._readers.stop()
-            self._watch()
-            self._screen.breathe(last=True)
+            if self._first_send:
+                self._show()
+                self._screen.breathe(last=True)
             return self._outcome(missing)
 
     # ── the three acts ───────────────────────────────────────────────────────────────────────────
