@@ -159,8 +159,8 @@ class Received:
         """Into the dead-letter list; a sender that asked for a receipt learns that it failed."""
         self._settle(Bury(self.claim, reason))
 
-    def apply(self, change: Ack) -> None:
-        """Settle with a change made before by `make_ack`. Raises LeaseLost, StoreError."""
+    def apply(self, change: Settlement) -> None:
+        """Settle with a change made before by `make_ack` or `make_failure`. Raises LeaseLost, StoreError."""
         self._settle(change)
 
     def give_back(self) -> None:

@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+from dropr_core.bell import LOOK_AGAIN
 from dropr_core.clock import keep_clock
 from dropr_core.config import NodeConfig, load
 from dropr_core.errors import ConfigError, DroprError, StoreError
@@ -83,8 +84,7 @@ class Daemon:
                 self._turns += 1
                 if self._turns % 1000 == 0:
                     worn = self._wear.worn(self._turns)
-                timeout = None if wake is None else max(0.0, wake - self._node.clock.now())
-                self._loop.sleep(timeout, self._ear.fileno())
+                self._loop.sleep(max(0.0, wake - self._node.clock.now()), self._ear.fileno())
             self._drain()
         finally:
             self._links.close()
@@ -96,7 +96,7 @@ class Daemon:
             return Exit.RECYCLE
         return Exit.OK
 
-    def _turn(self) -> float | None:
+    def _turn(self) -> float:
         """Everything that can be done now; when to look again at the latest (node time)."""
         self._ear.drain()
         self._loop.run_posts()
@@ -109,7 +109,9 @@ class Daemon:
             self._node.event("store_trouble", {"error": str(error)})
             wake = self._node.clock.now() + 1.0
         self._show()
-        return min(self._next_sweep, self._next_care) if wake is None else min(wake, self._next_sweep, self._next_care)
+        # Look again now and then: a sender killed between its commit and its ring rang nobody.
+        look = self._node.clock.now() + LOOK_AGAIN
+        return min(look, self._next_sweep, self._next_care, look if wake is None else wake)
 
     def _sweep(self) -> None:
         now = self._node.clock.now()

@@ -12,13 +12,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from dropr_core.bell import Bell
+from dropr_core.bell import LOOK_AGAIN, Bell
 from dropr_core.clock import Clock
 from dropr_core.contracts.transport import Caller
 from dropr_core.endpoint import Endpoint, Request, Wait
 
 ALIVE_EVERY = 2.0
 """Seconds at least between two words to the daemon that one peer is alive."""
+
+
+_Retry = Callable[[Request, bool, "Future[bytes]"], Wait | None]
 
 
 class Desk:
@@ -53,7 +56,7 @@ class Desk:
             return
         if isinstance(answer, Wait):
             self._room.enter(request, answer, return_to)
-        elif not return_to.cancelled():
+        elif _still_wanted(return_to):
             return_to.set_result(answer)
 
     def _retry(self, request: Request, final: bool, return_to: "Future[bytes]") -> Wait | None:
@@ -67,13 +70,14 @@ class Desk:
             return None
         if isinstance(answer, Wait):
             return answer
-        return_to.set_result(answer)
+        if _still_wanted(return_to):
+            return_to.set_result(answer)
         return None
 
     def _failed(self, error: BaseException, return_to: "Future[bytes]") -> None:
         if not isinstance(error, Exception) or not hasattr(error, "code"):
             self._log.error("a request could not be answered: %s: %s", type(error).__name__, error)
-        if not return_to.cancelled():
+        if _still_wanted(return_to):
             return_to.set_exception(error)
 
     def _note(self, peer: str) -> None:
@@ -90,6 +94,11 @@ class Desk:
         """End all long polls, finish what is being answered, then stop; safe twice."""
         self._room.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _still_wanted(return_to: "Future[bytes]") -> bool:
+    """Whether the asker is still there. From now on it cannot leave between this question and the answer."""
+    return return_to.set_running_or_notify_cancel()
 
 
 class WaitingRoom:
@@ -155,8 +164,11 @@ class WaitingRoom:
                 for corner in ears.values():
                     corner.ear.close()
                 return
-            timeout = None if not deadlines else max(0, int((deadlines[0][0] - self._clock.now()) * 1000) + 1)
-            ready = {fd for fd, _ in poll.poll(timeout)}
+            left = min(deadlines[0][0] - self._clock.now(), LOOK_AGAIN) if deadlines else None
+            ready = {fd for fd, _ in poll.poll(None if left is None else max(0, int(left * 1000) + 1))}
+            if not ready:
+                for corner in ears.values():
+                    corner.rung = True  # who was killed between commit and ring rang nobody
             if self._reader in ready:
                 try:
                     os.read(self._reader, 4096)
@@ -189,9 +201,8 @@ class _Corner:
         self.fresh = True
         self.rung = False
 
-    def ask_again(
-        self, retry: Callable[[Request, bool, "Future[bytes]"], Wait | None], now: float, closing: bool
-    ) -> None:
+    def ask_again(self, retry: _Retry, now: float, closing: bool) -> None:
+        """Ask again for each, unless it has an answer by now."""
         # Armed before the stores are looked at: what comes after the look rings.
         self.ear.drain()
         self.ear.arm()

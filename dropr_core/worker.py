@@ -16,6 +16,7 @@ from typing import Any
 from dropr_core.config import NodeConfig
 from dropr_core.consumer import Consumer, Received
 from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.storage import Bury, Settlement
 from dropr_core.errors import ConfigError, LeaseLost, ProtocolError, Reject, Retry, StoreError, TooBig
 from dropr_core.exits import Exit
 from dropr_core.files import replace_text
@@ -44,6 +45,8 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             worn = ""
             while not (loop.stopping or loop.reload or worn):
                 loop.run_posts()
+                if crew.broken is not None:
+                    raise crew.broken
                 worn = wear.worn(crew.handled)
                 loop.sleep(None)
             crew.stop(config.worker.drain)
@@ -72,6 +75,8 @@ class Crew:
             raise ConfigError([f"node {node.name}: no channel has a handler, so a worker has nothing to do"])
         self.channels = tuple(self._handlers)
         self.handled = 0
+        self.broken: BaseException | None = None
+        """What ended one of the threads, if anything did."""
         self._stopping = threading.Event()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._threads: list[threading.Thread] = []
@@ -106,11 +111,16 @@ class Crew:
             except StoreError as error:
                 self._log.error("the store failed, next try in 1 s: %s", error)
                 self._stopping.wait(1.0)
+            except BaseException as error:
+                # A worker without threads would look alive and do nothing.
+                self.broken = error
+                self._loop.wake()
+                return
 
     def _handle(self, received: Received) -> None:
         started = time.monotonic()
         try:
-            self._settle(received)
+            self._settle(received, self._judge(received))
         except LeaseLost as error:
             self._log.warning("%s", error)
         took = time.monotonic() - started
@@ -119,26 +129,37 @@ class Crew:
         if self._recycle_after and self.handled % self._recycle_after == 0:
             self._loop.wake()
 
-    def _settle(self, received: Received) -> None:
+    def _settle(self, received: Received, change: Settlement) -> None:
+        """Write down how it ended; while the store fails again and again, for the work itself is done."""
+        while True:
+            try:
+                received.apply(change)
+            except StoreError as error:
+                self._log.error("%s is handled but cannot be settled, next try in 1 s: %s", received.id, error)
+                if self._stopping.wait(1.0):
+                    raise
+            else:
+                return
+
+    def _judge(self, received: Received) -> Settlement:
+        """Call the handler; what its answer or failure means for the message."""
         try:
             result = self._handlers[received.channel].handle(self._as_work(received))
-            change = received.make_ack(result)
+            return received.make_ack(result)
         except Retry as again:
-            received.release(again.after, str(again))
+            return received.make_failure(again.after, str(again))
         except (Reject, ProtocolError) as no:
             self._log.warning("%s on %s is buried: %s", received.id, received.channel, no)
-            received.bury(str(no))
+            return Bury(received.claim, str(no))
         except TooBig as error:
-            received.bury(str(error))
-        except Exception as error:
+            return Bury(received.claim, str(error))
+        except BaseException as error:  # also SystemExit: a handler that calls exit() ends no thread
             reason = f"{type(error).__name__}: {error}"
             self._log.warning(
                 "%s on %s: attempt %d failed: %s", received.id, received.channel, received.attempt, reason,
                 exc_info=self._log.isEnabledFor(logging.DEBUG),
             )  # fmt: skip
-            received.release(reason=reason)
-        else:
-            received.apply(change)
+            return received.make_failure(None, reason)
 
     @staticmethod
     def _as_work(received: Received) -> Work:
