@@ -27,6 +27,7 @@ _WHERE = {
     "Sent": "sent",
     "MessageStatus": "sent",
     "AsyncNode": "aio",
+    "asgi": "server",
     "Message": "message",
     "State": "message",
     "Work": "contracts.handler",

@@ -267,12 +267,6 @@ class Node:
         """A duration as seconds; raises UsageError."""
         return self._composer.seconds(value)
 
-    def asgi(self) -> Any:
-        """This node's answering side as an ASGI application, to mount into one's own (README)."""
-        from dropr_core.server import mountable
-
-        return mountable(self)
-
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────
 
     def nudge(self, peer: str | None = None) -> None:

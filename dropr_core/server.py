@@ -62,7 +62,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
 
 
 def make_desk(node: Node, log: logging.Logger) -> Desk:
-    """Everything that answers requests for a node; also what `Node.asgi` mounts."""
+    """Everything that answers requests for a node; also what `asgi` mounts."""
     config = node.config
     endpoint = Endpoint(
         config.node,
@@ -87,7 +87,7 @@ def make_desk(node: Node, log: logging.Logger) -> Desk:
     return Desk(endpoint, node.bell, node.clock, alive, log)
 
 
-def mountable(node: Node) -> Any:
+def asgi(node: Node) -> Any:
     """The answering side of an open node as an ASGI application; the transport ``curl`` brings it.
 
     One process may answer for a node: sessions live in memory, a second one would make peers greet

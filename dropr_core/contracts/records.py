@@ -1,0 +1,239 @@
+"""The values that go into a storage and come out of it.
+
+Owns their shapes; what they mean is said with the methods of `storage.py`. Must not know anything else.
+"""
+
+from typing import NamedTuple
+
+import attrs
+
+from dropr_core.message import State
+from dropr_core.names import Head, Lane, MessageId, SourceLane, StoreId
+
+# ── values of the outbox ─────────────────────────────────────────────────────────────────────────
+
+
+class Outgoing(NamedTuple):
+    """One message on its way into the outbox, with one delivery for each peer."""
+
+    id: MessageId
+    channel: str
+    priority: int
+    peers: tuple[str, ...]
+    envelope: bytes
+    receipt: bool = False
+    expires_in: float | None = None
+    delayed: bool = False
+    """Whether the message has a delay, so that its age must travel with it."""
+    fingerprint: bytes | None = None
+    """Set when the caller chose the id: equal fingerprint = the same message, other = Conflict."""
+
+
+class Placed(NamedTuple):
+    """Where a message stands in its lanes."""
+
+    id: MessageId
+    sequences: tuple[int, ...]
+    """One for each peer of the message, in the order given; 0 where it had ended already."""
+    existed: bool
+    """True: this id was sent before with the same content; nothing was stored anew."""
+
+
+class Entry(NamedTuple):
+    """One delivery as it stands in a lane."""
+
+    sequence: int
+    id: MessageId
+    envelope: bytes
+    age: float = 0.0
+    """Seconds since `send`; filled in only where delay or expiry need it."""
+    possible_duplicate: bool = False
+
+
+class Batch(NamedTuple):
+    """What follows ``after`` in a lane. Missing sequence numbers are voids: they ended otherwise."""
+
+    lane: Lane
+    after: Head
+    entries: list[Entry]
+
+    @property
+    def upto(self) -> Head:
+        """The position of the last entry."""
+        last = self.entries[-1]
+        return Head(last.sequence, last.id)
+
+
+@attrs.frozen
+class LaneStats:
+    """One lane of the outbox that has something unsent."""
+
+    lane: Lane
+    head: Head
+    """The last position that the peer is known to have committed."""
+    last: int
+    """The last sequence number given."""
+    depth: int
+    bytes: int
+    oldest: float
+    """Seconds that the first unsent delivery has waited."""
+
+
+@attrs.frozen
+class Rejection:
+    """The peer refused one delivery for good."""
+
+    sequence: int
+    code: str
+    reason: str
+
+
+@attrs.frozen
+class Delivery:
+    """One delivery as `status`, `list` and `show` see it."""
+
+    id: MessageId
+    peer: str
+    channel: str
+    priority: int
+    state: State
+    sequence: int
+    age: float
+    """Seconds since `send` (or, once ended, since it ended)."""
+    size: int
+    reason: str = ""
+    result: bytes | None = None
+    result_type: str = ""
+    receipt: bool = False
+    possible_duplicate: bool = False
+
+
+@attrs.frozen
+class PeerState:
+    """What the outbox keeps about a peer."""
+
+    held: bool = False
+    reason: str = ""
+    waiting: int = 0
+    """Deliveries queued."""
+    bytes: int = 0
+    awaiting: int = 0
+    """Deliveries accepted by the peer whose receipt has not come home."""
+    log: StoreId | None = None
+    """The outcome log that ``cursor`` counts in."""
+    cursor: int = 0
+
+
+@attrs.frozen
+class Selection:
+    """Which messages `scan`, `wipe`, `redrive`, `kick` … mean. Empty fields do not restrict."""
+
+    ids: tuple[MessageId, ...] = ()
+    states: frozenset[State] = frozenset()
+    channel: str | None = None
+    peer: str | None = None
+    """Outbox: the receiver. Inbox: the sender."""
+    older_than: float | None = None
+    """Seconds since it entered its present state (outbox: since send, or since it ended)."""
+
+
+# ── values of the inbox ──────────────────────────────────────────────────────────────────────────
+
+
+class Arrival(NamedTuple):
+    """One lane's part of a push as it reaches the inbox."""
+
+    source: SourceLane
+    after: Head
+    upto: Head
+    entries: list["Job"]
+
+
+class Job(NamedTuple):
+    """One message on its way into the inbox."""
+
+    id: MessageId
+    envelope: bytes
+    sequence: int = 0
+    key: str | None = None
+    receipt: bool = False
+    due_in: float | None = None
+    """Seconds until it may be leased; None or not above 0: now."""
+    expires_in: float | None = None
+    """Seconds until it expires unleased."""
+    possible_duplicate: bool = False
+
+
+class Accepted(NamedTuple):
+    """The inbox's word on one Arrival: its head after the call, and whether the arrival was taken."""
+
+    head: Head
+    taken: bool
+
+
+class Claim(NamedTuple):
+    """A leased message. ``token`` proves the lease."""
+
+    token: bytes
+    number: int
+    id: MessageId
+    channel: str
+    priority: int
+    sender: str
+    envelope: bytes
+    attempt: int
+    """1 on the first lease; counted when the lease is given."""
+    possible_duplicate: bool
+    arrived: float
+    """Node time at which it entered this queue."""
+
+
+class Ack(NamedTuple):
+    """Done, with an optional result for the receipt."""
+
+    claim: Claim
+    result: bytes | None = None
+    content_type: str = ""
+    keep: float = 0.0
+    """Seconds for which the done message stays readable (the channel's retention)."""
+
+
+class Release(NamedTuple):
+    """Back to the queue after ``delay`` seconds."""
+
+    claim: Claim
+    delay: float = 0.0
+    reason: str = ""
+    counted: bool = True
+    """False: the attempt does not count (drain, abandoned iterator)."""
+
+
+class Bury(NamedTuple):
+    """Into the dead-letter list; a sender that asked learns that it failed."""
+
+    claim: Claim
+    reason: str = ""
+
+
+Settlement = Ack | Release | Bury
+
+
+@attrs.frozen
+class JobInfo:
+    """One message of the inbox as `list` and `show` see it."""
+
+    number: int
+    id: MessageId
+    sender: str
+    channel: str
+    priority: int
+    state: State
+    age: float
+    """Seconds since it arrived (once done or buried: since then)."""
+    size: int
+    attempts: int
+    reason: str = ""
+    """The last error, one line each attempt, newest last."""
+    consumer: str = ""
+    due_in: float | None = None
+    possible_duplicate: bool = False
