@@ -314,9 +314,10 @@ def test_a_message_that_comes_twice_makes_the_whole_demo_end_with_1(tmp_path, mo
 
 
 @pytest.mark.e2e
-def test_a_storage_that_does_not_exist_is_a_mistake_of_the_configuration():
-    """Not a broken promise: the demo says what is wrong and ends with 78."""
-    result = CliRunner().invoke(application(), ["demo", "--storage", "paper"])
+@pytest.mark.parametrize("name", ["paper", "memory"])
+def test_a_storage_that_cannot_serve_is_a_mistake_of_the_configuration(name):
+    """Not installed, or not for several processes: no broken promise; the demo says it at once and ends with 78."""
+    result = CliRunner().invoke(application(), ["demo", "--storage", name])
     assert result.exit_code == 78, result.output
-    assert "paper" in result.stderr
+    assert f"storage '{name}'" in result.stderr
     assert "Traceback" not in result.output

@@ -105,12 +105,15 @@ class Scenario:
         self._village.add("berlin", receiver_config(there, key, storage, worker=False))
         peers = {"warehouse": make_url(port=road.start()), "berlin": there}
         self._village.add("shop", shop_config(peers, key, storage))
-        for name in ("warehouse", "berlin", "shop"):
-            self._village.start(name)
-        nodes = {name: stack.enter_context(Node.open(self._village.file(name))) for name in self._village.names}
+        names = ("warehouse", "berlin", "shop")
+        nodes = {name: stack.enter_context(Node.open(self._village.file(name))) for name in names}
         # The stack closes nodes first: their readers must be gone by then.
         stack.callback(self._readers.stop)
         self._shop = nodes["shop"]
+        if "processes" not in self._shop.storage.abilities:
+            raise PluginError(f"storage '{storage}' serves one process alone, and the demo is about many; name another")
+        for name in names:
+            self._village.start(name)
         warehouse, berlin = nodes["warehouse"], nodes["berlin"]
         self._readers.start(warehouse, {"files": enter_file(self._files, self._originals)}, 25)
         self._readers.start(
