@@ -1,4 +1,4 @@
-"""The house: floors, sizes and manners of the tree, checked by reading it."""
+"""The house rules: floors, one concept a file, a docstring on each, nothing of anybody's machine in the tree."""
 
 import ast
 import re
@@ -7,150 +7,201 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "dropr_core"
+LINES = 400
 
-# A module imports only from modules that stand before it: lower floors, and to its left on its own.
-FLOORS = [
-    "errors names files clock locks exits",
-    "message states backoff matching logs",
-    "envelope wire signing sessions supervision units",
-    "contracts.context contracts.records contracts.storage contracts.transport contracts.serializer contracts.handler hookspecs",
-    "yamlfile references options plugins bell heartbeat systemd mainloop",
-    "sections config configdocs deliveries link endpoint conversation courier puller",
-    "codecs sending consumer sent node aio transports links desk daemon server worker",
-    "child angel_state angel",
-]
-ORDER = {name: index for index, name in enumerate(" ".join(FLOORS).split())}
-OPEN = ("cli", "demo", "builtin", "testing")
-"""Packages above or beside the floors, with rules of their own below."""
+FLOORS = {
+    0: "errors names clock locks files exits",
+    1: "message states backoff units yamlfile heartbeat systemd logs",
+    2: "envelope wire signing matching contracts hookspecs supervision",
+    3: "references options plugins bell sessions child angel_state mainloop",
+    4: "sections config configdocs codecs sending link deliveries endpoint consumer transports conversation desk",
+    5: "sent node aio courier puller links daemon server worker",
+    6: "angel cli demo __main__ dropr_core",
+}
+"""Every module and package of the core, once. A file imports from its own floor (without circles) and below."""
 
-FOLDERS = [CORE, *(ROOT / name for name in ("plugins", "tests", "bench", "examples"))]
-FILES = sorted(path for folder in FOLDERS for path in folder.rglob("*.py"))
-PRODUCT = [path for path in FILES if "tests" not in path.parts and path.parent.name != "bench"]
+SHELVES = {"builtin": 3, "testing": 3}
+"""Packages beside the house, and the highest floor that they may import from."""
+
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 
 
-def name_of(path):
-    return ".".join(path.relative_to(CORE).with_suffix("").parts)
+def files(directory):
+    """The Python files of a package."""
+    return sorted(path for path in directory.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def imports(path):
-    """(module of dropr_core, whether imported at the top) for each import of a file."""
+def module_of(path):
+    """``dropr_core/cli/app.py`` → ``cli.app``."""
+    parts = path.relative_to(CORE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__") or "dropr_core"
+
+
+def room_of(module):
+    """The name under which a module stands in the table: its own, or that of its package."""
+    return module.partition(".")[0]
+
+
+MODULES = {module_of(path): path for path in files(CORE)}
+
+
+def imports_of(path, *, everywhere=False):
+    """Modules of the core that a file imports: when it is loaded, or anywhere in it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    guarded = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in guarded:
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dropr_core"):
-            module = (node.module or "")[len("dropr_core") :].lstrip(".")
+    for node in ast.walk(tree) if everywhere else at_load(tree.body):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "dropr_core":
+            base = node.module.partition(".")[2]
             for alias in node.names:
-                inner = f"{module}.{alias.name}" if module else alias.name
-                yield inner if (CORE / (inner.replace(".", "/") + ".py")).exists() else module
+                full = f"{base}.{alias.name}".lstrip(".")
+                yield full if full in MODULES else base or "dropr_core"
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.startswith("dropr_core."):
-                    yield alias.name[len("dropr_core.") :]
+                if alias.name.partition(".")[0] == "dropr_core":
+                    yield alias.name.partition(".")[2] or "dropr_core"
 
 
-def modules():
-    for path in sorted(CORE.rglob("*.py")):
-        name = name_of(path)
-        if name.split(".")[0] not in OPEN and not name.endswith("__init__") and name != "__main__":
-            yield name, path
-
-
-def test_every_module_has_a_floor():
-    """The table above is the whole house: no module without a place, no place without a module."""
-    assert {name for name, _ in modules()} == set(ORDER)
-
-
-@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
-def test_a_module_imports_only_downwards(name, path):
-    """Lower floors, or to the left on its own."""
-    for used in imports(path):
-        assert used in ORDER, f"{name} imports {used}, which is above the floors"
-        assert ORDER[used] < ORDER[name], f"{name} imports {used}, which is not below it"
-
-
-def test_built_ins_and_kits_use_what_a_stranger_could_use():
-    """Built-in plugins import contracts and lower floors, never the machinery that calls them."""
-    limit = ORDER["bell"]
-    for path in sorted((CORE / "builtin").rglob("*.py")):
-        for used in imports(path):
-            assert used.startswith("builtin") or ORDER[used] <= limit, f"{path.name} imports {used}"
-
-
-def test_bundled_plugins_know_contracts_and_not_each_other():
-    """A bundled plugin is a stranger's: core up to the third floor, no other plugin."""
-    limit = ORDER["bell"]
-    for path in (ROOT / "plugins").rglob("*.py"):
-        if "tests" in path.parts:
+def at_load(body):
+    """The statements that run when a module is loaded (not what only type checkers see)."""
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
-        own = path.parent.name
-        for used in imports(path):
-            assert ORDER[used] <= limit, f"{path.name} imports {used}"
-        for other in re.findall(r"^(?:from|import) (dropr_(?!core)\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
-            assert other == own, f"{path.name} imports {other}"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers"):
+            yield from at_load(getattr(node, field, []))
 
 
-@pytest.mark.parametrize("pure", ["link", "matching", "states", "backoff", "wire", "signing", "supervision"])
-def test_pure_modules_do_no_io_and_read_no_clock(pure):
-    """What a deterministic simulation runs asks nobody for the time, and touches no file, socket or thread."""
-    tree = ast.parse((CORE / f"{pure}.py").read_text(encoding="utf-8"))
-    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert not found & {"time", "socket", "threading", "select", "subprocess", "asyncio", "datetime", "pathlib"}
+def test_every_module_has_its_floor():
+    """The table names every module once; who adds a file decides where it stands."""
+    names = [name for names in FLOORS.values() for name in names.split()]
+    assert sorted(names) == sorted(set(names))
+    rooms = {room_of(module) for module in MODULES} - set(SHELVES)
+    assert rooms == set(names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_file_says_what_it_owns_and_stays_small(path):
-    """A module docstring, at most 400 lines (tests: 600); each test says which behaviour it holds."""
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= (600 if "tests" in path.parts else 400)
-    if not text.strip():
-        return
-    tree = ast.parse(text)
-    assert ast.get_docstring(tree), "no module docstring"
-    if path.name.startswith("test_"):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                assert ast.get_docstring(node), f"{node.name} does not say what it holds"
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_downwards(module):
+    """A file imports from its own floor and below, wherever in the file the import stands."""
+    room = room_of(module)
+    wrong = []
+    for target in imports_of(MODULES[module], everywhere=room != "dropr_core" and module not in LAZY):
+        other = room_of(target)
+        if room in SHELVES:
+            good = other in SHELVES or FLOOR[other] <= SHELVES[room]
+        else:
+            good = other not in SHELVES and FLOOR[other] <= FLOOR[room]
+        if not good:
+            wrong.append(target)
+    assert not wrong, f"{module} must not import {wrong}"
 
 
-def test_no_work_at_import():
-    """Importing every module of the product prints nothing, opens nothing and starts no thread."""
-    names = [name for name, _ in modules()]
-    program = "import sys, threading, importlib\n" + "".join(
-        f"importlib.import_module('dropr_core.{name}')\n" for name in names
-    )
-    program += "assert threading.active_count() == 1\n"
-    program += "assert 'apsw' not in sys.modules and 'pycurl' not in sys.modules\n"
-    import sys
-
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+LAZY = {"node", "sent"}
+"""They name what stands on their own floor for type checkers, or import it in a method that few call."""
 
 
-def test_no_lock_file_and_no_index_of_packages_is_named():
-    """Whoever installs this uses an index of their own choice."""
-    words = re.compile("index" + r"[-_]url|find" + "-links")
-    for path in [*ROOT.glob("*"), *ROOT.rglob("docs/**/*.md"), *FILES]:
-        if path.is_file() and path != Path(__file__):
-            assert not words.search(path.read_text(encoding="utf-8", errors="replace")), path
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not re.search(r"(^|/)(uv|poetry|Pipfile)\.lock$", tracked, re.MULTILINE)
+def test_no_import_goes_in_a_circle():
+    """Sideways imports are fine as long as they have an end."""
+    graph = {module: set(imports_of(path)) - {module} for module, path in MODULES.items()}
+    done = set()
+
+    def walk(module, trail):
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module not in done:
+            for target in graph.get(module, ()):
+                walk(target, [*trail, module])
+            done.add(module)
+
+    for module in graph:
+        walk(module, [])
 
 
-def test_no_pickle_no_eval():
-    """Nothing in the product can turn bytes into code."""
-    for path in PRODUCT:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                assert not {alias.name for alias in node.names} & {"pickle", "marshal", "shelve", "dill"}, path
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id not in {"eval", "exec"}, path
+def plugin_packages():
+    """The packages of the plugins in this tree."""
+    return sorted(path.parent for path in (ROOT / "plugins").glob("*/*/__init__.py") if path.parent.name != "tests")
+
+
+@pytest.mark.parametrize("package", plugin_packages(), ids=lambda path: path.name)
+def test_a_plugin_knows_the_contracts_and_no_other_plugin(package):
+    """Plugins import from floor 3 at most, nothing built in, and never each other."""
+    others = {other.name for other in plugin_packages()} - {package.name}
+    for path in files(package):
+        for target in imports_of(path, everywhere=True):
+            room = room_of(target)
+            assert room not in SHELVES, f"{path.name} imports {target}"
+            assert FLOOR[room] <= 3, f"{path.name} imports {target}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not others.intersection(name.partition(".")[0] for name in names), path.name
+
+
+def sources():
+    """All code that ships."""
+    return [path for directory in (CORE, *plugin_packages()) for path in files(directory)]
+
+
+def test_every_file_says_what_it_owns():
+    """Each file that holds code begins with a docstring."""
+    silent = []
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        if text.strip() and not ast.get_docstring(ast.parse(text)):
+            silent.append(str(path.relative_to(ROOT)))
+    assert not silent
+
+
+def test_no_file_is_long():
+    """One concept a file: at most 400 lines."""
+    long = {str(path.relative_to(ROOT)): count for path in sources() if (count := lines(path)) > LINES}
+    assert not long
+
+
+def lines(path):
+    """Lines of a file."""
+    return path.read_text(encoding="utf-8").count("\n")
+
+
+def test_every_test_says_what_it_holds():
+    """Each test has a docstring: the sentence that is false when it fails."""
+    silent = []
+    for path in [*(ROOT / "tests").glob("test_*.py"), *(ROOT / "plugins").glob("*/tests/test_*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            if is_test and not ast.get_docstring(node):
+                silent.append(f"{path.name}::{node.name}")
+    assert not silent
+
+
+def tracked():
+    """Every file under version control that is text."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git work tree")
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if name and path.is_file() and path != Path(__file__).resolve():
+            try:
+                yield name, path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+
+
+def test_nothing_of_a_machine_is_in_the_tree():
+    """No path of a developer's machine and no host of a package registry in any tracked file."""
+    here = "|".join(re.escape(f"{path}/") for path in (ROOT.parent, Path.home()) if len(path.parts) > 1)
+    traces = re.compile(rf"(?<![\w.])({here}|/home/\w+/|/Users/\w+/)|index-url|://[\w.-]*(nexus|devpi|artifactory)")
+    found = [f"{name}: {match.group()}" for name, text in tracked() if (match := traces.search(text))]
+    assert not found
+
+
+def test_house_module_state_is_absent():
+    """No module keeps state of its own that functions change (`global`)."""
+    guilty = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Global):
+                guilty.append(f"{path.relative_to(ROOT)}: global {', '.join(node.names)}")
+    assert not guilty
