@@ -24,6 +24,7 @@ _TABLES = {
     State.DELAYED: (sql.DELAYED_IN,),
     State.BURIED: (sql.ENDED_IN,),
     State.DONE: (sql.ENDED_IN,),
+    State.EXPIRED: (sql.ENDED_IN,),
 }
 
 
@@ -140,7 +141,7 @@ class EndPart:
 
     def wipe(self, selection: Selection) -> int:
         """Remove done and buried messages (never live ones)."""
-        wanted = frozenset({State.DONE, State.BURIED})
+        wanted = frozenset({State.DONE, State.BURIED, State.EXPIRED})
 
         def job(connection: Connection) -> int:
             book, gone = self._book(connection), 0

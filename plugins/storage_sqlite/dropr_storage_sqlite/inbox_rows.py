@@ -19,7 +19,10 @@ MAX_REASON = 8192
 
 COUNTERS = ("ready", "delayed", "leased", "blocked", "buried", "done", "bytes", "processed", "expired")
 _INDEX = {name: index for index, name in enumerate(COUNTERS)}
-_BYTES, _PROCESSED, _EXPIRED = _INDEX["bytes"], _INDEX["processed"], _INDEX["expired"]
+_EXPIRED = _INDEX["expired"]
+
+KEEP_EXPIRED = 10_000
+"""Records of expired messages kept in one queue; a flood of short-lived ones must not fill the disk."""
 
 
 class QueueRow(NamedTuple):
@@ -190,8 +193,16 @@ class Book:
         """Nobody leased it in time."""
         stands = self.leave(row, State.EXPIRED)
         self.outcome(row, State.EXPIRED, f"expired while {stands.state.value} at {self._context.node}")
-        self.count(row.place >> sql.N_BITS, "expired")
-        self.remove(row)
+        queue = self.queue(row.place >> sql.N_BITS)
+        if queue.expired + self._deltas[queue.number][_EXPIRED] < KEEP_EXPIRED:
+            until = self.now + self._context.remember
+            values = (row.place, State.EXPIRED.value, self.now, until, stands.attempts, stands.reason)
+            self._connection.execute(sql.END, values)
+            self._connection.execute(sql.EMPTY, (row.place,))
+            self.count(queue.number, "expired")
+            self.count(queue.number, "bytes", -row.size)
+        else:
+            self.remove(row)
         self.undate(row)
         if stands.state is not State.BLOCKED:
             self.free_key(row)
@@ -199,7 +210,8 @@ class Book:
     def remove(self, row: MessageRow) -> None:
         """Its body and its facts go."""
         self._connection.execute(sql.REMOVE, (row.place,))
-        self.count(row.place >> sql.N_BITS, "bytes", -row.size)
+        if not row.flags & sql.EMPTIED:
+            self.count(row.place >> sql.N_BITS, "bytes", -row.size)
 
     # ── what hangs on a message ──────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,7 @@ N_BITS = 44
 MASK = (1 << N_BITS) - 1
 MAX_QUEUE = (1 << (63 - N_BITS)) - 2
 
-RECEIPT, DUPLICATE, PARKED, KEYED, DATED = 1, 2, 4, 8, 16
+RECEIPT, DUPLICATE, PARKED, KEYED, DATED, EMPTIED = 1, 2, 4, 8, 16, 32
 
 STORE = "SELECT value FROM meta WHERE key = 'store'"
 LAST = "SELECT value FROM meta WHERE key = 'last'"
@@ -65,9 +65,14 @@ _MESSAGE = "place, id, sender, arrived, flags, size, key, expires"
 MESSAGE = f"SELECT {_MESSAGE} FROM message WHERE place = ?"
 MESSAGES_BY_ID = f"SELECT {_MESSAGE} FROM message WHERE id = ? ORDER BY place"
 MESSAGES = f"SELECT {_MESSAGE} FROM message WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
-SAME = "SELECT 1 FROM message WHERE id = ? AND envelope = ?"
-ENVELOPE = "SELECT envelope FROM message WHERE id = ? LIMIT 1"
+SAME = (
+    "SELECT 1 FROM message WHERE id = ? AND envelope = ? AND NOT EXISTS "
+    "(SELECT 1 FROM ended WHERE ended.place = message.place AND state <> 'done')"
+)
+"""A buried copy does not count: its sender was told that it failed, and sends it again on purpose."""
+ENVELOPE = f"SELECT envelope FROM message WHERE id = ? AND flags & {EMPTIED} = 0 LIMIT 1"
 PARK = f"UPDATE message SET flags = flags | {PARKED} WHERE place = ?"
+EMPTY = f"UPDATE message SET flags = flags | {EMPTIED}, envelope = zeroblob(0) WHERE place = ?"
 REMOVE = "DELETE FROM message WHERE place = ?"
 REMOVE_RANGE = "DELETE FROM message WHERE place >= ? AND place <= ?"
 

@@ -27,8 +27,8 @@ class ViewPart:
 
     def status(self, message_id: MessageId) -> JobInfo | None:
         """What is known of a message."""
-        page = self.scan(Selection(ids=(message_id,)), 0, 1)
-        return page[0] if page else None
+        page = self.scan(Selection(ids=(message_id,)))
+        return page[-1] if page else None  # sent again after it was buried: the later one is meant
 
     def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
         """A page of messages in order of arrival; the last one's ``number`` is the next cursor."""

@@ -113,7 +113,7 @@ class EndPart:
                 values = (lane.peer, lane.channel, lane.priority, 1, row.size, 0)
                 _, last = connection.execute(sql.EXTEND, values).fetchall()[0]
                 place = sql.origin(row.lane) + last
-                connection.execute(sql.RETURN, (row.n, place, ledger.now, 0))
+                connection.execute(sql.RETURN, (row.n, place, ledger.now, sql.DUPLICATE))
                 ledger.forget([(row.n, row.lane, row.state, row.shared)], release=False)
                 again += 1
             ledger.close()
@@ -127,7 +127,7 @@ class EndPart:
         def job(connection: Connection) -> int:
             ledger, gone = self._ledger(connection), 0
             for row in self._chosen(connection, selection, selection.states):
-                ledger.forget([(row.n, row.lane, row.state, row.shared)])
+                ledger.wipe(row)
                 gone += 1
             ledger.close()
             return gone
@@ -172,8 +172,7 @@ class EndPart:
             old.append(row)
         for row in old:
             waited = "no receipt came" if ledger.state(row) is State.ACCEPTED else "not delivered"
-            flag = sql.DUPLICATE if ledger.state(row) is State.ACCEPTED else 0
-            ledger.end(row, State.DEAD, f"{waited} within {life:g} s", flag=flag)
+            ledger.end(row, State.DEAD, f"{waited} within {life:g} s")
         return [row.id for row in old]
 
     def _next(self, connection: Connection, life: float) -> float | None:

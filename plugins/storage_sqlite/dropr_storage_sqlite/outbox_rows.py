@@ -123,7 +123,6 @@ class Ledger:
         reason: str = "",
         result: bytes | None = None,
         result_type: str = "",
-        flag: int = 0,
     ) -> None:
         """Move one delivery to `ended`."""
         number, _ = sql.unpack(row.place)
@@ -133,7 +132,7 @@ class Ledger:
         seconds, body = self.retention(lane.channel, state, row.flags)
         self._connection.execute(
             sql.END,
-            (row.place, state.value, self.now, self.now + seconds, flag, reason, result, result_type, body),
+            (row.place, state.value, self.now, self.now + seconds, reason, result, result_type, body),
         )
         self._connection.execute(sql.DROP_ONE, (row.place,))
         if row.shared is not None and not body:
@@ -152,9 +151,20 @@ class Ledger:
         """Remove ended records (n, lane, state, shared); ``release``: their share of an envelope goes too."""
         for n, lane, state, shared in rows:
             self._connection.execute(sql.FORGET, (n,))
-            self._tally[lane, state] -= 1
+            if state:  # not wiped before
+                self._tally[lane, state] -= 1
             if shared is not None and release:
                 self._unshared[shared] += 1
+
+    def wipe(self, row: EndedRow) -> None:
+        """Remove an ended record from sight; an own id is remembered for as long as it would have been."""
+        if not row.flags & sql.FINGERPRINT:
+            self.forget([(row.n, row.lane, row.state, row.shared)])
+            return
+        self._connection.execute(sql.WIPE, (row.n,))
+        self._tally[row.lane, row.state] -= 1
+        if row.shared is not None:
+            self._unshared[row.shared] += 1
 
     def revise(self, row: EndedRow, state: State, reason: str, result: bytes | None, result_type: str) -> bool:
         """The truth came late: another end for a delivery that had ended. Returns whether it was taken."""
