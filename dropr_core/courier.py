@@ -10,7 +10,7 @@ from dropr_core import wire
 from dropr_core.clock import Clock
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
 from dropr_core.conversation import Conversation
-from dropr_core.deliveries import apply_head, pack
+from dropr_core.deliveries import apply_head, awaited, lane_of, pack
 from dropr_core.endpoint import MAX_WAIT, to_outcomes
 from dropr_core.errors import BadFrame, StoreError, Unanswered
 from dropr_core.link import (
@@ -55,6 +55,7 @@ class Courier:
         self._node_id, self._on_reset, self._batch_bytes = node_id, on_reset, batch_bytes
         self._ring, self._event, self._log = ring, event, log
         self._cursor = (b"", 0)
+        self._awaiting = False
 
     @property
     def peer(self) -> str:
@@ -65,6 +66,7 @@ class Courier:
         """Do what can be done now; returns the node time at which to be called again at the latest."""
         now = self._clock.now()
         self._cursor = (state.log or b"", state.cursor)
+        self._awaiting = state.awaiting > 0
         if state.held:
             lanes = ()
         try:
@@ -120,6 +122,13 @@ class Courier:
             return
         self._talk.session = answer.session
         self._apply(self.link.greeted(answer))
+        if self._awaiting:
+            # The other side began anew, maybe with an empty or an older store, and a lane without
+            # anything to ship would never find out that what it waits for is lost (fault 53).
+            try:
+                self.link.doubt({lane_of(delivery) for delivery in awaited(self._outbox, self.peer)})
+            except StoreError as error:
+                self._store_trouble(error)
 
     def _probed(self, order: Probe, answer: wire.HeadsAnswer | Exception) -> None:
         if isinstance(answer, wire.HeadsAnswer) and len(answer.heads) != len(order.lanes):

@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dropr_core import envelope, wire
-from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox
+from dropr_core.contracts.storage import Accepted, Arrival, Batch, Delivery, Inbox, Job, Outbox, Selection
 from dropr_core.errors import BadEnvelope, BadName, QueueFull
 from dropr_core.matching import Meaning, judge
-from dropr_core.message import MAX_HOPS
+from dropr_core.message import MAX_HOPS, State
 from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId, check_channel, check_priority
 
 Event = Callable[[str, Mapping[str, object]], None]
 Rejected = tuple[int, str, str]
+
+LOOK = 1000
+"""Deliveries that are looked at when a peer may have lost what we only wait for: bounded work."""
 
 LATER = 5.0
 """Seconds after which a sender shall try a full receiver again."""
@@ -138,10 +141,17 @@ def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event
     head that is old news does nothing.
     """
     stats = next((stats for stats in outbox.lanes(lane.peer) if stats.lane == lane), None)
-    if stats is None:
-        return Meaning.SAME
-    meaning = judge(theirs, stats.head, stats.last, outbox.locate(lane, theirs.sequence))
-    details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(stats.head)}
+    if stats is not None:
+        ours, last = stats.head, stats.last
+    else:
+        # Nothing to ship, but a receiver that was wiped may have lost what we await a receipt for.
+        lost = [d for d in awaited(outbox, lane.peer) if lane_of(d) == lane and d.sequence > theirs.sequence]
+        if not lost:
+            return Meaning.SAME
+        ours = max(Head(delivery.sequence, delivery.id) for delivery in lost)
+        last = ours.sequence
+    meaning = judge(theirs, ours, last, outbox.locate(lane, theirs.sequence))
+    details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(ours)}
     if meaning is Meaning.SAME:
         outbox.unoffer(lane)
     elif meaning is Meaning.AHEAD:
@@ -156,6 +166,17 @@ def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event
         details["store"] = outbox.renumber().hex()
         event("rolled_back", details)
     return meaning
+
+
+def awaited(outbox: Outbox, peer: str) -> list[Delivery]:
+    """Deliveries that the peer has accepted and whose receipt has not come home (the first of them)."""
+    page = outbox.scan(Selection(states=frozenset({State.ACCEPTED}), peer=peer), limit=LOOK)
+    return [delivery for _cursor, delivery in page if delivery.receipt]
+
+
+def lane_of(delivery: Delivery) -> Lane:
+    """The lane that a delivery belongs to."""
+    return Lane(delivery.peer, delivery.channel, delivery.priority)
 
 
 class Mail(NamedTuple):
@@ -214,4 +235,4 @@ def mail_for(
     return Mail(parts, settled)
 
 
-__all__ = ["LATER", "Mail", "apply_head", "mail_for", "pack", "take_in"]
+__all__ = ["LATER", "Mail", "apply_head", "awaited", "lane_of", "mail_for", "pack", "take_in"]

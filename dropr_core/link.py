@@ -238,6 +238,10 @@ class Link:
         self._small, self.welcome = False, welcome
         return []
 
+    def doubt(self, lanes: Iterable[Lane]) -> None:
+        """Ask for the heads of these lanes before anything else."""
+        self._doubtful.update(lanes)
+
     def probed(self, probe: Probe, heads: Sequence[tuple[int, bytes]]) -> list[Effect]:
         """The answer to Probe: one head for each lane asked."""
         self._small = False
