@@ -28,7 +28,7 @@ from dropr_core.contracts.storage import (
 )
 from dropr_core.errors import Closed
 from dropr_core.message import Outcome, State
-from dropr_core.names import START, Head, MessageId, SourceLane, StoreId
+from dropr_core.names import START, Head, MessageId, SourceLane, StoreId, make_store_id
 from dropr_core.states import JOB, may_follow
 
 DEFAULT_ATTEMPTS = 10
@@ -250,6 +250,8 @@ class MemoryInbox(Inbox):
     ) -> tuple[StoreId, list[Outcome]]:
         with self._gate.reading():
             rows = self._data.outcomes.get(sender, [])
+            if log == self._data.store_id and after > self._data.outcome_numbers[sender]:
+                self._data.store_id = make_store_id()
             if log == self._data.store_id:
                 rows = [row for row in rows if row.number > after]
                 self._data.outcomes[sender] = rows

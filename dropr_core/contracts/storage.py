@@ -227,7 +227,8 @@ class Inbox(ABC):
         """The outcome log of a sender after number ``after`` (all of it, if ``log`` is not ours).
 
         What is returned is on stable storage. Rows up to ``after`` of our own log are forgotten:
-        the sender says with it that it has them durably.
+        the sender says with it that it has them durably. A number that our log never reached tells
+        that this half was restored from a backup: it takes a new store id, durably, and returns all.
         """
 
     @abstractmethod

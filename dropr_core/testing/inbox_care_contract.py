@@ -101,6 +101,16 @@ class InboxCareContract(StorageTests):
         assert storage.inbox.outcomes(SENDER, log, 3, 10) == (log, [])
         assert storage.inbox.outcomes("nobody", log, 0, 10) == (log, [])
 
+    def test_fault_54_a_cursor_beyond_the_log_begins_a_new_log(self, storage: Storage) -> None:
+        """The sender knows more of our log than we do: we were restored, and swallow nothing that comes now."""
+        Source(storage.inbox).fill(1, receipt=True)
+        storage.inbox.settle([Ack(claim) for claim in Worker(storage.inbox).claim()])
+        old = storage.inbox.store_id
+        log, rows = storage.inbox.outcomes(SENDER, old, 7, 10)
+        assert old != log == storage.inbox.store_id
+        assert [row.number for row in rows] == [1]
+        assert storage.inbox.outcomes(SENDER, old, 7, 10) == (log, rows)
+
     def test_outcomes_for_another_log_are_all_of_ours(self, storage: Storage) -> None:
         """A cursor in a log that is not ours means nothing: all is sent, nothing is forgotten."""
         Source(storage.inbox).fill(2, receipt=True)

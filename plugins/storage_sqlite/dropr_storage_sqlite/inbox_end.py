@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
 from dropr_core.message import Outcome, State
-from dropr_core.names import MessageId, StoreId
+from dropr_core.names import MessageId, StoreId, make_store_id
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.database import FLUSH, Database
 from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line
@@ -37,14 +37,17 @@ class EndPart:
     def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
         """The outcome log of a sender after number ``after``, from stable storage."""
 
-        def look(connection: Connection) -> tuple[StoreId, int | None, bool]:
+        def look(connection: Connection) -> tuple[StoreId, int | None, bool, bool]:
             store = StoreId(bytes(connection.execute(sql.STORE).fetchall()[0][0]))
-            found = connection.execute(sql.SENDER, (sender,)).fetchone()
-            if found is None:
-                return store, None, False
-            return store, found[0], bool(connection.execute(sql.OUTCOMES, (found[0], 0, 1)).fetchall())
+            number, last = connection.execute(sql.SENDER_LOG, (sender,)).fetchone() or (None, 0)
+            kept = number is not None and bool(connection.execute(sql.OUTCOMES, (number, 0, 1)).fetchall())
+            return store, number, kept, log == store and after > last
 
-        store, number, any_kept = self._db.look(look)
+        store, number, any_kept, restored = self._db.look(look)
+        if restored:
+            # The sender knows more of this log than we do: we came out of a backup. A new log begins.
+            store = make_store_id()
+            self._db.full(lambda connection: connection.execute(sql.SET_STORE, (store,)), relief=True)
         if number is None or not any_kept:
             return store, []
         known = after if log == store else 0
