@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from dropr_core.bell import LOOK_AGAIN
+from dropr_core.bell import LOOK_AGAIN
 from dropr_core.clock import keep_clock
 from dropr_core.config import NodeConfig, load
 from dropr_core.errors import ConfigError, DroprError, StoreError
@@ -98,7 +99,8 @@ class Daemon:
 
     def _turn(self) -> float:
         """Everything that can be done now; when to look again at the latest (node time)."""
-        self._ear.drain()
+        # The ear was armed just before: draining it here would take a ring whose flag is down by now,
+        # and nobody would ring again.
         self._loop.run_posts()
         try:
             self._nudges()

@@ -1,9 +1,10 @@
 """Mount a node's answering side into your own web application: peers and users share one port.
 
-    DROPR_CONFIG=warehouse.yaml uvicorn examples.starlette_app:app --port 8420
+    DROPR_CONFIG=warehouse.yaml uvicorn examples.starlette_app:app --port 8420 --timeout-graceful-shutdown 5
 
-Peers use the URL ``http://host:8420/dropr/``, with the slash at its end. FastAPI is Starlette: `app.mount` is the same there.
-Run one process (``--workers 1``), because sessions live in memory.
+Peers use the URL ``http://host:8420/dropr/``, with the slash at its end. FastAPI is Starlette:
+`app.mount` is the same there. Run one process (``--workers 1``), because sessions live in memory;
+the graceful time-out is for peers that wait in a long poll, which lose nothing by it.
 """
 
 import contextlib

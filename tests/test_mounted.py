@@ -25,7 +25,8 @@ def test_the_example_application_serves_pages_and_takes_mail(tmp_path):
     )
     ware.write_text(f"node: ware\nlimits: {{min_free: 0}}\npeers: {{shop: {{mode: pull, key: {key}}}}}\n")
     web = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "examples.starlette_app:app", "--port", str(port), "--log-level", "warning"],
+        [sys.executable, "-m", "uvicorn", "examples.starlette_app:app", "--port", str(port),
+         "--log-level", "warning", "--timeout-graceful-shutdown", "2"],
         cwd=ROOT, env={**os.environ, "DROPR_CONFIG": str(ware)},
     )  # fmt: skip
     daemon = subprocess.Popen([sys.executable, "-m", "dropr_core", "daemon", "-c", str(shop), "-q"])
