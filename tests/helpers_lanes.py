@@ -199,8 +199,8 @@ class Sender(Node):
         self.wires = Wires(self.server, self.clock)
         self.courier = Courier(
             Link(THERE, LinkSettings(), random.Random(self.seed)), talk(self, THERE, self.wires), self.outbox,
-            self.clock, node_id=b"i" * 16, on_reset=self.on_reset, batch_bytes=1 << 20, ring=lambda _topic: None, event=self.event,
-            log=LOG,
+            self.clock, node_id=b"i" * 16, on_reset=self.on_reset, batch_bytes=1 << 20, ring=lambda _topic: None,
+            event=self.event, log=LOG,
         )  # fmt: skip
 
     def send(self, number, channel="orders", priority=5, *, peer=THERE, receipt=False, expires_in=None):

@@ -227,6 +227,21 @@ def test_fault_61_cloned_senders_both_go_on(clock, server, sender, before):
     assert len(server.ids) == before + 12
 
 
+def test_fault_61_clones_at_the_same_number_are_told_apart_by_id(clock, server, sender):
+    """Two clones each settled a number one of one lane, with a wipe between: the third message finds out."""
+    clone = Sender(clock, server, sender.image(), seed=2)
+    clone.outbox._data.store_id = sender.outbox.store_id
+    send(sender, 1)
+    sender.flow(5)
+    server.wipe()
+    send(clone, 2)
+    clone.flow(5, 10)
+    send(sender, 3)
+    sender.flow(10, 10)
+    assert server.ids == [ident(1), ident(2), ident(3)]
+    assert sender.told("rolled_back") == 1
+
+
 def test_voids_of_cancelled_and_expired_leave_no_gap(sender, server, clock):
     """A batch skips what was cancelled or expired, at its edges and within, and the lane goes on."""
     for number in range(1, 8):
