@@ -222,7 +222,7 @@ class MemoryInbox(Inbox):
     def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:  # noqa: D102
         with self._gate.writing():
             dead = {item.consumer for item in self._leased_all() if not self._data.consumers.get(item.consumer)}
-            freed: set[str] = set()
+            before = self._ready()
             for item in self._leased(dead):
                 limit = attempts.get(item.channel, DEFAULT_ATTEMPTS)
                 reason = f"attempt {item.attempts}: its consumer {item.consumer} died"
@@ -231,11 +231,13 @@ class MemoryInbox(Inbox):
                 else:
                     item.reasons.append(reason)
                     self._move(item, State.READY)
-                freed.add(item.channel)
             for consumer in dead:
                 self._data.consumers.pop(consumer, None)
-            ready = {item.channel for item in self._data.items.values() if item.state is State.READY}
-            return sorted(freed & ready), bool(self._leased_all())
+            freed = {self._data.items[number].channel for number in self._ready() - before}
+            return sorted(freed), bool(self._leased_all())
+
+    def _ready(self) -> set[int]:
+        return {number for number, item in self._data.items.items() if item.state is State.READY}
 
     def _leased_all(self) -> list[Task]:
         return [item for item in self._data.items.values() if item.state is State.LEASED]
@@ -295,7 +297,6 @@ class MemoryInbox(Inbox):
                 if item.state is State.DELAYED:
                     self._move(item, State.READY)
                 else:
-                    item.expires = None  # somebody wants it now
                     self._unblock(item)
             return len(chosen)
 
