@@ -1,486 +1,268 @@
-"""The lane protocol, fault by fault: a real courier against a real endpoint, the network in the test's hand."""
+"""The lane protocol under every mixture of faults: the real code of both sides above a fake network and fake disks."""
 
 import copy
 
 import pytest
-from helpers_lanes import KEY, SHOP, THERE, Fetcher, Node, Sender, ident, verb
-
-from dropr_core.clock import FakeClock
-from dropr_core.endpoint import Access
-from dropr_core.errors import Refused, Unanswered, Unreachable
-from dropr_core.names import Lane
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def server(clock):
-    return Node(THERE, SHOP, clock)
-
-
-@pytest.fixture
-def sender(clock, server):
-    return Sender(clock, server)
-
-
-def send(sender, *numbers, **fields):
-    return [sender.send(number, **fields) for number in numbers]
-
-
-def flags(node):
-    return [job.possible_duplicate for _, job in node.entered]
-
-
-def test_messages_enter_in_order_and_receipts_come_home(sender, server):
-    """Without faults: each lane in its order, accepted, and processed once the receiver acknowledged."""
-    ids = send(sender, 1, 2, 3, receipt=True)
-    news = send(sender, 4, 5, channel="news")
-    sender.flow(5)
-    assert [i for i in server.ids if i in ids] == ids
-    assert [i for i in server.ids if i in news] == news
-    assert sender.state(1) == "accepted"
-    assert sender.state(4) == ""
-    server.consume()
-    sender.flow(5)
-    assert [sender.state(n) for n in (1, 2, 3)] == ["processed"] * 3
-
-
-def test_fault_21_lost_answer_puts_nothing_in_twice(sender, server, clock):
-    """The peer committed, its verdict is lost: its head settles the push and nothing is sent again."""
-    ids = send(sender, 1, 2)
-    push = sender.ship()
-    push.arrive()
-    push.lose()
-    send(sender, 3)
-    sender.flow(10, 10)
-    assert server.ids == [*ids, ident(3)]
-    assert flags(server) == [False] * 3
-
-
-def test_fault_20_killed_daemon_begins_again_without_doubles(sender, server):
-    """The daemon dies between push and answer; the next one finds out how far the peer came."""
-    send(sender, 1, 2)
-    sender.ship().arrive()
-    sender.start()
-    send(sender, 3)
-    sender.flow(10, 10)
-    assert server.ids == [ident(n) for n in (1, 2, 3)]
-
-
-def test_fault_47_doubled_request_enters_once(sender, server):
-    """The same bytes arriving twice are one entry; the second time is refused as seen before."""
-    send(sender, 1)
-    push = sender.ship()
-    push.arrive()
-    first = push.answer
-    push.arrive()
-    push.come_back(first)
-    sender.flow(5)
-    assert server.ids == [ident(1)]
-    assert sender.state(1) == ""
-
-
-def test_fault_20_request_that_comes_late_enters_nothing_out_of_order(sender, server):
-    """A push given up for lost arrives after its content went again, and after a later one."""
-    send(sender, 1, 2)
-    late = sender.ship()
-    late.lose()
-    sender.flow(5, 10)
-    send(sender, 3)
-    sender.flow(5)
-    late.arrive()
-    sender.flow(5)
-    assert server.ids == [ident(n) for n in (1, 2, 3)]
-
-
-def test_fault_20_late_request_before_the_retry_is_the_delivery(sender, server):
-    """A push given up for lost arrives between the probe and the retry: the retry does not match."""
-    send(sender, 1)
-    late = sender.ship()
-    late.lose()
-    for _ in range(20):
-        sender.clock.advance(10)
-        for flight in sender.turn():
-            if verb(flight) == "push":
-                late.arrive()
-            flight.carry()
-    assert server.ids == [ident(1)]
-    assert sender.outbox.lanes() == []
-
-
-def test_fault_27_unreachable_peer_costs_nothing_but_time(sender, server):
-    """Certain that nothing arrived: it can be cancelled at once, the rest goes when the peer is back."""
-    send(sender, 1, 2)
-    sender.ship().lose(Unreachable("connection refused"))
-    sender.turn()
-    assert sender.outbox.cancel(ident(1)) == (1, 0)
-    sender.flow(10, 10)
-    assert server.ids == [ident(2)]
-    assert sender.told("peer_down") == sender.told("peer_up") == 1
-
-
-def test_fault_53_wiped_receiver_gets_again_what_is_kept(sender, server):
-    """Everything not yet processed that asked for a receipt is sent again, flagged, and said in an event."""
-    send(sender, 1, 2, receipt=True)
-    send(sender, 3)
-    sender.flow(5)
-    server.wipe()
-    send(sender, 4)
-    sender.flow(10, 10)
-    assert [job.id for _, job in server.lives[1]] == [ident(1), ident(2), ident(4)]
-    assert [job.possible_duplicate for _, job in server.lives[1]] == [True, True, False]
-    assert sender.told("peer_reset") == 1
-    server.consume()
-    sender.flow(10, 10)
-    assert sender.state(1) == sender.state(2) == "processed"
-
-
-def test_fault_53_wiped_receiver_is_noticed_though_nothing_is_to_be_sent(sender, server):
-    """A sender that only waits for receipts sees the new outcome log, and sends again what it keeps."""
-    send(sender, 1, 2, receipt=True)
-    sender.flow(5)
-    server.wipe()
-    sender.flow(20, 20)
-    assert [job.id for _, job in server.lives[1]] == [ident(1), ident(2)]
-    assert all(job.possible_duplicate for _, job in server.lives[1])
-    server.consume()
-    sender.flow(20, 20)
-    assert sender.state(1) == sender.state(2) == "processed"
-
-
-def test_fault_53_on_reset_hold_waits_for_a_person(clock, server):
-    """With on_peer_reset: hold nothing goes to a receiver that lost messages until it is released."""
-    sender = Sender(clock, server, on_reset="hold")
-    send(sender, 1, receipt=True)
-    sender.flow(5)
-    server.wipe()
-    send(sender, 2)
-    sender.flow(10, 10)
-    assert server.lives[1] == []
-    assert sender.outbox.peers()[THERE].held
-
-
-def test_fault_54_restored_receiver_gets_again_what_it_lost(sender, server):
-    """Behind the head of its backup nothing is sent again; what came after it is, flagged."""
-    send(sender, 1, receipt=True)
-    sender.flow(5)
-    backup = copy.deepcopy(server.data)
-    send(sender, 2, 3, receipt=True)
-    sender.flow(5)
-    server.restore(backup)
-    send(sender, 4)
-    sender.flow(20, 20)
-    assert [job.id for _, job in server.lives[1]] == [ident(2), ident(3), ident(4)]
-    assert [job.possible_duplicate for _, job in server.lives[1]] == [True, True, False]
-    assert server.consume() == [ident(n) for n in (1, 2, 3, 4)]
-    sender.flow(20, 20)
-    assert [sender.state(n) for n in (1, 2, 3)] == ["processed"] * 3
-
-
-def test_fault_62_rolled_back_sender_loses_nothing_new(clock, server, sender):
-    """A sender restored from a snapshot finds a head that it cannot know, and takes a new identity."""
-    send(sender, 1)
-    snapshot = sender.image()
-    send(sender, 2, 3)
-    sender.flow(5)
-    again = Sender(clock, server, snapshot)
-    send(again, 4)
-    again.flow(10, 10)
-    assert again.told("rolled_back") == 1
-    assert server.ids == [ident(n) for n in (1, 2, 3, 1, 4)]
-    assert flags(server) == [False, False, False, True, True]
-    assert again.outbox.store_id != sender.outbox.store_id
-
-
-def test_fault_62_roll_back_that_changes_nothing_is_no_roll_back(clock, server, sender):
-    """A snapshot whose messages the receiver took, and nothing after them: settled, not doubled."""
-    send(sender, 1, 2)
-    snapshot = sender.image()
-    sender.flow(5)
-    again = Sender(clock, server, snapshot)
-    send(again, 3)
-    again.flow(10, 10)
-    assert server.ids == [ident(1), ident(2), ident(3)]
-    assert again.told("rolled_back") == 0
-
-
-@pytest.mark.parametrize("before", [0, 2])
-def test_fault_61_cloned_senders_both_go_on(clock, server, sender, before):
-    """Two machines with one store: each of their messages arrives, and one of the two is renamed."""
-    send(sender, *range(1, before + 1))
-    sender.flow(5)
-    clone = Sender(clock, server, sender.image(), seed=2)
-    for number in range(10, 16):
-        send(sender, number)
-        send(clone, number + 10)
-        sender.flow(3, 10)
-        clone.flow(3, 10)
-    sender.flow(5, 10)
-    clone.flow(5, 10)
-    for numbers in (range(10, 16), range(20, 26)):
-        ids = [ident(n) for n in numbers]
-        assert [i for i in server.ids if i in ids] == ids
-    assert sender.told("rolled_back") + clone.told("rolled_back") == 1
-    assert len(server.ids) == before + 12
-
-
-def test_fault_61_clones_at_the_same_number_are_told_apart_by_id(clock, server, sender):
-    """Two clones each settled a number one of one lane, with a wipe between: the third message finds out."""
-    clone = Sender(clock, server, sender.image(), seed=2)
-    clone.outbox._data.store_id = sender.outbox.store_id
-    send(sender, 1)
-    sender.flow(5)
-    server.wipe()
-    send(clone, 2)
-    clone.flow(5, 10)
-    send(sender, 3)
-    sender.flow(10, 10)
-    assert server.ids == [ident(1), ident(2), ident(3)]
-    assert sender.told("rolled_back") == 1
-
-
-def test_voids_of_cancelled_and_expired_leave_no_gap(sender, server, clock):
-    """A batch skips what was cancelled or expired, at its edges and within, and the lane goes on."""
-    for number in range(1, 8):
-        send(sender, number, expires_in=5.0 if number in {3, 7} else None)
-    for number in (1, 5):
-        assert sender.outbox.cancel(ident(number)) == (1, 0)
-    clock.advance(6)
-    sender.outbox.sweep(1e9)
-    sender.flow(5)
-    send(sender, 8)
-    sender.flow(5)
-    assert server.ids == [ident(n) for n in (2, 4, 6, 8)]
-    assert [sender.state(n) for n in (1, 3, 5, 7)] == ["cancelled", "expired", "cancelled", "expired"]
-
-
-def test_fault_36_bad_envelope_fails_and_the_others_go_on(sender, server):
-    """One envelope damaged at rest is rejected with its reason; its neighbours enter."""
-    send(sender, 1, 2, 3)
-    data = sender.outbox._data
-    parcel = data.logs[Lane(THERE, "orders", 5)].items[2]
-    parcel.message = parcel.message._replace(envelope=parcel.message.envelope[:-1] + b"?")
-    sender.flow(5)
-    assert server.ids == [ident(1), ident(3)]
-    assert sender.state(2) == "failed"
-    assert "bad_envelope" in sender.outbox.status(ident(2))[0].reason
-
-
-def test_fault_50_full_receiver_says_later_and_takes_it_then(clock):
-    """Nothing is dropped and nothing half stored; the lane goes on by itself when there is room."""
-    server = Node(THERE, SHOP, clock, max_messages=2)
-    sender = Sender(clock, server)
-    send(sender, 1, 2)
-    sender.flow(5)
-    send(sender, 3, 4)
-    sender.flow(10, 10)
-    assert server.ids == [ident(1), ident(2)]
-    assert sender.state(3) == "queued"
-    server.consume()
-    sender.flow(10, 10)
-    assert server.ids == [ident(n) for n in (1, 2, 3, 4)]
-
-
-def altered(data):
-    return data[:-1] + bytes([data[-1] ^ 1])
-
-
-@pytest.mark.parametrize("garble", [altered, lambda data: data[:50], lambda _data: b"<html>hello</html>",
-                                    lambda _data: b"", lambda data: data + b"x"])  # fmt: skip
-def test_fault_31_an_answer_that_does_not_verify_settles_nothing(sender, server, garble):
-    """Garbage, truncated or altered answers: unknown, asked again, entered once."""
-    send(sender, 1)
-    push = sender.ship()
-    push.arrive()
-    push.come_back(garble(push.answer))
-    sender.turn()
-    assert sender.state(1) == "queued"
-    assert sender.outbox.cancel(ident(1)) == (0, 1)
-    sender.flow(10, 10)
-    assert server.ids == [ident(1)]
-    assert sender.state(1) == ""
-
-
-def test_fault_31_an_answer_to_another_request_settles_nothing(sender, server):
-    """A recorded, well signed answer of an earlier push is no answer to this one."""
-    send(sender, 1)
-    old = sender.ship()
-    old.carry()
-    send(sender, 2)
-    push = sender.ship()
-    push.come_back(old.answer)
-    sender.turn()
-    assert sender.state(2) == "queued"
-    sender.flow(10, 10)
-    assert server.ids == [ident(1), ident(2)]
-
-
-def test_fault_31_an_unsigned_refusal_costs_no_message(sender, server):
-    """Somebody on the way says 413 or 400 again and again: nothing dies, the peer gets it later."""
-    send(sender, 1)
-    for _ in range(5):
-        sender.ship().lose(Refused("too_big", "says a proxy"))
-        sender.turn()
-        sender.clock.advance(61)
-    assert sender.state(1) == "queued"
-    sender.flow(10, 10)
-    assert server.ids == [ident(1)]
-
-
-@pytest.mark.parametrize("spoil", ["more", "index", "head"])
-def test_fault_33_verdicts_on_what_was_never_sent_are_ignored(sender, server, spoil):
-    """Too many verdicts, an index beyond the batch, a head never reached: no message is settled by it."""
-    send(sender, 1)
-    push = sender.ship()
-    original = server.endpoint._verbs["push"]
-
-    def spoiled(request, this):
-        pushed = original(request, this)
-        word = pushed.verdicts[0]
-        if spoil == "more":
-            return attrs_like(pushed, verdicts=[word, word])
-        if spoil == "index":
-            return attrs_like(pushed, verdicts=[attrs_like(word, rejected=[(7, "no", "no"), (-1, "no", "no")])])
-        return attrs_like(pushed, verdicts=[attrs_like(word, head=(9, ident(9)))])
-
-    server.endpoint._verbs = {**server.endpoint._verbs, "push": spoiled}
-    push.carry()
-    server.restart()
-    sender.flow(10, 10)
-    assert sender.state(1) == ""
-    assert set(server.ids) == {ident(1)}
-    assert flags(server) in ([False], [False, True])
-
-
-def attrs_like(struct, **fields):
-    import msgspec
-
-    return msgspec.structs.replace(struct, **fields)
-
-
-def test_fault_37_wrong_key_is_refused_and_nothing_dies(clock, server):
-    """No message dies of a key that does not fit, and all goes on once a person has put it right."""
-    sender = Sender(clock, server, keys=(b"x" * 32,))
-    send(sender, 1)
-    sender.flow(20, 61)
-    assert sender.state(1) == "queued"
-    assert server.ids == []
-    assert "bad_signature" in sender.courier.link.down_reason
-    assert server.told("refused_caller") > 0
-    sender.keys = (KEY,)
-    sender.start()
-    sender.flow(5)
-    assert server.ids == [ident(1)]
-
-
-def test_fault_37_rotation_finds_the_key_that_the_peer_knows(clock, server):
-    """With two keys on one side during a rotation the one that the peer has is found."""
-    sender = Sender(clock, server, keys=(b"new" * 10, KEY))
-    send(sender, 1)
-    sender.flow(5, 61)
-    assert server.ids == [ident(1)]
-
-
-def test_channel_that_is_not_allowed_fails_with_its_reason(sender, server):
-    """The peer may not write there: failed and said why; the allowed lane goes on."""
-    server.access[SHOP] = Access((KEY,), may_write=("orders",))
-    send(sender, 1, channel="news")
-    send(sender, 2)
-    sender.flow(5)
-    assert server.ids == [ident(2)]
-    assert sender.state(1) == "failed"
-    assert "not_allowed" in sender.outbox.status(ident(1))[0].reason
-
-
-def test_new_session_after_the_server_began_anew(sender, server):
-    """A restarted server knows no session: one hello more, no rest, nothing lost, no alarm."""
-    send(sender, 1)
-    sender.flow(5)
-    server.restart()
-    send(sender, 2)
-    sender.flow(5)
-    assert server.ids == [ident(1), ident(2)]
-    assert sender.told("peer_down") == 0
-
-
-def test_fault_89_recorded_push_is_refused_after_a_restart_of_the_server(sender, server):
-    """What was recorded in an old session is refused in a new one."""
-    send(sender, 1)
-    push = sender.ship()
-    push.carry()
-    server.wipe()
-    push.arrive()
-    assert server.ids == [ident(1)]
-
-
-# ── mode: pull ───────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def fetcher(clock):
-    sender = Sender(clock, None)
-    return Fetcher(clock, sender), sender
-
-
-def test_fetched_mail_arrives_and_receipts_come_home(fetcher):
-    """A node that cannot be reached fetches its mail in order and brings the receipts."""
-    node, sender = fetcher
-    ids = send(sender, 1, 2, 3, receipt=True)
-    node.flow()
-    assert node.ids == ids
-    assert sender.state(1) == "accepted"
-    node.consume()
-    node.flow()
-    assert [sender.state(n) for n in (1, 2, 3)] == ["processed"] * 3
-    send(sender, 4)
-    node.flow()
-    assert node.ids == [*ids, ident(4)]
-
-
-def test_fault_21_fetched_mail_enters_once_though_answers_are_lost(fetcher, clock):
-    """The answer with the mail is lost, and once more after the fetcher's restart: nothing enters twice."""
-    node, sender = fetcher
-    send(sender, 1, 2)
-    for turn in range(12):
-        for flight in node.turn():
-            flight.arrive()
-            if turn % 3 == 0:
-                flight.lose()
-            else:
-                flight.come_back()
-        clock.advance(61)
-    send(sender, 3)
-    node.flow()
-    assert node.ids == [ident(n) for n in (1, 2, 3)]
-    assert sender.outbox.lanes() == []
-
-
-def test_fault_53_wiped_fetcher_gets_again_what_is_kept(clock, fetcher):
-    """Its heads are gone: what asked for a receipt comes again, flagged."""
-    node, sender = fetcher
-    send(sender, 1, receipt=True)
-    node.flow()
-    anew = Fetcher(clock, sender)
-    send(sender, 2)
-    anew.flow()
-    assert anew.ids == [ident(1), ident(2)]
-    assert flags(anew) == [True, False]
-
-
-def test_new_session_of_a_fetcher_after_the_other_began_anew(fetcher):
-    """The node fetched from restarts: the fetcher says hello again and misses nothing."""
-    node, sender = fetcher
-    send(sender, 1)
-    node.flow()
-    sender.restart()
-    for flight in node.wires.open:
-        flight.held = None
-        flight.lose(Unanswered("connection reset"))
-    node.turn()
-    node.clock.advance(61)
-    send(sender, 2)
-    node.flow()
-    assert node.ids == [ident(1), ident(2)]
+from helpers_world import Sender, World
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from dropr_core.builtin.memory_data import InboxData
+from dropr_core.message import State
+
+CHANNELS = ["a", "b"]
+
+
+class Lanes(RuleBasedStateMachine):
+    """A sender (later two, if it is cloned), a receiver, and everything that can happen to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.world = World()
+        self.senders = [self.world.sender]
+        self.next = 1
+        self.forgiven = set()
+        """What may be missing: its only copy was in a store that was wiped or rolled back."""
+        self.sent_by = {self.world.sender: []}
+        """sender → (number, channel, receipt) in the order of its sends, those rolled back taken out."""
+        self.backups = []
+        self.inbox_backups = []
+        self.calm = True
+        """No store was harmed so far: then nothing at all may be flagged or doubled."""
+
+    # ── the ordinary life ────────────────────────────────────────────────────────────────────────
+
+    def sender(self, pick):
+        """One of the senders."""
+        return self.senders[pick % len(self.senders)]
+
+    @rule(pick=st.integers(0, 1), channel=st.sampled_from(CHANNELS), count=st.integers(1, 4), receipt=st.booleans())
+    def send(self, pick, channel, count, receipt):
+        """Append some messages to a lane."""
+        sender = self.sender(pick)
+        for _ in range(count):
+            sender.send(self.next, channel, receipt=receipt)
+            self.sent_by[sender].append((self.next, channel, receipt))
+            self.next += 1
+        self.turn()
+
+    @rule(pick=st.integers(0, 1), which=st.integers(0, 50))
+    def cancel(self, pick, which):
+        """Take a message back, if it is not under way."""
+        sender = self.sender(pick)
+        mine = self.sent_by[sender]
+        if mine:
+            number, *_ = mine[which % len(mine)]
+            cancelled, _late = sender.outbox.cancel(number.to_bytes(16, "big"))
+            if cancelled:
+                self.forgiven.add(number)
+
+    def turn(self):
+        """Every daemon does what it can: after anything that could give it something to do."""
+        for sender in self.senders:
+            sender.turn()  # reads answers
+            sender.turn()  # and asks what follows from them
+
+    @rule(seconds=st.sampled_from([0.1, 2.0]))
+    def wait(self, seconds):
+        """Let time pass."""
+        self.world.clock.advance(seconds)
+        self.turn()
+
+    # ── the road ─────────────────────────────────────────────────────────────────────────────────
+
+    def letter(self, pick, which):
+        """One of the requests on the road, with its road."""
+        letters = [(sender.road, letter) for sender in self.senders for letter in sender.road.letters]
+        return letters[which % len(letters)] if letters else (None, None)
+
+    @rule(pick=st.integers(0, 1), which=st.integers(0, 9))
+    def arrive(self, pick, which):
+        """A request arrives: the first time, or as a double that comes later or out of order."""
+        road, letter = self.letter(pick, which)
+        if letter:
+            road.arrive(letter)
+
+    @rule(pick=st.integers(0, 1), which=st.integers(0, 9))
+    def come_home(self, pick, which):
+        """An answer reaches its asker."""
+        road, letter = self.letter(pick, which)
+        if letter and letter.answer is not None:
+            road.come_home(letter)
+            self.turn()
+
+    @rule(which=st.integers(0, 9))
+    def there_and_back(self, which):
+        """A request and its answer, without a mishap."""
+        road, letter = self.letter(0, which)
+        if letter:
+            road.arrive(letter)
+            road.come_home(letter)
+            self.turn()
+
+    @rule()
+    def good_weather(self):
+        """Everything on the road gets where it goes, some times over."""
+        for _ in range(3):
+            for road, letter in [(sender.road, letter) for sender in self.senders for letter in sender.road.letters]:
+                road.arrive(letter)
+                road.come_home(letter)
+            self.turn()
+
+    @rule(which=st.integers(0, 9))
+    def lose(self, which):
+        """A request or its answer is lost."""
+        road, letter = self.letter(0, which)
+        if letter:
+            road.lose(letter, certain=letter.answer is None and which % 2 == 0)
+            self.turn()
+
+    # ── deaths ───────────────────────────────────────────────────────────────────────────────────
+
+    @rule(pick=st.integers(0, 1))
+    def daemon_dies(self, pick):
+        """A daemon is killed and started again."""
+        self.sender(pick).restart()
+        self.turn()
+
+    @rule()
+    def server_dies(self):
+        """The server is killed and started again: it knows no session."""
+        self.world.set_inbox(self.world.inbox_data)
+
+    @rule(full=st.booleans())
+    def disk_fills(self, full):
+        """The receiver has no room for a while."""
+        self.world.set_inbox(self.world.inbox_data, **({"max_messages": 1} if full else {}))
+
+    # ── disasters ────────────────────────────────────────────────────────────────────────────────
+
+    def lose_inbox(self, data):
+        """The receiver goes on with another store; what only the old one knew is lost."""
+        self.calm = False
+        there = {task.job.id for task in data.items.values()}
+        for sender in self.senders:
+            for number, _channel, receipt in self.sent_by[sender]:
+                identity = number.to_bytes(16, "big")
+                if identity in self.world.entered and identity not in there and not receipt:
+                    self.forgiven.add(number)  # it was the receiver's, who may have said so
+        self.world.set_inbox(data)
+
+    @rule()
+    def receiver_wiped(self):
+        """The receiver's store is destroyed and made anew."""
+        self.lose_inbox(InboxData())
+
+    @rule()
+    def receiver_backup(self):
+        """Somebody keeps a copy of the receiver's store."""
+        self.inbox_backups = [*self.inbox_backups[-2:], copy.deepcopy(self.world.inbox_data)]
+
+    @precondition(lambda self: self.inbox_backups)
+    @rule(which=st.integers(0, 2))
+    def receiver_restored(self, which):
+        """The receiver goes on from a copy."""
+        self.lose_inbox(copy.deepcopy(self.inbox_backups[which % len(self.inbox_backups)]))
+
+    @rule(pick=st.integers(0, 1))
+    def sender_backup(self, pick):
+        """Somebody keeps a copy of a sender's store."""
+        sender = self.sender(pick)
+        self.backups = [*self.backups[-2:], (sender.snapshot(), list(self.sent_by[sender]))]
+
+    @precondition(lambda self: self.backups)
+    @rule(pick=st.integers(0, 1), which=st.integers(0, 2))
+    def sender_rolled_back(self, pick, which):
+        """A sender goes on from a copy: what it was told since, only the destroyed store knew."""
+        self.calm = False
+        data, sent = self.backups[which % len(self.backups)]
+        old = self.sender(pick)
+        kept = {number for number, *_ in sent}
+        for number, *_ in self.sent_by.pop(old):
+            if number not in kept:
+                self.forgiven.add(number)
+        self.senders[self.senders.index(old)] = new = Sender(self.world, copy.deepcopy(data))
+        self.sent_by[new] = list(sent)
+
+    @precondition(lambda self: len(self.senders) == 1)
+    @rule()
+    def sender_cloned(self):
+        """A machine is copied, and both go on."""
+        self.calm = False
+        clone = Sender(self.world, self.senders[0].snapshot())
+        self.sent_by[clone] = list(self.sent_by[self.senders[0]])
+        self.senders.append(clone)
+
+    # ── what must hold ───────────────────────────────────────────────────────────────────────────
+
+    @invariant()
+    def nothing_is_settled_that_never_entered(self):
+        """What a sender holds as accepted was in a queue of the receiver."""
+        for sender in self.senders:
+            for number, _channel, _receipt in self.sent_by[sender]:
+                identity = number.to_bytes(16, "big")
+                states = {delivery.state for delivery in sender.outbox.status(identity)}
+                if number not in self.forgiven and (not states or states & {State.ACCEPTED}):
+                    assert identity in self.world.entered, f"{number} is taken as accepted and never entered"
+
+    @invariant()
+    def nothing_enters_twice_without_saying_so(self):
+        """One entry of each message is not flagged, the others are."""
+        plain = [number for number, flagged in self.world.queue() if not flagged]
+        assert len(plain) == len(set(plain)), plain
+        if self.calm:
+            assert len(plain) == len(self.world.queue()), "flagged without a reason"
+
+    @invariant()
+    def lanes_keep_their_order(self):
+        """What is not flagged stands in the order of its sender, lane by lane."""
+        for sender in self.senders:
+            for channel in CHANNELS:
+                mine = [number for number, where, _ in self.sent_by[sender] if where == channel]
+                place = {number: index for index, number in enumerate(mine)}
+                got = [place[number] for number, flagged in self.world.queue() if number in place and not flagged]
+                assert got == sorted(got), (channel, got)
+
+    def teardown(self):
+        """The road is good from now on: in the end everything acknowledged is there."""
+        self.world.set_inbox(self.world.inbox_data)
+        for sender in self.senders:
+            for channel in CHANNELS:  # a lane notices what happened to its peer when it has something to say
+                sender.send(self.next, channel)
+                self.sent_by[sender].append((self.next, channel, False))
+                self.next += 1
+        self.world.settle_down(*self.senders)
+        present = set(self.world.numbers())
+        for sender in self.senders:
+            missing = {number for number, *_ in self.sent_by[sender]} - present - self.forgiven
+            assert not missing, f"lost: {sorted(missing)}"
+        self.nothing_enters_twice_without_saying_so()
+        self.lanes_keep_their_order()
+
+
+class Calm(Lanes):
+    """The same without disasters: then nothing may be flagged either, and the order is the order of the sends."""
+
+    receiver_wiped = receiver_restored = sender_rolled_back = sender_cloned = None
+
+    def teardown(self):
+        """Everything entered once, exactly in the order of its lane."""
+        super().teardown()
+        for channel in CHANNELS:
+            mine = [number for number, where, _ in self.sent_by[self.senders[0]] if where == channel]
+            got = [number for number in self.world.numbers() if number in set(mine)]
+            assert got == [number for number in mine if number in set(got)]
+            assert set(mine) - set(got) <= self.forgiven
+
+
+PROFILE = settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True,
+                   suppress_health_check=list(HealthCheck))  # fmt: skip
+
+
+@pytest.mark.parametrize("machine", [Calm, Lanes])
+def test_the_lane_protocol_survives_every_mixture_of_faults(machine):
+    """Nothing acknowledged is lost, nothing enters twice unflagged, lanes keep their order, whatever happens."""
+    run_state_machine_as_test(machine, settings=PROFILE)
+
+
