@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from dropr_core.bell import LOOK_AGAIN
-from dropr_core.bell import LOOK_AGAIN
 from dropr_core.clock import keep_clock
 from dropr_core.config import NodeConfig, load
 from dropr_core.errors import ConfigError, DroprError, StoreError
