@@ -106,7 +106,9 @@ class EndPart:
 
         def job(connection: Connection) -> int:
             ledger, again = self._ledger(connection), 0
-            for row in self._chosen(connection, selection, selection.states & REDRIVABLE or REDRIVABLE):
+            chosen = self._chosen(connection, selection, selection.states & REDRIVABLE or REDRIVABLE)
+            # In the order in which they were sent, not in which they ended: a lane's order is a promise.
+            for row in sorted(chosen, key=lambda row: (row.born, row.seq, row.n)):
                 if not row.has_body or (selection.states and State(row.state) not in selection.states):
                     continue
                 lane = ledger.lane(row.lane)

@@ -66,6 +66,7 @@ class EndedRow(NamedTuple):
     result_type: str
     shared: int | None
     inline: int
+    born: float
 
     @property
     def has_body(self) -> bool:

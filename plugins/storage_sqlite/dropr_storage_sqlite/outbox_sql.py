@@ -97,11 +97,11 @@ END = (
     "CASE WHEN ?8 THEN envelope END "
     "FROM delivery WHERE place = ?1"
 )
-_ENDED = "n, id, lane, seq, state, at, flags, size, reason, result, result_type, shared, envelope IS NOT NULL"
+_ENDED = "n, id, lane, seq, state, at, flags, size, reason, result, result_type, shared, envelope IS NOT NULL, born"
 ENDED_PAGE = f"SELECT {_ENDED} FROM ended WHERE n > ? AND state <> '' ORDER BY n LIMIT ?"
 ENDED_BY_ID = f"SELECT {_ENDED} FROM ended WHERE id = ? AND state <> ''"
 ENDED_IN_LANE = f"SELECT {_ENDED} FROM ended WHERE lane = ? AND seq > ? AND seq <= ? AND seq > 0 ORDER BY seq"
-ENDED_AT = "SELECT id FROM ended WHERE lane = ? AND seq = ? AND seq > 0"
+ENDED_AT = "SELECT id FROM ended WHERE lane = ? AND seq = ? AND seq > 0 AND state <> ''"
 ENDED_FINGERPRINTS = "SELECT lane, fingerprint FROM ended WHERE id = ?"
 ENDED_ENVELOPE = (
     "SELECT coalesce(envelope, (SELECT envelope FROM shared WHERE n = ended.shared)) FROM ended WHERE id = ? LIMIT 1"
