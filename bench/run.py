@@ -71,7 +71,9 @@ def rate(count: int, started: float) -> float:
 def bench_send(home: Path) -> None:
     """`send` one by one against raw commits of the same kind; threads together; batches."""
     db = apsw.Connection(str(home / "raw.db"))
-    db.execute("pragma journal_mode=wal; pragma synchronous=full; create table t(a integer primary key, b blob)")
+    schema = "create table t(a integer primary key, b blob)"
+    for words in ("pragma journal_mode=wal", "pragma synchronous=full", schema):
+        db.execute(words).fetchall()
     shop, _ = write_nodes(home)
 
     def raw(seconds: float) -> float:
