@@ -111,6 +111,22 @@ def test_fault_53_a_wiped_receiver_gets_again_what_is_still_kept(world):
     assert len(world.named("peer_reset")) == 1
 
 
+def test_fault_53_a_wiped_receiver_is_noticed_without_anything_new_to_send(world):
+    """Its receipts come in a new log: what only waits for its receipt is sent again at once."""
+    for number in (1, 2):
+        world.sender.send(number, receipt=True)
+    world.settle_down()
+    world.sender.send(3, channel="b", receipt=True)
+    world.settle_down()
+    assert collect(world, "b") == [3]
+    world.set_inbox(InboxData())
+    collect(world, "b")
+    world.settle_down()
+    assert world.queue() == [(1, True), (2, True)]
+    assert collect(world, "a") == [1, 2]
+    assert {delivery.state for delivery in world.sender.outbox.status((1).to_bytes(16, "big"))} == {State.PROCESSED}
+
+
 def test_fault_54_a_restored_receiver_gets_again_what_came_after_its_backup(world):
     """The head of the backup is older than ours: what is kept after it is sent again, flagged."""
     for number in (1, 2, 3):
