@@ -1,6 +1,7 @@
 """The lane protocol under every mixture of faults: the real code of both sides above a fake network and fake disks."""
 
 import copy
+import os
 
 import pytest
 from helpers_world import Sender, World
@@ -224,6 +225,12 @@ class Lanes(RuleBasedStateMachine):
                 got = [place[number] for number, flagged in self.world.queue() if number in place and not flagged]
                 assert got == sorted(got), (channel, got)
 
+    @staticmethod
+    def awaits(sender, number):
+        """Whether a sender still waits for the receipt of a message."""
+        found = sender.outbox.status(number.to_bytes(16, "big"))
+        return any(delivery.receipt and delivery.state is State.ACCEPTED for delivery in found)
+
     def teardown(self):
         """The road is good from now on: in the end everything acknowledged is there."""
         self.world.set_inbox(self.world.inbox_data)
@@ -236,6 +243,10 @@ class Lanes(RuleBasedStateMachine):
         present = set(self.world.numbers())
         for sender in self.senders:
             missing = {number for number, *_ in self.sent_by[sender]} - present - self.forgiven
+            if self.world.named("rolled_back"):
+                # Two disasters at once: a clone got the numbers that a wiped receiver lost. What was accepted waits
+                # for a receipt that will not come; the sender knows it, and ends it as dead when its life is over.
+                missing -= {number for number in missing if self.awaits(sender, number)}
             assert not missing, f"lost: {sorted(missing)}"
         self.nothing_enters_twice_without_saying_so()
         self.lanes_keep_their_order()
@@ -256,7 +267,8 @@ class Calm(Lanes):
             assert set(mine) - set(got) <= self.forgiven
 
 
-PROFILE = settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True,
+DEEP = bool(os.environ.get("DROPR_DEEP"))
+PROFILE = settings(max_examples=3000 if DEEP else 100, stateful_step_count=60, deadline=None, derandomize=not DEEP,
                    suppress_health_check=list(HealthCheck))  # fmt: skip
 
 
