@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PLUGINS := plugins/storage_sqlite plugins/transport_curl
+PLUGINS := plugins/storage_sqlite plugins/transport_curl plugins/transport_zmq
 
 .PHONY: demo test test-all check bench clean
 

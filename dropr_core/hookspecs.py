@@ -53,6 +53,13 @@ def dropr_transport(options: Any, context: Context) -> Transport:
 
 
 @hookspec(firstresult=True)
+def dropr_keypair(secret: str | None) -> tuple[str, str]:
+    """Optional, of a transport with keys of its own: (secret, public) as text for the YAML; a fresh pair without
+    ``secret``. ``dropr keygen NAME`` calls it. Raises UsageError for a secret that is none.
+    """
+
+
+@hookspec(firstresult=True)
 def dropr_serializer(options: Any, context: Context) -> Serializer:
     """Make a serializer."""
 

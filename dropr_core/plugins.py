@@ -31,7 +31,9 @@ CONTRACTS: Mapping[str, type] = types.MappingProxyType(
 KINDS = (*CONTRACTS, "observer")
 
 DEFAULT_TRANSPORTS: Mapping[str, str] = types.MappingProxyType(
-    {"http": "curl", "https": "curl", "loopback": "loopback", "zmq+tcp": "zmq", "zmq+ipc": "zmq"}
+    dict.fromkeys(("http", "https"), "curl")
+    | {"loopback": "loopback"}
+    | dict.fromkeys(("zmq+tcp", "zmq+ipc", "zmq+inproc"), "zmq")
 )
 """URL scheme → transport, so that a usual peer imports no transport but its own."""
 
@@ -281,7 +283,7 @@ class Observers:
                     log.exception("observer '%s' raised in close", name)
 
 
-_MAKERS = frozenset(f"dropr_{kind}" for kind in KINDS)
+_MAKERS = frozenset([*(f"dropr_{kind}" for kind in KINDS), "dropr_keypair"])
 _EVENTS = frozenset(name for name in vars(hookspecs) if name.startswith("dropr_")) - _MAKERS - {"dropr_store_event"}
 
 

@@ -1,0 +1,328 @@
+"""The answering side: messages of callers in, the host's answerer, messages out.
+
+Owns the requests under way at one listener, their limits, and what is told to whom. Whatever comes in may
+come from a stranger. Runs in the engine's thread. Must not know how the socket was opened (`door.py`).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from time import monotonic
+
+import attrs
+import zmq
+
+from dropr_core.contracts.transport import Answerer, Caller
+from dropr_core.errors import Closed, Refused
+from dropr_transport_zmq.engine import Deadline, Engine, receive
+from dropr_transport_zmq.frames import VERSION, Head, Kind, OtherVersion, refusal, unpack
+from dropr_transport_zmq.options import Options
+from dropr_transport_zmq.stream import Malformed, Queue, Stream
+
+_EVERY = 256
+_TRY_AGAIN = 0.02
+"""Seconds until a caller whose queue was full is tried again; only then does anything tick."""
+_WORDS = 1000
+"""Most messages that wait for one caller who reads nothing."""
+
+
+@attrs.define(eq=False)
+class Call:
+    """One request of one caller."""
+
+    way: "Way"
+    stream: Stream
+    moved: float
+    admitted: bool = False
+    waits: bool = False
+    """Whether the host has it and has not answered yet."""
+
+
+class Way:
+    """What goes back to one caller."""
+
+    def __init__(self, identity: bytes, caller: Caller) -> None:
+        self.identity, self.caller = identity, caller
+        self.calls: dict[int, Call] = {}
+        self.queue = Queue()
+
+
+class Answering:
+    """All requests at one listener."""
+
+    def __init__(self, engine: Engine, socket: "zmq.Socket[bytes]", place: str, answerer: Answerer,
+                 options: Options, log: logging.Logger) -> None:  # fmt: skip
+        self._engine, self._socket, self._place = engine, socket, place
+        self._answerer, self._options, self._log = answerer, options, log
+        self._ways: dict[bytes, Way] = {}
+        self._blocked: deque[Way] = deque()
+        self._count = 0
+        self._deadline = Deadline(engine, self._look)
+        self._open = True
+        self.closing = False
+        self.on_idle: Callable[[], None] | None = None
+        self.ignored = 0
+        """Messages that were no messages of this protocol, or belonged to no request."""
+        engine.watch(socket, self.read)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is under way."""
+        return self._count > 0
+
+    # ── what comes in ────────────────────────────────────────────────────────────────────────────
+
+    def read(self, _events: int = 0) -> None:
+        """Read what is there."""
+        for _ in range(_EVERY):
+            parts = receive(self._socket, 3) if self._open else None
+            if parts is None:
+                return
+            try:
+                self._message(parts)
+            except Exception:  # nobody's message may stop the door
+                self._log.exception("a message at %s met a defect", self._place)
+
+    def _message(self, parts: "list[zmq.Frame]") -> None:
+        identity = parts[0].bytes
+        if len(parts) != 3:
+            self.ignored += 1
+            return
+        try:
+            head = unpack(parts[1].buffer)
+        except OtherVersion:
+            head = None
+            if len(parts[1]) >= 10:  # whatever follows, a request's number stands here in every version
+                word = refusal("version", f"this node speaks version {VERSION} of dropr over ZeroMQ")
+                number = int.from_bytes(parts[1].bytes[2:10], "big")
+                self._tell(self._way(identity, parts[1]), number, Kind.REFUSED, word)
+                return
+        if head is None:
+            self.ignored += 1
+            return
+        way = self._way(identity, parts[1])
+        call = way.calls.get(head.request)
+        if call is None:
+            if head.kind == Kind.ASK:
+                self._begin(way, head, parts[2].bytes)
+            else:  # the rest of a request that was refused or given up
+                self.ignored += 1
+                self._forget_if_quiet(way)
+            return
+        call.moved = monotonic()
+        try:
+            self._go_on(call, head, parts[2].bytes)
+        except Malformed as error:
+            self._refuse(call, "bad_frame", str(error))
+
+    def _way(self, identity: bytes, frame: "zmq.Frame") -> Way:
+        way = self._ways.get(identity)
+        if way is None:
+            address, user = _property(frame, "Peer-Address"), _property(frame, "User-Id")
+            way = self._ways[identity] = Way(identity, Caller(address or self._place, user or None))
+        return way
+
+    def _begin(self, way: Way, head: Head, payload: bytes) -> None:
+        if self.closing:
+            self._tell(way, head.request, Kind.CLOSING)
+            return
+        if self._count >= self._options.max_requests or len(way.calls) >= self._options.max_waiting:
+            self._tell(way, head.request, Kind.REFUSED, refusal("busy", "too many requests at once; try again later"))
+            return
+        now = monotonic()
+        call = way.calls[head.request] = Call(way, Stream(head.request), now)
+        self._count += 1
+        self._deadline.by(now + self._options.body_idle)
+        try:
+            call.stream.begin(head.number)
+            self._take(call, 0, payload)
+        except Malformed as error:
+            self._refuse(call, "bad_frame", str(error))
+
+    def _go_on(self, call: Call, head: Head, payload: bytes) -> None:
+        if head.kind == Kind.MORE:
+            if call.waits or call.stream.whole:
+                raise Malformed("more bytes than the request has")
+            self._take(call, head.number, payload)
+        elif head.kind == Kind.GRANT:
+            call.stream.allow(head.number)
+            call.way.queue.add(call.stream)
+            self._pump(call.way)
+        elif head.kind == Kind.CANCEL:
+            self._drop(call)
+        else:
+            raise Malformed(f"a message of kind {head.kind} within a request")
+
+    def _take(self, call: Call, offset: int, payload: bytes) -> None:
+        stream = call.stream
+        stream.take(offset, payload)
+        if not call.admitted:
+            size = self._answerer.head_size
+            if stream.have < size and not stream.whole:
+                return
+            try:
+                length = self._answerer.admit(stream.head(size), call.way.caller)
+            except Refused as refused:
+                self._refuse(call, refused.code, refused.reason)
+                return
+            except Exception:
+                self._broken(call)
+                return
+            if length != stream.total:
+                self._refuse(call, "bad_frame", f"the request says {length} bytes and has {stream.total}")
+                return
+            call.admitted = True
+        if stream.whole:
+            self._answer(call)
+        else:
+            stream.grant()
+            call.way.queue.add(stream)
+            self._pump(call.way)
+
+    def _answer(self, call: Call) -> None:
+        call.waits = True
+        try:
+            future = self._answerer.answer(call.stream.collect(), call.way.caller)
+        except Refused as refused:
+            self._refuse(call, refused.code, refused.reason)
+            return
+        except Exception:
+            self._broken(call)
+            return
+
+        def ready(answer: "Future[bytes]") -> None:
+            try:
+                self._engine.post(lambda: self._answered(call, answer))
+            except Closed:
+                pass  # the transport closed meanwhile; its callers know
+
+        if future.done():
+            self._answered(call, future)
+        else:
+            future.add_done_callback(ready)
+
+    def _answered(self, call: Call, answer: "Future[bytes]") -> None:
+        if call.way.calls.get(call.stream.number) is not call:
+            return  # it was given up
+        call.waits, call.moved = False, monotonic()
+        error = Closed("cancelled") if answer.cancelled() else answer.exception()
+        if error is None:
+            call.stream.send(Kind.ANSWER, answer.result())
+            call.way.queue.add(call.stream)
+            self._deadline.by(call.moved + self._options.body_idle)
+            self._pump(call.way)
+        elif isinstance(error, Refused):
+            self._refuse(call, error.code, error.reason)
+        else:
+            self._log.error("a request of %s met an internal error: %s: %s",
+                            call.way.caller.address, type(error).__name__, error)  # fmt: skip
+            self._last_word(call, Kind.FAILED, b"internal error of the peer")
+
+    # ── what goes out ────────────────────────────────────────────────────────────────────────────
+
+    def _refuse(self, call: Call, code: str, text: str) -> None:
+        self._last_word(call, Kind.REFUSED, refusal(code, text))
+
+    def _broken(self, call: Call) -> None:
+        self._log.exception("a request of %s met an internal error", call.way.caller.address)
+        self._last_word(call, Kind.FAILED, b"internal error of the peer")
+
+    def _last_word(self, call: Call, kind: Kind, payload: bytes) -> None:
+        if self._remove(call):
+            self._tell(call.way, call.stream.number, kind, payload)
+
+    def _tell(self, way: Way, request: int, kind: Kind, payload: bytes = b"") -> None:
+        if len(way.queue) < _WORDS:
+            word = Stream(request)
+            word.say(kind, payload)
+            way.queue.add(word)
+        self._pump(way)
+
+    def _pump(self, way: Way) -> None:
+        if not self._open:
+            return
+
+        def send(parts: Sequence[bytes | memoryview]) -> bool:
+            try:
+                self._socket.send_multipart([way.identity, *parts], zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            return True
+
+        def sent(stream: Stream) -> None:
+            call = way.calls.get(stream.number)
+            if call is not None and call.stream is stream:
+                call.moved = monotonic()
+                if call.admitted and not call.waits and stream.whole and stream.all_sent:
+                    self._remove(call)
+
+        try:
+            if not way.queue.run(send, sent):
+                if way not in self._blocked:
+                    self._blocked.append(way)
+                    if len(self._blocked) == 1:
+                        self._engine.after(_TRY_AGAIN, self._unblock)
+                return
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                self._log.error("%s: %s", self._place, error)
+            for call in list(way.calls.values()):  # the caller is gone
+                self._remove(call)
+            way.queue.clear()
+        self._forget_if_quiet(way)
+
+    def _unblock(self) -> None:
+        blocked, self._blocked = self._blocked, deque()
+        for way in blocked:
+            self._pump(way)
+
+    # ── how requests end ─────────────────────────────────────────────────────────────────────────
+
+    def _remove(self, call: Call) -> bool:
+        if call.way.calls.get(call.stream.number) is not call:
+            return False
+        del call.way.calls[call.stream.number]
+        call.stream.drop()
+        self._count -= 1
+        if not self._count and self.on_idle is not None:
+            self.on_idle()
+        return True
+
+    def _drop(self, call: Call) -> None:
+        self._remove(call)
+        self._forget_if_quiet(call.way)
+
+    def _forget_if_quiet(self, way: Way) -> None:
+        if not way.calls and not len(way.queue):
+            self._ways.pop(way.identity, None)
+
+    def _look(self, now: float) -> float | None:
+        """End the calls whose caller has stalled. The host's answer may take as long as it takes."""
+        again = None
+        for way in list(self._ways.values()):
+            for call in list(way.calls.values()):
+                due = call.moved + self._options.body_idle
+                if call.waits:
+                    continue
+                if due <= now:
+                    self._last_word(call, Kind.FAILED, b"nothing came or went for too long; the request was given up")
+                elif again is None or due < again:
+                    again = due
+        return again
+
+    def close(self) -> None:
+        """Forget everything. The socket belongs to the door."""
+        self._open = False
+        self._engine.unwatch(self._socket)
+        self._ways.clear()
+        self._blocked.clear()
+        self._count = 0
+
+
+def _property(frame: "zmq.Frame", name: str) -> str:
+    """What ZeroMQ knows about the connection on which a message came; empty if it does not."""
+    try:
+        return str(frame.get(name))
+    except zmq.ZMQError:
+        return ""

@@ -1,0 +1,225 @@
+"""The one thread of a transport: it owns all sockets, sleeps in a ZeroMQ poller, and is woken by a byte.
+
+Owns the thread, the poller, the timers and the ZeroMQ context. Must not know what the sockets say. All
+that touches a socket runs here; other threads hand work over with `post` and `run`.
+"""
+
+import heapq
+import itertools
+import logging
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import monotonic
+from typing import Any, TypeVar
+
+import zmq
+
+from dropr_core.errors import Closed
+
+T = TypeVar("T")
+_JOIN = 40.0
+_SOCKETS = 65_000
+
+
+class Engine:
+    """A thread for sockets. It starts with the first `post`."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._awake = False
+        self._posted: deque[Callable[[], None]] = deque()
+        self._bell: socket.socket | None = None
+        # in the thread
+        self._poller = zmq.Poller()
+        self._watched: dict[Any, Callable[[int], None]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self.at_end: list[Callable[[], None]] = []
+        """Called in the thread when the engine closes; each must not fail."""
+
+    # ── from any thread ──────────────────────────────────────────────────────────────────────────
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have ``work`` done in the thread. Raises Closed, also in a forked child."""
+        if os.getpid() != self._pid:
+            raise Closed("this transport was opened by the parent process; open the node anew")
+        with self._lock:
+            if self._closed:
+                raise Closed("this transport is closed")
+            self._posted.append(work)
+            if self._thread is None:
+                ear, self._bell = socket.socketpair()
+                ear.setblocking(False)
+                self._bell.setblocking(False)
+                self._thread = threading.Thread(target=self._main, args=(ear,), name="dropr-zmq", daemon=True)
+                self._thread.start()
+            if not self._awake:
+                self._awake = True
+                assert self._bell is not None
+                self._bell.send(b"!")
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Have ``work`` done in the thread and wait for its result. Raises what it raises, and Closed."""
+        if self.here:
+            return work()
+        done: Future[T] = Future()
+
+        def do() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self.post(do)
+        return done.result()
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the thread itself."""
+        return self._thread is threading.current_thread()
+
+    def close(self) -> None:
+        """Close everything and end the thread; safe twice, and in a forked child, where it does nothing."""
+        if os.getpid() != self._pid:
+            self._closed = True
+            return
+        with self._lock:
+            thread = self._thread
+            if not self._closed:
+                self._closed = True
+                if self._bell is not None and not self._awake:
+                    self._bell.send(b"!")
+        if thread is not None and not self.here:
+            thread.join(_JOIN)
+
+    # ── in the thread ────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def context(self) -> "zmq.Context[zmq.Socket[bytes]]":
+        """The ZeroMQ context of this transport."""
+        if self._context is None:
+            self._context = zmq.Context()
+            self._context.set(zmq.MAX_SOCKETS, _SOCKETS)
+        return self._context
+
+    def watch(self, what: Any, ready: Callable[[int], None], events: int = zmq.POLLIN) -> None:
+        """Call ``ready`` with the events whenever a socket has some; again: look for other events."""
+        self._poller.register(what, events)
+        self._watched[what] = ready
+
+    def unwatch(self, what: Any) -> None:
+        """No more."""
+        if self._watched.pop(what, None) is not None:
+            self._poller.unregister(what)
+
+    def after(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do ``work`` in so many seconds."""
+        heapq.heappush(self._timers, (monotonic() + seconds, next(self._order), work))
+
+    def _main(self, ear: socket.socket) -> None:
+        def heard(_events: int) -> None:
+            try:
+                ear.recv(64)
+            except BlockingIOError:
+                pass
+
+        self.watch(ear.fileno(), heard)
+        try:
+            while not self._closed:
+                try:
+                    self._turn()
+                except zmq.ZMQError:
+                    self._log.exception("a defect in the ZeroMQ transport; the others go on")
+                    for what in [what for what in self._watched if getattr(what, "closed", False)]:
+                        self.unwatch(what)
+                    time.sleep(0.1)  # a defect that comes back at once must not burn a processor
+        finally:
+            self._end(ear)
+
+    def _turn(self) -> None:
+        pause = max(0, int((self._timers[0][0] - monotonic()) * 1000) + 1) if self._timers else None
+        for what, events in self._poller.poll(pause):
+            ready = self._watched.get(what)
+            if ready is not None:
+                self._guarded(ready, events)
+        with self._lock:
+            self._awake = False
+            posted, self._posted = self._posted, deque()
+        for work in posted:
+            self._guarded(work)
+        now = monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            self._guarded(heapq.heappop(self._timers)[2])
+
+    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except Exception:
+            self._log.exception("a defect in the ZeroMQ transport; the others go on")
+
+    def _end(self, ear: socket.socket) -> None:
+        with self._lock:
+            self._closed = True
+            posted, self._posted = self._posted, deque()
+        for work in posted:  # who waits for one of these must not wait for ever
+            self._guarded(work)
+        for work in self.at_end:
+            self._guarded(work)
+        self._timers.clear()
+        self._watched.clear()
+        self._poller = zmq.Poller()
+        with self._lock:
+            ear.close()
+            if self._bell is not None:
+                self._bell.close()
+                self._bell = None
+        if self._context is not None:
+            self._context.term()  # as long as the sockets' linger at most
+
+
+class Deadline:
+    """One timer for many: looks again when the earliest of them may be due, and sleeps when there is none."""
+
+    def __init__(self, engine: Engine, look: Callable[[float], float | None]) -> None:
+        """``look`` gets the time, ends what is over, and returns when (monotonic) to look again."""
+        self._engine, self._look = engine, look
+        self._set: float | None = None
+
+    def by(self, when: float) -> None:
+        """Look not later than ``when``."""
+        if self._set is None or when < self._set:
+            self._set = when
+            self._engine.after(when - monotonic(), lambda: self._fire(when))
+
+    def _fire(self, when: float) -> None:
+        if when != self._set:
+            return  # an earlier one was set since
+        self._set = None
+        now = monotonic()
+        again = self._look(now)
+        if again is not None:
+            self.by(max(again, now + 0.01))
+
+
+def receive(source: "zmq.Socket[bytes]", most: int) -> "list[zmq.Frame] | None":
+    """The parts of the next message, at most ``most + 1`` of them, or None if there is none now."""
+    try:
+        frame = source.recv(zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
+    parts = [frame]
+    while frame.more:
+        frame = source.recv(copy=False)
+        if len(parts) <= most:
+            parts.append(frame)
+    return parts
