@@ -168,6 +168,19 @@ def read_options(found: Found, options: Any, where: str, at: Where = NOWHERE) ->
     return build(cls, options or {}, where, at)
 
 
+def keypair(name: str, secret: str | None = None) -> tuple[str, str]:
+    """(secret, public) key of a transport that has keys of its own; a fresh pair, unless ``secret`` is given.
+
+    Raises PluginError if this transport has none, UsageError for a secret that is none of its.
+    """
+    found = find("transport", name)
+    manager = _register(found, found.module)
+    if not manager.hook.dropr_keypair.get_hookimpls():
+        raise PluginError(f"{found} needs no keys of its own; `dropr keygen` without a name makes the key of a pair")
+    pair: tuple[str, str] = manager.hook.dropr_keypair(secret=secret)
+    return pair
+
+
 def installed(kinds: Iterable[str] = KINDS) -> list[Installed]:
     """Everything that is installed, imported to see whether it can be used. For people: slow, and it never raises."""
     lines = []

@@ -161,6 +161,33 @@ def test_keygen_makes_another_key_each_time(tmp_path):
     assert CliRunner().invoke(application(), ["keygen", "--file", str(path)]).exit_code == Exit.CANTCREAT
 
 
+def test_keygen_makes_the_keys_of_a_transport(tmp_path):
+    """The secret goes into a file for its owner alone, the public key is shown, and can be shown again."""
+    path = tmp_path / "shop.curve"
+    made = CliRunner().invoke(application(), ["keygen", "zmq", "--file", str(path)])
+    assert made.exit_code == 0, made.output
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = CliRunner().invoke(application(), ["keygen", "zmq", "--public-of", str(path)])
+    assert again.stdout == made.stdout
+    assert path.read_text().strip() not in made.output
+    both = json.loads(CliRunner().invoke(application(), ["keygen", "zmq", "--json"]).stdout)
+    assert both["key"]
+    assert both["public"] != made.stdout.strip()
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["curl"], "needs no keys of its own"),
+    (["zqm"], "did you mean 'zmq'"),
+    (["zmq", "--public-of", "nowhere"], "cannot be read"),
+    (["--public-of", "nowhere"], "needs the name of the transport"),
+])  # fmt: skip
+def test_keygen_says_what_is_wrong(words, says):
+    """A transport without keys, an unknown one, a file that is not there: one sentence each."""
+    result = CliRunner().invoke(application(), ["keygen", *words])
+    assert result.exit_code not in (0, 1)
+    assert says in " ".join(result.stderr.split())
+
+
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -14,12 +14,21 @@ from dropr_core.cli.words import echo, echo_json
 from dropr_core.exits import Exit
 
 
-@verb("keygen", keys="`key`.", config=False)
-@click.option(
-    "--file", type=click.Path(path_type=Path), help="Write it there (mode 0600; never overwrites) and print nothing."
-)
-def keygen_verb(as_json: bool, file: Path | None) -> None:
-    """Make a key for a pair of nodes. Both put the same key into their configuration, and nobody else has it."""
+@verb("keygen", keys="`key` (null if it went into a file); with TRANSPORT also `public`.", config=False)
+@click.argument("transport", required=False)
+@click.option("--file", type=click.Path(path_type=Path), help="Write it there (mode 0600; never overwrites).")
+@click.option("--public-of", type=click.Path(path_type=Path), help="Make none; show the public key of this file's.")
+def keygen_verb(as_json: bool, transport: str | None, file: Path | None, public_of: Path | None) -> None:
+    """Make a key for a pair of nodes. Both put the same key into their configuration, and nobody else has it.
+
+    With TRANSPORT (such as zmq): make this node's own key of that transport instead, and show the public key
+    that belongs to it, which its peers need.
+    """
+    if transport is not None:
+        _transport_key(as_json, transport, file, public_of)
+        return
+    if public_of is not None:
+        raise click.UsageError("--public-of needs the name of the transport: dropr keygen zmq --public-of FILE")
     from dropr_core.configdocs import make_key
 
     key = make_key()
@@ -29,6 +38,31 @@ def keygen_verb(as_json: bool, file: Path | None) -> None:
         echo_json({"key": None if file else key})
     elif file is None:
         echo(key)
+
+
+def _transport_key(as_json: bool, transport: str, file: Path | None, public_of: Path | None) -> None:
+    from dropr_core.plugins import keypair
+
+    if public_of is not None:
+        if file is not None:
+            raise click.UsageError("--file makes a key and --public-of looks at one; choose")
+        try:
+            stored = public_of.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise Stop(Exit.NO_INPUT, f"{public_of}: cannot be read: {reason}") from None
+        secret, public = keypair(transport, stored)
+    else:
+        secret, public = keypair(transport)
+    if file is not None:
+        write_new(file, secret + "\n")
+    shown = None if file or public_of else secret
+    if as_json:
+        echo_json({"key": shown, "public": public})
+        return
+    if shown:
+        echo(f"secret: {shown}")
+    echo(f"public: {public}" if shown else public)
 
 
 @verb("init", keys="`config`, `key`: the files that were written.", config=False)
