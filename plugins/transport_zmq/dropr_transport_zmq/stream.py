@@ -112,10 +112,12 @@ class Stream:
         self.have += len(data)
 
     def grant(self) -> None:
-        """Let the other side send on: twice as much in each round, up to the full window."""
+        """Let the other side send on: twice as much in each round, up to the full window.
+
+        Said after each piece, also where it grants nothing new: it shows that something moves.
+        """
         upto = min(self.total, self.have + min(WINDOW, FIRST_WINDOW + self.have))
-        if upto > self._granted:
-            self._granted, self._owes_grant = upto, True
+        self._granted, self._owes_grant = max(self._granted, upto), True
 
     @property
     def whole(self) -> bool:
