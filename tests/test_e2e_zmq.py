@@ -1,0 +1,133 @@
+"""Whole nodes over ZeroMQ: real processes, CURVE keys from `dropr keygen`, kills under load."""
+
+import threading
+
+import pytest
+from click.testing import CliRunner
+from helpers_nodes import Road, eventually, free_port, numbers_by_lane, take_all
+
+from dropr_core.cli.app import application
+
+pytestmark = pytest.mark.e2e
+
+LANES = [("a", 2), ("a", 7), ("b", 5)]
+
+
+@pytest.fixture
+def road(tmp_path):
+    """Some nodes; whatever they started is gone after the test."""
+    road = Road(tmp_path)
+    yield road
+    road.close()
+
+
+def over_zmq(road, *places, mutual=False):
+    """Give each node its CURVE key and the others its url; with ``mutual``, let in only those who are known."""
+    public, port = {}, {place.name: free_port() for place in places}
+    for place in places:
+        made = CliRunner().invoke(application(), ["keygen", "zmq", "--file", str(place.directory / "node.curve")])
+        assert made.exit_code == 0, made.output
+        public[place.name] = made.stdout.strip()
+    for place in places:
+        options = {"key": "${file:node.curve}"}
+        if mutual:
+            options["clients"] = [key for name, key in public.items() if name != place.name]
+        for name, peer in place.config["peers"].items():
+            peer["url"] = f"zmq+tcp://127.0.0.1:{port[name]}?curve={public[name]}"
+        place.write(listen=[f"zmq+tcp://127.0.0.1:{port[place.name]}"], transports={"zmq": options})
+
+
+def load(node, stop, sent):
+    """Send numbered messages into each lane until told to stop; leave word how many."""
+    while not stop.is_set():
+        with node.batch() as batch:
+            for _ in range(40):
+                for channel, priority in LANES:
+                    batch.send(b"%d" % sent[0], to="ware", channel=channel, priority=priority)
+                sent[0] += 1
+        stop.wait(0.01)
+
+
+def arrived(node):
+    """Messages that have entered the queues of a node."""
+    return sum(sum(n for state, n in states.items() if state == "ready") for states in node.inbox.counts().values())
+
+
+@pytest.mark.parametrize("victim", ["daemon", "server"])
+def test_fault_20_21_22_46_killed_under_load_over_zmq(road, victim):
+    """The daemon (or the server) is killed under load; lost 0, doubled 0, and in order."""
+    shop, ware = road.build("shop", "ware")
+    over_zmq(road, shop, ware, mutual=True)
+    processes = {"daemon": shop.run("daemon"), "server": ware.run("server")}
+    stop, sent = threading.Event(), [0]
+    with shop.opened() as here, ware.opened() as there:
+        sender = threading.Thread(target=load, args=(here, stop, sent))
+        sender.start()
+        try:
+            for _ in range(5):
+                before = arrived(there)
+                eventually(lambda before=before: arrived(there) > before, what="more has arrived")
+                processes[victim].kill()
+                processes[victim].start()
+        finally:
+            stop.set()
+            sender.join()
+        eventually(lambda: arrived(there) >= sent[0] * len(LANES), what="everything arrives")
+        lanes = numbers_by_lane(take_all(there, "a", "b"))
+        assert len(lanes) == len(LANES)
+        for numbers in lanes.values():
+            assert numbers == list(range(sent[0]))
+        eventually(lambda: not here.outbox.lanes(), what="the sender learns of it")
+
+
+def test_both_ways_with_receipts_over_zmq(road):
+    """Messages, receipts and results travel both ways between two nodes; long polls carry the receipts."""
+    module = road.write_handlers("def work(work):\n    return work.body.decode().upper()\n")
+    channels = {"jobs": {"handler": f"python:{module}:work"}}
+    shop, ware = road.build("shop", "ware", ware={"channels": channels})
+    over_zmq(road, shop, ware)
+    for place, roles in ((shop, ("daemon", "server")), (ware, ("daemon", "server", "worker"))):
+        for role in roles:
+            place.run(role)
+    with shop.opened() as here, ware.opened() as there:
+        sent = here.send(b"word", to="ware", channel="jobs", receipt=True)
+        assert sent.wait(30) == "WORD"
+        there.send(b"back", to="shop", channel="news")
+        assert [bytes(message.body) for message in here.receive("news", limit=1, timeout=30)] == [b"back"]
+
+
+def test_a_peer_that_fetches_over_zmq(road):
+    """A node that cannot be reached fetches its mail over ZeroMQ."""
+    shop, ware = road.build("shop", "ware")
+    over_zmq(road, shop, ware)
+    shop.config["peers"]["ware"] = {"mode": "pull", "key": shop.config["peers"]["ware"]["key"]}
+    shop.write()
+    ware.config["peers"]["shop"]["fetch"] = True
+    ware.write(listen=[])
+    shop.run("server")
+    ware.run("daemon")
+    with shop.opened() as here, ware.opened() as there:
+        for number in range(100):
+            here.send(b"%d" % number, to="ware", channel="a")
+        assert [int(message.body) for message in take_all(there, "a", at_least=100)] == list(range(100))
+
+
+def test_fault_37_a_wrong_key_costs_no_message(road):
+    """With another server's key in the url nothing arrives and nothing is lost; repaired, everything flows."""
+    shop, ware = road.build("shop", "ware")
+    over_zmq(road, shop, ware)
+    right = shop.config["peers"]["ware"]["url"]
+    other = shop.config["peers"]["ware"]["url"].partition("=")[0] + "=" + "A" * 43
+    shop.config["peers"]["ware"]["url"] = other
+    shop.write()
+    ware.run("server")
+    daemon = shop.run("daemon")
+    with shop.opened() as here, ware.opened() as there:
+        here.send(b"patient", to="ware", channel="a")
+        eventually(lambda: "?curve=" in daemon.text, what="the daemon says what is wrong")
+        assert here.outbox.lanes()
+        daemon.stop()
+        shop.config["peers"]["ware"]["url"] = right
+        shop.write()
+        shop.run("daemon")
+        assert [bytes(message.body) for message in take_all(there, "a", at_least=1)] == [b"patient"]
