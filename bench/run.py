@@ -2,10 +2,12 @@
 
     make bench                    all of it, about a minute
     .venv/bin/python bench/run.py send latency
+    .venv/bin/python bench/run.py --transport zmq end_to_end latency      curl (default), zmq (CURVE), zmq-plain
 
 Owns measuring only; nothing in the test suite depends on a time.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -24,6 +26,7 @@ import apsw
 import psutil
 
 import dropr_core as dropr
+from dropr_core.plugins import keypair
 
 BODY = os.urandom(200)
 KEY = "k" * 40
@@ -35,14 +38,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write_nodes(home: Path) -> tuple[Path, Path]:
+def road(transport: str) -> tuple[str, str, str]:
+    """Where the store listens, where the shop asks, and what both say about the transport."""
     port = free_port()
+    if transport == "curl":
+        return f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}", ""
+    listen = f"zmq+tcp://127.0.0.1:{port}"
+    if transport == "zmq-plain":
+        return listen, listen, "transports: {zmq: {curve: false}}\n"
+    secret, public = keypair("zmq")
+    return listen, f"{listen}?curve={public}", f"transports: {{zmq: {{key: {secret}}}}}\n"
+
+
+def write_nodes(home: Path) -> tuple[Path, Path]:
+    listen, ask, more = road(os.environ.get("DROPR_BENCH_TRANSPORT", "curl"))
     (home / "shop.yaml").write_text(
-        f"node: shop\nlimits: {{min_free: 0}}\npeers:\n"
-        f"  store: {{url: 'http://127.0.0.1:{port}', key: {KEY}}}\nchannels:\n  orders: {{to: store}}\n"
+        f"node: shop\nlimits: {{min_free: 0}}\n{more}peers:\n"
+        f"  store: {{url: '{ask}', key: {KEY}}}\nchannels:\n  orders: {{to: store}}\n"
     )
     (home / "store.yaml").write_text(
-        f"node: store\nlimits: {{min_free: 0}}\nlisten: ['http://127.0.0.1:{port}']\npeers:\n"
+        f"node: store\nlimits: {{min_free: 0}}\n{more}listen: ['{listen}']\npeers:\n"
         f"  shop: {{mode: pull, key: {KEY}}}\nchannels:\n  orders: {{}}\n"
         f"  work: {{handler: 'python:builtins:repr'}}\n"
     )
@@ -200,7 +215,12 @@ BENCHES = {"send": bench_send, "end_to_end": bench_end_to_end, "latency": bench_
 
 
 def main() -> None:
-    for name in sys.argv[1:] or list(BENCHES):
+    words = argparse.ArgumentParser(description="Measure dropr on this machine.")
+    words.add_argument("names", nargs="*", metavar="BENCH", help=f"of {', '.join(BENCHES)}; default: all")
+    words.add_argument("--transport", choices=("curl", "zmq", "zmq-plain"), default="curl")
+    asked = words.parse_args()
+    os.environ["DROPR_BENCH_TRANSPORT"] = asked.transport
+    for name in asked.names or list(BENCHES):
         with tempfile.TemporaryDirectory(prefix="dropr-bench-") as home:
             BENCHES[name](Path(home))
 
