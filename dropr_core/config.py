@@ -212,7 +212,8 @@ def _is_loopback(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        return parts.scheme == "loopback" or host == "localhost" or ipaddress.ip_address(host).is_loopback
+        local = parts.scheme in ("loopback", "zmq+ipc", "zmq+inproc")
+        return local or host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

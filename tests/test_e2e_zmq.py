@@ -1,5 +1,6 @@
 """Whole nodes over ZeroMQ: real processes, CURVE keys from `dropr keygen`, kills under load."""
 
+import tempfile
 import threading
 
 import pytest
@@ -94,6 +95,23 @@ def test_both_ways_with_receipts_over_zmq(road):
         assert sent.wait(30) == "WORD"
         there.send(b"back", to="shop", channel="news")
         assert [bytes(message.body) for message in here.receive("news", limit=1, timeout=30)] == [b"back"]
+
+
+def test_between_processes_of_one_machine(road):
+    """Over a socket file no CURVE key is needed, and with `insecure: true` no pair's key either."""
+    shop, ware = road.build("shop", "ware")
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has at most 100 bytes
+        for place in (shop, ware):
+            for name, peer in place.config["peers"].items():
+                peer["url"] = f"zmq+ipc://{short}/{name}"
+                del peer["key"]
+            place.write(listen=[f"zmq+ipc://{short}/{place.name}"], insecure=True)
+        ware.run("server")
+        shop.run("daemon")
+        with shop.opened() as here, ware.opened() as there:
+            here.send(b"near", to="ware", channel="a")
+            assert [bytes(message.body) for message in take_all(there, "a", at_least=1)] == [b"near"]
+        road.close()
 
 
 def test_a_peer_that_fetches_over_zmq(road):

@@ -1,7 +1,10 @@
 """The asking side against peers that misbehave or vanish: what is certain, what is unknown, what is refused."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -334,6 +337,54 @@ def test_fault_18_after_a_fork_the_child_gets_closed(transport, secret):
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert connection.ask(request(20), idle=WAIT).result(WAIT) == request(20)
+
+
+LISTENER = """
+import logging, sys
+from dropr_transport_zmq import Options, make
+from dropr_core.testing.echo import Echo
+echo = Echo()
+transport = make(Options(curve=False), logging.getLogger("listener"))
+print(transport.listen("zmq+tcp://127.0.0.1:0", echo).url, flush=True)
+while True:
+    echo.asked.acquire()
+    print("asked", flush=True)
+"""
+
+
+@pytest.fixture
+def listener():
+    """A listener in a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", LISTENER], stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def test_fault_28_a_suspended_peer_is_noticed_by_its_heart(listener, connect):
+    """A peer whose machine hangs leaves its connection open; the missing heartbeats end it before the idle time."""
+    connection = connect(listener.stdout.readline().strip(), heartbeat=0.1)
+    future = connection.ask(request(20, "hold"), idle=600)
+    assert listener.stdout.readline() == "asked\n"
+    listener.send_signal(signal.SIGSTOP)
+    try:
+        assert isinstance(future.exception(WAIT), Unanswered)
+        assert isinstance(connection.ask(request(20), idle=0.5).exception(WAIT), Unreachable)
+    finally:
+        listener.send_signal(signal.SIGCONT)
+    for _ in range(50):
+        if connection.ask(request(20), idle=WAIT).exception(WAIT) is None:
+            return
+    raise AssertionError("it did not come back")
+
+
+def test_a_killed_peer_is_noticed_at_once(listener, connect):
+    """A process that dies ends what it was asked as unknown, whatever the idle time."""
+    connection = connect(listener.stdout.readline().strip())
+    future = connection.ask(request(20, "hold"), idle=600)
+    assert listener.stdout.readline() == "asked\n"
+    listener.kill()
+    assert isinstance(future.exception(WAIT), Unanswered)
+    assert isinstance(connection.ask(request(20), idle=600).exception(WAIT), Unreachable)
 
 
 def test_nothing_asked_starts_nothing(transport):
