@@ -152,7 +152,7 @@ class ZmqTransport(Transport):
             if self._gate is None and address.kind == "tcp" and self._options.curve:
                 self._gate = Gatekeeper(self._engine, self._options.clients, self._sent_away)
             door = Door(self._engine, address, answerer, self._options, self._hub, self._log)
-            self._doors.append(door)
+            self._doors = [*(one for one in self._doors if not one.ended), door]
             return door
 
         return self._engine.run(open_door)

@@ -46,6 +46,8 @@ class Way:
         self.identity, self.caller = identity, caller
         self.calls: dict[int, Call] = {}
         self.queue = Queue()
+        self.stuck: float | None = None
+        """Since when its connection takes nothing."""
 
 
 class Answering:
@@ -251,6 +253,7 @@ class Answering:
             return True
 
         def sent(stream: Stream) -> None:
+            way.stuck = None
             call = way.calls.get(stream.number)
             if call is not None and call.stream is stream:
                 call.moved = monotonic()
@@ -259,18 +262,24 @@ class Answering:
 
         try:
             if not way.queue.run(send, sent):
-                if way not in self._blocked:
-                    self._blocked.append(way)
-                    if len(self._blocked) == 1:
-                        self._engine.after(_TRY_AGAIN, self._unblock)
+                self._wait_for_room(way)
                 return
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 self._log.error("%s: %s", self._place, error)
-            for call in list(way.calls.values()):  # the caller is gone
-                self._remove(call)
-            way.queue.clear()
+            self._give_up(way)  # the caller is gone
         self._forget_if_quiet(way)
+
+    def _wait_for_room(self, way: Way) -> None:
+        now = monotonic()
+        way.stuck = way.stuck or now
+        if now - way.stuck > self._options.body_idle:  # it is there and reads nothing: nobody ticks for it for ever
+            self._give_up(way)
+            self._forget_if_quiet(way)
+        elif way not in self._blocked:
+            self._blocked.append(way)
+            if len(self._blocked) == 1:
+                self._engine.after(_TRY_AGAIN, self._unblock)
 
     def _unblock(self) -> None:
         blocked, self._blocked = self._blocked, deque()
@@ -288,6 +297,11 @@ class Answering:
         if not self._count and self.on_idle is not None:
             self.on_idle()
         return True
+
+    def _give_up(self, way: Way) -> None:
+        for call in list(way.calls.values()):
+            self._remove(call)
+        way.queue.clear()
 
     def _drop(self, call: Call) -> None:
         self._remove(call)

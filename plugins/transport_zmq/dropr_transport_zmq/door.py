@@ -48,7 +48,7 @@ class Door(Listener):
         self._failures = 0
         self._shut = threading.Event()
         self._closing = False
-        self._ended = False
+        self.ended = False
         context = hub.use() if self._kind == "inproc" else engine.context
         self._socket = context.socket(zmq.ROUTER)
         try:
@@ -157,9 +157,9 @@ class Door(Listener):
 
     def end(self) -> None:
         """Close the socket, whatever is under way; safe twice."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = self._closing = True
+        self.ended = self._closing = True
         self._shut.set()
         self.answering.close()
         monitor, self._monitor = self._monitor, None
