@@ -26,7 +26,7 @@ class Codecs:
 
     def __init__(self, config: NodeConfig, context: Context) -> None:
         self._config, self._context = config, context
-        self._by_channel: dict[str, Serializer] = {}
+        self._by_channel: dict[str, Serializer | None] = {}
         self._by_name: dict[str, Serializer] = {}
 
     def dump(self, channel: str, value: Any) -> tuple[Serializer | None, bytes, str]:
@@ -80,10 +80,13 @@ class Codecs:
 
     def _of_channel(self, channel: str) -> Serializer | None:
         found = self._by_channel.get(channel)
-        if found is not None:
+        if found is not None or channel in self._by_channel:
             return found
         config = self._config.channels.get(channel)
-        if config is None or config.serializer is None:
+        if config is None:
+            return None
+        if config.serializer is None:
+            self._by_channel[channel] = None
             return None
         made: Serializer = create("serializer", config.serializer.use, config.serializer.options, self._context,
                                   where=f"channels.{channel}.serializer", at=self._config.where)  # fmt: skip

@@ -125,6 +125,9 @@ def make_store_id() -> StoreId:
     return StoreId(os.urandom(8))
 
 
+_LOW = 2**61 - 1
+
+
 class IdMaker:
     """Makes version 7 UUIDs that rise within the process even when the wall clock steps back.
 
@@ -138,17 +141,23 @@ class IdMaker:
         self._pid = os.getpid()
         self._last_ms = -1
         self._value = 0
+        self._random = b""
+        """Drawn ahead: a system call for each millisecond would cost more than all the rest."""
 
     def __call__(self) -> MessageId:
         """The next id."""
         ms = int(self._wall() * 1000)
+        pid = os.getpid()
         with self._lock:
-            if ms > self._last_ms or os.getpid() != self._pid:
-                self._pid, self._last_ms = os.getpid(), max(ms, self._last_ms)
+            if ms > self._last_ms or pid != self._pid:
+                if pid != self._pid or not self._random:  # a forked child must not draw what its parent draws
+                    self._pid, self._random = pid, os.urandom(100 * 10)
+                self._last_ms = max(ms, self._last_ms)
                 # 12 random bits in the first half, 61 in the second: its top bit is left clear, so that
                 # counting upwards within the millisecond cannot run into the bits of the variant.
-                number = int.from_bytes(os.urandom(10), "big")
-                high, low = number >> 68, number & (2**61 - 1)
+                number = int.from_bytes(self._random[:10], "big")
+                self._random = self._random[10:]
+                high, low = number >> 68, number & _LOW
                 self._value = (self._last_ms << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low
             else:
                 self._value += 1

@@ -25,6 +25,7 @@ from dropr_core.errors import Closed, QueueFull, StoreCorrupt, StoreReadOnly, Us
 from dropr_core.files import create_text
 from dropr_core.names import DEFAULT_CHANNEL, check_channel, parse_id
 from dropr_core.plugins import Observers, create
+from dropr_core.sections import ChannelConfig, PeerConfig
 from dropr_core.sending import Composer, Duration, SendOptions
 from dropr_core.sent import Batch, MessageStatus, Sent
 
@@ -117,6 +118,11 @@ class Node:
         route. ``timeout``: how long to wait for room if the queue is full. Raises UsageError
         (UnknownPeer, Conflict, TooBig), QueueFull, StoreError; nothing was stored then.
         """
+        if (
+            priority is None and delay is None and expires_in is None and headers is None and key is None
+            and id is None and dedup_key is None and receipt is None and content_type is None
+        ):  # fmt: skip
+            return self.append([self._composer.compose_plain(value, to, channel)], timeout)[0]
         options = SendOptions(
             to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
         )
@@ -124,7 +130,7 @@ class Node:
 
     def batch(self, *, timeout: Duration = 0.0) -> Batch:
         """A context manager: what is sent through it is stored in one commit, all or nothing."""
-        return Batch(self._composer.compose, lambda messages: self.append(messages, timeout))
+        return Batch(self._composer, lambda messages: self.append(messages, timeout))
 
     def append(self, messages: list[Outgoing], timeout: Duration = 0.0) -> list[Sent]:
         """Store composed messages durably and wake the daemon."""
@@ -140,6 +146,8 @@ class Node:
         if self.observers.present:
             for message in messages:
                 self.event("message_queued", {"id": message.id, "channel": message.channel, "peers": message.peers})
+        if len(placed) == 1:
+            return [Sent(self, messages[0], placed[0])]
         return [Sent(self, message, place) for message, place in zip(messages, placed, strict=True)]
 
     def _append_patiently(self, messages: list[Outgoing], options: SendOptions) -> Any:
@@ -342,9 +350,15 @@ def make_context(
         max_messages=limits.max_messages,
         max_bytes=limits.max_bytes,
         min_free=limits.min_free,
-        peer_limits={name: (peer.max_messages, peer.max_bytes) for name, peer in config.peers.items()},
-        channel_limits={name: (channel.max_messages, channel.max_bytes) for name, channel in config.channels.items()},
+        peer_limits=_limits(config.peers),
+        channel_limits=_limits(config.channels),
         remember=config.delivery.remember,
         keep_sent={name: channel.retention for name, channel in config.channels.items() if channel.retention},
         read_only=read_only,
     )
+
+
+def _limits(named: Mapping[str, PeerConfig] | Mapping[str, ChannelConfig]) -> dict[str, tuple[int | None, int | None]]:
+    """Only what has a limit: a storage looks every name up with every message."""
+    limits = {name: (config.max_messages, config.max_bytes) for name, config in named.items()}
+    return {name: limit for name, limit in limits.items() if limit != (None, None)}

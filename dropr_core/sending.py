@@ -63,7 +63,38 @@ class Composer:
         self._clock = clock
         self._serialize = serializer
         self._make_id = IdMaker(clock.wall)
+        self._max_body = config.limits.max_body
         self._routes: dict[tuple[object, str | None], _Route] = {}
+        self._stencils: dict[tuple[object, str | None, str], tuple[_Route, envelope.Stencil]] = {}
+
+    def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Outgoing:
+        """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
+        if to is not None and not isinstance(to, str):
+            to = tuple(to)
+        body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
+        known = self._stencils.get((to, channel, content_type))
+        if known is None:
+            known = self._stencil(to, channel, content_type)
+        route, stencil = known
+        identity = self._make_id()
+        data = stencil.fill(identity, self._clock.wall(), body)
+        return Outgoing(
+            identity, route.channel, route.priority, route.peers, data, route.receipt, route.expires_in,
+            bool(route.delay),
+        )  # fmt: skip
+
+    def _stencil(
+        self, to: str | Iterable[str] | None, channel: str | None, content_type: str
+    ) -> tuple[_Route, envelope.Stencil]:
+        route = self._route(to, channel)
+        message = Message(
+            id=b"", sender=self._config.node, channel=route.channel, priority=route.priority, content_type=content_type,
+            receipt=route.receipt, delay=route.delay, expires_in=route.expires_in,
+        )  # fmt: skip
+        made = route, envelope.Stencil(check_options(message))
+        if len(self._stencils) < 10_000:
+            self._stencils[to, channel, content_type] = made
+        return made
 
     def compose(self, value: Any, options: SendOptions) -> Outgoing:
         """The message to store. Raises UsageError (UnknownPeer, TooBig …); nothing was stored then."""
@@ -130,9 +161,9 @@ class Composer:
 
     def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[bytes, str]:
         _serializer, body, own_type = self._serialize(channel, value)
-        if len(body) > self._config.limits.max_body:
+        if len(body) > self._max_body:
             raise TooBig(
-                f"a body of {len(body)} bytes: the limit is {self._config.limits.max_body} (limits.max_body); "
+                f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "
                 "split it, or raise the limit on both nodes"
             )
         return body, content_type or own_type

@@ -5,7 +5,7 @@ outbox; must not know peers' addresses or transports.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +15,7 @@ from dropr_core.contracts.storage import Delivery, Outgoing, Placed
 from dropr_core.errors import DeliveryFailed, UsageError, WaitTimeout
 from dropr_core.message import State
 from dropr_core.names import MessageId, format_id
-from dropr_core.sending import SendOptions
+from dropr_core.sending import Composer, SendOptions
 from dropr_core.states import ENDED, of_message
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class MessageStatus:
 
 class Sent:
     """A message that is in the outbox, or was."""
+
+    __slots__ = ("_message", "_message_id", "_node", "_placed")
 
     def __init__(self, node: "Node", message: Outgoing | None, placed: Placed) -> None:
         self._node = node
@@ -140,20 +142,24 @@ class Sent:
 class Batch:
     """Collects messages and stores them in one commit when the block is left normally."""
 
-    def __init__(
-        self, compose: Callable[[Any, SendOptions], Outgoing], append: Callable[[list[Outgoing]], list[Sent]]
-    ) -> None:
-        self._compose, self._append = compose, append
+    def __init__(self, composer: Composer, append: Callable[[list[Outgoing]], list[Sent]]) -> None:
+        self._composer, self._append = composer, append
         self._messages: list[Outgoing] = []
         self.sent: Sequence[Sent] = ()
         """The handles, in order, once the block was left."""
         self._open = False
 
-    def send(self, value: Any = b"", **options: Any) -> None:
+    def send(
+        self, value: Any = b"", *, to: str | Iterable[str] | None = None, channel: str | None = None, **options: Any
+    ) -> None:
         """As `Node.send`, but stored at the end of the block. Raises UsageError at once."""
         if not self._open:
             raise UsageError("a batch is used as `with node.batch() as batch:`, and only inside of the block")
-        self._messages.append(self._compose(value, SendOptions(**options)))
+        if options:
+            outgoing = self._composer.compose(value, SendOptions(to, channel, **options))
+        else:
+            outgoing = self._composer.compose_plain(value, to, channel)
+        self._messages.append(outgoing)
 
     def __len__(self) -> int:
         return len(self._messages)

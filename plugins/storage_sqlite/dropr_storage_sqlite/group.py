@@ -9,7 +9,6 @@ with it, so the transaction is rolled back and each job runs in one of its own.
 """
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,24 @@ from dropr_core.errors import WriteFailed
 from dropr_storage_sqlite.sqltypes import Connection
 
 Job = Callable[[Connection], Any]
+
+
+class Together:
+    """A job of a kind of which many are done at once for less: ``run`` gets the items of each of
+    them and returns the result of each.
+    """
+
+    __slots__ = ("items", "run")
+
+    def __init__(self, run: Callable[[Connection, list[Any]], list[Any]], items: Any) -> None:
+        self.run = run
+        self.items = items
+
+    def __call__(self, connection: Connection) -> Any:
+        """The same, alone."""
+        return self.run(connection, [self.items])[0]
+
+
 Transact = Callable[[Job], Any]
 """Runs one job in one durable transaction; raises what it raises."""
 
@@ -44,7 +61,12 @@ class GroupCommit:
         self._mutex = threading.Lock()
         self._waiting: deque[_Ticket] = deque()
         self._led = False
-        self._company = 0
+        self._missing = 0
+        """Of those whom the leader waits for."""
+        self._complete = threading.Lock()
+        self._complete.acquire()
+        self._crowd = 1
+        """How many took part of late: those of the last commit and those who came while it ran."""
 
     def run(self, job: Job) -> Any:
         """The result of ``job`` once it is on stable storage; raises what the job or the commit raised."""
@@ -54,11 +76,15 @@ class GroupCommit:
                 ticket.wake = threading.Lock()
                 ticket.wake.acquire()
                 self._waiting.append(ticket)
+                if self._missing > 0:
+                    self._missing -= 1
+                    if self._missing == 0:
+                        self._complete.release()
             else:
                 self._led = True
                 ticket = None
         if ticket is None:
-            return self._lead_alone(job) if self._company == 0 else self._lead(_Ticket(job))
+            return self._lead_alone(job) if self._crowd == 1 else self._lead(_Ticket(job))
         ticket.wake.acquire()
         if not ticket.done:  # woken to lead
             return self._lead(ticket)
@@ -91,23 +117,25 @@ class GroupCommit:
         return own.result
 
     def _gather(self, own: _Ticket) -> list[_Ticket]:
-        """Own ticket and all that wait; those who shared the last commits are given a moment to come back."""
+        """Own ticket and all that wait; those who shared the last commit are given a moment to come back."""
         waiting = self._waiting
-        if len(waiting) < self._company:
-            until = time.perf_counter() + PATIENCE
-            while len(waiting) < self._company and time.perf_counter() < until:
-                time.sleep(0.00001)
         with self._mutex:
+            self._missing = self._crowd - 1 - len(waiting)
+        if self._missing > 0:
+            self._complete.acquire(timeout=PATIENCE)
+        with self._mutex:
+            self._missing = 0
+            self._complete.acquire(blocking=False)
             tickets = [own, *waiting]
             waiting.clear()
-        self._company = max(len(tickets) - 1, self._company - 1)
+        self._crowd = max(len(tickets), self._crowd - 1)
         return tickets
 
     def _hand_over(self) -> None:
         with self._mutex:
+            self._crowd = max(self._crowd, len(self._waiting))
             if self._waiting:
                 heir = self._waiting.popleft()
-                self._company = max(self._company, len(self._waiting))
                 heir.wake.release()
             else:
                 self._led = False
@@ -115,7 +143,7 @@ class GroupCommit:
     def _commit(self, tickets: list[_Ticket]) -> None:
         if len(tickets) > 1:
             try:
-                results = self._transact(lambda connection: [ticket.job(connection) for ticket in tickets])
+                results = self._transact(lambda connection: _run_all(connection, [ticket.job for ticket in tickets]))
             except Exception:  # noqa: S110 -- one of them failed: find out which by giving each its own transaction
                 pass
             else:
@@ -128,3 +156,16 @@ class GroupCommit:
             except Exception as error:
                 ticket.error = error
             ticket.done = True
+
+
+def _run_all(connection: Connection, jobs: list[Job]) -> list[Any]:
+    """The results of all jobs; those of one kind go together, before all others."""
+    kinds: dict[Any, list[Together]] = {}
+    for job in jobs:
+        if isinstance(job, Together):
+            kinds.setdefault(job.run, []).append(job)
+    done: dict[int, Any] = {}
+    for run, alike in kinds.items():
+        for job, result in zip(alike, run(connection, [one.items for one in alike]), strict=True):
+            done[id(job)] = result
+    return [done[id(job)] if isinstance(job, Together) else job(connection) for job in jobs]

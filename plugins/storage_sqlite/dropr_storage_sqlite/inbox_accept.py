@@ -11,6 +11,7 @@ from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import StoreError
 from dropr_core.names import START, Head, MessageId, SourceLane, StoreId
 from dropr_storage_sqlite import inbox_sql as sql
+from dropr_storage_sqlite.bulk import insert
 from dropr_storage_sqlite.database import Database
 from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow
 from dropr_storage_sqlite.outbox_append import check_limit
@@ -102,7 +103,7 @@ class Filling:
                 rows.append((*self._place(queue, row, due_in), envelope))
                 size += row.size
         self._check_room(channel, len(rows), size)
-        connection.executemany(sql.INSERT, rows)
+        insert(connection, sql.INSERT, rows)
         self._book.count(queue.number, "ready", plain)
         self._book.count(queue.number, "bytes", size)
 

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from dropr_storage_sqlite import inbox_sql as sql
+from dropr_storage_sqlite.bulk import insert
 from dropr_storage_sqlite.inbox_rows import Book, QueueRow
 from dropr_storage_sqlite.sqltypes import Connection
 
@@ -96,7 +97,7 @@ class Taking:
         for place, _, _, _, flags, _, _, attempts, reason in self.rows:
             leases.append((place, token, consumer, attempts + 1, flags, reason))
             counts[place >> sql.N_BITS] += 1
-        self._connection.executemany(sql.LEASE, leases)
+        insert(self._connection, sql.LEASE, leases)
         self._connection.execute(sql.LEASES, (len(leases), consumer))
         for queue, count in counts.items():
             if count:

@@ -11,7 +11,7 @@ from dropr_core.message import Outcome, State
 from dropr_core.names import Lane, MessageId, StoreId
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
+from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, lane_rows, own_lane
 from dropr_storage_sqlite.sqltypes import Connection
 
 SWEEP = 1000
@@ -30,7 +30,7 @@ class EndPart:
         """Give one delivery up as dead; the lane goes on without it."""
 
         def job(connection: Connection) -> None:
-            row = find_lane(connection, lane)
+            row = own_lane(connection, lane)
             found = row and connection.execute(sql.ONE, (sql.origin(row.number) + sequence,)).fetchone()
             if row is None or not found or sequence <= row.head:
                 return
@@ -111,9 +111,8 @@ class EndPart:
             for row in sorted(chosen, key=lambda row: (row.born, row.seq, row.n)):
                 if not row.has_body or (selection.states and State(row.state) not in selection.states):
                     continue
-                lane = ledger.lane(row.lane)
-                values = (lane.peer, lane.channel, lane.priority, 1, row.size, 0)
-                _, last = connection.execute(sql.EXTEND, values).fetchall()[0]
+                ledger.lane(row.lane)
+                last = connection.execute(sql.EXTEND, (row.lane, row.size)).fetchall()[0][0]
                 place = sql.origin(row.lane) + last
                 connection.execute(sql.RETURN, (row.n, place, ledger.now, sql.DUPLICATE))
                 ledger.forget([(row.n, row.lane, row.state, row.shared)], release=False)

@@ -32,6 +32,10 @@ class LaneRow(NamedTuple):
     awaiting: int
     awaiting_bytes: int
     sent: int
+    total: int
+    """Bytes ever appended."""
+    lagging: int
+    """Whether the stored row does not know yet of the last appends; the values here do."""
 
     @property
     def lane(self) -> Lane:
@@ -75,9 +79,22 @@ class EndedRow(NamedTuple):
 
 
 def find_lane(connection: Connection, lane: Lane) -> LaneRow | None:
-    """The row of a lane; None if nothing was ever sent on it."""
+    """The row of a lane, to look at; None if nothing was ever sent on it."""
     row = connection.execute(sql.LANE, (lane.peer, lane.channel, lane.priority)).fetchone()
     return None if row is None else LaneRow._make(row)
+
+
+def own_lane(connection: Connection, lane: Lane) -> LaneRow | None:
+    """The row of a lane whose deliveries or counts are about to change."""
+    row = find_lane(connection, lane)
+    return row and note(connection, row)
+
+
+def note(connection: Connection, row: LaneRow) -> LaneRow:
+    """Write down what was appended to a lane, as long as its last delivery still tells it."""
+    if row.lagging:
+        connection.execute(sql.NOTE, (row.last, row.depth, row.bytes, row.sent, row.total, row.number))
+    return row
 
 
 def lane_rows(connection: Connection) -> dict[int, LaneRow]:
@@ -101,7 +118,8 @@ class Ledger:
     def lane(self, number: int) -> LaneRow:
         """The row of a lane as it was at the first look in this transaction."""
         if number not in self._lanes:
-            self._lanes[number] = LaneRow._make(self._connection.execute(sql.LANE_BY_NUMBER, (number,)).fetchone())
+            found = LaneRow._make(self._connection.execute(sql.LANE_BY_NUMBER, (number,)).fetchone())
+            self._lanes[number] = note(self._connection, found)
         return self._lanes[number]
 
     def state(self, row: Row) -> State:

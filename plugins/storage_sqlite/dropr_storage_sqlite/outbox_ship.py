@@ -13,7 +13,7 @@ from dropr_core.message import State
 from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
+from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane
 from dropr_storage_sqlite.sqltypes import Connection
 
 PAGE = 1000
@@ -98,7 +98,7 @@ class ShipPart:
             self._db.soft(job)
 
     def _settle(self, connection: Connection, lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
-        row = find_lane(connection, lane)
+        row = own_lane(connection, lane)
         if row is None or head.sequence > row.last:
             raise StoreError(f"lane {lane}: the peer cannot have {head}, no such number was given")
         if head.sequence <= row.head:
@@ -156,7 +156,7 @@ class ShipPart:
         return self._db.full(lambda connection: self._rewind(connection, lane, head))
 
     def _rewind(self, connection: Connection, lane: Lane, head: Head) -> int:
-        row = find_lane(connection, lane)
+        row = own_lane(connection, lane)
         if row is None:
             return 0
         if head.sequence > row.head:
@@ -186,7 +186,7 @@ class ShipPart:
         def job(connection: Connection) -> StoreId:
             connection.execute(sql.SET_STORE, (store,))
             for row in lane_rows(connection).values():
-                _renumber(connection, row)
+                _renumber(connection, note(connection, row))
             return store
 
         return self._db.full(job)

@@ -24,19 +24,37 @@ STORE = "SELECT value FROM meta WHERE key = 'store'"
 SET_STORE = "UPDATE meta SET value = ? WHERE key = 'store'"
 
 # ── lanes ────────────────────────────────────────────────────────────────────────────────────────
-_LANE = "lane, peer, channel, priority, last, head, head_id, offered, depth, bytes, awaiting, awaiting_bytes, sent"
-LANE = f"SELECT {_LANE} FROM lane WHERE peer = ? AND channel = ? AND priority = ?"
-LANE_BY_NUMBER = f"SELECT {_LANE} FROM lane WHERE lane = ?"
-LANES = f"SELECT {_LANE} FROM lane"
+# A lane's row lags behind: `append` does not touch it. The last delivery (`tail`) tells how many (its
+# sequence) and how many bytes (its `total`) were appended since; whoever changes counts writes them down first.
+_TAIL = (
+    f"LEFT JOIN delivery AS tail ON tail.place = (SELECT place FROM delivery WHERE place > (lane.lane << {SEQ_BITS}) "
+    f"+ {HALF} + lane.last AND place <= (lane.lane << {SEQ_BITS} | {MASK}) ORDER BY place DESC LIMIT 1)"
+)
+_NEW = f"ifnull((tail.place & {MASK}) - {HALF} - lane.last, 0)"
+_LANE = (
+    f"lane.lane, peer, channel, priority, last + {_NEW}, head, head_id, offered, depth + {_NEW}, "
+    f"bytes + ifnull(tail.total - lane.total, 0), awaiting, awaiting_bytes, sent + {_NEW}, "
+    f"ifnull(tail.total, lane.total), tail.place IS NOT NULL"
+)
+LANE = f"SELECT {_LANE} FROM lane {_TAIL} WHERE peer = ? AND channel = ? AND priority = ?"
+LANE_BY_NUMBER = f"SELECT {_LANE} FROM lane {_TAIL} WHERE lane.lane = ?"
+LANES = f"SELECT {_LANE} FROM lane {_TAIL}"
+END_OF = (
+    f"SELECT lane.lane, last + {_NEW}, ifnull(tail.total, lane.total) FROM lane {_TAIL} "
+    "WHERE peer = ? AND channel = ? AND priority = ?"
+)
+NOTE = "UPDATE lane SET last = ?, depth = ?, bytes = ?, sent = ?, total = ? WHERE lane = ?"
 WAITING = (
-    "SELECT peer, channel, priority, head, head_id, last, depth, bytes, (SELECT born FROM delivery WHERE "
-    f"place > (lane.lane << {SEQ_BITS}) + {HALF} + lane.head ORDER BY place LIMIT 1) FROM lane WHERE depth > 0"
+    f"SELECT peer, channel, priority, head, head_id, last + {_NEW}, depth + {_NEW}, "
+    "bytes + ifnull(tail.total - lane.total, 0), (SELECT born FROM delivery WHERE "
+    f"place > (lane.lane << {SEQ_BITS}) + {HALF} + lane.head ORDER BY place LIMIT 1) FROM lane {_TAIL} "
+    "WHERE (depth > 0 OR tail.place IS NOT NULL)"
 )
 WAITING_OF = WAITING + " AND peer = ?"
 NEW_LANE = "INSERT INTO lane(peer, channel, priority) VALUES(?, ?, ?) RETURNING lane"
 EXTEND = (
-    "UPDATE lane SET last = last + ?4, depth = depth + ?4, bytes = bytes + ?5, sent = sent + ?6 "
-    "WHERE peer = ?1 AND channel = ?2 AND priority = ?3 RETURNING lane, last"
+    "UPDATE lane SET last = last + 1, depth = depth + 1, bytes = bytes + ?2, total = total + ?2 "
+    "WHERE lane = ?1 RETURNING last"
 )
 OFFER = "UPDATE lane SET offered = ? WHERE lane = ?"
 ADVANCE = (
@@ -48,12 +66,13 @@ COUNT = (
     "awaiting_bytes = awaiting_bytes + ? WHERE lane = ?"
 )
 RESTART = "UPDATE lane SET head = 0, head_id = zeroblob(16), offered = 0, last = ? WHERE lane = ?"
-TOTAL = "SELECT total(depth + awaiting), total(bytes + awaiting_bytes) FROM lane"
-TOTAL_OF_PEER = "SELECT total(depth), total(bytes) FROM lane WHERE peer = ?"
-TOTAL_OF_CHANNEL = "SELECT total(depth), total(bytes) FROM lane WHERE channel = ?"
+_DEPTH, _BYTES = f"depth + {_NEW}", "bytes + ifnull(tail.total - lane.total, 0)"
+TOTAL = f"SELECT total({_DEPTH} + awaiting), total({_BYTES} + awaiting_bytes) FROM lane {_TAIL}"
+TOTAL_OF_PEER = f"SELECT total({_DEPTH}), total({_BYTES}) FROM lane {_TAIL} WHERE peer = ?"
+TOTAL_OF_CHANNEL = f"SELECT total({_DEPTH}), total({_BYTES}) FROM lane {_TAIL} WHERE channel = ?"
 
 # ── deliveries ───────────────────────────────────────────────────────────────────────────────────
-INSERT = "INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = "INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 TAKE = (
     "SELECT place, id, flags, born, coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) "
     "FROM delivery WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
@@ -116,10 +135,10 @@ NEXT_FORGET = "SELECT forget FROM ended ORDER BY forget LIMIT 1"
 RETURN = (
     "INSERT INTO delivery SELECT ?2, id, ?3, (flags | ?4), size, CASE WHEN expires IS NULL THEN NULL ELSE "
     "?3 + expires - born END, CASE WHEN expires IS NULL THEN NULL ELSE ?3 + expires - born END, shared, fingerprint, "
-    "envelope FROM ended WHERE n = ?1"
+    "0, envelope FROM ended WHERE n = ?1"
 )
 RETURN_AS_BORN = (
-    "INSERT INTO delivery SELECT ?2, id, born, (flags | ?3), size, expires, expires, shared, fingerprint, envelope "
+    "INSERT INTO delivery SELECT ?2, id, born, (flags | ?3), size, expires, expires, shared, fingerprint, 0, envelope "
     "FROM ended WHERE n = ?1"
 )
 TALLY = "INSERT INTO tally VALUES(?, ?, ?) ON CONFLICT(lane, state) DO UPDATE SET n = n + excluded.n"

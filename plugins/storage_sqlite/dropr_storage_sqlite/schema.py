@@ -100,7 +100,23 @@ class Schema:
         return len(self.steps)
 
 
-OUTBOX = Schema("outbox", (_OUTBOX_1,))
+_OUTBOX_2 = """
+ALTER TABLE lane ADD COLUMN total INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE delivery RENAME TO delivery_1;
+DROP INDEX delivery_id;
+DROP INDEX delivery_due;
+CREATE TABLE delivery(place INTEGER PRIMARY KEY, id BLOB NOT NULL, born REAL NOT NULL, flags INTEGER NOT NULL,
+  size INTEGER NOT NULL, expires REAL, due REAL, shared INTEGER, fingerprint BLOB, total INTEGER NOT NULL,
+  envelope BLOB);
+INSERT INTO delivery
+  SELECT place, id, born, flags, size, expires, due, shared, fingerprint, 0, envelope FROM delivery_1;
+DROP TABLE delivery_1;
+CREATE INDEX delivery_id ON delivery(id);
+CREATE INDEX delivery_due ON delivery(due) WHERE due IS NOT NULL;
+"""
+"""A lane's row is no longer written by each append; the last delivery carries the running total of bytes."""
+
+OUTBOX = Schema("outbox", (_OUTBOX_1, _OUTBOX_2))
 INBOX = Schema("inbox", (_INBOX_1,))
 
 

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
+from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite import storage as storage_module
 from dropr_storage_sqlite.storage import file_system
 
@@ -90,18 +91,36 @@ def test_fault_81_a_newer_store_is_refused_untouched(opener, tmp_path):
 
 
 def test_an_old_file_is_migrated_step_by_step(opener, tmp_path, monkeypatch):
-    """A step added to the list runs once, with what the file holds kept."""
-    storage = opener()
-    storage.outbox.append([message()])
-    storage.close()
-    newer = storage_module.Schema("outbox", (*storage_module.OUTBOX.steps, "CREATE TABLE extra(x);"))
-    monkeypatch.setattr(storage_module, "OUTBOX", newer)
+    """A file of version 1 becomes one of the present version, with its deliveries, places and counts kept."""
+    with monkeypatch.context() as patch:
+        patch.setattr(storage_module, "OUTBOX", storage_module.Schema("outbox", storage_module.OUTBOX.steps[:1]))
+        opener().close()  # makes the files of version 1
+    old = apsw.Connection(str(tmp_path / "outbox.db"))
+    assert old.pragma("user_version") == 1
+    first = sql.origin(1)
+    old.execute("INSERT INTO lane(peer, channel, priority, last, depth, bytes, sent) VALUES('b', 'c', 5, 3, 2, 20, 9)")
+    for sequence in (2, 3):
+        row = (first + sequence, bytes([sequence]) * 16, 1.0, 0, 10, None, None, None, None, b"0123456789")
+        old.execute("INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    old.close()
     for _ in range(2):
         storage = opener()
-        assert storage.outbox.lanes()[0].depth == 1
+        (stats,) = storage.outbox.lanes()
+        assert (stats.last, stats.depth, stats.bytes) == (3, 2, 20)
+        batch = storage.outbox.take(stats.lane, 10, 10_000)
+        assert batch is not None
+        assert [(entry.sequence, entry.id, entry.envelope) for entry in batch.entries] == [
+            (2, bytes([2]) * 16, b"0123456789"),
+            (3, bytes([3]) * 16, b"0123456789"),
+        ]
         storage.close()
+    storage = opener()
+    fresh = Outgoing(make(), "c", 5, ("b",), b"x")
+    assert storage.outbox.append([fresh])[0].sequences == (4,)
+    assert storage.outbox.counts()["b", "c"] == {"sent": 10, "queued": 3}
+    storage.close()
     connection = apsw.Connection(str(tmp_path / "outbox.db"))
-    assert connection.pragma("user_version") == 2
+    assert connection.pragma("user_version") == len(storage_module.OUTBOX.steps)
     connection.close()
 
 
@@ -214,6 +233,9 @@ def fail_commits(db, times):
 
         def __getattr__(self, name):
             return getattr(self._real, name)
+
+        def cursor(self):
+            return self
 
         def execute(self, text, *values):
             self._writes = text == "BEGIN IMMEDIATE" or (self._writes and text != "BEGIN")

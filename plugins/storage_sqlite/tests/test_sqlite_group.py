@@ -1,0 +1,95 @@
+"""Many at once: the group commit, and many rows with few statements."""
+
+import logging
+import threading
+
+import pytest
+
+pytest.importorskip("apsw")
+import apsw
+from dropr_storage_sqlite import Options, dropr_storage
+from dropr_storage_sqlite.bulk import insert
+from dropr_storage_sqlite.group import GroupCommit, Together, _Ticket
+
+from dropr_core.clock import FakeClock
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Outgoing
+from dropr_core.errors import Conflict
+from dropr_core.names import IdMaker
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 63, 64, 65, 127, 128, 200])
+def test_any_number_of_rows_is_inserted_in_order(count):
+    """Whatever the number of rows, each arrives once and in its order."""
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE TABLE t(n INTEGER PRIMARY KEY AUTOINCREMENT, a, b)")
+    rows = [(index, f"b{index}") for index in range(count)]
+    insert(connection, "INSERT INTO t(a, b) VALUES(?, ?)", rows)
+    assert connection.execute("SELECT a, b FROM t ORDER BY n").fetchall() == rows
+
+
+def test_jobs_of_one_kind_are_done_together_and_get_their_own_results():
+    """Mixed jobs of several threads in one commit: each ticket gets the result of its own job."""
+    calls = []
+
+    def double(_connection, items):
+        calls.append(list(items))
+        return [item * 2 for item in items]
+
+    group = GroupCommit(lambda job: job(None))
+    tickets = [
+        _Ticket(Together(double, 1)),
+        _Ticket(lambda _: "alone"),
+        _Ticket(Together(double, 3)),
+    ]
+    group._commit(tickets)
+    assert [ticket.result for ticket in tickets] == [2, "alone", 6]
+    assert calls == [[1, 3]]
+
+
+def test_one_bad_message_of_a_group_harms_no_other(tmp_path):
+    """Three threads' messages in one commit, one with a taken id: that one gets Conflict, the others are stored."""
+    storage = dropr_storage(
+        Options(reserve=0),
+        Context(node="n", data=tmp_path, clock=FakeClock(), log=logging.getLogger("t"), min_free=0, event=lambda *_: None),
+    )  # fmt: skip
+    try:
+        make, taken = IdMaker(), b"t" * 16
+        storage.outbox.append([Outgoing(taken, "c", 5, ("p",), b"first", fingerprint=b"1")])
+        bad = Outgoing(taken, "c", 5, ("p",), b"other", fingerprint=b"2")
+        good = [Outgoing(make(), "c", 5, ("p",), b"x"), Outgoing(make(), "c", 5, ("p",), b"y")]
+        outbox = storage.outbox
+        tickets = [_Ticket(Together(outbox._append_all, [one])) for one in (good[0], bad, good[1])]
+        outbox._db._group._commit(tickets)
+        assert isinstance(tickets[1].error, Conflict)
+        assert [tickets[index].result[0].sequences for index in (0, 2)] == [(2,), (3,)]
+        batch = outbox.take(outbox.lanes()[0].lane, 10, 1000)
+        assert [entry.envelope for entry in batch.entries] == [b"first", b"x", b"y"]
+    finally:
+        storage.close()
+
+
+def test_many_threads_get_their_own_numbers(tmp_path):
+    """Eight threads that send at once: every message gets a number of its own, none is missing."""
+    storage = dropr_storage(
+        Options(reserve=0),
+        Context(node="n", data=tmp_path, clock=FakeClock(), log=logging.getLogger("t"), min_free=0, event=lambda *_: None),
+    )  # fmt: skip
+    try:
+        make, numbers, start = IdMaker(), [], threading.Barrier(8)
+
+        def send():
+            start.wait(10)
+            for _ in range(25):
+                placed = storage.outbox.append([Outgoing(make(), "c", 5, ("p",), b"x")])
+                numbers.append(placed[0].sequences[0])
+
+        threads = [threading.Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(numbers) == list(range(1, 201))
+        assert storage.outbox.counts()["p", "c"] == {"sent": 200, "queued": 200}
+    finally:
+        storage.close()
