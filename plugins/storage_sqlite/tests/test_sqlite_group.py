@@ -18,6 +18,14 @@ from dropr_core.errors import Conflict
 from dropr_core.names import IdMaker
 
 
+@pytest.fixture
+def storage(tmp_path):
+    values = {"clock": FakeClock(), "log": logging.getLogger("t"), "min_free": 0, "event": lambda *_: None}
+    opened = dropr_storage(Options(reserve=0), Context(node="n", data=tmp_path, **values))
+    yield opened
+    opened.close()
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 63, 64, 65, 127, 128, 200])
 def test_any_number_of_rows_is_inserted_in_order(count):
     """Whatever the number of rows, each arrives once and in its order."""
@@ -47,49 +55,35 @@ def test_jobs_of_one_kind_are_done_together_and_get_their_own_results():
     assert calls == [[1, 3]]
 
 
-def test_one_bad_message_of_a_group_harms_no_other(tmp_path):
+def test_one_bad_message_of_a_group_harms_no_other(storage):
     """Three threads' messages in one commit, one with a taken id: that one gets Conflict, the others are stored."""
-    storage = dropr_storage(
-        Options(reserve=0),
-        Context(node="n", data=tmp_path, clock=FakeClock(), log=logging.getLogger("t"), min_free=0, event=lambda *_: None),
-    )  # fmt: skip
-    try:
-        make, taken = IdMaker(), b"t" * 16
-        storage.outbox.append([Outgoing(taken, "c", 5, ("p",), b"first", fingerprint=b"1")])
-        bad = Outgoing(taken, "c", 5, ("p",), b"other", fingerprint=b"2")
-        good = [Outgoing(make(), "c", 5, ("p",), b"x"), Outgoing(make(), "c", 5, ("p",), b"y")]
-        outbox = storage.outbox
-        tickets = [_Ticket(Together(outbox._append_all, [one])) for one in (good[0], bad, good[1])]
-        outbox._db._group._commit(tickets)
-        assert isinstance(tickets[1].error, Conflict)
-        assert [tickets[index].result[0].sequences for index in (0, 2)] == [(2,), (3,)]
-        batch = outbox.take(outbox.lanes()[0].lane, 10, 1000)
-        assert [entry.envelope for entry in batch.entries] == [b"first", b"x", b"y"]
-    finally:
-        storage.close()
+    make, taken = IdMaker(), b"t" * 16
+    storage.outbox.append([Outgoing(taken, "c", 5, ("p",), b"first", fingerprint=b"1")])
+    bad = Outgoing(taken, "c", 5, ("p",), b"other", fingerprint=b"2")
+    good = [Outgoing(make(), "c", 5, ("p",), b"x"), Outgoing(make(), "c", 5, ("p",), b"y")]
+    outbox = storage.outbox
+    tickets = [_Ticket(Together(outbox._append_all, [one])) for one in (good[0], bad, good[1])]
+    outbox._db._group._commit(tickets)
+    assert isinstance(tickets[1].error, Conflict)
+    assert [tickets[index].result[0].sequences for index in (0, 2)] == [(2,), (3,)]
+    batch = outbox.take(outbox.lanes()[0].lane, 10, 1000)
+    assert [entry.envelope for entry in batch.entries] == [b"first", b"x", b"y"]
 
 
-def test_many_threads_get_their_own_numbers(tmp_path):
+def test_many_threads_get_their_own_numbers(storage):
     """Eight threads that send at once: every message gets a number of its own, none is missing."""
-    storage = dropr_storage(
-        Options(reserve=0),
-        Context(node="n", data=tmp_path, clock=FakeClock(), log=logging.getLogger("t"), min_free=0, event=lambda *_: None),
-    )  # fmt: skip
-    try:
-        make, numbers, start = IdMaker(), [], threading.Barrier(8)
+    make, numbers, start = IdMaker(), [], threading.Barrier(8)
 
-        def send():
-            start.wait(10)
-            for _ in range(25):
-                placed = storage.outbox.append([Outgoing(make(), "c", 5, ("p",), b"x")])
-                numbers.append(placed[0].sequences[0])
+    def send():
+        start.wait(10)
+        for _ in range(25):
+            placed = storage.outbox.append([Outgoing(make(), "c", 5, ("p",), b"x")])
+            numbers.append(placed[0].sequences[0])
 
-        threads = [threading.Thread(target=send) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert sorted(numbers) == list(range(1, 201))
-        assert storage.outbox.counts()["p", "c"] == {"sent": 200, "queued": 200}
-    finally:
-        storage.close()
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(numbers) == list(range(1, 201))
+    assert storage.outbox.counts()["p", "c"] == {"sent": 200, "queued": 200}
