@@ -93,6 +93,10 @@ LEASE_AT = "SELECT attempts, reason, consumer, token FROM lease WHERE place = ?"
 LEASES_IN = "SELECT place FROM lease WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 LEASES_OF = "SELECT place, attempts, flags, reason FROM lease WHERE consumer = ? ORDER BY place"
 HELD = "SELECT place, attempts, flags, reason, consumer FROM lease WHERE place >= ? AND place <= ? AND token = ?"
+HELD_SUM = (
+    f"SELECT count(*), total(flags & {RECEIPT | KEYED} <> 0), max(consumer) FROM lease "
+    "WHERE place >= ? AND place <= ? AND token = ?"
+)
 UNLEASE = "DELETE FROM lease WHERE place = ?"
 UNLEASE_RANGE = "DELETE FROM lease WHERE place >= ? AND place <= ? AND token = ?"
 END = "INSERT OR REPLACE INTO ended VALUES(?, ?, ?, ?, ?, ?)"
