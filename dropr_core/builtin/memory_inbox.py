@@ -71,6 +71,8 @@ class MemoryInbox(Inbox):
             self._check_limits([(a.source.channel, len(job.envelope)) for a in coming for job in a.entries])
             for arrival in coming:
                 for job in arrival.entries:
+                    if job.possible_duplicate and self._stands(job):
+                        continue
                     self._add(arrival.source.channel, arrival.source.priority, arrival.source.sender, job)
             self._data.heads = heads
             return words
@@ -80,6 +82,13 @@ class MemoryInbox(Inbox):
             self._check_limits([(channel, len(job.envelope)) for job in jobs])
             for job in jobs:
                 self._add(channel, priority, sender, job)
+
+    def _stands(self, job: Job) -> bool:
+        """Whether this very message is here already: live, or done and kept."""
+        return any(
+            (item.job.id, item.job.envelope) == (job.id, job.envelope) and (item.live or item.state is State.DONE)
+            for item in self._data.items.values()
+        )
 
     def _add(self, channel: str, priority: int, sender: str, job: Job) -> None:
         now = self._now()

@@ -180,6 +180,10 @@ class Inbox(ABC):
         An arrival is taken only if its ``after`` equals the head kept for its source (START where
         none is kept); then its jobs are queued and ``upto`` becomes the head. Else nothing of it is
         stored, and the answer names the head kept. Raises QueueFull when there is no room.
+
+        A job flagged ``possible_duplicate`` that stands here already (same id and envelope; live, or done
+        and kept) is not queued once more. A buried or expired copy does not count: its sender was told
+        that it failed, and sends it again on purpose.
         """
 
     @abstractmethod

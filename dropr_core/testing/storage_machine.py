@@ -109,10 +109,9 @@ class StorageMachine(StorageLife):
         if batch is None:
             return
         jobs = []
-        here = {info.id for storage in self.both for info in storage.inbox.scan(Selection(), limit=10_000)}
+        ended = {State.BURIED, State.EXPIRED}
+        here = {info.id for info in self.model.inbox.scan(Selection(), limit=10_000) if info.state not in ended}
         for entry in batch.entries:
-            if entry.possible_duplicate and entry.id in here:
-                continue  # whether a flagged copy of what stands here is queued once more: the storage's choice
             fact = self.facts[entry.id]
             due, life = fact.delay, fact.message.expires_in
             jobs.append(
@@ -129,6 +128,8 @@ class StorageMachine(StorageLife):
         assert words[0] == words[1], f"accept: storage {words[0]}, model {words[1]}"
         if words[0].taken:
             for job in jobs:
+                if job.possible_duplicate and job.id in here:
+                    continue  # it stands here and is not queued once more
                 self._entered(lane, job.id, job.sequence, flagged=job.possible_duplicate)
         if lost:
             return
