@@ -197,6 +197,6 @@ class Asking:
         self._dealer.park()
 
     def _gave_way(self) -> None:
-        """ZeroMQ does not try again by itself: begin anew, if there is a reason to."""
+        """The socket was put away: begin anew, if there is a reason to."""
         if self._asked:
             self._dealer.open()

@@ -1,8 +1,9 @@
 """The life of one DEALER socket: opened by need, watched by its monitor, put away when the peer is gone.
 
-Owns the socket, its settings, name lookup and what its events mean. ZeroMQ reconnects by itself after a
-break; if that attempt fails too, the socket is put away and the next request opens a new one, so that the
-link's backoff decides how often a dead peer is tried. Runs in the engine's thread. Must not know requests.
+Owns the socket, its settings, name lookup and what its events mean. A socket serves one connection: after a
+break it is put away with whatever it still holds, and the next request opens a new one, so that nothing stale
+is sent and the link's backoff decides how often a dead peer is tried (docs/decisions/0011). Runs in the
+engine's thread. Must not know requests.
 """
 
 import ipaddress
@@ -23,14 +24,12 @@ from dropr_transport_zmq.hub import Hub
 from dropr_transport_zmq.keys import public_to_z85, secret_to_z85
 from dropr_transport_zmq.options import Options
 
-_RECONNECT = 0.1
-_NOTICE = 0.05
-"""Seconds within which ZeroMQ says after a break whether it tries again."""
 _HANDSHAKES = {
     zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
     zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
     zmq.Event.HANDSHAKE_FAILED_AUTH,
 }
+_ENDS = {zmq.Event.CLOSED, zmq.Event.CONNECT_RETRIED, zmq.Event.DISCONNECTED}
 
 
 def _nothing() -> None:
@@ -64,7 +63,6 @@ class Dealer:
         self._turn = 0
         """Rises whenever the socket changes, so that old news is known as such."""
         self._opening = False
-        self._lost = False
         self._wants_room = False
         self._reason: DroprError | None = None
         self._places = itertools.count()
@@ -126,7 +124,7 @@ class Dealer:
 
         def gone() -> None:
             try:
-                self.engine.post(lambda: self._left(turn))
+                self.engine.post(lambda: self._left(turn, "the listener closed before the answer came"))
             except Closed:
                 pass
 
@@ -144,12 +142,14 @@ class Dealer:
         self.ready = True
         self.on_ready()
 
-    def _left(self, turn: int) -> None:
-        if turn == self._turn:
-            self.on_readable()  # its last words
+    def _left(self, turn: int, reason: str) -> None:
+        """The other side is gone: hear its last words, then put the socket away."""
+        for _ in range(self._options.high_water // 128 + 2):  # more than the queue holds
+            if turn == self._turn:
+                self.on_readable()
         if turn == self._turn:
             self.park()
-            self.on_lost("the listener closed before the answer came")
+            self.on_lost(reason)
             self.on_gone()
 
     def _connect(self, where: str) -> None:
@@ -157,9 +157,10 @@ class Dealer:
         socket = self._socket = self.engine.context.socket(zmq.DEALER)
         settle(socket, options)
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a connection that does not stand
         socket.setsockopt(zmq.CONNECT_TIMEOUT, max(1, round(options.connect * 1000)))
-        socket.setsockopt(zmq.RECONNECT_IVL, round(_RECONNECT * 1000))
+        # Neither ZMQ_IMMEDIATE nor -1 here (never): with them, libzmq throws away answers that came just before
+        # the end. We have put the socket away long before it reconnects.
+        socket.setsockopt(zmq.RECONNECT_IVL, 60_000)
         if where.startswith("tcp://["):
             socket.setsockopt(zmq.IPV6, 1)
         if self._address.curve:
@@ -167,7 +168,7 @@ class Dealer:
             socket.setsockopt(zmq.CURVE_SERVERKEY, public_to_z85(self._address.curve))
             socket.setsockopt(zmq.CURVE_PUBLICKEY, zmq.curve_public(secret))
             socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
-        self._monitor = socket.get_monitor_socket()
+        self._monitor = self.engine.monitor(socket)
         self.engine.watch(self._monitor, self._heard)
         self.engine.watch(socket, self._events)
         try:
@@ -190,7 +191,7 @@ class Dealer:
     def park(self) -> None:
         """Put the socket away; safe twice."""
         self._turn += 1
-        self._opening = self.ready = self._lost = self._wants_room = False
+        self._opening = self.ready = self._wants_room = False
         self._reason = None
         socket, self._socket = self._socket, None
         monitor, self._monitor = self._monitor, None
@@ -225,23 +226,9 @@ class Dealer:
         elif event in _HANDSHAKES:
             self._reason = self._unshaken(event, value)
         elif event == zmq.Event.DISCONNECTED and self.ready:
-            self.on_readable()  # answers that came before the end
-            self.ready, self._lost = False, True
-            self._turn += 1
-            turn = self._turn
-            self.engine.after(_NOTICE, lambda: self._abandoned(turn))
-            self._guard()
-            self.on_lost("the connection broke before the answer came")
-        elif event == zmq.Event.CONNECT_RETRIED and self._lost:
-            self._lost = False  # ZeroMQ reconnects by itself
-        elif event in (zmq.Event.CONNECT_RETRIED, zmq.Event.DISCONNECTED) and not self.ready:
+            self._left(self._turn, "the connection broke before the answer came")
+        elif event in _ENDS and not self.ready:
             self._fail(self._reason or self._nobody())
-
-    def _abandoned(self, turn: int) -> None:
-        """After a break that ZeroMQ takes for final (the other side broke its protocol) it does not reconnect."""
-        if turn == self._turn and self._lost:
-            self.park()
-            self.on_gone()
 
     def _fail(self, error: DroprError) -> None:
         self.park()

@@ -110,7 +110,7 @@ class Door(Listener):
         return f"zmq+inproc://{self._name}"
 
     def _watch(self) -> None:
-        self._monitor = self._socket.get_monitor_socket()
+        self._monitor = self._engine.monitor(self._socket)
         self._engine.watch(self._monitor, self._heard)
 
     def _last(self) -> str:
@@ -162,28 +162,23 @@ class Door(Listener):
         self.ended = self._closing = True
         self._shut.set()
         self.answering.close()
-        monitor, self._monitor = self._monitor, None
-        if monitor is not None:
-            self._engine.unwatch(monitor)
-            self._unbind(monitor)
-            self._socket.disable_monitor()
-            monitor.close(0)
         if self._name:  # before the socket goes: nobody shall meet a name without one
+            self._socket.unbind(f"inproc://{self._name}")
             self._hub.quit(self._name)
             self._name = ""
+        # Not unbound before: that would throw away what its callers have not taken yet, closing lets it linger.
         self._socket.close()
+        if self._monitor is not None:
+            self._await_closed(self._monitor)
         self._release()
 
-    def _unbind(self, monitor: "zmq.Socket[bytes]") -> None:
-        """Leave the address, and see to it that it can be used again when this returns."""
-        try:
-            self._socket.unbind(self._last())
-        except zmq.ZMQError:
-            return
+    def _await_closed(self, monitor: "zmq.Socket[bytes]") -> None:
+        """ZeroMQ closes in a thread of its own; when this returns, the address can be used again."""
         ends = monotonic() + _UNBIND
         while (left := ends - monotonic()) > 0 and monitor.poll(round(left * 1000) + 1):
             parts = receive(monitor, 2) or []
-            if parse_monitor_message([part.bytes for part in parts])["event"] == zmq.Event.CLOSED:
+            event = parse_monitor_message([part.bytes for part in parts])["event"]
+            if event in (zmq.Event.CLOSED, zmq.Event.MONITOR_STOPPED):
                 return
 
     def _release(self) -> None:

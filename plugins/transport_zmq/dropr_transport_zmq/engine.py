@@ -112,6 +112,16 @@ class Engine:
             self._context.set(zmq.MAX_SOCKETS, _SOCKETS)
         return self._context
 
+    def monitor(self, watched: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
+        """A socket on which ZeroMQ tells what happens to ``watched``, one of this context."""
+        # pyzmq's own names repeat with the file descriptor, and the old one may be in use for a moment still.
+        name = f"inproc://dropr-monitor-{next(self._order)}"
+        watched.monitor(name, zmq.EVENT_ALL)
+        monitor = self.context.socket(zmq.PAIR)
+        monitor.setsockopt(zmq.LINGER, 0)
+        monitor.connect(name)
+        return monitor
+
     def watch(self, what: Any, ready: Callable[[int], None], events: int = zmq.POLLIN) -> None:
         """Call ``ready`` with the events whenever a socket has some; again: look for other events."""
         self._poller.register(what, events)
