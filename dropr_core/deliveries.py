@@ -199,9 +199,12 @@ def mail_for(
     on_reset: str = "resend",
     *,
     fresh: bool = True,
+    doubt: bool = False,
 ) -> Mail:
     """What a peer that fetches gets next, after its heads were taken as its word on what it has.
 
+    ``doubt``: the peer has begun anew, maybe with an empty or an older store. Then lanes without
+    anything to ship are compared too: else what they await receipts for would never be missed (fault 53).
     ``fresh``: False when the request has waited. Then nothing is concluded from its heads: another
     request of the same peer, after a restart there, may have told better, and a head behind ours
     would look like a peer that lost messages.
@@ -211,6 +214,12 @@ def mail_for(
     at = {(channel, priority): Head(sequence, MessageId(identity))
           for theirs, channel, priority, sequence, identity in heads if theirs == store}  # fmt: skip
     settled = False
+    if doubt and fresh and state is not None and state.awaiting:
+        for lane in {lane_of(delivery) for delivery in awaited(outbox, peer)}:
+            theirs = at.get((lane.channel, lane.priority), START)
+            if apply_head(outbox, lane, theirs, on_reset=on_reset, event=event) is Meaning.FOREIGN:
+                return Mail([], settled, stale=True)
+        state = outbox.peers().get(peer)
     for stats in outbox.lanes(peer):
         theirs = at.get((stats.lane.channel, stats.lane.priority), START)
         if not fresh:

@@ -102,6 +102,7 @@ class Endpoint:
         inbox: Inbox,
         *,
         limits: Limits | None = None,
+        on_reset: str = "resend",
         ring: Callable[[str], None] = _quiet,
         event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
     ) -> None:
@@ -109,8 +110,11 @@ class Endpoint:
         self.access = access
         self._outbox, self._inbox = outbox, inbox
         self.limits = limits or Limits()
+        self._on_reset = on_reset
         self._ring, self._event = ring, event
         self._sessions = Sessions()
+        self._begun: set[str] = set()
+        """Peers that greeted and have not fetched since: what they have may be less than before."""
         self._verbs: Mapping[str, Callable[[Request, Round], msgspec.Struct | Wait]] = {
             wire.HELLO: self._hello,
             wire.PUSH: self._push,
@@ -194,6 +198,7 @@ class Endpoint:
         hello = wire.decode(request.body, wire.Hello)
         if hello.version != wire.VERSION:
             raise Refused("version", f"protocol version {hello.version}: this node speaks {wire.VERSION}")
+        self._begun.add(request.peer)
         return wire.Welcome(
             version=wire.VERSION,
             node=self._node_id,
@@ -248,8 +253,11 @@ class Endpoint:
             if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
                 self._ring("receipts")
         else:
+            doubt = this.first and request.peer in self._begun
             mail = mail_for(self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes,
-                            self._event, fresh=this.first)  # fmt: skip
+                            self._event, self._on_reset, fresh=this.first, doubt=doubt)  # fmt: skip
+            if doubt and not mail.stale:
+                self._begun.discard(request.peer)
             if mail.settled:
                 self._ring("receipts")
             parts = mail.parts

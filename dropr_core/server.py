@@ -71,6 +71,7 @@ def make_desk(node: Node, log: logging.Logger) -> Desk:
         node.outbox,
         node.inbox,
         limits=Limits(config.limits.batch_bytes, config.limits.batch_count, config.limits.max_body),
+        on_reset=config.delivery.on_peer_reset,
         ring=node.bell.ring,
         event=node.event,
     )
