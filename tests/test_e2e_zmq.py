@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from helpers_nodes import Road, eventually, free_port, numbers_by_lane, take_all
 
 from dropr_core.cli.app import application
+from dropr_core.demo.road import Road as CutRoad
 
 pytestmark = pytest.mark.e2e
 
@@ -79,6 +80,38 @@ def test_fault_20_21_22_46_killed_under_load_over_zmq(road, victim):
         for numbers in lanes.values():
             assert numbers == list(range(sent[0]))
         eventually(lambda: not here.outbox.lanes(), what="the sender learns of it")
+
+
+def test_fault_42_a_road_that_is_cut_again_and_again(road):
+    """Connections are reset in the middle of the traffic, many times; lost 0, doubled 0, and in order."""
+    shop, ware = road.build("shop", "ware")
+    over_zmq(road, shop, ware)
+    url = shop.config["peers"]["ware"]["url"]
+    port = int(url.partition("?")[0].rpartition(":")[2])
+    way = CutRoad(port)
+    try:
+        shop.config["peers"]["ware"]["url"] = url.replace(str(port), str(way.start()))
+        shop.write()
+        ware.run("server")
+        shop.run("daemon")
+        stop, sent = threading.Event(), [0]
+        with shop.opened() as here, ware.opened() as there:
+            sender = threading.Thread(target=load, args=(here, stop, sent))
+            sender.start()
+            try:
+                for _ in range(15):
+                    before = arrived(there)
+                    eventually(lambda before=before: arrived(there) > before, what="more has arrived")
+                    way.shut()
+                    way.reopen()
+            finally:
+                stop.set()
+                sender.join()
+            eventually(lambda: arrived(there) >= sent[0] * len(LANES), what="everything arrives")
+            for numbers in numbers_by_lane(take_all(there, "a", "b")).values():
+                assert numbers == list(range(sent[0]))
+    finally:
+        way.close()
 
 
 def test_both_ways_with_receipts_over_zmq(road):
