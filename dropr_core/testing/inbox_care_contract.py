@@ -28,6 +28,33 @@ class InboxCareContract(StorageTests):
 
     # ── consumers that go ────────────────────────────────────────────────────────────────────────
 
+    def test_a_flagged_duplicate_of_what_stands_here_is_not_queued_again(self, storage: Storage) -> None:
+        """Sent again as a possible duplicate, a message that waits, is leased or delayed stays a single one."""
+        waits, leased, late = job(b"waits"), job(b"leased"), job(b"late", due_in=60.0)
+        source, worker = Source(storage.inbox), Worker(storage.inbox)
+        source.push(leased)
+        claim = worker.one()
+        source.push(waits, late)
+        again = [entry._replace(possible_duplicate=True) for entry in (leased, waits, late)]
+        assert source.push(*again).taken
+        assert storage.inbox.heads(SENDER)[source.lane] == source.head
+        assert len(storage.inbox.scan(Selection())) == 3
+        assert storage.inbox.settle([Ack(claim)]) == [True]
+        assert [other.id for other in worker.claim()] == [waits.id]
+
+    def test_a_flagged_duplicate_of_something_else_or_of_nothing_is_queued(self, storage: Storage) -> None:
+        """The flag alone drops nothing: other content, or a copy that was buried or is gone, is queued."""
+        source, worker = Source(storage.inbox), Worker(storage.inbox)
+        gone, buried = job(b"gone"), job(b"buried")
+        source.push(gone, buried)
+        for claim in worker.claim():
+            storage.inbox.settle([Ack(claim) if claim.id == gone.id else Bury(claim, "no")])
+        other = gone._replace(envelope=b"other content")
+        source.push(*(entry._replace(possible_duplicate=True) for entry in (gone, buried, other)))
+        claims = worker.claim()
+        assert [claim.envelope for claim in claims] == [b"gone", b"buried", b"other content"]
+        assert all(claim.possible_duplicate for claim in claims)
+
     def test_retire_gives_back_without_an_attempt(self, storage: Storage) -> None:
         """A consumer that leaves properly gives its messages back as if it had never had them."""
         ids = Source(storage.inbox).fill(2)

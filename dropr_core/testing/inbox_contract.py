@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dropr_core.contracts.storage import Accepted, Ack, Bury, Release, Selection, Storage
+from dropr_core.contracts.storage import Accepted, Ack, Bury, Release, Storage
 from dropr_core.errors import QueueFull
 from dropr_core.message import State
 from dropr_core.names import START, Head, MessageId
@@ -102,33 +102,6 @@ class InboxContract(StorageTests):
         other.fill(1)
         assert len(storage.inbox.heads(SENDER)) == 2
         assert len(storage.inbox.heads(SENDER, STORE)) == 1
-
-    def test_a_flagged_duplicate_of_what_stands_here_is_not_queued_again(self, storage: Storage) -> None:
-        """Sent again as a possible duplicate, a message that waits, is leased or delayed stays a single one."""
-        waits, leased, late = job(b"waits"), job(b"leased"), job(b"late", due_in=60.0)
-        source, worker = Source(storage.inbox), Worker(storage.inbox)
-        source.push(leased)
-        claim = worker.one()
-        source.push(waits, late)
-        again = [entry._replace(possible_duplicate=True) for entry in (leased, waits, late)]
-        assert source.push(*again).taken
-        assert storage.inbox.heads(SENDER)[source.lane] == source.head
-        assert len(storage.inbox.scan(Selection())) == 3
-        assert storage.inbox.settle([Ack(claim)]) == [True]
-        assert [other.id for other in worker.claim()] == [waits.id]
-
-    def test_a_flagged_duplicate_of_something_else_or_of_nothing_is_queued(self, storage: Storage) -> None:
-        """The flag alone drops nothing: other content, or a copy that was buried or is gone, is queued."""
-        source, worker = Source(storage.inbox), Worker(storage.inbox)
-        gone, buried = job(b"gone"), job(b"buried")
-        source.push(gone, buried)
-        for claim in worker.claim():
-            storage.inbox.settle([Ack(claim) if claim.id == gone.id else Bury(claim, "no")])
-        other = gone._replace(envelope=b"other content")
-        source.push(*(entry._replace(possible_duplicate=True) for entry in (gone, buried, other)))
-        claims = worker.claim()
-        assert [claim.envelope for claim in claims] == [b"gone", b"buried", b"other content"]
-        assert all(claim.possible_duplicate for claim in claims)
 
     def test_accept_survives_reopening(self, storage: Storage, bench: Bench) -> None:
         """Head and jobs are there after the store was closed and opened."""
