@@ -25,13 +25,17 @@ check: $(VENV)/.installed
 test: check
 	$(BIN)/python -m pytest
 
-# Every supported Python that this machine has, each in an environment of its own.
+# Every supported Python that this machine has (on the PATH, or kept by pyenv), each in an environment of its own.
 test-all: check
-	for version in 3.11 3.12 3.13; do \
-	  if command -v python$$version >/dev/null && python$$version -c '' 2>/dev/null; then \
-	    $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=python$$version .venv-$$version/.installed && \
-	    .venv-$$version/bin/python -m pytest || exit 1; \
-	  else echo "python$$version: not on this machine, skipped"; fi; \
+	@for version in 3.11 3.12 3.13; do \
+	  found=; \
+	  for python in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python$$version; do \
+	    if $$python -c '' 2>/dev/null; then found=$$python; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then echo "python$$version: not on this machine, skipped"; continue; fi; \
+	  echo "python$$version: $$found"; \
+	  $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$found .venv-$$version/.installed && \
+	  .venv-$$version/bin/python -m pytest || exit 1; \
 	done
 
 bench: $(VENV)/.installed
