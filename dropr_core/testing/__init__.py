@@ -47,7 +47,7 @@ _WHERE = {
     "check": "checker",
 }
 
-__all__ = list(_WHERE)  # noqa: PLE0605 - the table above is the list
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

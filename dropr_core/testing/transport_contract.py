@@ -17,12 +17,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 import pytest
 
 from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
+from dropr_core.testing.contract import Contract, within
 from dropr_core.testing.echo import MIB, WAIT, Echo, Pair, TransportCase, request
 
 __all__ = ["Echo", "Pair", "TransportCase", "TransportContract", "request"]
 
 
-class TransportContract:
+class TransportContract(Contract):
     """Inherit, and override the fixture `transport_case`."""
 
     @pytest.fixture
@@ -217,6 +218,15 @@ class TransportContract:
             one.close()
         with pytest.raises(Closed):
             pair.ask(request(20))
+
+    def test_close_comes_back(self, pair: Pair) -> None:
+        """No `close` waits for what a peer or the host may never do."""
+        polls = [pair.connection.ask(request(20, "hold"), idle=WAIT) for _ in range(3)]
+        for _ in polls:
+            assert pair.echo.asked.acquire(timeout=WAIT)
+        for one in (pair.connection, pair.listener, pair.asking, pair.answering):
+            within(self.patience, one.close, f"close of the {type(one).__name__}")
+        assert not wait(polls, WAIT).not_done
 
     def test_nothing_was_used_and_everything_closes(self, transport_case: TransportCase) -> None:
         """A transport that was never used closes, and a connection that was never asked too."""

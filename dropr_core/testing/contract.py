@@ -1,0 +1,45 @@
+"""What all contract classes have in common.
+
+Owns `Contract`, by which the pytest plugin knows them, and `within`: a call that must come back. Must not
+know any kind of plugin.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, ClassVar
+
+PATIENCE = 20.0
+"""Seconds after which a call that should have come back is said to hang. Never a pause."""
+
+
+class Contract:
+    """Base of every contract class."""
+
+    dropr_contract: ClassVar[bool] = True
+    patience: ClassVar[float] = PATIENCE
+    """Seconds after which these tests take something for hanging; a slow technology may raise it."""
+
+
+def within(seconds: float, call: Callable[[], Any], what: str) -> Any:
+    """What ``call`` returns or raises; AssertionError if it does not come back in time."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    # A thread that may be left behind: what hangs cannot be ended, only named.
+    threading.Thread(target=run, name="dropr-within", daemon=True).start()
+    try:
+        error = done.exception(seconds)
+    except TimeoutError:
+        raise AssertionError(f"{what} did not come back within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return done.result()
+
+
+__all__ = ["PATIENCE", "Contract", "within"]

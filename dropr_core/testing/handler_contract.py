@@ -1,0 +1,143 @@
+"""What every handler must do, as tests that a plugin author inherits.
+
+    class TestMine(HandlerContract):
+        @pytest.fixture
+        def handler_case(self):
+            return HandlerCase(make=Mine, good=b"order 7", result={"ok": 7}, never=b"nonsense", later=b"busy")
+
+Owns the behaviour that contracts/handler.py describes. Must not know what a handler does.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+
+from dropr_core.contracts.handler import Handler, Work
+from dropr_core.errors import Reject, Retry
+from dropr_core.message import MAX_RESULT, Message
+from dropr_core.testing.builders import new_id
+from dropr_core.testing.contract import Contract, within
+
+ANY = object()
+"""Any result will do."""
+
+
+def work(body: bytes, attempt: int = 1, **facts: Any) -> Work:
+    """A message as a handler gets it; ``facts``: fields of `Message`, and ``value``."""
+    value = facts.pop("value", body)
+    message = Message(**{"id": new_id(), "sender": "shop", "channel": "orders", **facts})
+    return Work(message, body, value, attempt, possible_duplicate=attempt > 1, age=0.5)
+
+
+@attrs.frozen
+class HandlerCase:
+    """What the tests need to know about a handler."""
+
+    make: Callable[[], Handler]
+    """A new one; the tests close it."""
+    good: bytes
+    """A body that it can handle, again and again."""
+    result: Any = ANY
+    """What comes of it, where that is always the same."""
+    never: bytes | None = None
+    """A body that it must reject for good; None: there is none."""
+    later: bytes | None = None
+    """A body that it must ask to have again later; None: there is none."""
+    make_work: Callable[..., Work] = work
+    """Makes the message of a body, where channel, headers or value matter."""
+
+
+class HandlerContract(Contract):
+    """Inherit, and override the fixture `handler_case`."""
+
+    @pytest.fixture
+    def handler_case(self) -> HandlerCase:
+        """Override this."""
+        raise NotImplementedError("write the fixture handler_case in your test class")
+
+    @pytest.fixture
+    def handler(self, handler_case: HandlerCase) -> Any:
+        """A fresh one, closed after the test."""
+        handler = handler_case.make()
+        yield handler
+        handler.close()
+
+    def handle(self, handler: Handler, case: HandlerCase, body: bytes, attempt: int = 1) -> Any:
+        """One message through the handler, in a thread as the worker's."""
+        return within(self.patience, lambda: handler.handle(case.make_work(body, attempt)), "handle")
+
+    def test_a_good_message_is_handled(self, handler_case: HandlerCase, handler: Handler) -> None:
+        """It returns, in a thread that is not the main one, and with the result that is expected."""
+        assert isinstance(handler, Handler)
+        result = self.handle(handler, handler_case, handler_case.good)
+        if handler_case.result is not ANY:
+            assert result == handler_case.result
+
+    def test_the_result_can_go_home(self, handler_case: HandlerCase, handler: Handler) -> None:
+        """A result is None, bytes, text or what JSON carries, and fits into a receipt."""
+        result = self.handle(handler, handler_case, handler_case.good)
+        data = result if isinstance(result, bytes) else msgspec.json.encode(result)
+        assert len(data) <= MAX_RESULT, f"a result of {len(data)} bytes does not fit into a receipt"
+
+    def test_handling_again_works(self, handler_case: HandlerCase, handler: Handler) -> None:
+        """The same message may come again (its acknowledgement was lost): that is no failure."""
+        first = self.handle(handler, handler_case, handler_case.good)
+        again = self.handle(handler, handler_case, handler_case.good, attempt=2)
+        assert type(first) is type(again)
+
+    def test_what_can_never_work_is_rejected(self, handler_case: HandlerCase, handler: Handler) -> None:
+        """It raises Reject with a reason, which the sender will read; it neither swallows it nor ends the thread."""
+        if handler_case.never is None:
+            pytest.skip("this handler rejects nothing")
+        with pytest.raises(Reject) as caught:
+            self.handle(handler, handler_case, handler_case.never)
+        assert caught.value.reason, "say why: the sender reads it"
+
+    def test_what_may_work_later_is_asked_for_again(self, handler_case: HandlerCase, handler: Handler) -> None:
+        """It raises Retry, whose delay is none or a number of seconds."""
+        if handler_case.later is None:
+            pytest.skip("this handler asks for nothing again")
+        with pytest.raises(Retry) as caught:
+            self.handle(handler, handler_case, handler_case.later)
+        after = caught.value.after
+        assert after is None or after >= 0
+
+    def test_a_failure_spoils_nothing(self, handler_case: HandlerCase, handler: Handler) -> None:
+        """After a rejected message and one for later the next good one is handled."""
+        for body in (handler_case.never, handler_case.later):
+            if body is not None:
+                with pytest.raises((Reject, Retry)):
+                    self.handle(handler, handler_case, body)
+        self.handle(handler, handler_case, handler_case.good)
+
+    def test_many_threads_share_one(self, handler_case: HandlerCase, handler: Handler, strength: int) -> None:
+        """Threads of a worker use one instance at once."""
+        works = [handler_case.make_work(handler_case.good) for _ in range(16 * strength)]
+        with ThreadPoolExecutor(4) as pool:
+            results = [future.result(self.patience) for future in [pool.submit(handler.handle, one) for one in works]]
+        if handler_case.result is not ANY:
+            assert results == [handler_case.result] * len(works)
+
+    def test_close_twice(self, handler_case: HandlerCase) -> None:
+        """`close` comes back, and may be called again, used or not."""
+        for use in (False, True):
+            handler = handler_case.make()
+            if use:
+                self.handle(handler, handler_case, handler_case.good)
+            within(self.patience, handler.close, "close")
+            within(self.patience, handler.close, "the second close")
+
+    def test_two_of_them_do_not_disturb_each_other(self, handler_case: HandlerCase) -> None:
+        """Two channels may have the same handler: closing one leaves the other at work."""
+        one, two = handler_case.make(), handler_case.make()
+        self.handle(one, handler_case, handler_case.good)
+        one.close()
+        self.handle(two, handler_case, handler_case.good)
+        two.close()
+
+
+__all__ = ["ANY", "HandlerCase", "HandlerContract", "work"]

@@ -1,0 +1,135 @@
+"""What every observer must do, as tests that a plugin author inherits.
+
+    class TestMine(ObserverContract):
+        @pytest.fixture
+        def observer_case(self):
+            return ObserverCase(make=lambda: Counter())
+
+Owns the rules of the observing hooks in hookspecs.py. Must not know what an observer is for.
+"""
+
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import attrs
+import pluggy
+import pytest
+
+from dropr_core import hookspecs
+from dropr_core.testing.builders import CHANNEL, PEER, SENDER, new_id
+from dropr_core.testing.contract import Contract, within
+
+MAKERS = frozenset(
+    {"dropr_storage", "dropr_transport", "dropr_keypair", "dropr_serializer", "dropr_handler", "dropr_observer"}
+)
+
+
+@attrs.frozen
+class ObserverCase:
+    """What the tests need to know about an observer."""
+
+    make: Callable[[], object]
+    """A new one (or the module, if the module itself observes)."""
+
+
+def events(times: int = 1) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every hook of an observer with arguments as the host passes them, and as a newer host might."""
+    id_ = new_id()
+    for _ in range(times):
+        yield "dropr_message_queued", {"node": SENDER, "id": id_, "channel": CHANNEL, "peers": (PEER, "berlin")}
+        for side in ("inbox", "outbox"):
+            yield "dropr_batch_accepted", {"node": SENDER, "side": side, "peer": PEER, "count": 3}
+        yield "dropr_peer_down", {"node": SENDER, "peer": PEER, "reason": "no route to host"}
+        yield "dropr_peer_up", {"node": SENDER, "peer": PEER}
+        yield "dropr_message_claimed", {"node": SENDER, "id": id_, "channel": CHANNEL, "attempt": 1}
+        for outcome in ("ack", "release", "bury"):
+            yield "dropr_message_settled", {"node": SENDER, "id": id_, "channel": CHANNEL, "outcome": outcome}
+        for event in ("rolled_back", "full", "an_event_of_a_newer_dropr"):
+            details = types.MappingProxyType({"id": "x", "unknown": [1]})
+            yield "dropr_store_event", {"node": SENDER, "event": event, "details": details}
+
+
+class ObserverContract(Contract):
+    """Inherit, and override the fixture `observer_case`."""
+
+    @pytest.fixture
+    def observer_case(self) -> ObserverCase:
+        """Override this."""
+        raise NotImplementedError("write the fixture observer_case in your test class")
+
+    @pytest.fixture
+    def observer(self, observer_case: ObserverCase) -> Any:
+        """A fresh one, closed after the test."""
+        observer = observer_case.make()
+        yield observer
+        self.end(observer)
+
+    @pytest.fixture
+    def hooks(self, observer: object) -> Any:
+        """The hooks, with this observer alone behind them."""
+        return self.register(observer).hook
+
+    @staticmethod
+    def register(observer: object) -> pluggy.PluginManager:
+        """Have pluggy check and take an observer, as the host does."""
+        manager = pluggy.PluginManager("dropr")
+        manager.add_hookspecs(hookspecs)
+        manager.register(observer)
+        manager.check_pending()
+        return manager
+
+    @staticmethod
+    def end(observer: object) -> None:
+        """Close it, if it can be closed."""
+        close = getattr(observer, "close", None)
+        if close is not None and not inspect.ismodule(observer):
+            close()
+
+    def test_its_hooks_are_those_of_dropr(self, observer: object) -> None:
+        """Every marked method has a known name and known arguments, and there is one at least."""
+        callers = self.register(observer).get_hookcallers(observer) or []
+        assert {caller.name for caller in callers} - MAKERS, "it observes nothing: mark a method with @hookimpl"
+
+    def test_every_event_is_taken(self, hooks: Any) -> None:
+        """No event raises, one of a newer dropr and one told twice included."""
+        for hook, arguments in events(times=2):
+            getattr(hooks, hook)(**arguments)
+
+    def test_arguments_may_be_missing(self, hooks: Any) -> None:
+        """An older or newer host may not know every argument: None stands for it, and raises nothing."""
+        for hook, arguments in events():
+            if hook != "dropr_store_event":
+                getattr(hooks, hook)(**{**dict.fromkeys(arguments), "node": SENDER})
+
+    def test_it_is_quick(self, hooks: Any) -> None:
+        """A thousand events are taken soon: it is called in the thread that sends or receives."""
+
+        def tell() -> None:
+            for hook, arguments in events(times=100):
+                getattr(hooks, hook)(**arguments)
+
+        within(self.patience, tell, "1100 events")
+
+    def test_many_threads_tell_it(self, hooks: Any, strength: int) -> None:
+        """It is told from several threads at once."""
+
+        def tell(_: int) -> None:
+            for hook, arguments in events(times=10 * strength):
+                getattr(hooks, hook)(**arguments)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(tell, range(4)))
+
+    def test_close_twice(self, observer_case: ObserverCase) -> None:
+        """Where it has a `close`, it comes back and may be called again."""
+        observer = observer_case.make()
+        for hook, arguments in events():
+            getattr(self.register(observer).hook, hook)(**arguments)
+        within(self.patience, lambda: self.end(observer), "close")
+        within(self.patience, lambda: self.end(observer), "the second close")
+
+
+__all__ = ["ObserverCase", "ObserverContract", "events"]

@@ -1,0 +1,58 @@
+"""What pytest must know of the kit; loaded by itself where dropr-core is installed.
+
+Owns the marker ``stress``: ``pytest -m stress`` runs the tests of every contract class ``--stress-rounds``
+times (default 10) and makes the longer ones longer; without it each runs once. Also makes the asserts of
+the contracts explain themselves. Must import nothing of dropr: every pytest run of every user loads it.
+"""
+
+import pytest
+
+CONTRACTS = (
+    "bench", "echo", "forks", "handler_contract", "inbox_care_contract", "inbox_contract", "node_contract", "node_rig",
+    "observer_contract", "outbox_contract", "outbox_ends_contract", "serializer_contract", "storage_contract",
+    "storage_life", "storage_machine", "storage_process_contract", "transport_contract",
+)  # fmt: skip
+
+for _name in CONTRACTS:
+    pytest.register_assert_rewrite(f"dropr_core.testing.{_name}")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The one option."""
+    parser.getgroup("dropr").addoption(
+        "--stress-rounds", type=int, default=10, metavar="N", help="how often -m stress repeats a contract's tests"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers that the kit uses, for suites that allow no unknown ones."""
+    config.addinivalue_line("markers", "stress: repeats every test of dropr's contracts, with more of everything")
+    if not config.pluginmanager.hasplugin("timeout"):
+        config.addinivalue_line("markers", "timeout(seconds): only with pytest-timeout")
+
+
+def stressed(config: pytest.Config) -> bool:
+    """Whether this run was asked to repeat."""
+    words = str(config.getoption("-m", default="") or "").replace("(", " ").replace(")", " ").split()
+    return any(word == "stress" and words[place - 1 : place] != ["not"] for place, word in enumerate(words))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat the tests of contract classes, if asked to."""
+    if getattr(metafunc.cls, "dropr_contract", False) and stressed(metafunc.config):
+        rounds = max(1, metafunc.config.getoption("--stress-rounds"))
+        metafunc.fixturenames.append("stress_round")
+        marked = [pytest.param(number, marks=pytest.mark.stress) for number in range(rounds)]
+        metafunc.parametrize("stress_round", marked, ids=[f"round{number}" for number in range(rounds)])
+
+
+@pytest.fixture
+def stress_round(request: pytest.FixtureRequest) -> int:
+    """Which repetition this is: seeds of random tests depend on it. 0 without -m stress."""
+    return int(getattr(request, "param", 0))
+
+
+@pytest.fixture
+def strength(pytestconfig: pytest.Config) -> int:
+    """1, or more with -m stress: how many times longer a long test should be."""
+    return 5 if stressed(pytestconfig) else 1
