@@ -23,7 +23,9 @@ def handle(work):
 async def awaits(work):
     return handle(work)
 """
-PROGRAM = "import sys; body = sys.stdin.read(); print(len(body), end=''); sys.exit({'never': 65, 'later': 75}.get(body, 0))"
+PROGRAM = (
+    "import sys; body = sys.stdin.read(); print(len(body), end=''); sys.exit({'never': 65, 'later': 75}.get(body, 0))"
+)
 
 
 class Surroundings(HandlerContract):

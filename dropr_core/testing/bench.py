@@ -1,32 +1,55 @@
 """What every contract test of a storage stands on: the fixtures, and how to open, reopen and kill.
 
-Owns `Bench` and `StorageTests`, the base of the contract's classes. Must not know what is tested.
+Owns `StorageCase`, `Bench` and `StorageTests`, the base of the contract's classes. Must not know what is tested.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from dropr_core.clock import Clock, FakeClock
+from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.testing.builders import make_context
+from dropr_core.testing.contract import Contract
+
+
+@attrs.frozen
+class StorageCase:
+    """What the tests need to know about a storage."""
+
+    make: Callable[[Context], Storage]
+    """Opens the store in ``context.data``; opened twice, both are the same store. The tests close it."""
+    kill: Callable[[Storage, str], None] | None = None
+    """Ends a consumer as the death of its process would: its lock goes, its leases stay. Without it (and
+    without a method ``kill`` of the inbox) the tests that need it are skipped."""
 
 
 class Bench:
     """Opens storages in one directory, and closes them all at the end."""
 
-    def __init__(self, tests: "StorageTests", directory: Path, clock: FakeClock) -> None:
-        self._tests, self.directory, self.clock = tests, directory, clock
+    def __init__(
+        self, tests: "StorageTests", directory: Path, clock: FakeClock, case: StorageCase | None = None
+    ) -> None:
+        self._tests, self.directory, self.clock, self._case = tests, directory, clock, case
         self._opened: list[Storage] = []
 
     def open(self, name: str = "", **context: Any) -> Storage:
         """A storage in a subdirectory; opened twice, both are the same store."""
         directory = self.directory / name if name else self.directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        storage = self._tests.make_storage(directory, self.clock, **context)
+        storage = self.make(directory, self.clock, **context)
         self._opened.append(storage)
         return storage
+
+    def make(self, directory: Path, clock: Clock, **context: Any) -> Storage:
+        """A storage that the caller closes."""
+        if self._case is not None:
+            return self._case.make(make_context(directory, clock, **context))
+        return self._tests.make_storage(directory, clock, **context)
 
     def reopen(self, storage: Storage, **context: Any) -> Storage:
         """Close and open again; skips the test where the storage does not outlive it."""
@@ -37,7 +60,15 @@ class Bench:
 
     def kill(self, storage: Storage, consumer: str) -> None:
         """As if the consumer's process had died."""
-        self._tests.kill_consumer(storage, consumer)
+        if self._case is not None and self._case.kill is not None:
+            self._case.kill(storage, consumer)
+        else:
+            self._tests.kill_consumer(storage, consumer)
+
+    def can_kill(self, storage: Storage) -> bool:
+        """Whether `kill` works with this storage."""
+        own = type(self._tests).kill_consumer is not StorageTests.kill_consumer
+        return own or (self._case is not None and self._case.kill is not None) or hasattr(storage.inbox, "kill")
 
     def close(self) -> None:
         """Close everything; safe twice."""
@@ -45,12 +76,17 @@ class Bench:
             self._opened.pop().close()
 
 
-class StorageTests:
-    """Base of the contract's classes: the two methods that an author writes, and the fixtures."""
+class StorageTests(Contract):
+    """Base of the contract's classes: the fixture that an author writes, and those of the tests."""
+
+    @pytest.fixture
+    def storage_case(self) -> StorageCase | None:
+        """Override this (or, where the test class itself must know more, write `make_storage`)."""
+        return None
 
     def make_storage(self, directory: Path, clock: Clock, **context: Any) -> Storage:
         """Open a storage in a directory. ``context``: fields of `Context`; see `builders.make_context`."""
-        raise NotImplementedError("write make_storage(self, directory, clock, **context) in your test class")
+        raise NotImplementedError("write the fixture storage_case in your test class")
 
     def kill_consumer(self, storage: Storage, consumer: str) -> None:
         """End a consumer as the death of its process would. Optional: without it those tests are skipped."""
@@ -70,9 +106,9 @@ class StorageTests:
         return FakeClock()
 
     @pytest.fixture
-    def bench(self, tmp_path: Path, clock: FakeClock) -> Any:
+    def bench(self, tmp_path: Path, clock: FakeClock, storage_case: StorageCase | None) -> Any:
         """Opens and closes storages."""
-        bench = Bench(self, tmp_path / "data", clock)
+        bench = Bench(self, tmp_path / "data", clock, storage_case)
         yield bench
         bench.close()
 
@@ -82,4 +118,4 @@ class StorageTests:
         return bench.open()
 
 
-__all__ = ["Bench", "StorageTests"]
+__all__ = ["Bench", "StorageCase", "StorageTests"]

@@ -344,14 +344,14 @@ class StorageMachine(StorageLife):
         self.workers = [(self.storage.inbox.register("w"), names[1]) for names in self.workers]
 
 
-def machine_settings(*, shrink: bool = True) -> settings:
-    """30 runs of 30 steps, always the same; with DROPR_CAMPAIGN=1 10,000 of 50, always others."""
+def machine_settings(*, shrink: bool = True, strength: int = 1) -> settings:
+    """30 runs of 30 steps, always the same; with ``strength`` more and others; with DROPR_CAMPAIGN=1 10,000 of 50."""
     phases = set(Phase) - {Phase.explain} - (set() if shrink else {Phase.shrink})
     campaign = os.environ.get("DROPR_CAMPAIGN") == "1"
     return settings(
-        max_examples=10_000 if campaign else 30,
+        max_examples=10_000 if campaign else 30 * strength,
         stateful_step_count=50 if campaign else 30,
-        derandomize=not campaign,
+        derandomize=not campaign and strength == 1,
         deadline=None,
         database=None,
         phases=tuple(phase for phase in Phase if phase in phases),
@@ -359,13 +359,14 @@ def machine_settings(*, shrink: bool = True) -> settings:
     )
 
 
-def run_machine(open_storage: Open, kill: Kill | None = None, *, shrink: bool = True) -> None:
+def run_machine(open_storage: Open, kill: Kill | None = None, *, shrink: bool = True, strength: int = 1) -> None:
     """Run the machine over a storage. ``kill``: end a consumer as the death of its process would.
 
     ``shrink``: look for the shortest life that fails, which takes its time.
     """
     members = {"open_storage": staticmethod(open_storage), "kill": staticmethod(kill) if kill else None}
-    run_state_machine_as_test(type("Machine", (StorageMachine,), members), settings=machine_settings(shrink=shrink))
+    machine = type("Machine", (StorageMachine,), members)
+    run_state_machine_as_test(machine, settings=machine_settings(shrink=shrink, strength=strength))
 
 
 __all__ = ["StorageMachine", "machine_settings", "run_machine"]
