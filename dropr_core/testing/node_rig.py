@@ -1,0 +1,394 @@
+"""Two real nodes in one process, a bad road between them, and a note of everything that happens.
+
+Owns `NodeCase` (a storage and a transport), `Faults`, `Rig` (node ``shop`` sends, node ``ware`` receives) and
+the history that the checker judges. The nodes are those of production: links, desk, consumer; only their
+processes are threads here. Must not know any storage or transport by name.
+"""
+
+import logging
+import random
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from dropr_core.clock import open_clock
+from dropr_core.codecs import Codecs
+from dropr_core.config import from_mapping
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Selection, Storage
+from dropr_core.contracts.transport import Answerer, Connection, Listener, Transport
+from dropr_core.desk import Desk
+from dropr_core.errors import LeaseLost, Unanswered, Unreachable
+from dropr_core.heartbeat import UNWATCHED_INTERVAL, Heartbeat
+from dropr_core.links import Links
+from dropr_core.mainloop import MainLoop
+from dropr_core.names import parse_id
+from dropr_core.node import Node, make_context, prepare
+from dropr_core.plugins import Observers
+from dropr_core.server import make_desk
+from dropr_core.testing.checker import Event, History, digest
+
+KEY = "the-key-of-shop-and-ware-0123456789abcdef"
+LOG = logging.getLogger("dropr.kit")
+LOOK_AGAIN = 0.2
+"""Seconds. What a killed process stored rings nobody."""
+
+
+@attrs.frozen
+class NodeCase:
+    """Which storage and which transport to test together."""
+
+    make_storage: Callable[[Context], Storage]
+    """Opens a store in ``context.data``."""
+    make_transport: Callable[[], Transport]
+    """A new transport, as one process of one node has it."""
+    listen: str
+    """A url to listen on that asks for a free address."""
+    between_processes: bool = True
+    """Whether that address can be reached from another process of this machine."""
+
+
+@attrs.define(slots=False)
+class Faults:
+    """What the road does to requests: each a probability."""
+
+    lost: float = 0.0
+    """The request does not arrive, and nobody knows."""
+    unanswered: float = 0.0
+    """It arrives, and the answer does not come back."""
+    doubled: float = 0.0
+    """It arrives twice."""
+    closed: float = 0.0
+    """It does not arrive, and that is certain."""
+    seed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._dice = random.Random(self.seed)  # noqa: S311 - the same every time
+        self._lock = threading.Lock()
+        self.done: dict[str, int] = {}
+        """How often each happened."""
+
+    def pick(self) -> str:
+        """What happens to the next request."""
+        with self._lock:
+            value = self._dice.random()
+            for name in ("lost", "unanswered", "doubled", "closed"):
+                value -= getattr(self, name)
+                if value < 0:
+                    self.done[name] = self.done.get(name, 0) + 1
+                    return name
+            return "good"
+
+
+class BadRoad(Transport):
+    """A transport with faults in front of it."""
+
+    schemes = ()
+
+    def __init__(self, inner: Transport, faults: Callable[[], Faults]) -> None:
+        self._inner, self._faults = inner, faults
+
+    def for_url(self, url: str) -> Transport:  # noqa: ARG002 - in the place of `transports.Transports`
+        """The one transport that there is."""
+        return self
+
+    def check(self, url: str, *, listen: bool) -> str | None:
+        """As the transport says."""
+        return self._inner.check(url, listen=listen)
+
+    def connect(self, url: str) -> Connection:
+        """A connection with faults."""
+        return _BadConnection(self._inner.connect(url), url, self._faults)
+
+    def listen(self, url: str, answerer: Answerer) -> Listener:
+        """A good door."""
+        return self._inner.listen(url, answerer)
+
+    def close(self) -> None:
+        """Close the transport."""
+        self._inner.close()
+
+
+class _BadConnection(Connection):
+    def __init__(self, inner: Connection, url: str, faults: Callable[[], Faults]) -> None:
+        self._inner, self._url, self._faults = inner, url, faults
+
+    def ask(self, request: bytes, *, idle: float) -> "Future[bytes]":
+        fate = self._faults().pick()
+        if fate in {"lost", "closed"}:
+            future: Future[bytes] = Future()
+            kind = Unanswered if fate == "lost" else Unreachable
+            future.set_exception(kind(f"{self._url}: the kit closed the road"))
+            return future
+        if fate == "doubled":
+            self._inner.ask(request, idle=idle)
+        asked = self._inner.ask(request, idle=idle)
+        return self._forgotten(asked) if fate == "unanswered" else asked
+
+    def _forgotten(self, asked: "Future[bytes]") -> "Future[bytes]":
+        future: Future[bytes] = Future()
+
+        def end(_: object) -> None:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(Unanswered(f"{self._url}: the kit lost the answer"))
+
+        asked.add_done_callback(end)
+        return future
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def open_node(case: NodeCase, directory: Path, name: str, **more: Any) -> Node:
+    """A node over the case's storage; used by one process, like any other."""
+    peer = {"shop": "ware", "ware": "shop"}[name]
+    mapping: Mapping[str, Any] = {
+        "node": name,
+        "data": str(directory / name),
+        "limits": {"min_free": 0},
+        "delivery": {"backoff_min": "10ms", "backoff_max": "50ms"},
+        "channels": {"orders": {"receipt": True, "attempts": 1000}, "plain": {"attempts": 1000}},
+        "peers": {peer: {"key": KEY, "mode": "pull"}},
+        **more,
+    }
+    config = from_mapping(mapping, directory)
+    node_id = prepare(config.data, read_only=False)
+    clock = open_clock(config.data)
+    observers = Observers()
+    context = make_context(config, clock, LOG, observers)
+    storage = case.make_storage(context)
+    return Node(config, storage, clock, Codecs(config, context), observers, LOG, node_id)
+
+
+class Daemon:
+    """What ships the mail of a node, in a thread."""
+
+    def __init__(self, node: Node, road: BadRoad) -> None:
+        self._node, self._road = node, road
+        self._loop = MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL))
+        self._links = Links(node, road, self._loop.post, LOG)  # type: ignore[arg-type]  # the road stands for all
+        self._ear = node.bell.listen("outbox", "control", *self._links.topics)
+        self.broken: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="dropr-kit-daemon", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._loop.stopping:
+                self._ear.arm()
+                self._loop.run_posts()
+                wake = self._links.turn()
+                pause = LOOK_AGAIN if wake is None else min(LOOK_AGAIN, wake - self._node.clock.now())
+                self._loop.sleep(max(0.0, pause), self._ear.fileno())
+        except BaseException as error:
+            self.broken = error
+
+    def report(self, peer: str) -> object:
+        """The state of a peer, as `dropr status` would show it."""
+        return self._links.report()[peer]["state"]
+
+    def close(self) -> None:
+        """Stop at once: what is under way is given up."""
+        self._loop.stopping = True
+        self._loop.wake()
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the daemon does not stop: something below it blocks"
+        self._links.close()
+        self._road.close()
+        self._ear.close()
+        self._loop.close()
+
+
+class Door:
+    """What answers for a node."""
+
+    def __init__(self, node: Node, transport: Transport, url: str) -> None:
+        self._transport = transport
+        self._desk: Desk = make_desk(node, LOG)
+        self._listener = transport.listen(url, self._desk)
+        self.url = self._listener.url
+
+    def close(self) -> None:
+        """Stop at once."""
+        self._desk.close_waiting()
+        self._listener.close()
+        self._desk.close()
+        self._transport.close()
+
+
+class Reader:
+    """What consumes the mail of a node, in a thread; notes what it is given."""
+
+    def __init__(self, node: Node, note: Callable[..., None], channels: tuple[str, ...], who: str) -> None:
+        self._node, self._note, self._channels, self._who = node, note, channels, who
+        self._stopping = threading.Event()
+        self.broken: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="dropr-kit-reader", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        consumer = self._node.consumer(*self._channels)
+        try:
+            while not self._stopping.is_set():
+                for received in consumer.take(5, time.monotonic() + 0.05):
+                    self._note(received, "given", self._who)
+                    try:
+                        received.ack(result=received.body)
+                    except LeaseLost:
+                        self._note(received, "returned", self._who)
+                    else:
+                        self._note(received, "acked", self._who)
+        except BaseException as error:
+            self.broken = error
+        finally:
+            consumer.close()
+
+    def close(self) -> None:
+        """Stop, with what it has in hand done."""
+        self._stopping.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the consumer does not stop: something below it blocks"
+
+
+class Rig:
+    """Both nodes, what runs for them, and the history. Everything may be closed and opened again."""
+
+    def __init__(self, case: NodeCase, directory: Path) -> None:
+        self.case, self.directory = case, directory
+        self.history = History()
+        self.faults = Faults()
+        self.url = ""
+        self._lock = threading.Lock()
+        self._parts: dict[str, Any] = {}
+        self._seen: set[bytes] = set()
+        self._batch = 0
+        self.sent: list[bytes] = []
+        """Ids that `send` returned, in order."""
+
+    def __getitem__(self, name: str) -> Any:
+        return self._parts[name]
+
+    def open(self, *names: str) -> None:
+        """Open parts: ``ware``, ``door``, ``reader``, ``shop``, ``daemon`` (all of them, without names)."""
+        for name in names or ("ware", "door", "reader", "shop", "daemon"):
+            self._parts[name] = getattr(self, f"_open_{name}")()
+
+    def _open_ware(self) -> Node:
+        return open_node(self.case, self.directory, "ware")
+
+    def _open_shop(self) -> Node:
+        assert self.url, "open the door first: the sender must know the address"
+        return open_node(self.case, self.directory, "shop", peers={"ware": {"url": self.url, "key": KEY}})
+
+    def _open_door(self) -> Door:
+        door = Door(self["ware"], self.case.make_transport(), self.url or self.case.listen)
+        self.url = door.url
+        return door
+
+    def _open_reader(self) -> Reader:
+        return Reader(self["ware"], self.note_received, ("orders", "plain"), "reader")
+
+    def _open_daemon(self) -> Daemon:
+        return Daemon(self["shop"], BadRoad(self.case.make_transport(), lambda: self.faults))
+
+    def close(self, *names: str) -> None:
+        """Close parts (all, without names); safe twice."""
+        for name in names or ("daemon", "shop", "reader", "door", "ware"):
+            part = self._parts.pop(name, None)
+            if part is not None:
+                part.close()
+
+    @property
+    def durable(self) -> bool:
+        """Whether a store may be closed and opened again."""
+        node = self._parts.get("shop") or self._parts["ware"]
+        return "durable" in node.storage.abilities
+
+    # ── what happens, noted ──────────────────────────────────────────────────────────────────────
+
+    def note(self, kind: Any, identity: bytes, **fields: Any) -> None:
+        """Write down one thing."""
+        with self._lock:
+            self.history.note(Event(kind, identity, **fields))
+
+    def note_received(self, received: Any, kind: str, who: str) -> None:
+        """What a consumer saw; what it sees for the first time has entered the queue."""
+        identity = bytes(received.message.id)
+        if kind == "given":
+            flagged = received.possible_duplicate
+            if identity not in self._seen or flagged:
+                self._seen.add(identity)
+                place = int(received.headers.get("number", 0))
+                lane = f"{received.channel}/{received.priority}" if place else ""
+                self.note("entered", identity, who="ware", flagged=flagged, lane=lane, place=place)
+            self.note("given", identity, who=who, digest=digest(received.body))
+        else:
+            self.note(kind, identity, who=who)
+
+    def send(self, count: int, *, channel: str = "orders", priority: int = 5, size: int = 20) -> None:
+        """Send messages with unique ids and numbered in their lane."""
+        for _ in range(count):
+            self._batch += 1
+            body = (b"%d " % self._batch).ljust(size, b".")
+            sent = self["shop"].send(
+                body, to="ware", channel=channel, priority=priority, headers={"number": str(self._batch)}
+            )
+            identity = parse_id(sent.id)
+            self.note_sent(identity, body)
+
+    def note_sent(self, identity: bytes, body: bytes) -> None:
+        """A `send` of that body has returned."""
+        self.sent.append(identity)
+        with self._lock:
+            # Noted in one go before anything else of it: the consumer may have been faster than this thread.
+            events = [Event("attempted", identity, digest=digest(body), batch=len(self.sent)),
+                      Event("acknowledged", identity, batch=len(self.sent))]  # fmt: skip
+            self.history.events[:0] = events
+
+    # ── waiting and judging ──────────────────────────────────────────────────────────────────────
+
+    def healthy(self) -> None:
+        """Raise what ended a thread of a node, if anything did."""
+        for name in ("daemon", "reader"):
+            part = self._parts.get(name)
+            if part is not None and part.broken is not None:
+                raise AssertionError(f"the {name} broke: {part.broken!r}") from part.broken
+
+    def until(self, condition: Callable[[], Any], seconds: float, what: str) -> None:
+        """Ask until the answer is yes; AssertionError when it takes too long, or a node broke."""
+        ends = time.monotonic() + seconds
+        while not condition():
+            self.healthy()
+            if time.monotonic() > ends:
+                raise AssertionError(f"not within {seconds:g} s: {what}; the road did {self.faults.done}")
+            select.select([], [], [], 0.005)
+
+    @property
+    def arrived(self) -> set[bytes]:
+        """Ids that were acknowledged by a consumer of the receiver."""
+        with self._lock:
+            return {event.id for event in self.history.events if event.kind == "acked"}
+
+    def settled(self) -> bool:
+        """Whether everything that was sent was consumed, and the sender has nothing left to do."""
+        if not set(self.sent) <= self.arrived:
+            return False
+        return not any(state.waiting or state.awaiting for state in self["shop"].outbox.peers().values())
+
+    def look(self) -> None:
+        """Note what the sender's store knows, and what receipts it has."""
+        outbox = self["shop"].outbox
+        for _, delivery in outbox.scan(Selection(), limit=100_000):
+            self.note("listed", delivery.id)
+            if delivery.receipt and str(delivery.state) in {"processed", "failed"}:
+                self.note("receipted", delivery.id, state=str(delivery.state))
+        self.note("looked", b"")
+
+
+__all__ = ["BadRoad", "Daemon", "Door", "Faults", "NodeCase", "Reader", "Rig", "open_node"]
