@@ -5,17 +5,19 @@ channels, woken by the bell). Must not know peers, transports or handlers.
 """
 
 import contextlib
+import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, BinaryIO, Literal, Self
 
 import attrs
 
 from dropr_core import envelope
 from dropr_core.backoff import Backoff
 from dropr_core.bell import LOOK_AGAIN, Bell
+from dropr_core.bodies import Bodies
 from dropr_core.clock import Clock
 from dropr_core.contracts.storage import Ack, Bury, Claim, Inbox, Release, Settlement
 from dropr_core.errors import BadEnvelope, LeaseLost, TooBig
@@ -53,6 +55,7 @@ class Surroundings:
     observed: bool
     """Whether anybody observes: telling nobody about each message has a price too."""
     attempts: Mapping[str, int]
+    bodies: Bodies
 
 
 class Received:
@@ -60,11 +63,12 @@ class Received:
     leaving the block acknowledges, an exception releases with backoff.
     """
 
-    __slots__ = ("_around", "_header", "_message", "_swallow", "claim", "settled")
+    __slots__ = ("_around", "_body", "_header", "_message", "_swallow", "claim", "settled")
 
     def __init__(self, around: Surroundings, claim: Claim, header: int, swallow: bool) -> None:
         self._around, self.claim, self._header, self._swallow = around, claim, header, swallow
         self._message: Message | None = None
+        self._body: bytes | None = None
         self.settled = False
 
     @property
@@ -76,8 +80,43 @@ class Received:
 
     @property
     def body(self) -> bytes:
-        """The body as it was sent."""
-        return self.claim.envelope[envelope.PREFIX + self._header :]
+        """The body as it was sent, whole in memory; a large one is better taken with `open`.
+
+        A large body goes when its message is settled: read it before.
+        """
+        if self._reference is None:
+            return self.claim.envelope[envelope.PREFIX + self._header :]
+        if self._body is None:
+            with self.open() as file:
+                self._body = file.read()
+        return self._body
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return envelope.body_size(self.claim.envelope)
+
+    @property
+    def large(self) -> bool:
+        """Whether the body is a file of its own, better taken with `open`."""
+        return self._reference is not None
+
+    def loads(self, body: bytes) -> Any:
+        """What `value` makes of a body."""
+        return self._around.loads(self.message, body)
+
+    def open(self) -> BinaryIO:
+        """The body as a binary file to read, at its beginning; whatever its size, nothing is loaded.
+
+        To be closed by the caller. Raises StoreCorrupt if a large body is damaged or gone.
+        """
+        if self._reference is None:
+            return io.BytesIO(self.body)
+        return self._around.bodies.open_come(self.claim.sender, self.claim.id, self._reference)
+
+    @property
+    def _reference(self) -> envelope.Reference | None:
+        return envelope.reference_of(self.claim.envelope)
 
     @property
     def id(self) -> str:
@@ -207,6 +246,8 @@ def settle(around: Surroundings, changes: Sequence[Settlement]) -> list[bool]:
                 ready.add(claim.channel)
             else:
                 senders.add(claim.sender)
+                if type(change) is Ack and not change.keep and (large := envelope.reference_of(claim.envelope)):
+                    around.bodies.drop_come(claim.sender, claim.id, large)
             if around.observed:
                 outcome = type(change).__name__.lower()
                 around.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from dropr_core import wire
+from dropr_core.bodies import Bodies
 from dropr_core.clock import Clock
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
 from dropr_core.conversation import Conversation
 from dropr_core.deliveries import apply_head, awaited, lane_of, pack
 from dropr_core.endpoint import MAX_WAIT, to_outcomes
 from dropr_core.errors import BadFrame, StoreError, Unanswered
+from dropr_core.freight import Freight, Load
 from dropr_core.link import (
     Collect,
     Compare,
@@ -28,7 +30,7 @@ from dropr_core.link import (
     Ship,
     Unoffer,
 )
-from dropr_core.names import StoreId
+from dropr_core.names import FREIGHT, StoreId
 
 Event = Callable[[str, Mapping[str, object]], None]
 
@@ -49,6 +51,8 @@ class Courier:
         ring: Callable[[str], None],
         event: Event,
         log: logging.Logger,
+        bodies: Bodies | None = None,
+        load: Load | None = None,
     ) -> None:
         self.link = link
         self._talk, self._outbox, self._clock = talk, outbox, clock
@@ -56,6 +60,11 @@ class Courier:
         self._ring, self._event, self._log = ring, event, log
         self._cursor = (b"", 0)
         self._awaiting = False
+        self._load = load or Load()
+        self.freight = None if bodies is None else Freight(
+            link.peer, talk, outbox, bodies, clock, self._load, backoff=link.settings.backoff, event=event, log=log,
+            unreachable=lambda error: self._apply(self.link.unreachable(error, self._clock.now())),
+        )  # fmt: skip
 
     @property
     def peer(self) -> str:
@@ -70,11 +79,28 @@ class Courier:
         if state.held:
             lanes = ()
         try:
+            ready = self._turn_freight(now, lanes)
+            if self.link.welcome is not None:
+                lanes = ready  # before the greeting any lane is a reason to greet
             for order in self.link.orders(now, lanes, awaiting=state.awaiting > 0):
                 self._carry(order)
         except StoreError as error:
             self._store_trouble(error)
-        return self.link.wakes_at(now)
+        wakes = [self.link.wakes_at(now), None if self.freight is None else self.freight.wakes_at(now)]
+        return min((wake for wake in wakes if wake is not None), default=None)
+
+    def _turn_freight(self, now: float, lanes: Sequence[LaneStats]) -> Sequence[LaneStats]:
+        """Bring large bodies on their way; which lanes may be shipped now."""
+        freight = self.freight
+        if freight is None:
+            return lanes
+        if freight.new_session:
+            freight.new_session = False
+            self.link.welcome = None
+        link = self.link
+        open_ = link.welcome is not None and link.down_reason is None and now >= link.rest_until
+        ready = freight.turn(now, lanes, open_=open_)
+        return [*(stats for stats in lanes if stats.lane.priority < FREIGHT), *ready]
 
     def _carry(self, order: Order) -> None:
         match order:
@@ -101,7 +127,8 @@ class Courier:
             for lane, count in order.lanes:
                 if room <= 0:
                     break
-                batch = self._outbox.take(lane, count, room)
+                # Of a lane of large bodies one: only that one's body is known to be there.
+                batch = self._outbox.take(lane, count if lane.priority < FREIGHT else 1, room)
                 if batch is not None:
                     batches.append(batch)
                     room -= sum(len(entry.envelope) for entry in batch.entries)
@@ -145,6 +172,9 @@ class Courier:
             self._failed(order, batches, answer)
             return
         self._apply(self.link.pushed(order, batches, answer.verdicts, self._clock.now()))
+        for batch, verdict in zip(batches, answer.verdicts, strict=True):
+            if verdict.missing and self.freight is not None:
+                self.freight.missing(batch.lane)
         count = sum(
             len(batch.entries) - len(verdict.rejected)
             for batch, verdict in zip(batches, answer.verdicts, strict=True)
@@ -190,6 +220,7 @@ class Courier:
         match effect:
             case Settle(lane, head, rejected):
                 self._outbox.settle(lane, head, rejected)
+                self._load.settled |= lane.priority >= FREIGHT
                 self._ring("receipts")
                 for rejection in rejected:
                     self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,
@@ -217,4 +248,6 @@ class Courier:
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""
+        if self.freight is not None:
+            self.freight.close()
         self._talk.close()

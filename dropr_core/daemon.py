@@ -27,6 +27,7 @@ from dropr_core.transports import Transports
 SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps while there is traffic."""
 CARE_EVERY = 300.0
+BODIES_EVERY = 30.0
 """Seconds between looks at things that nobody rings for (retention, the clock file)."""
 
 
@@ -59,6 +60,8 @@ class Daemon:
         self._next_sweep = 0.0
         self._last_sweep = 0.0
         self._next_care = 0.0
+        self._next_bodies = 0.0
+        self._bodies_kept = False
         self._shown = ""
         self._state_file = node.run_directory / "daemon.json"
         self._start_links(node.config)
@@ -120,6 +123,7 @@ class Daemon:
             self._next_care = now + CARE_EVERY
             keep_clock(self._node.config.data, self._node.clock)
             self._node.inbox.sweep()
+        self._sweep_bodies(now)
         if now < self._last_sweep + SWEEP_EVERY:
             self._next_sweep = min(self._next_sweep, self._last_sweep + SWEEP_EVERY)
             if now < self._next_sweep:
@@ -131,6 +135,16 @@ class Daemon:
             self._node.bell.ring("receipts")
             for message_id in ended:
                 self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
+
+    def _sweep_bodies(self, now: float) -> None:
+        """Bodies go soon after their messages; where there are none, nobody gets up for it."""
+        if now >= self._next_bodies or (self._links.unloaded and now >= self._next_bodies - BODIES_EVERY + 1.0):
+            self._links.unloaded = False
+            self._node.sweep_bodies()
+            self._next_bodies = now + BODIES_EVERY
+            self._bodies_kept = self._node.bodies.any()
+        wake = now + CARE_EVERY if not self._bodies_kept else self._next_bodies
+        self._next_care = min(self._next_care, wake)
 
     def _nudges(self) -> None:
         directory = self._node.run_directory / "nudge"

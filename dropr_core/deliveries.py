@@ -5,15 +5,28 @@ inbox, serving a peer that fetches, and applying a receiver's head to our log. M
 frames, keys, sockets or time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from dropr_core import envelope, wire
+from dropr_core.bodies import Bodies
 from dropr_core.contracts.storage import Accepted, Arrival, Batch, Delivery, Inbox, Job, Outbox, Selection
 from dropr_core.errors import BadEnvelope, BadName, QueueFull
 from dropr_core.matching import Meaning, judge
 from dropr_core.message import MAX_HOPS, State
-from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId, check_channel, check_priority
+from dropr_core.names import (
+    FREIGHT,
+    START,
+    Head,
+    Lane,
+    MessageId,
+    SourceLane,
+    StoreId,
+    check_channel,
+    check_priority,
+    format_id,
+    priority_of,
+)
 
 Event = Callable[[str, Mapping[str, object]], None]
 Rejected = tuple[int, str, str]
@@ -44,23 +57,41 @@ def take_in(
     store: StoreId,
     parts: Sequence[wire.LanePart],
     allows: Callable[[str], bool],
-    max_body: int,
+    max_body: int | None,
+    bodies: Bodies | None = None,
 ) -> tuple[list[wire.Verdict], set[str]]:
     """Commit what a peer sent. Returns a verdict for each part, and the channels that got something."""
+    verdicts: list[wire.Verdict | None] = []
     arrivals: list[Arrival] = []
     refusals: list[list[Rejected]] = []
     for part in parts:
-        arrival, rejected = _unpack(sender, store, part, allows, max_body)
+        try:
+            arrival, rejected = _unpack(sender, store, part, allows, max_body, bodies)
+        except _NoBody as no:
+            verdicts.append(wire.Verdict(False, START, later=1.0, reason=str(no), missing=True))
+            continue
+        verdicts.append(None)
         arrivals.append(arrival)
         refusals.append(rejected)
-    verdicts: list[wire.Verdict] = []
-    for result, rejected in zip(_accept(inbox, arrivals), refusals, strict=True):
+    words: list[wire.Verdict] = []
+    for result, rejected in zip(_accept(inbox, arrivals) if arrivals else (), refusals, strict=True):
         if isinstance(result, Accepted):
-            verdicts.append(wire.Verdict(result.taken, result.head, rejected if result.taken else []))
+            words.append(wire.Verdict(result.taken, result.head, rejected if result.taken else []))
         else:
-            verdicts.append(wire.Verdict(False, START, later=LATER, reason=str(result)))
-    channels = {a.source.channel for a, v in zip(arrivals, verdicts, strict=True) if v.taken and a.entries}
-    return verdicts, channels
+            words.append(wire.Verdict(False, START, later=LATER, reason=str(result)))
+    if bodies is not None:
+        _note_bodies(bodies, sender, arrivals, words)
+    channels = {a.source.channel for a, v in zip(arrivals, words, strict=True) if v.taken and a.entries}
+    said = iter(words)
+    return [next(said) if verdict is None else verdict for verdict in verdicts], channels
+
+
+def _note_bodies(bodies: Bodies, sender: str, arrivals: Sequence[Arrival], words: Sequence[wire.Verdict]) -> None:
+    for arrival, word in zip(arrivals, words, strict=True):
+        if word.taken and arrival.source.priority >= FREIGHT:
+            for job in arrival.entries:
+                if reference := envelope.reference_of(job.envelope):
+                    bodies.accepted(sender, job.id, reference)
 
 
 def _accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> Sequence[Accepted | QueueFull]:
@@ -74,7 +105,8 @@ def _accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> Sequence[Accepted | Qu
 
 
 def _unpack(
-    sender: str, store: StoreId, part: wire.LanePart, allows: Callable[[str], bool], max_body: int
+    sender: str, store: StoreId, part: wire.LanePart, allows: Callable[[str], bool], max_body: int | None,
+    bodies: Bodies | None,
 ) -> tuple[Arrival, list[Rejected]]:
     source = SourceLane(sender, store, part.channel, part.priority)
     after = Head(part.after[0], MessageId(part.after[1]))
@@ -87,12 +119,29 @@ def _unpack(
         try:
             if refusal is not None:
                 raise _Unwanted(*refusal)
-            jobs.append(_job(data, part, max_body, notes.get(index)))
+            job = _job(data, part, max_body, notes.get(index))
+            if part.priority >= FREIGHT:
+                _check_body(job, sender, bodies)
+            jobs.append(job)
         except _Unwanted as no:
             rejected.append((index, no.code, no.reason))
         except BadEnvelope as error:
             rejected.append((index, "bad_envelope", str(error)))
     return Arrival(source, after, upto, jobs), rejected
+
+
+def _check_body(job: Job, sender: str, bodies: Bodies | None) -> None:
+    reference = envelope.reference_of(job.envelope)
+    if reference is None:
+        raise _Unwanted("bad_envelope", "a lane for large bodies, and an envelope that has its body inside")
+    if bodies is None:
+        raise _Unwanted("unsupported", "this node keeps no large bodies")
+    if not bodies.has(sender, job.id, reference):
+        raise _NoBody(f"the body of message {format_id(job.id)} is not here yet")
+
+
+class _NoBody(Exception):
+    """The peer must bring a body before the message that refers to it."""
 
 
 class _Unwanted(Exception):
@@ -104,7 +153,7 @@ class _Unwanted(Exception):
 def _refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[str, str] | None:
     try:
         check_channel(part.channel)
-        check_priority(part.priority)
+        check_priority(part.priority - FREIGHT if part.priority >= FREIGHT else part.priority)
     except ValueError as error:
         return "bad_name" if isinstance(error, BadName) else "bad_priority", str(error)
     if not allows(part.channel):
@@ -112,12 +161,14 @@ def _refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[st
     return None
 
 
-def _job(data: bytes, part: wire.LanePart, max_body: int, note: tuple[float, bool] | None) -> Job:
+def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[float, bool] | None) -> Job:
     envelope.check(data)
     message = envelope.header_of(data)
-    if envelope.body_size(data) > max_body:
+    if max_body is not None and envelope.body_size(data) > max_body:
         raise _Unwanted("too_big", f"a body of {envelope.body_size(data)} bytes: the limit here is {max_body}")
-    if message.channel != part.channel or message.priority != part.priority or len(message.id) != 16:
+    if part.priority < FREIGHT and envelope.reference_of(data):
+        raise _Unwanted("bad_envelope", "an envelope without its body belongs into a lane for large bodies")
+    if message.channel != part.channel or message.priority != priority_of(part.priority) or len(message.id) != 16:
         raise _Unwanted("bad_envelope", "the envelope says another channel or priority than its lane")
     if message.hops > MAX_HOPS:
         raise _Unwanted("loop", f"handed on {message.hops} times: the relays run in a circle")
@@ -200,6 +251,7 @@ def mail_for(
     *,
     fresh: bool = True,
     doubt: bool = False,
+    without: Collection[tuple[str, int]] = (),
 ) -> Mail:
     """What a peer that fetches gets next, after its heads were taken as its word on what it has.
 
@@ -236,7 +288,10 @@ def mail_for(
     for stats in sorted(outbox.lanes(peer), key=lambda stats: (stats.lane.priority, -stats.oldest)):
         if max_count <= 0 or max_bytes <= 0:
             break
-        batch = outbox.take(stats.lane, max_count, max_bytes)
+        if (stats.lane.channel, stats.lane.priority) in without:
+            continue
+        # Of a lane of large bodies one: it is taken in when its body is there.
+        batch = outbox.take(stats.lane, max_count if stats.lane.priority < FREIGHT else 1, max_bytes)
         if batch is not None:
             parts.append(pack(batch))
             max_count -= len(batch.entries)

@@ -94,6 +94,7 @@ class Desk:
         """End all long polls, finish what is being answered, then stop; safe twice."""
         self._room.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self.endpoint.close()
 
 
 def _still_wanted(return_to: "Future[bytes]") -> bool:

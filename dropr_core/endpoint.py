@@ -5,16 +5,20 @@ else; long polls are answered with `Wait`, and `server.py` asks again when the b
 """
 
 import fnmatch
+import os
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import msgspec
 
 from dropr_core import wire
+from dropr_core.arriving import Arrivals, Arriving
+from dropr_core.bodies import Bodies
 from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.contracts.transport import Caller
 from dropr_core.deliveries import mail_for, take_in
-from dropr_core.errors import BadFrame, Closed, Refused, StoreError
+from dropr_core.envelope import Reference
+from dropr_core.errors import BadBody, BadFrame, Closed, Refused, StoreCorrupt, StoreError
 from dropr_core.message import Outcome, State
 from dropr_core.names import START, MessageId, StoreId
 from dropr_core.sessions import Sessions
@@ -22,6 +26,9 @@ from dropr_core.signing import ANSWER, HEAD_SIZE, OK, REQUEST, FrameHeader, Head
 
 UNSIGNED_KEY = b"insecure"
 """Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
+
+PIECE = 4 * 1024 * 1024
+"""Bytes of the largest piece of a body."""
 
 MAX_WAIT = 55.0
 """Seconds that a long poll is kept at most: below the idle time-outs of common proxies."""
@@ -46,12 +53,14 @@ class Limits:
 
     batch_bytes: int = 4 * 1024 * 1024
     batch_count: int = 10_000
-    max_body: int = 16 * 1024 * 1024
+    max_body: int | None = None
+    inline: int = 64 * 1024
+    """Bytes of the largest body that travels in its envelope."""
 
     @property
     def max_request(self) -> int:
-        """Bytes of the largest request body: one full batch, or one delivery that is larger."""
-        return max(self.batch_bytes, self.max_body) + 2 * 1024 * 1024
+        """Bytes of the largest request body: one full batch, one delivery that is larger, or one piece of a body."""
+        return max(self.batch_bytes, self.inline, PIECE) + 2 * 1024 * 1024
 
 
 @attrs.frozen
@@ -102,6 +111,7 @@ class Endpoint:
         inbox: Inbox,
         *,
         limits: Limits | None = None,
+        bodies: Bodies | None = None,
         on_reset: str = "resend",
         ring: Callable[[str], None] = _quiet,
         event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
@@ -110,6 +120,8 @@ class Endpoint:
         self.access = access
         self._outbox, self._inbox = outbox, inbox
         self.limits = limits or Limits()
+        self._bodies = bodies
+        self._arrivals = None if bodies is None else Arrivals(bodies)
         self._on_reset = on_reset
         self._ring, self._event = ring, event
         self._sessions = Sessions()
@@ -121,8 +133,9 @@ class Endpoint:
             wire.HEADS: self._heads,
             wire.RECEIPTS: self._receipts,
             wire.FETCH: self._fetch,
-            wire.HAVE: self._no_bodies,
-            wire.CHUNK: self._no_bodies,
+            wire.HAVE: self._have,
+            wire.CHUNK: self._chunk,
+            wire.READ: self._read,
         }
 
     # ── who asks ─────────────────────────────────────────────────────────────────────────────────
@@ -206,7 +219,7 @@ class Endpoint:
             inbox=self._inbox.store_id,
             batch_bytes=self.limits.batch_bytes,
             batch_count=self.limits.batch_count,
-            max_body=self.limits.max_body,
+            max_body=self.limits.max_body or 2**63 - 1,
         )
 
     def _push(self, request: Request, _round: Round) -> wire.Pushed:
@@ -215,7 +228,7 @@ class Endpoint:
             raise Refused("too_big", f"{len(push.lanes)} lanes in one push: the limit is {wire.MAX_LANES}")
         verdicts, channels = take_in(
             self._inbox, request.peer, StoreId(push.store), push.lanes, self.access[request.peer].allows,
-            self.limits.max_body,
+            self.limits.max_body, self._bodies,
         )  # fmt: skip
         for channel in channels:
             self._ring(f"inbox:{channel}")
@@ -254,8 +267,10 @@ class Endpoint:
                 self._ring("receipts")
         else:
             doubt = this.first and request.peer in self._begun
-            mail = mail_for(self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes,
-                            self._event, self._on_reset, fresh=this.first, doubt=doubt)  # fmt: skip
+            mail = mail_for(
+                self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes, self._event,
+                self._on_reset, fresh=this.first, doubt=doubt, without=ask.without,
+            )  # fmt: skip
             if doubt and not mail.stale:
                 self._begun.discard(request.peer)
             if mail.settled:
@@ -267,8 +282,45 @@ class Endpoint:
         cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
         return wire.Fetched(self._outbox.store_id, parts, cursor)
 
-    def _no_bodies(self, request: Request, _round: Round) -> wire.Had:
-        raise Refused("unsupported", f"{request.verb}: the storage of this node keeps no bodies outside of messages")
+    def _have(self, request: Request, _round: Round) -> wire.Had:
+        return wire.Had(self._arriving(request, wire.decode(request.body, wire.Have)).have())
+
+    def _chunk(self, request: Request, _round: Round) -> wire.Had:
+        chunk = wire.decode(request.body, wire.Chunk)
+        if not 0 <= chunk.offset <= chunk.body.size - len(chunk.data):
+            raise Refused("bad_frame", "a piece that is not within its body")
+        try:
+            return wire.Had(self._arriving(request, chunk.body).write(chunk.offset, chunk.data))
+        except BadBody as error:
+            self._event("bad_body", {"peer": request.peer, "error": str(error)})
+            raise Refused("bad_body", str(error)) from None
+
+    def _arriving(self, request: Request, have: wire.Have) -> Arriving:
+        if self._arrivals is None:
+            raise Refused("unsupported", f"{request.verb}: this node keeps no large bodies")
+        if len(have.id) != 16 or len(have.digest) != 32 or have.size < 0:
+            raise Refused("bad_frame", "an impossible id, digest or size of a body")
+        if not self.access[request.peer].allows(have.channel):
+            raise Refused("not_allowed", f"this peer may not write to channel {have.channel[:200]}")
+        if self.limits.max_body is not None and have.size > self.limits.max_body:
+            raise Refused("too_big", f"a body of {have.size} bytes: the limit here is {self.limits.max_body}")
+        return self._arrivals.of(request.peer, MessageId(have.id), Reference(have.size, have.digest))
+
+    def _read(self, request: Request, _round: Round) -> wire.Piece:
+        ask = wire.decode(request.body, wire.Read)
+        identity = MessageId(ask.body.id)
+        if self._bodies is None or not any(d.peer == request.peer for d in self._outbox.status(identity)):
+            raise Refused("unknown_body", "no such message for this peer")
+        try:
+            with self._bodies.open_sent(identity, Reference(ask.body.size, ask.body.digest)) as file:
+                return wire.Piece(os.pread(file.fileno(), max(0, min(ask.count, PIECE)), max(0, ask.offset)))
+        except StoreCorrupt as error:
+            raise Refused("unknown_body", str(error)) from None
+
+    def close(self) -> None:
+        """Let go of files that are being written; safe twice."""
+        if self._arrivals is not None:
+            self._arrivals.close()
 
     def _page(self, peer: str, cursor: wire.Cursor) -> wire.Outcomes:
         log = StoreId(cursor.log) if cursor.log else None

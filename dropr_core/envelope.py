@@ -9,6 +9,9 @@ consumer; a receiver reads the header only. Must not know stores, lanes or peers
     │ v1   │      │ length   │ length     │ of rest  │ msgpack│      │
     └──────┴──────┴──────────┴────────────┴──────────┴────────┴──────┘
 
+With flag OUTSIDE the body stands in a file of its own, and the body section is a `Reference` to it:
+8 bytes length and 32 bytes SHA-256.
+
 All numbers big-endian. The checksum covers the first 14 bytes, header and body. Unknown fields of
 the header are kept because the bytes are kept; an unknown flag is critical and refused.
 """
@@ -23,12 +26,14 @@ from dropr_core.errors import BadEnvelope
 from dropr_core.message import Message
 
 MAGIC = 0xD1
-KNOWN_FLAGS = 0x00
+OUTSIDE = 0x01
+KNOWN_FLAGS = OUTSIDE
 MAX_HEADER = 256 * 1024
 LARGE = 16 * 1024
 
 _FIXED = struct.Struct(">BBIQ")
 _CRC = struct.Struct(">I")
+_REFERENCE = struct.Struct(">Q32s")
 _TIME = struct.Struct(">d")
 _NEVER = -7.3e77
 PREFIX = _FIXED.size + _CRC.size
@@ -43,10 +48,21 @@ class Opened(NamedTuple):
     body: bytes
 
 
-def encode(message: Message, body: bytes) -> bytes:
-    """The envelope of ``message`` with ``body``."""
-    header = _encode_header(message)
-    fixed = _FIXED.pack(MAGIC, 0, len(header), len(body))
+class Reference(NamedTuple):
+    """A body outside of its envelope."""
+
+    size: int
+    """Bytes."""
+    digest: bytes
+    """SHA-256 of all of it."""
+
+
+def encode(message: Message, body: bytes | Reference) -> bytes:
+    """The envelope of ``message`` with ``body``, or with a reference to it."""
+    header, flags = _encode_header(message), 0
+    if isinstance(body, Reference):
+        body, flags = _REFERENCE.pack(*body), OUTSIDE
+    fixed = _FIXED.pack(MAGIC, flags, len(header), len(body))
     crc = zlib.crc32(body, zlib.crc32(header, zlib.crc32(fixed)))
     return b"".join((fixed, _CRC.pack(crc), header, body))
 
@@ -93,7 +109,16 @@ def check(data: bytes) -> int:
     rest = data[PREFIX:] if len(data) < LARGE else memoryview(data)[PREFIX:]
     if zlib.crc32(rest, zlib.crc32(data[: _FIXED.size])) != _CRC.unpack_from(data, _FIXED.size)[0]:
         raise BadEnvelope("checksum does not match: damaged")
+    if flags & OUTSIDE and body != _REFERENCE.size:
+        raise BadEnvelope(f"a reference of {body} bytes where {_REFERENCE.size} are right")
     return int(header)
+
+
+def reference_of(data: bytes) -> Reference | None:
+    """Where the body of a trusted envelope is, if it is outside of it."""
+    if not data[1] & OUTSIDE:
+        return None
+    return Reference(*_REFERENCE.unpack_from(data, len(data) - _REFERENCE.size))
 
 
 def header_of(data: bytes) -> Message:
@@ -115,5 +140,6 @@ def decode(data: bytes) -> Opened:
 
 
 def body_size(data: bytes) -> int:
-    """Length of the body in bytes, read from the fixed part alone."""
-    return int(_FIXED.unpack_from(data)[3])
+    """Length of the body in bytes, wherever it is."""
+    outside = reference_of(data)
+    return int(_FIXED.unpack_from(data)[3]) if outside is None else outside.size

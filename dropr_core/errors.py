@@ -27,7 +27,8 @@ DroprError
  │   └─ Unanswered         (retryable) unknown: the peer may have taken it
  ├─ ProtocolError                      bytes from outside that are not what they should be
  │   ├─ BadEnvelope
- │   └─ BadFrame
+ │   ├─ BadFrame
+ │   └─ BadBody
  ├─ Refused                            the peer said no to the whole request, with a code
  ├─ Retry                  (retryable) raised by a handler: again, later
  ├─ Reject                             raised by a handler: never again
@@ -153,6 +154,10 @@ class BadEnvelope(ProtocolError):
 
 class BadFrame(ProtocolError):
     """A request or answer that is not a dropr frame, or breaks a limit."""
+
+
+class BadBody(ProtocolError):
+    """A large body that arrived whole has another digest than its sender promised."""
 
 
 class Refused(DroprError):

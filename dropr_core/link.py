@@ -368,6 +368,10 @@ class Link:
         self.down_reason = reason
         return [PeerDown(reason)] if first else []
 
+    def unreachable(self, error: Exception, now: float) -> list[Effect]:
+        """Something asked beside the orders did not reach the peer."""
+        return self._down(str(error), now)
+
     def rest(self, now: float, seconds: float) -> None:
         """Ask nothing for so many seconds."""
         self.rest_until = max(self.rest_until, now + seconds)

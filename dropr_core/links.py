@@ -16,6 +16,7 @@ from dropr_core.conversation import Conversation
 from dropr_core.courier import Courier
 from dropr_core.endpoint import Access
 from dropr_core.errors import PluginError, UsageError
+from dropr_core.freight import Load
 from dropr_core.link import Link, LinkSettings
 from dropr_core.node import Node
 from dropr_core.puller import Puller
@@ -36,6 +37,9 @@ class Links:
         self.pullers: dict[str, Puller] = {}
         self.refused: dict[str, str] = {}
         """Peers that cannot be served, and why."""
+        self._load = Load()
+        self.unloaded = False
+        """Whether a message with a large body was settled lately, so that the body may go."""
         self._build(node.config)
 
     def _build(self, config: NodeConfig) -> None:
@@ -93,6 +97,8 @@ class Links:
             ring=self._node.bell.ring,
             event=self._node.event,
             log=self._log,
+            bodies=self._node.bodies,
+            load=self._load,
         )
 
     def _puller(self, config: NodeConfig, name: str, peer: PeerConfig) -> Puller:
@@ -109,6 +115,7 @@ class Links:
             ring=self._node.bell.ring,
             event=self._node.event,
             log=self._log,
+            bodies=self._node.bodies,
         )
 
     @property
@@ -126,6 +133,8 @@ class Links:
         for name, courier in self.couriers.items():
             waiting: Sequence[LaneStats] = lanes.get(name, ())
             wakes.append(courier.turn(waiting, states.get(name, PeerState())))
+        if self._load.settled:
+            self._load.settled, self.unloaded = False, True
         return min((wake for wake in wakes if wake is not None), default=None)
 
     def sign_of_life(self, peer: str | None) -> None:
@@ -133,6 +142,8 @@ class Links:
         for name, courier in self.couriers.items():
             if peer in {None, name}:
                 courier.link.sign_of_life()
+                if courier.freight is not None:
+                    courier.freight.sign_of_life()
         for name, puller in self.pullers.items():
             if peer in {None, name}:
                 puller.sign_of_life()
@@ -145,6 +156,8 @@ class Links:
             state = "resting" if link.down_reason else "up" if link.welcome else "idle"
             out[name] = {"state": state, "reason": link.down_reason or "", "failures": link.failures,
                          "next_try": link.rest_until if link.down_reason else None}  # fmt: skip
+            if courier.freight is not None and (progress := courier.freight.progress):
+                out[name]["body"] = progress
         for name, puller in self.pullers.items():
             mine: dict[str, object] = {"state": "resting" if puller.down_reason else "up",
                                        "reason": puller.down_reason or "", "failures": puller.failures,

@@ -25,6 +25,8 @@ NO_MESSAGE = MessageId(bytes(16))
 """The id before the first position of a lane."""
 
 LOWEST_PRIORITY = 9
+FREIGHT = 10
+"""Added to the priority of the lanes of messages whose body travels beside them, so that nothing small waits for it."""
 DEFAULT_PRIORITY = 5
 DEFAULT_CHANNEL = "common"
 
@@ -38,6 +40,7 @@ class Lane(NamedTuple):
     peer: str
     channel: str
     priority: int
+    """0 to 9; with FREIGHT added in the lanes of messages with a large body."""
 
     def __str__(self) -> str:
         return f"{self.peer}:{self.channel}:{self.priority}"
@@ -90,6 +93,11 @@ def check_priority(priority: object) -> int:
     if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
         raise UsageError(f"priority {_shorten(priority)}: use a whole number from 0 (first) to 9 (last)")
     return priority
+
+
+def priority_of(lane_priority: int) -> int:
+    """The priority that messages of a lane have: that of a freight lane without FREIGHT."""
+    return lane_priority % FREIGHT
 
 
 def format_id(message_id: MessageId | bytes) -> str:

@@ -8,13 +8,14 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from dropr_core.backoff import Backoff
 from dropr_core.bell import Bell
+from dropr_core.bodies import Bodies, Progress, Written
 from dropr_core.clock import SystemClock, open_clock, read_clock
 from dropr_core.codecs import Codecs
 from dropr_core.config import NodeConfig, load
@@ -39,7 +40,8 @@ class Node:
         self.observers = observers
         self.bell = Bell(self.run_directory / "bell")
         self._codecs = codecs
-        self._composer = Composer(config, clock, codecs.dump)
+        self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
+        self._composer = Composer(config, clock, codecs.dump, self.bodies)
         self._pulled = frozenset(name for name, peer in config.peers.items() if peer.mode == "pull")
         self._default_rules = ChannelRules()
         self._rules = {
@@ -111,34 +113,47 @@ class Node:
         receipt: bool | None = None,
         content_type: str | None = None,
         timeout: Duration = 0.0,
+        progress: Progress | None = None,
     ) -> Sent:
         """Put a message into the durable outbox. When it returns, the message is on stable storage.
 
-        Talks to no network. ``to``: a peer, a group, or a list of them; without it the channel's
+        ``value``: what the channel's serializer takes; or a path or an open binary file, whose content
+        is streamed and never whole in memory (``progress`` is called with bytes done and, if known, of
+        how many). Talks to no network. ``to``: a peer, a group, or a list of them; without it the channel's
         route. ``timeout``: how long to wait for room if the queue is full. Raises UsageError
         (UnknownPeer, Conflict, TooBig), QueueFull, StoreError; nothing was stored then.
         """
         if (
             priority is None and delay is None and expires_in is None and headers is None and key is None
-            and id is None and dedup_key is None and receipt is None and content_type is None
+            and id is None and dedup_key is None and receipt is None and content_type is None and progress is None
         ):  # fmt: skip
-            return self.append([self._composer.compose_plain(value, to, channel)], timeout)[0]
+            composed = self._composer.compose_plain(value, to, channel)
+            return self.append([composed.outgoing], timeout, (composed.written,) if composed.written else ())[0]
         options = SendOptions(
             to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
         )
-        return self.append([self._composer.compose(value, options)], timeout)[0]
+        composed = self._composer.compose(value, options, progress)
+        return self.append([composed.outgoing], timeout, (composed.written,) if composed.written else ())[0]
 
     def batch(self, *, timeout: Duration = 0.0) -> Batch:
         """A context manager: what is sent through it is stored in one commit, all or nothing."""
-        return Batch(self._composer, lambda messages: self.append(messages, timeout))
+        return Batch(self._composer, lambda messages, written: self.append(messages, timeout, written))
 
-    def append(self, messages: list[Outgoing], timeout: Duration = 0.0) -> list[Sent]:
-        """Store composed messages durably and wake the daemon."""
+    def append(
+        self, messages: list[Outgoing], timeout: Duration = 0.0, written: Sequence[Written] = ()
+    ) -> list[Sent]:
+        """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
+
+        If it fails the bodies are left to the sweep: the same message may have been stored before.
+        """
         self._check()
         try:
             placed = self.storage.outbox.append(messages)
         except QueueFull:
             placed = self._append_patiently(messages, SendOptions(delay=timeout))
+        finally:
+            for body in written:
+                body.release()
         self.bell.ring("outbox")
         if self._pulled:
             for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
@@ -176,9 +191,13 @@ class Node:
     ) -> str:
         """Queue a message for this node's own consumers, durably. Returns its id."""
         options = SendOptions(None, channel, priority, delay, expires_in, headers, key)
-        message, data = self._composer.compose_local(value, channel, options)
+        message, data, written = self._composer.compose_local(value, channel, options)
         job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in)
-        self.inbox.put(channel, message.priority, self.name, [job])
+        try:
+            self.inbox.put(channel, message.priority, self.name, [job])
+        finally:
+            if written is not None:
+                written.release()
         self.bell.ring(f"inbox:{channel}")
         return str(uuid.UUID(bytes=message.id))
 
@@ -261,6 +280,7 @@ class Node:
             event=self.event,
             observed=self.observers.present,
             attempts={name: channel.attempts for name, channel in self.config.channels.items()},
+            bodies=self.bodies,
         )
 
     def rules(self, channel: str) -> ChannelRules:
@@ -283,6 +303,14 @@ class Node:
         directory.mkdir(mode=0o700, exist_ok=True)
         (directory / (peer.encode().hex() if peer else "all")).touch(mode=0o600)
         self.bell.ring("control")
+
+    def sweep_bodies(self) -> int:
+        """Remove large bodies that no message needs any more. Returns how many."""
+        return self.bodies.sweep(
+            lambda identity: self.outbox.envelope(identity) is not None,
+            lambda identity: self.inbox.envelope(identity) is not None,
+            self.clock.wall(),
+        )
 
     def event(self, name: str, details: Mapping[str, object]) -> None:
         """Tell observers; those about the store go to ``dropr_store_event``."""

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 
 from dropr_core import wire
 from dropr_core.backoff import Backoff
+from dropr_core.bodies import Bodies
 from dropr_core.clock import Clock
+from dropr_core.collecting import REST, Collecting
 from dropr_core.contracts.storage import Inbox
 from dropr_core.conversation import Conversation
 from dropr_core.deliveries import take_in
@@ -19,6 +21,9 @@ from dropr_core.errors import Refused, StoreError
 from dropr_core.names import StoreId
 
 Event = Callable[[str, Mapping[str, object]], None]
+
+POLL_WHILE_RESTING = REST
+"""Seconds of a long poll while a lane is left out because its body could not be brought."""
 
 
 class Puller:
@@ -33,12 +38,13 @@ class Puller:
         *,
         node_id: bytes,
         allows: Callable[[str], bool],
-        max_body: int,
+        max_body: int | None,
         backoff: Backoff,
         rng: random.Random,
         ring: Callable[[str], None],
         event: Event,
         log: logging.Logger,
+        bodies: Bodies | None = None,
     ) -> None:
         self.peer = peer
         self.down_reason: str | None = None
@@ -48,8 +54,12 @@ class Puller:
         self._node_id, self._allows, self._max_body = node_id, allows, max_body
         self._backoff, self._rng = backoff, rng
         self._ring, self._event, self._log = ring, event, log
+        self._bodies = bodies
+        self._collecting = None if bodies is None else Collecting(peer, talk, bodies, clock, log, self._brought)
         self._asking = False
         self._telling = False
+        self._news = False
+        """A body was brought and its message taken in, which the request that waits cannot tell."""
         self._cursor: tuple[StoreId | None, int] = (None, 0)
 
     def sign_of_life(self) -> None:
@@ -74,19 +84,30 @@ class Puller:
         except StoreError as error:
             self._failed(error)
             return self.rest_until
-        return None
+        return None if self._collecting is None else self._collecting.wakes_at
 
     def _fetch(self) -> None:
         """Say how far we are, and wait for what follows."""
-        heads: list[tuple[bytes, str, int, int, bytes]] = [
+        self._asking, self._news = True, False
+        without = [] if self._collecting is None else self._collecting.without(self._clock.now())
+        # While a lane rests the poll is short: when the rest ends it has to be asked for again.
+        wait = MAX_WAIT if self._collecting is None or self._collecting.wakes_at is None else POLL_WHILE_RESTING
+        ask = wire.Fetch(self._heads(), None, wait, without)
+        self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=wait)
+
+    def _heads(self) -> list[tuple[bytes, str, int, int, bytes]]:
+        return [
             (lane.store, lane.channel, lane.priority, head.sequence, head.id)
             for lane, head in self._inbox.heads(self.peer).items()
         ]
-        self._asking = True
-        self._talk.ask(wire.FETCH, wire.Fetch(heads, None, MAX_WAIT), wire.Fetched, self._fetched, wait=MAX_WAIT)
 
     def _tell(self) -> None:
         """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
+        if self._news and self._collecting is not None:
+            self._news, self._telling = False, True
+            ask = wire.Fetch(self._heads(), None, 0.0, self._collecting.without(self._clock.now()))
+            self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
+            return
         log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)
         if rows:
             self._telling = True
@@ -107,22 +128,39 @@ class Puller:
             self._failed(answer)
             return
         self._alive()
-        if not answer.lanes:
-            return
+        if answer.lanes:
+            self._take_in(answer.store, answer.lanes)
+
+    def _told_heads(self, answer: wire.Fetched | Exception) -> None:
+        self._telling = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+        elif answer.lanes:
+            self._take_in(answer.store, answer.lanes)
+
+    def _brought(self, store: bytes, part: wire.LanePart) -> None:
+        """The body of a message that was fetched is here."""
+        self._take_in(store, [part])
+        self._news = True
+
+    def _take_in(self, store: bytes, parts: list[wire.LanePart]) -> None:
         try:
             verdicts, channels = take_in(
-                self._inbox, self.peer, StoreId(answer.store), answer.lanes, self._allows, self._max_body
+                self._inbox, self.peer, StoreId(store), parts, self._allows, self._max_body, self._bodies
             )
         except StoreError as error:
             self._failed(error)
             return
         for channel in channels:
             self._ring(f"inbox:{channel}")
-        for part, verdict in zip(answer.lanes, verdicts, strict=True):
+        for part, verdict in zip(parts, verdicts, strict=True):
+            if verdict.missing and self._collecting is not None:
+                self._collecting.begin(store, part)
             for index, code, reason in verdict.rejected:
                 self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
-        if any(verdict.later is not None for verdict in verdicts):
-            self.rest_until = self._clock.now() + max(v.later or 0.0 for v in verdicts)
+        later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]
+        if later:
+            self.rest_until = self._clock.now() + max(later)
 
     def _told(self, answer: wire.Fetched | Exception) -> None:
         self._telling = False
@@ -153,4 +191,6 @@ class Puller:
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""
+        if self._collecting is not None:
+            self._collecting.close()
         self._talk.close()

@@ -141,7 +141,10 @@ class ChannelConfig:
 class Limits:
     """Limits of this node."""
 
-    max_body: int = size("16MiB", least=1, doc="The largest body that is sent or taken.")
+    max_body: int | None = size(None, least=1, doc="The largest body that is sent or taken.", unset="no limit")
+    inline_body: int = size(
+        "64KiB", least=1024, doc="Larger bodies are files beside the store and travel beside the other messages."
+    )
     max_messages: int | None = _limit("in each half of the store")
     max_bytes: int | None = _room("in each half of the store")
     min_free: int | None = size(None, doc="Free disk space that is left alone.", unset="the larger of 1 GiB and 2 %")

@@ -4,26 +4,41 @@ Owns the rules of `send`: defaults of the channel, routes, limits, ids, the enve
 the id maker and the clock it is given; must not know stores or processes.
 """
 
+import contextlib
 import hashlib
+import io
+import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import attrs
 import msgspec
 
 from dropr_core import envelope
+from dropr_core.bodies import Bodies, Progress, Written
 from dropr_core.clock import Clock
 from dropr_core.config import NodeConfig
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Outgoing
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
 from dropr_core.message import Message, check_message, check_options
-from dropr_core.names import DEFAULT_CHANNEL, DEFAULT_PRIORITY, IdMaker, check_channel, id_of_key, parse_id
+from dropr_core.names import (
+    DEFAULT_CHANNEL,
+    DEFAULT_PRIORITY,
+    FREIGHT,
+    IdMaker,
+    MessageId,
+    check_channel,
+    id_of_key,
+    parse_id,
+)
 from dropr_core.units import parse_duration
 
 Duration = float | int | str | timedelta
+Body = bytes | Path | BinaryIO
 
 
 @attrs.define
@@ -53,34 +68,51 @@ class _Route:
     expires_in: float | None
 
 
+class Composed(NamedTuple):
+    """A message to store, and its body if that is large: to be released when the message is stored."""
+
+    outgoing: Outgoing
+    written: Written | None = None
+
+
 class Composer:
     """Makes messages for one node. Safe from many threads."""
 
     def __init__(
-        self, config: NodeConfig, clock: Clock, serializer: Callable[[str, Any], tuple[Serializer | None, bytes, str]]
+        self,
+        config: NodeConfig,
+        clock: Clock,
+        serializer: Callable[[str, Any], tuple[Serializer | None, bytes, str]],
+        bodies: Bodies,
     ) -> None:
         self._config = config
         self._clock = clock
         self._serialize = serializer
         self._make_id = IdMaker(clock.wall)
         self._max_body = config.limits.max_body
+        self._inline = config.limits.inline_body
+        self._bodies = bodies
         self._routes: dict[tuple[object, str | None], _Route] = {}
         self._stencils: dict[tuple[object, str | None, str], tuple[_Route, envelope.Stencil]] = {}
 
-    def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Outgoing:
+    def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Composed:
         """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
         if to is not None and not isinstance(to, str):
             to = tuple(to)
         body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
+        if not isinstance(body, bytes) or len(body) > self._inline:
+            return self.compose(value, SendOptions(to, channel))
         known = self._stencils.get((to, channel, content_type))
         if known is None:
             known = self._stencil(to, channel, content_type)
         route, stencil = known
         identity = self._make_id()
         data = stencil.fill(identity, self._clock.wall(), body)
-        return Outgoing(
-            identity, route.channel, route.priority, route.peers, data, route.receipt, route.expires_in,
-            bool(route.delay),
+        return Composed(
+            Outgoing(
+                identity, route.channel, route.priority, route.peers, data, route.receipt, route.expires_in,
+                bool(route.delay),
+            )
         )  # fmt: skip
 
     def _stencil(
@@ -96,8 +128,10 @@ class Composer:
             self._stencils[to, channel, content_type] = made
         return made
 
-    def compose(self, value: Any, options: SendOptions) -> Outgoing:
-        """The message to store. Raises UsageError (UnknownPeer, TooBig …); nothing was stored then."""
+    def compose(self, value: Any, options: SendOptions, progress: Progress | None = None) -> Composed:
+        """The message to store, its body written if it is large. Raises UsageError (UnknownPeer, TooBig …),
+        StoreError; nothing was stored then.
+        """
         route = self._route(options.to, options.channel)
         body, content_type = self._body(value, route.channel, options.content_type)
         own = True
@@ -116,7 +150,7 @@ class Composer:
             channel=route.channel,
             priority=route.priority if priority is None else priority,
             content_type=content_type,
-            headers=dict(options.headers) if options.headers else {},
+            headers=_headers(options.headers, value),
             key=options.key,
             receipt=route.receipt if receipt is None else receipt,
             created_at=self._clock.wall(),
@@ -124,25 +158,44 @@ class Composer:
             expires_in=route.expires_in if life is None else _seconds(life, "expires_in"),
         )
         check_options(message)
-        return Outgoing(
+        inline, written = self._inside(identity, body, progress)
+        content = inline if written is None else written.reference
+        outgoing = Outgoing(
             identity,
             route.channel,
-            message.priority,
+            message.priority if written is None else message.priority + FREIGHT,
             route.peers,
-            envelope.encode(message, body),
+            envelope.encode(message, content),
             message.receipt,
             message.expires_in,
             bool(message.delay),
-            fingerprint(message, body, route.peers) if own else None,
+            fingerprint(message, inline if written is None else written.reference.digest, route.peers) if own else None,
         )
+        return Composed(outgoing, written)
+
+    def _inside(
+        self, identity: MessageId, body: Body, progress: Progress | None = None, inbox_of: str | None = None
+    ) -> tuple[bytes, Written | None]:
+        """The body if it is small enough to stand in its envelope; else it is written to a file of its own."""
+        if isinstance(body, bytes) and len(body) <= self._inline:
+            return body, None
+        with contextlib.ExitStack() as stack:
+            source, size = _opened(body, stack)
+            begin = _up_to(source, self._inline + 1)
+            if len(begin) <= self._inline:
+                return begin, None
+            whole = _Rejoined(begin, source)
+            return b"", self._bodies.write(
+                identity, whole, limit=self._max_body, progress=progress, size=size, inbox_of=inbox_of
+            )
 
     @staticmethod
     def seconds(value: Duration | None) -> float:
         """A duration as seconds; raises UsageError."""
         return 0.0 if value is None else _seconds(value, "duration")
 
-    def compose_local(self, value: Any, channel: str, options: SendOptions) -> tuple[Message, bytes]:
-        """A message for this node's own inbox: its facts and its envelope."""
+    def compose_local(self, value: Any, channel: str, options: SendOptions) -> tuple[Message, bytes, Written | None]:
+        """A message for this node's own inbox: its facts, its envelope, and its body if that is large."""
         config = self._config.channels.get(check_channel(channel))
         body, content_type = self._body(value, channel, options.content_type)
         message = Message(
@@ -151,21 +204,27 @@ class Composer:
             channel=channel,
             priority=(config.priority if config else 5) if options.priority is None else options.priority,
             content_type=content_type,
-            headers=dict(options.headers) if options.headers else {},
+            headers=_headers(options.headers, value),
             key=options.key,
             created_at=self._clock.wall(),
             delay=None if options.delay is None else _seconds(options.delay, "delay"),
             expires_in=None if options.expires_in is None else _seconds(options.expires_in, "expires_in"),
         )
-        return check_message(message), envelope.encode(message, body)
+        check_message(message)
+        inline, written = self._inside(message.message_id, body, inbox_of=self._config.node)
+        return message, envelope.encode(message, inline if written is None else written.reference), written
 
-    def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[bytes, str]:
-        _serializer, body, own_type = self._serialize(channel, value)
-        if len(body) > self._max_body:
-            raise TooBig(
-                f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "
-                "split it, or raise the limit on both nodes"
-            )
+    def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[Body, str]:
+        body: Body
+        if isinstance(value, Path) or (hasattr(value, "read") and not isinstance(value, bytes)):
+            body, own_type = value, "application/octet-stream"
+        else:
+            _serializer, body, own_type = self._serialize(channel, value)
+            if self._max_body is not None and len(body) > self._max_body:
+                raise TooBig(
+                    f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "
+                    "split it, or raise the limit on both nodes"
+                )
         return body, content_type or own_type
 
     def _route(self, to: str | Iterable[str] | None, channel: str | None) -> _Route:
@@ -214,3 +273,49 @@ def _seconds(value: Duration, what: str) -> float:
         return parse_duration(value, strict=False)
     except ValueError as error:
         raise UsageError(f"{what}: {error}") from None
+
+
+class _Rejoined:
+    """A stream of which the beginning was read already."""
+
+    def __init__(self, begin: bytes, rest: BinaryIO) -> None:
+        self._begin, self._rest = begin, rest
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        if self._begin:
+            piece, self._begin = self._begin[:size], self._begin[size:]
+            return piece
+        return _bytes_of(self._rest.read(size))
+
+
+def _opened(body: Body, stack: contextlib.ExitStack) -> tuple[BinaryIO, int | None]:
+    """A body as a stream, and its size if that is known."""
+    if isinstance(body, bytes):
+        return io.BytesIO(body), len(body)
+    if not isinstance(body, Path):
+        return body, None
+    try:
+        file = stack.enter_context(body.open("rb"))
+        return file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UsageError(f"{body}: {error.strerror or error}") from None
+
+
+def _up_to(source: BinaryIO, count: int) -> bytes:
+    begin = b""
+    while len(begin) < count and (piece := _bytes_of(source.read(count - len(begin)))):
+        begin += piece
+    return begin
+
+
+def _bytes_of(piece: object) -> bytes:
+    if not isinstance(piece, bytes):
+        raise UsageError(f"a stream that gives {type(piece).__name__}, not bytes: open the file with mode 'rb'")
+    return piece
+
+
+def _headers(headers: Mapping[str, str] | None, value: object) -> dict[str, str]:
+    """The sender's headers; a file brings its name, which is worth more than the path it had here."""
+    own = {"filename": value.name} if isinstance(value, Path) else {}
+    return {**own, **(headers or {})}

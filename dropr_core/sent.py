@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from dropr_core.bodies import Written
 from dropr_core.contracts.storage import Delivery, Outgoing, Placed
 from dropr_core.errors import DeliveryFailed, UsageError, WaitTimeout
 from dropr_core.message import State
@@ -142,9 +143,12 @@ class Sent:
 class Batch:
     """Collects messages and stores them in one commit when the block is left normally."""
 
-    def __init__(self, composer: Composer, append: Callable[[list[Outgoing]], list[Sent]]) -> None:
+    def __init__(
+        self, composer: Composer, append: Callable[[list[Outgoing], list[Written]], list[Sent]]
+    ) -> None:
         self._composer, self._append = composer, append
         self._messages: list[Outgoing] = []
+        self._written: list[Written] = []
         self.sent: Sequence[Sent] = ()
         """The handles, in order, once the block was left."""
         self._open = False
@@ -156,10 +160,12 @@ class Batch:
         if not self._open:
             raise UsageError("a batch is used as `with node.batch() as batch:`, and only inside of the block")
         if options:
-            outgoing = self._composer.compose(value, SendOptions(to, channel, **options))
+            outgoing, written = self._composer.compose(value, SendOptions(to, channel, **options))
         else:
-            outgoing = self._composer.compose_plain(value, to, channel)
+            outgoing, written = self._composer.compose_plain(value, to, channel)
         self._messages.append(outgoing)
+        if written is not None:
+            self._written.append(written)
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -173,4 +179,9 @@ class Batch:
     ) -> None:
         self._open = False
         if error is None and self._messages:
-            self.sent = self._append(self._messages)
+            self.sent = self._append(self._messages, self._written)
+        for body in self._written:
+            if error is None:
+                body.release()
+            else:
+                body.discard()

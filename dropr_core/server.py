@@ -70,7 +70,10 @@ def make_desk(node: Node, log: logging.Logger) -> Desk:
         access_of(config),
         node.outbox,
         node.inbox,
-        limits=Limits(config.limits.batch_bytes, config.limits.batch_count, config.limits.max_body),
+        limits=Limits(
+            config.limits.batch_bytes, config.limits.batch_count, config.limits.max_body, config.limits.inline_body
+        ),
+        bodies=node.bodies,
         on_reset=config.delivery.on_peer_reset,
         ring=node.bell.ring,
         event=node.event,

@@ -20,6 +20,7 @@ RECEIPTS = "receipts"  # AskReceipts → Outcomes      (long poll)
 FETCH = "fetch"  # Fetch → Fetched             (long poll)
 HAVE = "have"  # Have → Had                  (bodies in chunks)
 CHUNK = "chunk"  # Chunk → Had
+READ = "read"  # Read → Piece                (bodies for a node that fetches)
 
 MAX_LANES = 2000
 """Lanes in one request; channels times priorities of one peer."""
@@ -109,6 +110,8 @@ class Verdict(msgspec.Struct, frozen=True, array_like=True):
     later: float | None = None
     """Seconds to wait: nothing is wrong with the push, there is no room now."""
     reason: str = ""
+    missing: bool = False
+    """The body of a message of this lane is not here: bring it first."""
 
 
 class Pushed(msgspec.Struct, frozen=True, array_like=True):
@@ -145,6 +148,8 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
     """(store id, channel, priority, sequence, message id) for every lane of this sender."""
     outcomes: Outcomes | None
     wait: float
+    without: list[tuple[str, int]] = []
+    """(channel, priority) of lanes of which nothing is wanted now: a body of theirs is on its way."""
 
 
 class Fetched(msgspec.Struct, frozen=True, array_like=True):
@@ -156,23 +161,39 @@ class Fetched(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Have(msgspec.Struct, frozen=True, array_like=True):
-    """How much do you have of the body with this SHA-256?"""
+    """How much do you have of the body of this message?"""
 
-    digest: bytes
+    id: bytes
+    channel: str
     size: int
+    digest: bytes
+    """SHA-256 of the whole body."""
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
     """A piece of a body."""
 
-    digest: bytes
-    size: int
+    body: Have
     offset: int
     data: bytes
 
 
+class Read(msgspec.Struct, frozen=True, array_like=True):
+    """A node that fetches asks for a piece of a body."""
+
+    body: Have
+    offset: int
+    count: int
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """A piece of a body for a node that fetches; shorter than asked only at the end."""
+
+    data: bytes
+
+
 class Had(msgspec.Struct, frozen=True, array_like=True):
-    """How many bytes of the body are on stable storage here."""
+    """How many bytes of the body are here; all of them only if they are complete and on stable storage."""
 
     offset: int
 

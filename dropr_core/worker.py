@@ -163,14 +163,16 @@ class Crew:
 
     @staticmethod
     def _as_work(received: Received) -> Work:
-        value: Any = received.value
+        large = received.large
+        value: Any = None if large else received.value
         return Work(
             message=received.message,
-            body=received.body,
+            body=received.open if large else received.body,
             value=value,
             attempt=received.attempt,
             possible_duplicate=received.possible_duplicate,
             age=received.age,
+            loads=received.loads if large else None,
         )
 
     def stop(self, drain: float) -> None:

@@ -28,7 +28,7 @@ from dropr_core.contracts.storage import (
 )
 from dropr_core.errors import Closed
 from dropr_core.message import Outcome, State
-from dropr_core.names import START, Head, MessageId, SourceLane, StoreId, make_store_id
+from dropr_core.names import START, Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
 from dropr_core.states import JOB, may_follow
 
 DEFAULT_ATTEMPTS = 10
@@ -73,7 +73,7 @@ class MemoryInbox(Inbox):
                 for job in arrival.entries:
                     if job.possible_duplicate and self._stands(job):
                         continue
-                    self._add(arrival.source.channel, arrival.source.priority, arrival.source.sender, job)
+                    self._add(arrival.source.channel, priority_of(arrival.source.priority), arrival.source.sender, job)
             self._data.heads = heads
             return words
 

@@ -1,8 +1,9 @@
 """The contract of a handler: called with a message by the worker. Must not know leases or stores."""
 
+import io
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 import attrs
 
@@ -15,13 +16,37 @@ class Work:
     """A message as a handler sees it."""
 
     message: Message
-    body: bytes
-    value: Any
-    """The body through the channel's serializer."""
+    _body: bytes | Callable[[], BinaryIO] = attrs.field(repr=False)
+    """The bytes, or what opens them where they are large."""
+    _value: Any = attrs.field(repr=False)
     attempt: int
     possible_duplicate: bool
     age: float
     """Seconds since it entered this node's queue."""
+    _loads: Callable[[bytes], Any] | None = attrs.field(default=None, repr=False, kw_only=True)
+    """Makes the value of a large body, if somebody asks for it."""
+
+    @property
+    def large(self) -> bool:
+        """Whether the body is better taken with `open`, piece by piece."""
+        return not isinstance(self._body, bytes)
+
+    @property
+    def body(self) -> bytes:
+        """The body, whole in memory."""
+        if isinstance(self._body, bytes):
+            return self._body
+        with self._body() as file:
+            return file.read()
+
+    @property
+    def value(self) -> Any:
+        """The body through the channel's serializer; raises ProtocolError if it does not fit."""
+        return self._value if self._loads is None else self._loads(self.body)
+
+    def open(self) -> BinaryIO:
+        """The body as a binary file to read; to be closed by the caller. Nothing is loaded."""
+        return io.BytesIO(self._body) if isinstance(self._body, bytes) else self._body()
 
     @property
     def id(self) -> str:

@@ -178,7 +178,8 @@ class Inbox(ABC):
         """The log-matching rule, all arrivals in one durable transaction.
 
         An arrival is taken only if its ``after`` equals the head kept for its source (START where
-        none is kept); then its jobs are queued and ``upto`` becomes the head. Else nothing of it is
+        none is kept); then its jobs are queued, with `names.priority_of` the source's priority, and
+        ``upto`` becomes the head. Else nothing of it is
         stored, and the answer names the head kept. Raises QueueFull when there is no room.
 
         A job flagged ``possible_duplicate`` that stands here already (same id and envelope; live, or done

@@ -35,12 +35,12 @@ class FileMail:
 
     root: Path
     pattern: str
-    max_body: int
+    max_body: int | None
     skipped: int = 0
     """Larger than a body may be, or unreadable."""
 
     @classmethod
-    def of(cls, directory: Path | None, max_body: int) -> "FileMail":
+    def of(cls, directory: Path | None, max_body: int | None) -> "FileMail":
         """The files of a directory; of the running Python's standard library if there is none."""
         if directory is not None:
             return cls(directory, "*", max_body)
@@ -74,12 +74,12 @@ class FileMail:
 
     def _read(self, path: Path) -> Piece | None:
         try:
-            if path.stat().st_size > self.max_body:
+            if self.max_body is not None and path.stat().st_size > self.max_body:
                 return None
             body = path.read_bytes()
         except OSError:
             return None
-        if len(body) > self.max_body:
+        if self.max_body is not None and len(body) > self.max_body:
             return None
         name = str(path.relative_to(self.root)).encode("utf-8", "backslashreplace").decode()
         return Piece(name, body, hashlib.sha256(body).hexdigest())

@@ -76,9 +76,13 @@ class Command(Handler):
         """Run it once."""
         # Files and no pipes: neither a program that does not read nor one that leaves children behind can block us.
         with tempfile.TemporaryFile() as body, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            body.write(work.body)
-            body.seek(0)
-            code = self._run(work, body, out, err)
+            if work.large:
+                with work.open() as large:  # the file itself: a copy could fill a small /tmp
+                    code = self._run(work, large, out, err)
+            else:
+                body.write(work.body)
+                body.seek(0)
+                code = self._run(work, body, out, err)
             if code == 0:
                 return _read_result(out)
             reason = self._reason(code, err)

@@ -12,7 +12,7 @@ import hmac
 import re
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import attrs
@@ -73,13 +73,19 @@ class Webhook(Handler):
 
     def handle(self, work: Work) -> Any:
         """POST the body; the answer's body, up to 64 KiB, is the result."""
+        ends = self._clock.now() + self._options.timeout
+        with contextlib.ExitStack() as stack:
+            # A large body is read from its file as it goes out.
+            body: bytes | BinaryIO = stack.enter_context(work.open()) if work.large else work.body
+            return self._post(work, body, ends)
+
+    def _post(self, work: Work, body: bytes | BinaryIO, ends: float) -> Any:
         options = self._options
-        ends = self._clock.now() + options.timeout
         verify: bool | str = str(options.ca) if options.verify and options.ca else options.verify
         try:
             # Redirects are not followed: the signed body was meant for the configured address.
             answer = self._session().post(
-                options.target, data=work.body, headers=self._headers(work), verify=verify, stream=True,
+                options.target, data=body, headers=self._headers(work), verify=verify, stream=True,
                 allow_redirects=False, timeout=(options.connect, options.timeout),
             )  # fmt: skip
             with answer:
@@ -102,7 +108,8 @@ class Webhook(Handler):
         if _PLAIN.fullmatch(trace := work.headers.get("traceparent", "")):
             headers["traceparent"] = trace.strip()
         if self._options.secret:
-            headers["Dropr-Signature"] = sign(self._options.secret, now, work.body)
+            with work.open() as body:
+                headers["Dropr-Signature"] = sign(self._options.secret, now, body)
         return headers
 
     def _judge(self, answer: requests.Response, ends: float) -> Any:
@@ -161,10 +168,15 @@ class Webhook(Handler):
             session.close()
 
 
-def sign(secret: str, timestamp: int, body: bytes) -> str:
-    """The value of the header Dropr-Signature."""
-    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={timestamp},v1={digest}"
+def sign(secret: str, timestamp: int, body: bytes | BinaryIO) -> str:
+    """The value of the header Dropr-Signature: HMAC-SHA256 over the time, a dot and the body."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode(), hashlib.sha256)
+    if isinstance(body, bytes):
+        digest.update(body)
+    else:
+        while piece := body.read(1024 * 1024):
+            digest.update(piece)
+    return f"t={timestamp},v1={digest.hexdigest()}"
 
 
 def _result(content_type: str, body: bytes) -> Any:

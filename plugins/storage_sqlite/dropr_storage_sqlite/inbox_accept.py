@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import StoreError
-from dropr_core.names import START, Head, MessageId, SourceLane, StoreId
+from dropr_core.names import START, Head, MessageId, SourceLane, StoreId, priority_of
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.bulk import insert
 from dropr_storage_sqlite.database import Database
@@ -50,7 +50,7 @@ class AcceptPart:
                 continue
             source = arrival.source
             if arrival.entries:
-                filling.add(source.channel, source.priority, source.sender, arrival.entries)
+                filling.add(source.channel, priority_of(source.priority), source.sender, arrival.entries)
             connection.execute(sql.SET_HEAD, (*source, *arrival.upto))
             results.append(Accepted(arrival.upto, True))
         filling.close()

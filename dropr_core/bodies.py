@@ -1,0 +1,327 @@
+"""Large bodies: files beside the store, named by their message.
+
+Owns the directory ``bodies/`` of a node (docs/formats/bodies.md): writing what is sent, taking in
+what arrives, opening, forgetting. Must not know lanes, peers' addresses or the wire: whether a
+message still needs its body is asked of whoever knows.
+
+    bodies/sent/<message id>-<digest>          complete, on stable storage, before its message is
+    bodies/sent/<random>.new                   being written; its writer holds a lock on it
+    bodies/come/<peer>/<message id>-<digest>   complete; read-only once its message was accepted
+    bodies/come/<peer>/….part                  arriving (arriving.py)
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from dropr_core.envelope import Reference
+from dropr_core.errors import QueueFull, StoreCorrupt, StoreError, TooBig, WriteFailed
+from dropr_core.files import sync_directory
+from dropr_core.names import MessageId, format_id
+
+PIECE = 1024 * 1024
+"""Bytes read and written at once."""
+
+LOOK_AT_DISK = 64
+"""Pieces between two looks at the free space."""
+
+FORGOTTEN = 86400.0
+"""Seconds after which what arrived for a message that never came is given up."""
+
+
+class Readable(Protocol):
+    """What a body is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        ...
+
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes done and, where it is known, of how many."""
+
+
+class Written:
+    """A body on stable storage whose message is not stored yet. Until `release` no sweep takes it."""
+
+    def __init__(self, path: Path, fd: int, reference: Reference) -> None:
+        self.path, self.reference = path, reference
+        self._fd = fd
+
+    def discard(self) -> None:
+        """The message was not stored: remove the body."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self.release()
+
+    def release(self) -> None:
+        """The message is stored; safe twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Bodies:
+    """All large bodies of one node. Safe from many threads and processes."""
+
+    def __init__(self, directory: Path, min_free: int | None = None) -> None:
+        self.directory = directory
+        self._min_free = min_free
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────
+
+    def write(
+        self, identity: MessageId, source: Readable, *, limit: int | None = None, progress: Progress | None = None,
+        size: int | None = None, inbox_of: str | None = None,
+    ) -> Written:  # fmt: skip
+        """Copy ``source`` to its end, hashing on the way; durable on return.
+
+        ``inbox_of``: it is for this node's own inbox, under this name. Raises TooBig, QueueFull,
+        WriteFailed; nothing is left behind then.
+        """
+        directory = self._directory("sent") if inbox_of is None else self._directory("come", inbox_of)
+        self.check_room(size or 0)
+        temporary = directory / f"{os.urandom(8).hex()}.new"
+        fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            reference = self._copy(source, fd, limit, progress, size)
+            os.fsync(fd)
+            path = directory / name_of(identity, reference)
+            temporary.replace(path)
+            sync_directory(directory)
+        except BaseException as error:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            if isinstance(error, OSError):
+                raise trouble(error, temporary) from error
+            raise
+        return Written(path, fd, reference)
+
+    def _copy(
+        self, source: Readable, fd: int, limit: int | None, progress: Progress | None, size: int | None
+    ) -> Reference:
+        digest, done, pieces = hashlib.sha256(), 0, 0
+        while piece := source.read(PIECE):
+            done += len(piece)
+            pieces += 1
+            if limit is not None and done > limit:
+                raise TooBig(f"a body of more than {limit} bytes (limits.max_body); raise the limit on both nodes")
+            if pieces % LOOK_AT_DISK == 0:
+                self.check_room(0)
+            digest.update(piece)
+            write_all(fd, piece)
+            if progress is not None:
+                progress(done, size)
+        return Reference(done, digest.digest())
+
+    def open_sent(self, identity: MessageId, reference: Reference) -> BinaryIO:
+        """The body of a message of the outbox; raises StoreCorrupt if it is gone."""
+        return _open(self.directory / "sent" / name_of(identity, reference), identity, reference)
+
+    # ── receiving ────────────────────────────────────────────────────────────────────────────────
+
+    def place(self, peer: str, identity: MessageId, reference: Reference) -> Path:
+        """Where the body of a message from ``peer`` belongs. Makes the directory."""
+        return self._directory("come", peer) / name_of(identity, reference)
+
+    def has(self, peer: str, identity: MessageId, reference: Reference) -> bool:
+        """Whether the body of a message from ``peer`` is here, complete."""
+        return (self.directory / "come" / peer.encode().hex() / name_of(identity, reference)).exists()
+
+    def accepted(self, peer: str, identity: MessageId, reference: Reference) -> None:
+        """Its message is in the inbox: from now on the body goes when the message goes."""
+        with contextlib.suppress(OSError):  # the sweep makes up for it
+            self.place(peer, identity, reference).chmod(0o400)
+
+    def open_come(self, peer: str, identity: MessageId, reference: Reference) -> BinaryIO:
+        """The body of a message of the inbox; raises StoreCorrupt if it is gone."""
+        path = self.directory / "come" / peer.encode().hex() / name_of(identity, reference)
+        return _open(path, identity, reference)
+
+    def drop_come(self, peer: str, identity: MessageId, reference: Reference) -> None:
+        """The message was settled: its body is not needed any more."""
+        with contextlib.suppress(OSError):
+            (self.directory / "come" / peer.encode().hex() / name_of(identity, reference)).unlink()
+
+    # ── care ─────────────────────────────────────────────────────────────────────────────────────
+
+    def check_room(self, more: int) -> None:
+        """Raise QueueFull if ``more`` bytes would leave less free than ``limits.min_free``."""
+        usage = shutil.disk_usage(self.directory if self.directory.exists() else self.directory.parent)
+        floor = max(1024**3, usage.total // 50) if self._min_free is None else self._min_free
+        if usage.free - more < floor:
+            raise QueueFull(
+                f"{self.directory}: {usage.free} bytes are free, {more} more would go below the floor of {floor}; "
+                "free some space or lower limits.min_free"
+            )
+
+    def sweep(
+        self, is_sent: Callable[[MessageId], bool], is_come: Callable[[MessageId], bool], wall: float
+    ) -> int:
+        """Remove what no message needs: bodies of ended messages, and what a dead process left behind.
+
+        ``is_sent``, ``is_come``: whether outbox and inbox keep the envelope of a message. Returns
+        how many files went. Bodies are few and large: each is looked at.
+        """
+        gone = 0
+        for path in _files(self.directory / "sent"):
+            gone += _remove_unless_locked(path, partial(is_sent, _id_in(path.name)))
+        for directory in _folders(self.directory / "come"):
+            for path in _files(directory):
+                if path.suffix:
+                    old = wall - path.stat().st_mtime > FORGOTTEN or path.suffix == ".new"
+                    gone += old and _remove_unless_locked(path, lambda: False)
+                elif is_come(_id_in(path.name)):
+                    path.chmod(0o400)
+                elif not path.stat().st_mode & 0o200 or wall - path.stat().st_mtime > FORGOTTEN:
+                    gone += _remove_unless_locked(path, lambda: False)
+        return gone
+
+    def any(self) -> bool:
+        """Whether there is a body, or a part of one."""
+        folders = [self.directory / "sent", *_folders(self.directory / "come")]
+        return any(True for folder in folders for _ in _files(folder))
+
+    def _directory(self, *parts: str) -> Path:
+        """A directory of bodies, made durably when it is first needed. Names become hexadecimal."""
+        path = self.directory
+        for part in (None, parts[0], *(name.encode().hex() for name in parts[1:])):
+            path = path if part is None else path / part
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise trouble(error, path) from error
+            sync_directory(path.parent)
+        return path
+
+
+def name_of(identity: MessageId, reference: Reference) -> str:
+    """The file name of a body."""
+    return f"{identity.hex()}-{reference.digest[:8].hex()}"
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write every byte: `os.write` may take less. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def trouble(error: OSError, path: Path) -> StoreError:
+    """What an error of the file system means for a body."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        full = QueueFull(f"{path.parent}: {error.strerror}; free some space, nothing else is needed")
+        full.__cause__ = error
+        return full
+    return WriteFailed(f"{path}: {error.strerror or error}; nothing was promised")
+
+
+class _Checked(io.RawIOBase):
+    """A body that is compared with its digest while it is read from the beginning to the end."""
+
+    def __init__(self, path: Path, identity: MessageId, reference: Reference) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._path, self._identity, self._reference = path, identity, reference
+        self._digest, self._read, self._in_order = hashlib.sha256(), 0, True
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        position = os.lseek(self._fd, offset, whence)
+        if position != self._read:
+            self._in_order = position == 0
+            self._digest, self._read = hashlib.sha256(), 0
+        return position
+
+    def tell(self) -> int:
+        return os.lseek(self._fd, 0, os.SEEK_CUR)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = os.readv(self._fd, [buffer])
+        if self._in_order:
+            self._digest.update(memoryview(buffer)[:count])
+            self._read += count
+            if self._read == self._reference.size and self._digest.digest() != self._reference.digest:
+                raise StoreCorrupt(
+                    f"the body of message {format_id(self._identity)} is damaged at rest: its digest does not match: "
+                    f"{self._path}"
+                )
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+
+def _open(path: Path, identity: MessageId, reference: Reference) -> BinaryIO:
+    try:
+        file = _Checked(path, identity, reference)
+    except FileNotFoundError:
+        raise StoreCorrupt(f"the body of message {format_id(identity)} is missing: {path}") from None
+    except OSError as error:
+        raise trouble(error, path) from error
+    if os.fstat(file.fileno()).st_size != reference.size:
+        file.close()
+        raise StoreCorrupt(f"the body of message {format_id(identity)} has not its {reference.size} bytes: {path}")
+    return cast("BinaryIO", io.BufferedReader(file, PIECE))
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in directory.iterdir() if path.is_file())
+    except FileNotFoundError:
+        return
+
+
+def _folders(directory: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in directory.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return
+
+
+def _id_in(name: str) -> MessageId:
+    try:
+        return MessageId(bytes.fromhex(name.partition("-")[0]))
+    except ValueError:
+        return MessageId(b"")
+
+
+def _remove_unless_locked(path: Path, needed: Callable[[], bool]) -> bool:
+    """Remove a file that nobody holds and nobody needs; in this order, since a writer lets go of it
+    only after its message is stored. Returns whether it went.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if needed():
+            return False
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
