@@ -104,7 +104,7 @@ class AsyncBatch:
         self._batch = node.batch(timeout=timeout)
 
     def send(self, value: Any = b"", **options: Any) -> None:
-        """As `Batch.send`."""
+        """As `Batch.send`. Writes large bodies at once, which holds up the loop: better `AsyncNode.send` those."""
         self._batch.send(value, **options)
 
     async def __aenter__(self) -> Self:

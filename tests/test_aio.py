@@ -30,8 +30,9 @@ def public(cls):
     ("plain", "other", "without"),
     [
         (Node, AsyncNode, {"open", "append", "consumer", "rules", "loads", "seconds", "event", "nudge", "name",
-                           "outbox", "inbox", "run_directory"}),
-        (Received, AsyncReceived, {"apply", "make_ack", "make_failure", "give_back", "claim", "settled"}),
+                           "outbox", "inbox", "run_directory", "bodies", "sweep_bodies"}),
+        (Received, AsyncReceived, {"apply", "make_ack", "make_failure", "give_back", "claim", "settled", "open",
+                                       "loads"}),
         (Sent, AsyncSent, {"known", "result_of", "state", "deliveries"}),
     ],
 )  # fmt: skip
