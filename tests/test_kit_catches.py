@@ -1,0 +1,68 @@
+"""The kit finds mistakes: each wrong plugin fails in the test that names what is wrong with it.
+
+The plugins stand in wrong_plugins/; each class is the right one with one mistake, and says by which test of
+the contract it must be caught. Every one is run by a pytest of its own, inside this process.
+"""
+
+from pathlib import Path
+
+import pytest
+from wrong_plugins import wrong_others, wrong_storages, wrong_transports
+
+pytest_plugins = ["pytester"]
+
+HERE = Path(__file__).parent / "wrong_plugins"
+MODULES = (wrong_storages, wrong_transports, wrong_others)
+CLASSES = [
+    (module, name) for module in MODULES for name, cls in vars(module).items()
+    if name.startswith("Test") and isinstance(cls, type) and cls.__module__ == module.__name__
+]  # fmt: skip
+WRONG = [(module, name) for module, name in CLASSES if hasattr(getattr(module, name), "caught_by")]
+RIGHT = [(module, name) for module, name in CLASSES if (module, name) not in WRONG]
+
+
+@pytest.fixture
+def judge(pytester, monkeypatch):
+    """Runs a class of a module by a pytest of its own; the tests named ``test``, or all."""
+    monkeypatch.setattr("dropr_core.testing.transport_contract.WAIT", 1.0)
+    monkeypatch.setattr("dropr_core.testing.echo.WAIT", 1.0)
+
+    def judge(module, name, test="", *words):
+        target = f"{HERE / module.__name__.rpartition('.')[2]}.py::{name}"
+        select = ["-k", test] if test else []
+        return pytester.runpytest_inprocess(
+            target, *select, "-x", "-q", "--timeout=0", "-p", "no:cacheprovider", "--tb=line", *words
+        )
+
+    return judge
+
+
+@pytest.mark.parametrize(("module", "name"), WRONG, ids=[name for _, name in WRONG])
+def test_a_wrong_plugin_fails_in_the_test_that_names_the_mistake(judge, module, name):
+    """The named test fails, and fails itself: it is no error of a fixture."""
+    test = getattr(module, name).caught_by
+    outcome = judge(module, name, test).parseoutcomes()
+    assert outcome.get("failed") == 1, outcome
+    assert "errors" not in outcome, outcome
+
+
+@pytest.mark.parametrize(("module", "name"), RIGHT, ids=[name for _, name in RIGHT])
+def test_the_same_plugin_without_the_mistake_passes(judge, module, name):
+    """The control: what is caught is the mistake, and not the way in which these plugins are made."""
+    outcome = judge(module, name).parseoutcomes()
+    assert set(outcome) <= {"passed", "skipped", "deselected"}, outcome
+
+
+def test_there_are_many_mistakes():
+    """At least twelve mistakes, among them some of each kind of plugin."""
+    assert len(WRONG) >= 30
+    kinds = {base.__name__ for module, name in WRONG for base in getattr(module, name).__mro__}
+    assert {"StorageContract", "TransportContract", "SerializerContract", "HandlerContract", "ObserverContract",
+            "NodeContract"} <= kinds  # fmt: skip
+
+
+def test_stress_repeats_every_test_of_a_contract(judge):
+    """`-m stress` runs each test as often as asked; without it each runs once."""
+    once = judge(wrong_others, "TestGoodSerializer").parseoutcomes()["passed"]
+    often = judge(wrong_others, "TestGoodSerializer", "", "-m", "stress", "--stress-rounds=3").parseoutcomes()
+    assert often["passed"] == 3 * once

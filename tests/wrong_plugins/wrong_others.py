@@ -1,0 +1,338 @@
+"""Serializers, handlers, observers and pairs of nodes with one mistake each; see test_kit_catches.py."""
+
+import json
+import pickle
+import time
+
+import pytest
+
+from dropr_core.builtin import loopback
+from dropr_core.builtin.memory import MemoryStorage
+from dropr_core.contracts.handler import Handler
+from dropr_core.contracts.serializer import Serializer
+from dropr_core.errors import ProtocolError, Reject, UsageError
+from dropr_core.hookspecs import hookimpl
+from dropr_core.testing import (
+    HandlerCase,
+    HandlerContract,
+    NodeCase,
+    NodeContract,
+    ObserverCase,
+    ObserverContract,
+    SerializerCase,
+    SerializerContract,
+)
+
+# ── serializers ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Good(Serializer):
+    """JSON as it should be."""
+
+    content_type = "application/json"
+
+    def dumps(self, value):
+        try:
+            return json.dumps(value).encode()
+        except (TypeError, ValueError) as error:
+            raise UsageError(str(error)) from error
+
+    def loads(self, data):
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+
+
+class WrongSerializer(SerializerContract):
+    __test__ = False
+    made = Good
+    values = (1, "two", {"a": [None]})
+
+    @pytest.fixture
+    def serializer_case(self):
+        return SerializerCase(self.made, self.values, refused=[object()], foreign=[b"{"])
+
+
+class TestGoodSerializer(WrongSerializer):
+    """The control: without a mistake everything passes."""
+
+    __test__ = True
+
+
+class TestDoesNotRoundTrip(WrongSerializer):
+    """Pairs come back as lists."""
+
+    __test__ = True
+    caught_by = "test_values_come_back_equal"
+    values = ((1, 2),)
+
+
+class TestRaisesTheLibrarysErrors(WrongSerializer):
+    __test__ = True
+    caught_by = "test_foreign_bytes_are_a_protocol_error"
+
+    class made(Good):  # noqa: N801
+        def loads(self, data):
+            return json.loads(data)
+
+
+class TestCrashesOnDamage(WrongSerializer):
+    """Takes for granted that there is a first byte."""
+
+    __test__ = True
+    caught_by = "test_damaged_bytes_raise_nothing_else"
+
+    class made(Good):  # noqa: N801
+        def loads(self, data):
+            assert data[0] >= 0
+            return super().loads(data)
+
+
+class TestUnpickles(WrongSerializer):
+    __test__ = True
+    caught_by = "test_nothing_of_a_body_is_run"
+
+    class made(Good):  # noqa: N801
+        def loads(self, data):
+            try:
+                return pickle.loads(data)
+            except Exception:
+                return super().loads(data)
+
+
+class TestKeepsTheTableToItself(WrongSerializer):
+    __test__ = True
+    caught_by = "test_another_node_can_read_it"
+
+    class made(Good):  # noqa: N801
+        def __init__(self):
+            self.table = []
+
+        def dumps(self, value):
+            super().dumps(value)
+            self.table.append(value)
+            return b"%d" % (len(self.table) - 1)
+
+        def loads(self, data):
+            try:
+                return self.table[int(data)]
+            except (ValueError, IndexError) as error:
+                raise ProtocolError(str(error)) from error
+
+
+class TestTakesWhatItCannotCarry(WrongSerializer):
+    __test__ = True
+    caught_by = "test_what_it_cannot_carry_is_refused"
+
+    class made(Good):  # noqa: N801
+        def dumps(self, value):
+            return json.dumps(value, default=str).encode()
+
+
+# ── handlers ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class WrongHandler(HandlerContract):
+    __test__ = False
+    patience = 1.0
+
+    def handle_one(self, work):
+        """What the handler does."""
+        if work.body == b"never":
+            raise Reject("it says never")
+        return len(work.body)
+
+    def close_one(self):
+        """How it closes."""
+
+    @pytest.fixture
+    def handler_case(self):
+        case = self
+
+        class Made(Handler):
+            def handle(self, work):
+                return case.handle_one(work)
+
+            def close(self):
+                case.close_one()
+
+        return HandlerCase(Made, good=b"12345", never=b"never")
+
+
+class TestGoodHandler(WrongHandler):
+    """The control."""
+
+    __test__ = True
+
+
+class TestSwallowsReject(WrongHandler):
+    __test__ = True
+    caught_by = "test_what_can_never_work_is_rejected"
+
+    def handle_one(self, work):
+        try:
+            return super().handle_one(work)
+        except Exception:
+            return None
+
+
+class TestEndsTheWorker(WrongHandler):
+    __test__ = True
+    caught_by = "test_what_can_never_work_is_rejected"
+
+    def handle_one(self, work):
+        try:
+            return super().handle_one(work)
+        except Reject:
+            raise SystemExit(1) from None
+
+
+class TestReturnsWhatCannotGoHome(WrongHandler):
+    __test__ = True
+    caught_by = "test_the_result_can_go_home"
+
+    def handle_one(self, work):
+        return object() if work.body != b"never" else super().handle_one(work)
+
+
+class TestHandlerBlocksOnClose(WrongHandler):
+    __test__ = True
+    caught_by = "test_close_twice"
+
+    def close_one(self):
+        time.sleep(1.5)
+
+
+# ── observers ────────────────────────────────────────────────────────────────────────────────────
+
+
+class WrongObserver(ObserverContract):
+    __test__ = False
+    patience = 0.5
+
+    class made:  # noqa: N801
+        @hookimpl
+        def dropr_peer_down(self, peer, reason):
+            self.last = f"{peer}: {reason}"
+
+    @pytest.fixture
+    def observer_case(self):
+        return ObserverCase(self.made)
+
+
+class TestGoodObserver(WrongObserver):
+    """The control."""
+
+    __test__ = True
+
+
+class TestObserverInventsAnArgument(WrongObserver):
+    __test__ = True
+    caught_by = "test_its_hooks_are_those_of_dropr"
+
+    class made:  # noqa: N801
+        @hookimpl
+        def dropr_peer_down(self, peer, why):
+            """No hook has a ``why``."""
+
+
+class TestObservesNothing(WrongObserver):
+    __test__ = True
+    caught_by = "test_its_hooks_are_those_of_dropr"
+
+    class made:  # noqa: N801
+        def dropr_peer_down(self, peer, reason):
+            """The marker is missing."""
+
+
+class TestObserverKnowsItsEventsOnly(WrongObserver):
+    __test__ = True
+    caught_by = "test_every_event_is_taken"
+
+    class made:  # noqa: N801
+        @hookimpl
+        def dropr_store_event(self, event, details):
+            {"full": print, "rolled_back": print}[event]
+
+
+class TestObserverIsSlow(WrongObserver):
+    __test__ = True
+    caught_by = "test_it_is_quick"
+
+    class made:  # noqa: N801
+        @hookimpl
+        def dropr_peer_up(self, peer):
+            time.sleep(0.02)
+
+
+# ── two nodes ────────────────────────────────────────────────────────────────────────────────────
+
+
+class WrongNodes(NodeContract):
+    __test__ = False
+    patience = 1.0
+
+    def plant(self, storage):
+        """Put the mistake in."""
+
+    @pytest.fixture
+    def node_case(self):
+        hub = loopback.Hub()
+
+        def make(context):
+            storage = MemoryStorage(context)
+            self.plant(storage)
+            return storage
+
+        return NodeCase(make, lambda: loopback.LoopbackTransport(hub), "loopback://0", between_processes=False)
+
+
+class TestNodesLoseTheResult(WrongNodes):
+    __test__ = True
+    caught_by = "test_results_come_home"
+
+    def plant(self, storage):
+        import attrs
+
+        receipts = storage.outbox.receipts
+        storage.outbox.receipts = lambda peer, log, outcomes, upto: receipts(
+            peer, log, [attrs.evolve(outcome, result=None) for outcome in outcomes], upto
+        )
+
+
+class TestNodesDoubleWhatComesTwice(WrongNodes):
+    __test__ = True
+    caught_by = "test_one_kind_of_fault"
+
+    def plant(self, storage):
+        accept = storage.inbox.accept
+
+        def broken(arrivals):
+            for arrival in arrivals:
+                storage.inbox._data.heads[arrival.source] = arrival.after
+            return accept(arrivals)
+
+        storage.inbox.accept = broken
+
+
+class TestNodesForgetPriority(WrongNodes):
+    __test__ = True
+    caught_by = "test_urgent_messages_go_first"
+
+    def plant(self, storage):
+        add = storage.inbox._add
+        storage.inbox._add = lambda channel, priority, sender, job: add(channel, 5, sender, job)
+
+
+class TestNodesLoseWhatTheyTook(WrongNodes):
+    """The head moves on, one message in ten is dropped."""
+
+    __test__ = True
+    caught_by = "test_everything_arrives_once_and_in_order"
+
+    def plant(self, storage):
+        add = storage.inbox._add
+        storage.inbox._add = lambda channel, priority, sender, job: (
+            add(channel, priority, sender, job) if job.sequence % 10 else None
+        )

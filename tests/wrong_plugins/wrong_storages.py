@@ -1,0 +1,250 @@
+"""Storages with one mistake each. ``caught_by`` names the test of the kit that must fail; see test_kit_catches.py."""
+
+import pickle
+
+import pytest
+from dropr_storage_sqlite import Options, dropr_storage
+
+from dropr_core.builtin.memory import MemoryStorage, medium_of
+from dropr_core.contracts.storage import Accepted
+from dropr_core.errors import QueueFull
+from dropr_core.message import State
+from dropr_core.testing import StorageCase, StorageContract
+
+
+class Wrong(StorageContract):
+    """The storage `memory` with a mistake."""
+
+    __test__ = False
+    patience = 2.0
+    made = MemoryStorage
+
+    def plant(self, storage):
+        """Put the mistake in."""
+
+    @pytest.fixture
+    def storage_case(self):
+        def make(context):
+            storage = self.made(context)
+            self.plant(storage)
+            return storage
+
+        return StorageCase(make)
+
+
+class SavesAtTheEnd(MemoryStorage):
+    """Claims to be durable, and writes its file when it is closed."""
+
+    abilities = frozenset({"durable", "ordering_key"})
+
+    def __init__(self, context):
+        super().__init__(context)
+        self.file = context.data / "everything"
+        if self.file.exists():
+            self.outbox._data, self.inbox._data = pickle.loads(self.file.read_bytes())
+
+    def close(self):
+        self.file.write_bytes(pickle.dumps((self.outbox._data, self.inbox._data)))
+        super().close()
+
+
+class TestLosesOnCrash(Wrong):
+    __test__ = True
+    caught_by = "test_what_append_stored_survives_a_kill"
+    made = SavesAtTheEnd
+
+
+class TestLosesArrivalsOnCrash(Wrong):
+    __test__ = True
+    caught_by = "test_what_accept_stored_survives_a_kill"
+    made = SavesAtTheEnd
+
+
+class TestLiesAboutProcesses(Wrong):
+    """Declares what it cannot do."""
+
+    __test__ = True
+    caught_by = "test_processes_share_one_store"
+
+    class made(MemoryStorage):  # noqa: N801
+        abilities = frozenset({"durable", "processes", "ordering_key"})
+
+
+class TestLetsASecondProcessIn(Wrong):
+    """Can only be used by one process, says so, and lets the second one in all the same."""
+
+    __test__ = True
+    caught_by = "test_undeclared_processes_are_refused"
+
+    @pytest.fixture
+    def storage_case(self):
+        def make(context):
+            storage = dropr_storage(Options(), context)
+            type(storage).abilities, before = frozenset({"durable"}), type(storage).abilities
+            self.abilities = (type(storage), before)
+            return storage
+
+        yield StorageCase(make)
+        cls, before = self.abilities
+        cls.abilities = before
+
+
+class TestMakesUpAnAbility(Wrong):
+    __test__ = True
+    caught_by = "test_abilities_are_known_words"
+
+    class made(MemoryStorage):  # noqa: N801
+        abilities = frozenset({"web_scale"})
+
+
+class TestTakesKeysItDoesNotKeep(Wrong):
+    __test__ = True
+    caught_by = "test_undeclared_ordering_keys_are_refused"
+
+    class made(MemoryStorage):  # noqa: N801
+        abilities = frozenset()
+
+
+class TestIgnoresAfter(Wrong):
+    """A repeated push enters twice: the rule of log matching is not applied."""
+
+    __test__ = True
+    caught_by = "test_arrival_that_does_not_match_stores_nothing"
+
+    def plant(self, storage):
+        accept = storage.inbox.accept
+
+        def broken(arrivals):
+            for arrival in arrivals:
+                storage.inbox._data.heads[arrival.source] = arrival.after
+            return accept(arrivals)
+
+        storage.inbox.accept = broken
+
+
+class TestDoublesOnAccept(Wrong):
+    __test__ = True
+    caught_by = "test_arrival_that_follows_the_head_is_taken"
+
+    def plant(self, storage):
+        add = storage.inbox._add
+        storage.inbox._add = lambda *job: [add(*job), add(*job)]
+
+
+class TestSaysTakenAndStoresNothing(Wrong):
+    __test__ = True
+    caught_by = "test_arrival_that_follows_the_head_is_taken"
+
+    def plant(self, storage):
+        storage.inbox.accept = lambda arrivals: [Accepted(arrival.upto, True) for arrival in arrivals]
+
+
+class TestForgetsPriority(Wrong):
+    __test__ = True
+    caught_by = "test_claim_orders_by_priority_then_arrival"
+
+    def plant(self, storage):
+        add = storage.inbox._add
+        storage.inbox._add = lambda channel, priority, sender, job: add(channel, 5, sender, job)
+
+
+class TestGivesALeasedMessageTwice(Wrong):
+    __test__ = True
+    caught_by = "test_a_leased_message_is_nobody_elses"
+
+    def plant(self, storage):
+        claim = storage.inbox.claim
+
+        def broken(channels, limit, consumer):
+            for item in storage.inbox._data.items.values():
+                if item.state is State.LEASED:
+                    item.state = State.READY
+            return claim(channels, limit, consumer)
+
+        storage.inbox.claim = broken
+
+
+class TestLetsAStaleLeaseSettle(Wrong):
+    __test__ = True
+    caught_by = "test_fault_60_a_stale_token_changes_nothing"
+
+    def plant(self, storage):
+        settle = storage.inbox.settle
+
+        def broken(changes):
+            for change in changes:
+                item = storage.inbox._data.items.get(change.claim.number)
+                if item is not None and item.state is State.LEASED:
+                    item.token = change.claim.token
+            return settle(changes)
+
+        storage.inbox.settle = broken
+
+
+class TestLosesTheResult(Wrong):
+    __test__ = True
+    caught_by = "test_receipt_ends_a_delivery_with_its_result"
+
+    def plant(self, storage):
+        import attrs
+
+        receipts = storage.outbox.receipts
+        storage.outbox.receipts = lambda peer, log, outcomes, upto: receipts(
+            peer, log, [attrs.evolve(outcome, result=None) for outcome in outcomes], upto
+        )
+
+
+class TestRaisesForeignExceptions(Wrong):
+    """What the medium says comes out as it is."""
+
+    __test__ = True
+    caught_by = "test_full_inbox_takes_nothing_of_the_call"
+
+    def plant(self, storage):
+        accept = storage.inbox.accept
+
+        def broken(arrivals):
+            try:
+                return accept(arrivals)
+            except QueueFull as full:
+                raise OSError(28, "No space left on device") from full
+
+        storage.inbox.accept = broken
+
+
+class TestServesAForkedChild(Wrong):
+    __test__ = True
+    caught_by = "test_a_forked_child_is_told"
+
+    def plant(self, storage):
+        import os
+
+        for half in (storage.outbox, storage.inbox):
+            half._gate.__class__ = type("Gate", (type(half._gate),), {"_pid": property(lambda _: os.getpid())})
+
+
+class TestIsOneForAllDirectories(Wrong):
+    __test__ = True
+    caught_by = "test_two_directories_are_two_stores"
+
+    def plant(self, storage):
+        import attrs
+
+        medium = medium_of(attrs.evolve(storage.outbox._context, data=storage.outbox._context.data.parent))
+        storage.outbox._data, self.medium = medium.outbox, medium
+
+
+class TestShowsOtherThanTheModel(Wrong):
+    """A mistake that no single test names: the random lives find it."""
+
+    __test__ = True
+    caught_by = "test_random_lives"
+
+    def plant(self, storage):
+        wipe = storage.outbox.wipe
+
+        def broken(selection):
+            storage.outbox._data.items.clear()
+            return wipe(selection)
+
+        storage.outbox.wipe = broken

@@ -1,0 +1,237 @@
+"""Transports with one mistake each. ``caught_by`` names the test of the kit that must fail; see test_kit_catches.py."""
+
+import threading
+import time
+from concurrent.futures import Future
+
+import pytest
+
+from dropr_core.builtin import loopback
+from dropr_core.contracts.transport import Caller, Connection, Listener
+from dropr_core.errors import Refused, Unanswered, Unreachable
+from dropr_core.testing import TransportCase, TransportContract
+
+
+class Through(Connection):
+    """A connection that changes what comes back."""
+
+    def __init__(self, inner, change):
+        self.inner, self.change = inner, change
+
+    def ask(self, request, *, idle):
+        future = Future()
+        future.set_running_or_notify_cancel()
+
+        def end(done):
+            try:
+                future.set_result(self.change(done))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.inner.ask(request, idle=idle).add_done_callback(end)
+        return future
+
+    def close(self):
+        self.inner.close()
+
+
+class Wrong(TransportContract):
+    """The transport `loopback` with a mistake."""
+
+    __test__ = False
+    patience = 0.5
+
+    def change(self, done):
+        """The answer of a request, wrongly."""
+        return done.result()
+
+    def plant(self, transport):
+        """Put the mistake in."""
+        connect = transport.connect
+        transport.connect = lambda url: Through(connect(url), self.change)
+
+    @pytest.fixture
+    def transport_case(self):
+        hub = loopback.Hub()
+
+        def make():
+            transport = loopback.LoopbackTransport(hub)
+            self.plant(transport)
+            return transport
+
+        return TransportCase(make, listen="loopback://0", nobody="loopback://nobody")
+
+
+class TestGivesAnothersAnswer(Wrong):
+    """With several answers at once it gives each asker the one that came last."""
+
+    __test__ = True
+    caught_by = "test_many_at_once_on_one_connection"
+    last = b""
+
+    def change(self, done):
+        last, self.last = self.last, done.result()
+        return last or self.last
+
+
+class TestSaysUnreachableThoughItArrived(Wrong):
+    __test__ = True
+    caught_by = "test_fault_28_no_answer_within_the_idle_time"
+
+    def change(self, done):
+        try:
+            return done.result()
+        except Unanswered as error:
+            raise Unreachable(str(error)) from error
+
+
+class TestRaisesForeignExceptions(Wrong):
+    __test__ = True
+    caught_by = "test_fault_27_nobody_listens"
+
+    def change(self, done):
+        try:
+            return done.result()
+        except Unreachable as error:
+            raise ConnectionRefusedError(111, "Connection refused") from error
+
+
+class TestDropsTheCodeOfARefusal(Wrong):
+    __test__ = True
+    caught_by = "test_refusals_of_admit_pass_with_code_and_text"
+
+    def change(self, done):
+        try:
+            return done.result()
+        except Refused as error:
+            raise Unanswered(str(error)) from error
+
+
+class TestBlocksInAsk(Wrong):
+    __test__ = True
+    caught_by = "test_asking_does_not_block"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Blocks(Through):
+            def ask(self, request, *, idle):
+                future = super().ask(request, idle=idle)
+                future.exception(idle)
+                return future
+
+        transport.connect = lambda url: Blocks(connect(url), self.change)
+
+
+class TestBlocksOnClose(Wrong):
+    """Waits for answers that may never come."""
+
+    __test__ = True
+    caught_by = "test_close_comes_back"
+
+    def plant(self, transport):
+        listen = transport.listen
+
+        class Door(Listener):
+            def __init__(self, inner):
+                self.inner, self.url = inner, inner.url
+
+            def close(self, *, drain=0.0):
+                time.sleep(2.0)
+                self.inner.close()
+
+        transport.listen = lambda url, answerer: Door(listen(url, answerer))
+
+
+class TestAsksTwiceOnItsOwn(Wrong):
+    """Repeats a request that it believes lost, which only dropr may decide."""
+
+    __test__ = True
+    caught_by = "test_many_at_once_on_several_connections"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Twice(Through):
+            def ask(self, request, *, idle):
+                self.inner.ask(request, idle=idle)
+                return super().ask(request, idle=idle)
+
+        transport.connect = lambda url: Twice(connect(url), self.change)
+
+
+class TestClaimsToHideTheContent(Wrong):
+    """Lies about an ability: it declares ``encrypted`` and names no scheme that is."""
+
+    __test__ = True
+    caught_by = "test_abilities_are_known_words"
+
+    def plant(self, transport):
+        transport.abilities = frozenset({"encrypted"})
+
+
+class TestNamesCallersItCannotKnow(Wrong):
+    """Passes on an identity that it did not prove, and does not declare ``knows_caller``."""
+
+    __test__ = True
+    caught_by = "test_undeclared_knowledge_of_callers_is_not_claimed"
+
+    def plant(self, transport):
+        listen = transport.listen
+
+        class Names:
+            def __init__(self, answerer):
+                self.answerer, self.head_size = answerer, answerer.head_size
+
+            def admit(self, head, caller):
+                return self.answerer.admit(head, Caller(caller.address, "the boss"))
+
+            def answer(self, request, caller):
+                return self.answerer.answer(request, Caller(caller.address, "the boss"))
+
+        transport.listen = lambda url, answerer: listen(url, Names(answerer))
+
+
+class TestReadsEverythingBeforeItAsks(Wrong):
+    """Gives the whole request to `admit`, which is there to refuse it by its beginning."""
+
+    __test__ = True
+    caught_by = "test_admit_sees_the_beginning_only"
+
+    def plant(self, transport):
+        listen = transport.listen
+
+        class Greedy:
+            head_size = 1 << 40
+
+            def __init__(self, answerer):
+                self.admit, self.answer = answerer.admit, answerer.answer
+
+        transport.listen = lambda url, answerer: listen(url, Greedy(answerer))
+
+
+class TestSpendsAThreadOnEachPoll(Wrong):
+    __test__ = True
+    caught_by = "test_long_polls_do_not_block_others"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Threads(Through):
+            def ask(self, request, *, idle):
+                future = super().ask(request, idle=idle)
+                threading.Thread(target=lambda: future.exception(1.0), daemon=True).start()
+                return future
+
+        transport.connect = lambda url: Threads(connect(url), self.change)
+
+
+class TestTellsTheHostsSecrets(Wrong):
+    __test__ = True
+    caught_by = "test_fault_34_internal_errors_are_unknown_and_tell_nothing"
+
+    def change(self, done):
+        try:
+            return done.result()
+        except Unanswered as error:
+            raise Unanswered(f"{error}: secret detail of answer") from error
