@@ -17,9 +17,11 @@ from dropr_core.config import NodeConfig
 from dropr_core.options import Note, fields_of, format_duration, format_size
 from dropr_core.references import NOWHERE, REFERENCE, Where
 from dropr_core.sections import ChannelConfig, Component, PeerConfig
+from dropr_core.units import DURATION_PATTERN, SIZE_PATTERN
 from dropr_core.yamlfile import Steps
 
 MASK = "***"
+_REFERENCE = {"type": "string", "pattern": r"\$\{(?:env|file):"}
 _TELLING = re.compile("secret|passw|passphrase|token|credential|authorization|cookie|api_?key|proxy")
 
 
@@ -101,7 +103,9 @@ def _type(kind: Any, note: Note) -> dict[str, Any]:
         kind = next(arg for arg in args if arg is not type(None))
         origin, args = get_origin(kind), get_args(kind)
     if note.kind in {"duration", "size"}:
-        return {"type": ["string", "integer"]}
+        # A reference is followed before the value is read; what it stands for, no schema can know.
+        pattern = DURATION_PATTERN if note.kind == "duration" else SIZE_PATTERN
+        return {"anyOf": [{"const": 0}, {"type": "string", "pattern": pattern}, _REFERENCE]}
     if origin is Literal:
         return {"enum": list(args)}
     if origin is tuple:

@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from dropr_core.bell import LOOK_AGAIN, Bell
+from dropr_core.bell import LOOK_AGAIN, Bell, Ear
 from dropr_core.clock import Clock
 from dropr_core.contracts.transport import Caller
 from dropr_core.endpoint import Endpoint, Request, Wait
+from dropr_core.errors import Refused, WriteFailed
 
 ALIVE_EVERY = 2.0
 """Seconds at least between two words to the daemon that one peer is alive."""
@@ -34,7 +35,7 @@ class Desk:
         self._clock, self._alive, self._log = clock, alive, log
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dropr-desk")
         self._seen: dict[str, float] = {}
-        self._room = WaitingRoom(bell, clock, self._retry)
+        self._room = WaitingRoom(bell, clock, self._retry, log)
 
     def admit(self, head: bytes, caller: Caller) -> int:
         """Judge a request by its beginning (see the contract)."""
@@ -43,7 +44,10 @@ class Desk:
     def answer(self, request: bytes, caller: Caller) -> "Future[bytes]":
         """The answer, now or after a long poll (see the contract)."""
         return_to: Future[bytes] = Future()
-        self._pool.submit(self._first, request, caller, return_to)
+        try:
+            self._pool.submit(self._first, request, caller, return_to)
+        except RuntimeError as error:  # closed; or no thread can be started
+            self._failed(Refused("busy", f"this node cannot answer now: {error}"), return_to)
         return return_to
 
     def _first(self, frame: bytes, caller: Caller, return_to: "Future[bytes]") -> None:
@@ -105,10 +109,8 @@ def _still_wanted(return_to: "Future[bytes]") -> bool:
 class WaitingRoom:
     """Requests that wait for something to happen: one thread for all of them, asleep between."""
 
-    def __init__(
-        self, bell: Bell, clock: Clock, retry: Callable[[Request, bool, "Future[bytes]"], Wait | None]
-    ) -> None:
-        self._bell, self._clock, self._retry = bell, clock, retry
+    def __init__(self, bell: Bell, clock: Clock, retry: _Retry, log: logging.Logger) -> None:
+        self._bell, self._clock, self._retry, self._log = bell, clock, retry, log
         self._lock = threading.Lock()
         self._new: list[tuple[Request, Wait, Future[bytes]]] = []
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -144,9 +146,12 @@ class WaitingRoom:
                 key = "\0".join(wait.topics)
                 corner = ears.get(key)
                 if corner is None:
-                    corner = ears[key] = _Corner(self._bell, wait.topics)
-                    poll.register(corner.ear.fileno(), select.POLLIN)
-                deadline = self._clock.now() + wait.seconds
+                    corner = ears[key] = self._make_corner(wait.topics)
+                    if corner.ear is not None:
+                        poll.register(corner.ear.fileno(), select.POLLIN)
+                # Who can hear no bell is answered soon with what there is, and asks again by itself; not at
+                # once, for then it would ask without end.
+                deadline = self._clock.now() + (wait.seconds if corner.ear else min(wait.seconds, LOOK_AGAIN))
                 corner.waiting.append((deadline, request, return_to))
                 heapq.heappush(deadlines, (deadline, next(order), key))
                 corner.fresh = True
@@ -158,12 +163,13 @@ class WaitingRoom:
                 if closing or key in due or corner.fresh or corner.rung:
                     corner.ask_again(self._retry, now, closing)
                 if not corner.waiting and not closing:
-                    poll.unregister(corner.ear.fileno())
-                    corner.ear.close()
+                    if corner.ear is not None:
+                        poll.unregister(corner.ear.fileno())
+                    corner.close()
                     del ears[key]
             if closing:
                 for corner in ears.values():
-                    corner.ear.close()
+                    corner.close()
                 return
             left = min(deadlines[0][0] - self._clock.now(), LOOK_AGAIN) if deadlines else None
             ready = {fd for fd, _ in poll.poll(None if left is None else max(0, int(left * 1000) + 1))}
@@ -176,8 +182,16 @@ class WaitingRoom:
                 except BlockingIOError:
                     pass
             for corner in ears.values():
-                if corner.ear.fileno() in ready:
+                if corner.ear is not None and corner.ear.fileno() in ready:
                     corner.rung = True
+
+    def _make_corner(self, topics: tuple[str, ...]) -> "_Corner":
+        """Without an ear where none can be made: the room and all others who wait in it go on."""
+        try:
+            return _Corner(self._bell.listen(*topics))
+        except WriteFailed as error:
+            self._log.error("long polls are cut to %.0f s: %s", LOOK_AGAIN, error)
+            return _Corner(None)
 
     def close(self) -> None:
         """Answer everybody with what there is; safe twice."""
@@ -196,8 +210,8 @@ class WaitingRoom:
 class _Corner:
     """Those who wait for the same topics."""
 
-    def __init__(self, bell: Bell, topics: tuple[str, ...]) -> None:
-        self.ear = bell.listen(*topics)
+    def __init__(self, ear: Ear | None) -> None:
+        self.ear = ear
         self.waiting: list[tuple[float, Request, Future[bytes]]] = []
         self.fresh = True
         self.rung = False
@@ -205,11 +219,16 @@ class _Corner:
     def ask_again(self, retry: _Retry, now: float, closing: bool) -> None:
         """Ask again for each, unless it has an answer by now."""
         # Armed before the stores are looked at: what comes after the look rings.
-        self.ear.drain()
-        self.ear.arm()
+        if self.ear is not None:
+            self.ear.arm()
         self.fresh = self.rung = False
         still = []
         for deadline, request, return_to in self.waiting:
             if retry(request, closing or deadline <= now, return_to) is not None:
                 still.append((deadline, request, return_to))
         self.waiting = still
+
+    def close(self) -> None:
+        """Stop listening; safe twice."""
+        if self.ear is not None:
+            self.ear.close()

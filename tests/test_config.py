@@ -1,6 +1,7 @@
 """The configuration: what is read, what is refused, and that every mistake is said at its place."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,47 @@ def test_any_text_is_a_configuration_or_a_clear_refusal(text):
         parse(text, HERE)
     except ConfigError as error:
         assert error.problems
+
+
+def accepts(schema, value):
+    """What a JSON Schema made of ``anyOf``, ``const``, ``type`` and ``pattern`` says of a value."""
+    if "anyOf" in schema:
+        return any(accepts(one, value) for one in schema["anyOf"])
+    if "const" in schema:
+        return type(value) is type(schema["const"]) and value == schema["const"]
+    # ``$`` of JSON Schema is the very end, that of Python's search also stands before a last newline.
+    return isinstance(value, str) and re.search(re.sub(r"\$$", r"\\Z", schema["pattern"]), value) is not None
+
+
+def near_misses(units):
+    """Texts of the pieces that durations and sizes are made of, in any order, and anything else."""
+    numbers = st.sampled_from(["0", "1", "90", "1.5", "1.", ".5", "01", "-1", "1e3", "9" * 19, "9" * 20])
+    pieces = st.one_of(numbers, st.sampled_from([*units, " ", "  ", "", "\n", "\u0661", "\u212a"]))
+    return st.one_of(st.lists(pieces, max_size=6).map("".join), st.text(max_size=6), st.integers(-2, 2), st.booleans())
+
+
+@pytest.mark.parametrize(
+    ("option", "parse", "values"),
+    [
+        (("delivery", "life"), parse_duration, near_misses(("w", "d", "h", "m", "s", "ms", "us", "M", "D"))),
+        (("limits", "batch_bytes"), parse_size, near_misses(("b", "B", "k", "kB", "KiB", "kIb", "GB", "PiB", "EiB"))),
+    ],
+)
+def test_the_schema_accepts_exactly_the_durations_and_sizes_that_are_read(option, parse, values):
+    """An editor marks what `dropr check` refuses and nothing else; only a range no pattern can say."""
+    section, word = option
+    schema = configdocs.schema()["properties"][section]["properties"][word]
+
+    @given(values)
+    def check(value):
+        try:
+            parse(value, strict=True)
+        except UsageError as error:
+            readable = "no usable" in str(error) and isinstance(value, str)  # well written, but beyond the range
+        else:
+            readable = True
+        assert accepts(schema, value) == readable, value
+
+    check()
+    assert accepts(schema, "${env:SOME}")
+    assert not accepts(schema, "$env")

@@ -1,0 +1,135 @@
+"""The desk: long polls that wait without a thread each, and what it says when it cannot wait or answer."""
+
+import logging
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from helpers_nodes import eventually
+
+from dropr_core import desk as desk_module
+from dropr_core.bell import Bell
+from dropr_core.clock import FakeClock
+from dropr_core.contracts.transport import Caller
+from dropr_core.desk import Desk, WaitingRoom
+from dropr_core.endpoint import Wait
+from dropr_core.errors import Refused, WriteFailed
+
+LOG = logging.getLogger("test.desk")
+
+
+class Counter:
+    """Stands for the endpoint: a request is the name of a topic, and waits until that is in ``done``."""
+
+    head_size = 8
+
+    def __init__(self):
+        self.done = set()
+        self.asked = []
+
+    def __call__(self, request, final, return_to):
+        self.asked.append((request, final))
+        if final or request in self.done:
+            return_to.set_result(b"final" if final else b"news")
+            return None
+        return Wait((request,), 30.0)
+
+    def close(self):
+        """Nothing to let go of."""
+
+
+@pytest.fixture
+def bell(tmp_path):
+    bell = Bell(tmp_path / "bell")
+    yield bell
+    bell.close()
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def retry():
+    return Counter()
+
+
+@pytest.fixture
+def room(bell, clock, retry):
+    room = WaitingRoom(bell, clock, retry, LOG)
+    yield room
+    room.close()
+
+
+def handles():
+    """How many files this process has open."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def enter(room, topic, seconds=30.0):
+    future = Future()
+    room.enter(topic, Wait((topic,), seconds), future)
+    return future
+
+
+def test_a_ring_answers_those_who_wait_for_it_and_nobody_else(room, bell, retry):
+    """One thread lets many wait; a ring wakes the right ones."""
+    mail, other = enter(room, "mail"), enter(room, "other")
+    eventually(lambda: len(retry.asked) >= 2)
+    retry.done.add("mail")
+    bell.ring("mail")
+    assert mail.result(10) == b"news"
+    assert not other.done()
+    room.close()
+    assert other.result(10) == b"final"
+
+
+def test_fault_85_a_long_poll_without_an_ear_is_cut_short_and_the_room_goes_on(
+    room, bell, clock, retry, monkeypatch, caplog
+):
+    """No file handle is left for an ear: it is said once, that poll ends early, all others are served as ever."""
+    before = enter(room, "before")
+    eventually(lambda: retry.asked)
+    listen = bell.listen
+
+    def refuse(*topics):
+        if topics == ("deaf",):
+            raise WriteFailed("cannot listen for wake-ups: Too many open files")
+        return listen(*topics)
+
+    monkeypatch.setattr(bell, "listen", refuse)
+    deaf = enter(room, "deaf")
+    eventually(lambda: ("deaf", False) in retry.asked)
+    after = enter(room, "after")
+    eventually(lambda: ("after", False) in retry.asked)
+    assert "Too many open files" in caplog.text
+    clock.advance(desk_module.LOOK_AGAIN)
+    room._wake()
+    assert deaf.result(10) == b"final"
+    retry.done.update(("before", "after"))
+    bell.ring("before")
+    bell.ring("after")
+    assert [before.result(10), after.result(10)] == [b"news", b"news"]
+
+
+def test_a_request_after_close_is_refused_as_busy_and_raises_nothing(bell, clock, retry):
+    """Closing while requests come in: the late ones get an answer, not an exception in the listener's thread."""
+    desk = Desk(retry, bell, clock, lambda _peer: None, LOG)
+    desk.close()
+    desk.close()
+    future = desk.answer(b"request", Caller("test"))
+    error = future.exception(10)
+    assert isinstance(error, Refused)
+    assert error.code == "busy"
+
+
+def test_the_room_gives_its_handles_back(bell, clock, retry):
+    """Entering, being answered and closing leave no file open."""
+    before = handles()
+    room = WaitingRoom(bell, clock, retry, LOG)
+    retry.done.add("mail")
+    assert enter(room, "mail").result(10) == b"news"
+    room.close()
+    room.close()
+    assert handles() == before
