@@ -66,9 +66,13 @@ class Node:
         clock = read_clock(config.data) if read_only else open_clock(config.data)
         observers = Observers()
         context = make_context(config, clock, log, observers, read_only=read_only)
-        for component in config.observers:
-            observers.add(component.use, component.options, context)
-        storage = create("storage", config.storage.use, config.storage.options, context, "storage", config.where)
+        try:
+            for index, component in enumerate(config.observers):
+                observers.add(component.use, component.options, context, f"observers.{index}", config.where)
+            storage = create("storage", config.storage.use, config.storage.options, context, "storage", config.where)
+        except BaseException:
+            observers.close()
+            raise
         return cls(config, storage, clock, Codecs(config, context), observers, log, node_id)
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────
@@ -329,6 +333,7 @@ class Node:
             self._closed = True
             self.bell.close()
             self.storage.close()
+            self.observers.close()
 
     def __enter__(self) -> Self:
         return self

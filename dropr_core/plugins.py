@@ -251,11 +251,11 @@ class Observers:
         """Whether there is anybody to tell; what follows is not worth its cost otherwise."""
         return bool(self._observers)
 
-    def add(self, name: str, options: Any, context: Context, where: str = "observers") -> None:
+    def add(self, name: str, options: Any, context: Context, where: str = "observers", at: Where = NOWHERE) -> None:
         """Find, check and build the observer ``name``; raises PluginError or ConfigError."""
         found = find("observer", name)
         manager = _register(found, found.module)
-        values = read_options(found, options, where)
+        values = read_options(found, options, where, at)
         observer: object = found.module
         if manager.hook.dropr_observer.get_hookimpls():
             observer = _make(found, manager, "dropr_observer", values, context)

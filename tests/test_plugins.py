@@ -13,6 +13,7 @@ from dropr_core.builtin.serializers.json import Json
 from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.errors import ConfigError, PluginError, UsageError
+from dropr_core.node import Node
 from dropr_core.plugins import Observers, create, find, installed, transport_for
 
 
@@ -330,6 +331,35 @@ def test_an_event_without_a_hook_of_its_own_is_a_store_event(install, context, c
     observers.close()
     assert sys.modules[notes].NOTES[1:] == ["closed"]
     assert not observers.present
+
+
+def node_file(tmp_path, observers):
+    """A configuration with these observers; where the file stands is part of its mistakes."""
+    file = tmp_path / "node.yaml"
+    file.write_text(f"node: shop\nstorage: memory\nlimits: {{min_free: 0}}\nobservers:\n{observers}")
+    return file
+
+
+def test_a_mistake_in_an_observers_options_names_file_and_line(install, tmp_path):
+    """What is wrong with an observer's options is said like every other mistake of the file."""
+    install("notes-pack", "observer", "notes", NOTES)
+    install("plain-pack", "observer", "plain", MODULE)
+    file = node_file(tmp_path, "  - plain\n  - use: notes\n    tga: x\n")
+    with pytest.raises(ConfigError, match=r"node\.yaml:7: observers\[1\]\.tga: .*did you mean 'tag'"):
+        Node.open(file)
+
+
+def test_observers_are_closed_with_their_node(install, tmp_path):
+    """Closing a node closes its observers, and so does an opening that fails half-way."""
+    notes = install("notes-pack", "observer", "notes", NOTES)
+    file = node_file(tmp_path, "  - notes\n")
+    with Node.open(file):
+        assert sys.modules[notes].NOTES == []
+    assert sys.modules[notes].NOTES == ["closed"]
+    file.write_text(file.read_text().replace("storage: memory", "storage: no-such-thing"))
+    with pytest.raises(PluginError, match="no-such-thing"):
+        Node.open(file)
+    assert sys.modules[notes].NOTES == ["closed"] * 2
 
 
 def test_an_event_that_lacks_an_argument_is_told_with_none(install, context, caplog):
