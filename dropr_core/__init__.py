@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dropr_core.aio import AsyncNode
     from dropr_core.config import NodeConfig
-    from dropr_core.consumer import Received as Received
     from dropr_core.node import Node as Node
+    from dropr_core.received import Received as Received
     from dropr_core.sent import Sent as Sent
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Node": "node",
     "NodeConfig": "config",
-    "Received": "consumer",
+    "Received": "received",
     "Sent": "sent",
     "MessageStatus": "sent",
     "AsyncNode": "aio",

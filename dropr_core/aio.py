@@ -13,9 +13,10 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from dropr_core.bell import LOOK_AGAIN
 from dropr_core.config import NodeConfig
-from dropr_core.consumer import Consumer, Received
+from dropr_core.consumer import Consumer
 from dropr_core.errors import Closed, WaitTimeout
 from dropr_core.node import Node
+from dropr_core.received import Received
 from dropr_core.sending import Duration
 from dropr_core.sent import MessageStatus, Sent
 

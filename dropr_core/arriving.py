@@ -2,9 +2,10 @@
 
 Owns the files ``….part`` of `bodies.py`. Must not know frames, or who may send what.
 
-What stands in a part file survives the death of any process; a power cut may leave anything in
-it. So nothing is believed of it but at the end, when all of it has the digest that its sender
-promised: else it is begun anew.
+Each piece came in a frame that was signed, digest of the piece included: what this process wrote
+itself is what the sender sent. What stood in a part file before survived the death of a process, but a
+power cut may have left anything in it. So a body that was resumed is read once more at its end and
+compared with the digest that its sender promised: if it differs, it is begun anew.
 """
 
 import contextlib
@@ -41,7 +42,7 @@ class Arriving:
         self._ahead: dict[int, bytes | memoryview] = {}
         self._fd = -1
         self._offset = self._synced = 0
-        self._digest = hashlib.sha256()
+        self._resumed = False
 
     def have(self) -> int:
         """How many bytes are here, without a gap."""
@@ -89,28 +90,24 @@ class Arriving:
         except BlockingIOError:
             os.close(fd)
             raise StoreBusy(f"{self._part} is being written by another process") from None
-        digest, offset = hashlib.sha256(), 0
-        while piece := os.read(fd, PIECE):
-            digest.update(piece)
-            offset += len(piece)
+        offset = os.fstat(fd).st_size
         if offset > self._reference.size:
             os.ftruncate(fd, 0)
-            os.lseek(fd, 0, os.SEEK_SET)
-            digest, offset = hashlib.sha256(), 0
-        self._fd, self._digest, self._offset, self._synced = fd, digest, offset, offset
+            offset = 0
+        os.lseek(fd, offset, os.SEEK_SET)
+        self._fd, self._offset, self._synced, self._resumed = fd, offset, offset, offset > 0
         return offset
 
     def _append(self, data: bytes | memoryview) -> None:
         data = data[: self._reference.size - self._offset]
         write_all(self._fd, data)
-        self._digest.update(data)
         self._offset += len(data)
         if self._offset - self._synced >= SYNC_EVERY:
             os.fdatasync(self._fd)
             self._synced = self._offset
 
     def _complete(self) -> None:
-        if self._digest.digest() != self._reference.digest:
+        if self._resumed and self._digest() != self._reference.digest:
             os.ftruncate(self._fd, 0)
             self._close()
             raise BadBody(f"the body of message {format_id(self._identity)} does not have the digest promised for it")
@@ -119,6 +116,13 @@ class Arriving:
         sync_directory(self._final.parent)
         self._close()
         self._offset = self._reference.size
+
+    def _digest(self) -> bytes:
+        digest, position = hashlib.sha256(), 0
+        while piece := os.pread(self._fd, PIECE, position):
+            digest.update(piece)
+            position += len(piece)
+        return digest.digest()
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1

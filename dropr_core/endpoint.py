@@ -313,7 +313,8 @@ class Endpoint:
             raise Refused("unknown_body", "no such message for this peer")
         try:
             with self._bodies.open_sent(identity, Reference(ask.body.size, ask.body.digest)) as file:
-                return wire.Piece(os.pread(file.fileno(), max(0, min(ask.count, PIECE)), max(0, ask.offset)))
+                data = os.pread(file.fileno(), max(0, min(ask.count, PIECE)), max(0, ask.offset))
+                return wire.Piece(memoryview(data))
         except StoreCorrupt as error:
             raise Refused("unknown_body", str(error)) from None
 

@@ -221,7 +221,7 @@ class Freight:
                 self._drop()
                 self._give_up(cargo.lane, cargo.sequence, "its body is shorter than it was")
                 return
-            chunk = wire.Chunk(cargo.ask, cargo.asked, data)
+            chunk = wire.Chunk(cargo.ask, cargo.asked, memoryview(data))
             cargo.asked += len(data)
             cargo.under_way += 1
 

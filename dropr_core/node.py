@@ -19,13 +19,14 @@ from dropr_core.bodies import Bodies, Progress, Written
 from dropr_core.clock import SystemClock, open_clock, read_clock
 from dropr_core.codecs import Codecs
 from dropr_core.config import NodeConfig, load
-from dropr_core.consumer import ChannelRules, Consumer, Received, Surroundings, iterate, iterate_batches
+from dropr_core.consumer import Consumer, iterate, iterate_batches
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox, Job, Outbox, Outgoing, Storage
 from dropr_core.errors import Closed, QueueFull, StoreCorrupt, StoreReadOnly, UsageError
 from dropr_core.files import create_text
 from dropr_core.names import DEFAULT_CHANNEL, check_channel, parse_id
 from dropr_core.plugins import Observers, create
+from dropr_core.received import ChannelRules, Received, Surroundings
 from dropr_core.sections import ChannelConfig, PeerConfig
 from dropr_core.sending import Composer, Duration, SendOptions
 from dropr_core.sent import Batch, MessageStatus, Sent

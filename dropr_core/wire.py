@@ -175,7 +175,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
 
     body: Have
     offset: int
-    data: bytes
+    data: memoryview
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True):
@@ -189,7 +189,7 @@ class Read(msgspec.Struct, frozen=True, array_like=True):
 class Piece(msgspec.Struct, frozen=True, array_like=True):
     """A piece of a body for a node that fetches; shorter than asked only at the end."""
 
-    data: bytes
+    data: memoryview
 
 
 class Had(msgspec.Struct, frozen=True, array_like=True):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dropr_core.config import NodeConfig
-from dropr_core.consumer import Consumer, Received
+from dropr_core.consumer import Consumer
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.contracts.storage import Bury, Settlement
 from dropr_core.errors import ConfigError, LeaseLost, ProtocolError, Reject, Retry, StoreError, TooBig
@@ -24,6 +24,7 @@ from dropr_core.heartbeat import Heartbeat, WearLimits
 from dropr_core.mainloop import MainLoop
 from dropr_core.node import Node, make_context
 from dropr_core.plugins import create
+from dropr_core.received import Received
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:  # noqa: ARG001

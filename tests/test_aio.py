@@ -8,10 +8,10 @@ import pytest
 import dropr_core as dropr
 from dropr_core.aio import AsyncNode, AsyncReceived, AsyncSent
 from dropr_core.config import parse
-from dropr_core.consumer import Received
 from dropr_core.errors import Closed, WaitTimeout
 from dropr_core.message import State
 from dropr_core.node import Node
+from dropr_core.received import Received
 from dropr_core.sent import Sent
 
 YAML = f"""

@@ -15,7 +15,6 @@ from dropr_core.angel import Angel, ChildSpec, role_child
 from dropr_core.angel_state import read_state
 from dropr_core.errors import UsageError
 from dropr_core.exits import Exit
-from dropr_core.heartbeat import resident_bytes
 
 pytestmark = pytest.mark.e2e
 
@@ -252,8 +251,7 @@ if not os.path.exists(here + '.light'):
     open(here + '.light', 'w').close()
     ballast = bytearray(b'x') * 200_000_000
 """
-    limit = resident_bytes() + 120_000_000
-    heaven.start({"worker": heaven.child("worker", heavy + LOOP)}, max_memory=limit, hang=60.0)
+    heaven.start({"worker": heaven.child("worker", heavy + LOOP)}, max_memory=150_000_000, hang=60.0)
     heaven.wait_for("worker", "drained")
     heaven.wait_for("worker", "ready", 2)
     assert "over the memory limit" in heaven.report("worker").last_exit
