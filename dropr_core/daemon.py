@@ -27,8 +27,9 @@ from dropr_core.transports import Transports
 SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps while there is traffic."""
 CARE_EVERY = 300.0
-BODIES_EVERY = 30.0
 """Seconds between looks at things that nobody rings for (retention, the clock file)."""
+BODIES_EVERY = 5.0
+"""Seconds between looks at large bodies, while there are any; more where a look takes long."""
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:
@@ -140,8 +141,9 @@ class Daemon:
         """Bodies go soon after their messages; where there are none, nobody gets up for it."""
         if now >= self._next_bodies or (self._links.unloaded and now >= self._next_bodies - BODIES_EVERY + 1.0):
             self._links.unloaded = False
+            started = time.monotonic()
             self._node.sweep_bodies()
-            self._next_bodies = now + BODIES_EVERY
+            self._next_bodies = now + max(BODIES_EVERY, 200 * (time.monotonic() - started))
             self._bodies_kept = self._node.bodies.any()
         wake = now + CARE_EVERY if not self._bodies_kept else self._next_bodies
         self._next_care = min(self._next_care, wake)

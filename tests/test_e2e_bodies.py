@@ -5,7 +5,7 @@ import io
 import os
 
 import pytest
-from helpers_nodes import Road, eventually
+from helpers_nodes import Road, eventually, key_of
 
 from dropr_core.errors import TooBig, UsageError
 
@@ -145,4 +145,26 @@ def test_a_multicast_body_is_stored_once(road):
         berlin.run("server")
         here.nudge()
         assert receive_digest(far)[0] == digest
+        eventually(lambda: not files(shop, "sent"), what="the body to go")
+
+
+def test_a_body_for_a_node_that_fetches(road):
+    """A node that fetches asks for a large body piece by piece and goes on after a kill; small mail passes it."""
+    shop, laptop = road.build("shop", "laptop")
+    shop.write(peers={"laptop": {"mode": "pull", "key": key_of("shop", "laptop")}})
+    del laptop.config["listen"]
+    laptop.write()
+    shop.run("server")
+    shop.run("daemon")
+    daemon = laptop.run("daemon")
+    body, digest = noise(60 * MIB)
+    with shop.opened() as here, laptop.opened() as there:
+        here.send(body, to="laptop", receipt=True)
+        sent = here.send(b"quick", to="laptop", receipt=True)
+        assert [message.body for message in there.receive("common", limit=1, timeout=30)] == [b"quick"]
+        eventually(lambda: sum(path.stat().st_size for path in files(laptop, "come")) > 5 * MIB, what="some of it")
+        daemon.kill()
+        laptop.run("daemon")
+        assert receive_digest(there)[0] == digest
+        eventually(lambda: sent.status.ended, what="the receipt")
         eventually(lambda: not files(shop, "sent"), what="the body to go")
