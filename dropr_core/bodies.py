@@ -89,10 +89,8 @@ class Bodies:
         """
         directory = self._directory("sent") if inbox_of is None else self._directory("come", inbox_of)
         self.check_room(size or 0)
-        temporary = directory / f"{os.urandom(8).hex()}.new"
-        fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        temporary, fd = _begin(directory)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
             reference = self._copy(source, fd, limit, progress, size)
             os.fsync(fd)
             path = directory / name_of(identity, reference)
@@ -175,7 +173,10 @@ class Bodies:
         """
         gone = 0
         for path in _files(self.directory / "sent"):
-            gone += _remove_unless_locked(path, partial(is_sent, _id_in(path.name)))
+            if path.suffix:
+                gone += _remove_unless_locked(path, lambda: False)
+            else:
+                gone += _remove_unless_locked(path, partial(is_sent, _id_in(path.name)))
         for directory in _folders(self.directory / "come"):
             for path in _files(directory):
                 if path.suffix:
@@ -205,6 +206,20 @@ class Bodies:
                 raise trouble(error, path) from error
             sync_directory(path.parent)
         return path
+
+
+def _begin(directory: Path) -> tuple[Path, int]:
+    """A new file that no sweep takes, since it is locked."""
+    while True:
+        path = directory / f"{os.urandom(8).hex()}.new"
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise trouble(error, path) from error
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return path, fd
+        os.close(fd)  # a sweep was between the two
 
 
 def name_of(identity: MessageId, reference: Reference) -> str:

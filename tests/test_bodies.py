@@ -1,0 +1,250 @@
+"""Large bodies as files: written, taken in piece by piece, checked, swept."""
+
+import hashlib
+import io
+import os
+import random
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dropr_core import bodies as module
+from dropr_core.arriving import Arrivals, Arriving
+from dropr_core.bodies import FORGOTTEN, Bodies
+from dropr_core.envelope import Reference
+from dropr_core.errors import BadBody, QueueFull, StoreCorrupt, WriteFailed
+from dropr_core.names import IdMaker, MessageId
+
+make = IdMaker()
+NOW = 2_000_000_000.0
+
+
+@pytest.fixture
+def bodies(tmp_path):
+    return Bodies(tmp_path / "bodies", 0)
+
+
+def reference(data):
+    return Reference(len(data), hashlib.sha256(data).digest())
+
+
+def files(bodies):
+    return sorted(path for path in bodies.directory.rglob("*") if path.is_file())
+
+
+def arriving(bodies, data, identity=None):
+    return Arrivals(bodies).of("shop", identity or make(), reference(data))
+
+
+# ── sending ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_written_is_read_again(bodies):
+    """Any stream is copied whole; its length and digest are those of its bytes."""
+    data, identity = os.urandom(3_000_001), make()
+    written = bodies.write(identity, io.BytesIO(data))
+    written.release()
+    assert written.reference == reference(data)
+    with bodies.open_sent(identity, written.reference) as file:
+        assert file.read() == data
+
+
+def test_a_stream_that_fails_leaves_nothing(bodies):
+    """An error of the caller's stream comes through, and no file stays."""
+
+    class Broken(io.RawIOBase):
+        def read(self, _size=-1):
+            raise OSError(5, "the tape is torn")
+
+    with pytest.raises(WriteFailed, match="torn"):
+        bodies.write(make(), Broken())
+    assert files(bodies) == []
+
+
+def test_fault_09_a_full_disk_refuses_a_body_before_it_is_written(tmp_path):
+    """Below the floor of free space nothing is begun."""
+    bodies = Bodies(tmp_path / "bodies", 1 << 62)
+    with pytest.raises(QueueFull, match="min_free"):
+        bodies.write(make(), io.BytesIO(b"x"))
+    assert files(bodies) == []
+
+
+def test_fault_51_a_body_damaged_at_rest_is_never_handed_out_as_whole(bodies):
+    """A flipped bit is found when the body is read to its end; a shorter file at once."""
+    data, identity = os.urandom(100_000), make()
+    written = bodies.write(identity, io.BytesIO(data))
+    written.release()
+    damaged = bytearray(data)
+    damaged[50_000] ^= 1
+    written.path.write_bytes(damaged)
+    with bodies.open_sent(identity, written.reference) as file, pytest.raises(StoreCorrupt, match="damaged at rest"):
+        file.read()
+    written.path.write_bytes(data[:-1])
+    with pytest.raises(StoreCorrupt, match="has not its"):
+        bodies.open_sent(identity, written.reference)
+
+
+def test_fault_57_names_never_become_paths(bodies):
+    """A peer called like a path gets a directory of its own below, and nothing outside is touched."""
+    path = bodies.place("../../etc", make(), reference(b"x"))
+    assert path.parent.parent == bodies.directory / "come"
+
+
+# ── arriving ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60_000), st.integers(1, 20_000), st.randoms(use_true_random=False), st.integers(0, 4))
+def test_pieces_in_any_order_with_repeats_and_restarts_make_the_body(tmp_path_factory, size, piece, rng, restarts):
+    """However pieces overtake each other, repeat, or a process dies between them: the body arrives, byte for byte."""
+    bodies = Bodies(tmp_path_factory.mktemp("b"), 0)
+    data, identity = random.Random(size).randbytes(size), make()
+    here = arriving(bodies, data, identity)
+    for _ in range(200):
+        offsets = list(range(here.have(), size, piece))
+        if not offsets:
+            break
+        rng.shuffle(offsets)
+        for offset in [*offsets[: rng.randint(1, len(offsets))], rng.choice(offsets)]:
+            here.write(offset, data[offset : offset + piece])
+        if restarts:
+            restarts -= 1
+            here.close()
+            here = arriving(bodies, data, identity)
+    assert here.have() == size
+    with bodies.open_come("shop", identity, reference(data)) as file:
+        assert file.read() == data
+    assert [path.suffix for path in files(bodies)] == [""]
+
+
+def test_fault_07_what_a_power_cut_left_of_a_part_is_not_believed(bodies):
+    """A resumed part whose beginning is damaged: at its end the digest tells, and it is begun anew."""
+    data, identity = os.urandom(200_000), make()
+    first = arriving(bodies, data, identity)
+    first.write(0, data[:100_000])
+    first.close()
+    (part,) = files(bodies)
+    part.write_bytes(bytes(100_000))
+    second = arriving(bodies, data, identity)
+    assert second.have() == 100_000
+    with pytest.raises(BadBody):
+        second.write(100_000, data[100_000:])
+    assert second.have() == 0
+    assert second.write(0, data) == 200_000
+
+
+def test_two_processes_do_not_write_one_body(bodies):
+    """Who comes second is told to come again."""
+    data, identity = os.urandom(100), make()
+    first = arriving(bodies, data, identity)
+    first.write(0, data[:10])
+    with pytest.raises(module.StoreError, match="another process"):
+        arriving(bodies, data, identity).have()
+    first.close()
+
+
+def test_pieces_from_many_threads_make_one_body(bodies):
+    """Several requests of one peer at once: one file, nothing lost."""
+    data, identity = os.urandom(1_000_000), make()
+    here = arriving(bodies, data, identity)
+    start = threading.Barrier(4)
+
+    def push(number):
+        start.wait(10)
+        for offset in range(number * 10_000, len(data), 40_000):
+            here.write(offset, data[offset : offset + 10_000])
+
+    threads = [threading.Thread(target=push, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert here.have() == len(data)
+
+
+def test_fault_08_after_a_failed_write_the_part_is_begun_anew(bodies, monkeypatch):
+    """A failed sync at the end: nothing is promised, the file is not trusted again, all of it comes once more."""
+    data, identity = os.urandom(1000), make()
+    here = arriving(bodies, data, identity)
+
+    def fail(_fd):
+        raise OSError(5, "planted: fsync")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(WriteFailed):
+            here.write(0, data)
+    assert here.have() == 0
+    assert here.write(0, data) == 1000
+
+
+def test_an_empty_part_of_a_body_and_what_is_too_long_are_harmless(bodies):
+    """Nothing, and more than there is: both leave the body as it should be."""
+    data = b"0123456789"
+    here = arriving(bodies, data)
+    assert here.write(0, b"") == 0
+    assert here.write(0, data + b"more") == 10
+    assert here.write(3, b"other") == 10
+
+
+# ── care ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_sweep_takes_what_no_message_needs(bodies):
+    """Sent bodies go when their message is unknown; arrived ones when their message was here and is gone."""
+    kept, gone = make(), make()
+    for identity in (kept, gone):
+        bodies.write(identity, io.BytesIO(b"x")).release()
+    data, stays, settled, never = b"body", make(), make(), make()
+    for identity in (stays, settled, never):
+        arriving(bodies, data, identity).write(0, data)
+    bodies.accepted("shop", settled, reference(data))
+    known = {kept, stays}
+    assert bodies.sweep(known.__contains__, known.__contains__, bodies.directory.stat().st_mtime) == 2
+    names = {path.name.partition("-")[0] for path in files(bodies)}
+    assert names == {identity.hex() for identity in (kept, stays, never)}
+
+
+def test_a_sweep_takes_what_never_got_its_message_after_a_day(bodies):
+    """A body or a part of one that nobody came back for goes when it is old."""
+    data = b"body"
+    whole, part = arriving(bodies, data), arriving(bodies, data)
+    whole.write(0, data)
+    part.write(0, data[:2])
+    part.close()
+    now = bodies.directory.stat().st_mtime
+    assert bodies.sweep(lambda _: False, lambda _: False, now) == 0
+    assert bodies.sweep(lambda _: False, lambda _: False, now + FORGOTTEN + 60) == 2
+    assert files(bodies) == []
+
+
+def test_a_sweep_leaves_what_is_being_written(bodies):
+    """Between the body and its message a writer holds the body: no sweep comes in between."""
+    written = bodies.write(make(), io.BytesIO(b"x"))
+    assert bodies.sweep(lambda _: False, lambda _: False, NOW) == 0
+    written.release()
+    assert bodies.sweep(lambda _: False, lambda _: False, NOW) == 1
+
+
+def test_a_sweep_takes_what_a_killed_writer_left(bodies):
+    """An unfinished file that nobody holds goes at once."""
+    bodies.write(make(), io.BytesIO(b"x")).discard()
+    (bodies.directory / "sent" / "0123.new").write_bytes(b"half")
+    assert bodies.sweep(lambda _: True, lambda _: True, NOW) == 1
+
+
+def test_foreign_files_are_left_alone_until_they_are_unknown(bodies):
+    """A file whose name says no message id belongs to no message."""
+    bodies.write(make(), io.BytesIO(b"x")).release()
+    assert bodies.sweep(lambda identity: identity != MessageId(b""), lambda _: True, NOW) == 0
+
+
+def test_an_arriving_body_knows_it_is_here_already(bodies):
+    """Once complete, every further question is answered with all of it."""
+    data, identity = b"body", make()
+    arriving(bodies, data, identity).write(0, data)
+    again = Arriving(bodies.place("shop", identity, reference(data)), identity, reference(data))
+    assert again.have() == 4
+    assert bodies.has("shop", identity, reference(data))
