@@ -321,7 +321,7 @@ def test_a_reader_that_goes_away_loses_nothing(run, put, told, monkeypatch, erro
         written.append(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dropr_core.cli.receiving.write_bytes", write)
+        patch.setattr("dropr_core.cli.words.write_bytes", write)
         assert run("receive", "jobs").exit_code == code
     assert written == [b"x\n"]
     assert [(m["state"], m["attempts"]) for m in told("list")["messages"]] == [("ready", 0)] * 2
@@ -575,3 +575,22 @@ def test_daemon_runs_alone_and_up_runs_everything(file, told):
         assert angel.wait(timeout=60) == 0, (seen, rest)
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d angel   angel \d+ watches daemon\n", seen[0])
     assert told("status")["processes"] == {"daemon": None, "servers": [], "workers": [], "angel": None}
+
+
+def test_a_large_file_goes_in_and_out_byte_for_byte(run, tmp_path, put):
+    """`send --file` streams, `cat` and `receive --format raw` write the very bytes, `show` says the true size."""
+    data = bytes(range(256)) * 1000
+    (tmp_path / "large.bin").write_bytes(data)
+    identity = run("send", "--file", str(tmp_path / "large.bin"), "--to", "berlin")
+    assert identity.exit_code == 0, identity.output
+    identity = identity.stdout.strip()
+    assert run("cat", identity).stdout_bytes == data
+    shown = json.loads(run("show", identity, "--json").stdout)
+    assert shown["message"]["size"] == len(data)
+    assert shown["message"]["headers"] == {"filename": "large.bin"}
+    assert shown["deliveries"][0]["priority"] == 5
+    (waiting,) = json.loads(run("list", "--json").stdout)["messages"]
+    assert waiting["priority"] == 5
+    put(data)
+    assert run("receive", "jobs", "--peek", "--format", "raw").stdout_bytes == data
+    assert run("receive", "jobs", "--format", "raw").stdout_bytes == data

@@ -3,10 +3,11 @@
 Owns how a delivery and a waiting message are shown. They open the node only to look and change nothing.
 """
 
+import io
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -35,7 +36,7 @@ from dropr_core.cli.words import (
     say_size,
     say_wall,
     text_or_base64,
-    write_bytes,
+    write_stream,
 )
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ JOB_KEYS = (
 
 def delivery_document(delivery: "Delivery", held: frozenset[str] = frozenset()) -> dict[str, Any]:
     """A delivery in JSON; what is queued for a peer in ``held`` is shown as held."""
-    from dropr_core.names import format_id
+    from dropr_core.names import format_id, priority_of
 
     return {
         "in": "outbox",
         "id": format_id(delivery.id),
         "peer": delivery.peer,
         "channel": delivery.channel,
-        "priority": delivery.priority,
+        "priority": priority_of(delivery.priority),
         "state": "held" if delivery.state == "queued" and delivery.peer in held else str(delivery.state),
         "sequence": delivery.sequence,
         "age": round(delivery.age, 3),
@@ -170,6 +171,22 @@ def envelope_of(node: "Node", message_id: "MessageId") -> bytes | None:
     return node.inbox.envelope(message_id) if found is None else found
 
 
+def open_body(node: "Node", message_id: "MessageId") -> BinaryIO | None:
+    """The body of a message as a file, from whichever half keeps it."""
+    from dropr_core.envelope import decode, reference_of
+
+    data = envelope_of(node, message_id)
+    if data is None:
+        return None
+    outside = reference_of(data)
+    if outside is None:
+        return io.BytesIO(decode(data).body)
+    if node.outbox.envelope(message_id) is not None:
+        return node.bodies.open_sent(message_id, outside)
+    job = node.inbox.status(message_id)
+    return None if job is None else node.bodies.open_come(job.sender, message_id, outside)
+
+
 def message_document(message: "Message") -> dict[str, Any]:
     """What the sender fixed, in JSON."""
     return {
@@ -255,13 +272,13 @@ def _show_head(head: dict[str, Any]) -> None:
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
 def cat_verb(config_file: Path | None, message_id: "MessageId") -> None:
     """Write the body of one message to standard output, byte for byte."""
-    from dropr_core.envelope import decode
     from dropr_core.names import format_id
 
     with opened(config_file) as node:
-        data = envelope_of(node, message_id)
-        known = data is not None or node.outbox.status(message_id) or node.inbox.status(message_id)
-    if data is None:
-        why = "its body is no longer kept" if known else "no such message here, or it ended and was forgotten"
-        raise not_found(f"{format_id(message_id)}: {why}")
-    write_bytes(decode(data).body)
+        body = open_body(node, message_id)
+        if body is None:
+            known = node.outbox.status(message_id) or node.inbox.status(message_id)
+            why = "its body is no longer kept" if known else "no such message here, or it ended and was forgotten"
+            raise not_found(f"{format_id(message_id)}: {why}")
+        with body:
+            write_stream(body)

@@ -5,22 +5,25 @@ flushed. Who reads our output and goes away gets the message again next time.
 """
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from dropr_core.cli.common import DURATION, opened, verb
-from dropr_core.cli.words import echo, say_size, text_or_base64, write_bytes
+from dropr_core.cli.words import echo, say_size, text_or_base64, write_bytes, write_stream
 from dropr_core.logs import one_line
 
 if TYPE_CHECKING:
     from dropr_core.message import Message
     from dropr_core.node import Node
 
-Messages = Generator[tuple[dict[str, Any], bytes], None, None]
+Body = Callable[[], BinaryIO]
+Messages = Generator[tuple[dict[str, Any], Body, int], None, None]
+"""What is known of a message, what opens its body, and how many bytes that has."""
 FORMATS = ("body", "raw", "json", "table")
 
 
@@ -66,8 +69,8 @@ def receive_verb(
         )
         # Closed before the node is: whatever goes wrong, the message in hand is given back first.
         with closing(source):
-            for document, body in source:
-                _print(form, document, body, first=count == 0)
+            for document, body, size in source:
+                _print(form, document, body, size, first=count == 0)
                 count += 1
     if not count and form == "table":
         echo("no messages")
@@ -85,7 +88,7 @@ def _taken(node: "Node", channels: tuple[str, ...], limit: int | None, wait: flo
                 "attempt": received.attempt,
                 "possible_duplicate": received.possible_duplicate,
                 **_facts(received.message),
-            }, received.body
+            }, received.open, received.size
     finally:
         close = getattr(source, "close", None)  # a generator has it, an iterator need not
         if close is not None:
@@ -102,8 +105,9 @@ def _facts(message: "Message") -> dict[str, Any]:
 
 
 def _peeked(node: "Node", channels: tuple[str, ...], limit: int | None) -> Messages:
+    from dropr_core.cli.listing import open_body
     from dropr_core.cli.selecting import select, walk_inbox
-    from dropr_core.envelope import decode
+    from dropr_core.envelope import body_size, header_of
     from dropr_core.names import format_id
 
     left = limit
@@ -112,7 +116,9 @@ def _peeked(node: "Node", channels: tuple[str, ...], limit: int | None) -> Messa
             data = node.inbox.envelope(job.id)
             if data is None:  # a consumer was faster
                 continue
-            message, body = decode(data)
+            body = open_body(node, job.id)
+            if body is None:
+                continue
             yield {
                 "id": format_id(job.id),
                 "channel": job.channel,
@@ -120,25 +126,32 @@ def _peeked(node: "Node", channels: tuple[str, ...], limit: int | None) -> Messa
                 "priority": job.priority,
                 "attempt": 0,
                 "possible_duplicate": job.possible_duplicate,
-                **_facts(message),
-            }, body
+                **_facts(header_of(data)),
+            }, partial(_same, body), body_size(data)
             left = None if left is None else left - 1
         if left == 0:
             return
 
 
-def _print(form: str, document: Mapping[str, Any], body: bytes, *, first: bool) -> None:
+def _same(body: BinaryIO) -> BinaryIO:
+    return body
+
+
+def _print(form: str, document: Mapping[str, Any], opener: Body, size: int, *, first: bool) -> None:
+    with opener() as file:
+        if form in {"body", "raw"}:
+            write_stream(file, b"\n" if form == "body" else b"")
+            return
+        body = file.read(-1 if form == "json" else 64)
     if form == "json":
         write_bytes(json.dumps({**document, **text_or_base64(body)}).encode("ascii") + b"\n")
-    elif form == "table":
+    else:
         if first:
             echo(f"{'id':<36}  {'channel':<12}  {'from':<12}  prio  {'size':>8}  body")
-        start = body[:60].decode("utf-8", "replace") + ("…" if len(body) > 60 else "")
+        start = body[:60].decode("utf-8", "replace") + ("…" if size > 60 else "")
         # Its newline and its flush come with it: acknowledged is only what has left this process.
         line = (
             f"{document['id']}  {document['channel']:<12}  {document['sender']:<12}  {document['priority']:>4}  "
-            f"{say_size(len(body)):>8}  {start}"
+            f"{say_size(size):>8}  {start}"
         )
         write_bytes(one_line(line).encode("utf-8", "replace") + b"\n")
-    else:
-        write_bytes(body + b"\n" if form == "body" else body)

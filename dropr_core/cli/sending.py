@@ -4,6 +4,7 @@ Owns how words of a command line become a value for the channel's serializer. Th
 scripts call most often: what it imports decides how fast they are.
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -17,9 +18,13 @@ from dropr_core.cli.words import echo, echo_json
 from dropr_core.exits import Exit
 
 if TYPE_CHECKING:
+    from dropr_core.bodies import Progress
     from dropr_core.config import NodeConfig
     from dropr_core.node import Node
     from dropr_core.sent import Sent
+
+BAR_FROM = 16 * 1024 * 1024
+"""Bytes of the smallest file that gets a bar."""
 
 
 @verb(
@@ -61,11 +66,13 @@ def send_verb(
     VALUE goes through the channel's serializer: with json it is read as JSON, else it is sent as text.
     '-' reads the body from standard input.
     """
-    data = _data(value, file)
+    _check_source(value, file)
     pairs = _headers(headers)
-    with opened(config_file, change=True) as node:
-        meaning = _meaning(node.config, options["channel"], data)
-        sent = node.send(meaning, to=list(to) or None, headers=pairs, id=message_id, **options)
+    with opened(config_file, change=True) as node, contextlib.ExitStack() as stack:
+        meaning = _meaning(node.config, options["channel"], value, file)
+        progress = _bar(meaning, stack)
+        sent = node.send(meaning, to=list(to) or None, headers=pairs, id=message_id, progress=progress, **options)
+        stack.close()
         result = _wait(node, sent, wait, as_json=as_json) if wait is not None else None
         status = sent.status if as_json else None
     if status is None:
@@ -86,25 +93,23 @@ def send_verb(
     echo_json(document)
 
 
-def _data(value: str | None, file: Path | None) -> bytes | str:
-    if file is not None:
-        if value is not None:
-            raise click.UsageError("give VALUE or --file, not both")
-        return file.read_bytes()
-    if value is None:  # never an empty message by accident; '' sends one on purpose
+def _check_source(value: str | None, file: Path | None) -> None:
+    if file is not None and value is not None:
+        raise click.UsageError("give VALUE or --file, not both")
+    if file is None and value is None:  # never an empty message by accident; '' sends one on purpose
         raise click.UsageError("what is to be sent? give VALUE, --file PATH, or - for standard input")
-    if value == "-":
-        return sys.stdin.buffer.read()
-    return value
 
 
-def _meaning(config: "NodeConfig", channel: str | None, data: bytes | str) -> Any:
+def _meaning(config: "NodeConfig", channel: str | None, value: str | None, file: Path | None) -> Any:
     """What `Node.send` is given, so that the channel's serializer carries what was meant."""
     from dropr_core.names import DEFAULT_CHANNEL
 
     name = channel or DEFAULT_CHANNEL
     found = config.channels.get(name)
     serializer = found.serializer.use if found is not None and found.serializer is not None else None
+    if serializer in {None, "bytes"} and (file is not None or value == "-"):
+        return file or sys.stdin.buffer  # streamed: it may be a movie
+    data = file.read_bytes() if file is not None else sys.stdin.buffer.read() if value == "-" else value or ""
     if serializer == "json":
         try:
             return json.loads(data)
@@ -118,6 +123,19 @@ def _meaning(config: "NodeConfig", channel: str | None, data: bytes | str) -> An
     if serializer == "bytes" and isinstance(data, str):
         return data.encode("utf-8", "surrogateescape")
     return data
+
+
+def _bar(meaning: Any, stack: contextlib.ExitStack) -> "Progress | None":
+    """A bar for people while a large file is taken over; nothing for scripts."""
+    if not isinstance(meaning, Path) or not sys.stderr.isatty() or meaning.stat().st_size < BAR_FROM:
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+    task = bar.add_task(meaning.name, total=meaning.stat().st_size)
+    return lambda done, _total: bar.update(task, completed=done)
 
 
 def _headers(pairs: tuple[tuple[str, str], ...]) -> dict[str, str] | None:

@@ -28,7 +28,8 @@ QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
     "`last_exit`); "
     "`peers`, a list: `peer`, `mode` (`push`, `pull`, or null: not in the configuration), `state` (`up`, `idle`, "
     "`resting`, `refused`, `held`, or `unknown`: no daemon runs), `reason`, `waiting` (deliveries), `bytes`, `oldest` "
-    "(seconds or null), `awaiting` (receipts), `held`, `failures`, `next_try_in` (seconds or null), `dead`, `failed`; "
+    "(seconds or null), `awaiting` (receipts), `held`, `failures`, `next_try_in` (seconds or null), `body` "
+    "(a large body on its way: `id`, `bytes`, `of`; or null), `dead`, `failed`; "
     "`channels`, a list: `channel`, `ready`, `blocked`, `delayed`, `leased`, `buried`, `processed` (ever), "
     "`bytes`, `oldest` (seconds or null); `dead_letters`: `outbox`, `inbox`.",
 )
@@ -129,6 +130,7 @@ def _peers(node: "Node") -> list[dict[str, Any]]:
                 "held": held,
                 "failures": report.get("failures", 0),
                 "next_try_in": None if next_try is None or held else round(max(0.0, next_try - now), 3),
+                "body": report.get("body"),
                 **ended.get(name, {"dead": 0, "failed": 0}),
             }
         )
@@ -170,6 +172,13 @@ def show(document: Mapping[str, Any]) -> None:
         ]  # fmt: skip
         names = ["peer", "state", "waiting>", "size>", "oldest>", "awaiting>", "dead>", "next try>", "why"]
         echo_table(names, rows)
+        for peer in document["peers"]:
+            if body := peer["body"]:
+                share = body["bytes"] / body["of"]
+                echo(
+                    f"  to {peer['peer']}: body of {body['id']}, {say_size(body['bytes'])} of {say_size(body['of'])} "
+                    f"({share:.0%})"
+                )
     if document["channels"]:
         echo("")
         echo_table(

@@ -9,11 +9,14 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import click
 
 from dropr_core.logs import one_line
+
+
+PIECE = 1024 * 1024
 
 
 def echo(text: str) -> None:
@@ -26,6 +29,15 @@ def write_bytes(data: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+def write_stream(file: BinaryIO, end: bytes = b"") -> None:
+    """Write a file to standard output piece by piece; raises OSError if it cannot."""
+    piece = file.read(PIECE)
+    while following := file.read(PIECE):
+        write_bytes(piece)
+        piece = following
+    write_bytes(piece + end)
 
 
 def echo_json(document: object) -> None:
