@@ -36,6 +36,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         },
     ),
     ("Try", {"demo": "demo"}),
+    ("Extend", {"new": "new"}),
 )  # fmt: skip
 """Heading → verb → the file of this package that has it, as the variable ``<verb>_verb``."""
 

@@ -1,0 +1,108 @@
+"""The verb that begins something new for a programmer: new.
+
+Owns what a generated plugin package consists of; the texts stand in dropr_core/templates/. Nothing is ever
+overwritten. Must not know what the plugins do.
+"""
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import attrs
+import click
+
+from dropr_core.cli.common import verb
+from dropr_core.cli.failures import Stop
+from dropr_core.cli.words import echo, echo_json
+from dropr_core.errors import BadName
+from dropr_core.exits import Exit
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+
+
+@attrs.frozen
+class Sort:
+    """What the README of a kind says."""
+
+    about: str
+    yaml: str
+
+
+SORTS = {
+    "storage": Sort(
+        "It keeps everything in memory: a beginning that works, to be replaced piece by piece.",
+        "storage: {use: $name, most: 1000}",
+    ),
+    "transport": Sort(
+        "It moves requests and answers as files in a folder that both nodes see, or that somebody carries.",
+        "listen: [$name:///srv/shared/warehouse]\npeers:\n"
+        "  shop: {url: $name:///srv/shared/shop, key: '$${file:shop.key}'}",
+    ),
+    "serializer": Sort(
+        "It sends values as MessagePack.", "channels:\n  orders: {to: warehouse, serializer: $name}"
+    ),
+    "handler": Sort(
+        "It writes each message as a line into a file.", "channels:\n  orders: {handler: '$name:/var/log/orders'}"
+    ),
+    "observer": Sort(
+        "It counts what happens and says so at the end.", "observers:\n  - {use: $name, file: figures.json}"
+    ),
+}  # fmt: skip
+
+
+def render(kind: str, name: str) -> dict[str, str]:
+    """Path inside the package's directory → text, of a plugin of that kind and name. Raises BadName."""
+    if not _NAME.fullmatch(name) or len(name) > 40:
+        raise BadName(f"'{name}': a plugin's name is small letters, digits and single dashes, such as my-{kind}")
+    plain = name.replace("-", "_")
+    module = f"dropr_{kind}_{plain}"
+    words = {
+        "kind": kind,
+        "name": name,
+        "module": module,
+        "distribution": f"dropr-{kind}-{name.replace('_', '-')}",
+        "Class": "".join(part.capitalize() for part in plain.split("_")) + kind.capitalize(),
+    }
+    sort = SORTS[kind]
+    words["about"] = sort.about
+    words["yaml"] = Template(sort.yaml).substitute(words)
+    where = files("dropr_core") / "templates"
+    parts = {
+        "pyproject.toml": where / "pyproject.toml.tmpl",
+        "README.md": where / "README.md.tmpl",
+        f"{module}/__init__.py": where / kind / "__init__.py.tmpl",
+        "tests/test_contract.py": where / kind / "test_contract.py.tmpl",
+    }
+    out = {path: Template(part.read_text(encoding="utf-8")).substitute(words) for path, part in parts.items()}
+    out[f"{module}/py.typed"] = ""
+    return out
+
+
+@verb("new", keys="`directory`, `files`: what was written.", config=False)
+@click.argument("what", type=click.Choice(["plugin"]))
+@click.argument("kind", type=click.Choice(list(SORTS)))
+@click.argument("name")
+@click.option("--into", type=click.Path(path_type=Path), help="The directory to make. Default: dropr-KIND-NAME here.")
+def new_verb(as_json: bool, what: str, kind: str, name: str, into: Path | None) -> None:  # noqa: ARG001
+    """Write a complete plugin package that works and can be installed: code, contract test, README.
+
+    dropr new plugin transport pigeon
+    """
+    texts = render(kind, name)
+    directory = into or Path(f"dropr-{kind}-{name.replace('_', '-')}")
+    if os.path.lexists(directory):
+        raise Stop(Exit.CANTCREAT, f"{directory} exists already and is left as it is; name another one with --into")
+    try:
+        for path, text in texts.items():
+            target = directory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Stop(Exit.CANTCREAT, f"{error.filename or directory}: {error.strerror}") from None
+    if as_json:
+        echo_json({"directory": str(directory), "files": sorted(texts)})
+        return
+    echo(f"wrote {directory} with {len(texts)} files")
+    echo(f"next: cd {directory} && pip install -e '.[test]' && pytest")
