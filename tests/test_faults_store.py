@@ -1,0 +1,341 @@
+"""Faults of stores and of handling that no other test holds: one node, its own SQLite file, no network."""
+
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+pytest.importorskip("apsw")
+import apsw
+from dropr_storage_sqlite import Options, dropr_storage
+from dropr_storage_sqlite import storage as storage_module
+from helpers_nodes import eventually
+
+import dropr_core as dropr
+from dropr_core.clock import FakeClock
+from dropr_core.config import parse
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
+from dropr_core.errors import LeaseLost, QueueFull, StoreError, WriteFailed
+from dropr_core.message import State
+from dropr_core.names import START, Head, IdMaker, SourceLane, StoreId, parse_id
+
+DAY = 86400.0
+make = IdMaker()
+YAML = """
+node: ware
+data: ./data
+limits: {min_free: 0}
+storage: {use: sqlite, reserve: 0}
+peers: {shop: {key: 0123456789abcdef0123, mode: pull}}
+channels: {jobs: {retry_backoff_min: 0}}
+"""
+
+
+@pytest.fixture
+def node(tmp_path):
+    with dropr.Node.open(parse(YAML, tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def opener(tmp_path, clock):
+    """Opens the store in the test's directory; closes what it opened."""
+    opened = []
+
+    def open_store(directory=tmp_path, **context):
+        fields = {"node": "ware", "data": directory, "clock": clock, "log": logging.getLogger("t"), "min_free": 0}
+        opened.append(dropr_storage(Options(reserve=0), Context(**fields | context)))
+        return opened[-1]
+
+    yield open_store
+    for storage in opened:
+        storage.close()
+
+
+def spoil(path, message_id):
+    """Change one byte in the middle of a stored envelope, as a dying disk would."""
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        (data,) = connection.execute("SELECT envelope FROM message WHERE id = ?", (message_id,)).fetchone()
+        changed = bytearray(data)
+        changed[-1] ^= 0xFF
+        connection.execute("UPDATE message SET envelope = ? WHERE id = ?", (bytes(changed), message_id))
+
+
+def test_fault_51_a_message_that_is_damaged_at_rest_is_named_and_buried_and_the_next_goes_on(node, caplog):
+    """Other bytes than were written are never delivered: the checksum finds them, and nobody else waits."""
+    bad, good = node.put(b"to be damaged", channel="jobs"), node.put(b"sound", channel="jobs")
+    identity = parse_id(bad)
+    spoil(node.config.data / "inbox.db", identity)
+    assert [(received.id, received.body) for received in node.receive("jobs", wait=0)] == [(good, b"sound")]
+    assert f"message {bad} is damaged at rest and buried" in caplog.text
+    info = node.inbox.status(identity)
+    assert info.state is State.BURIED
+    assert "damaged at rest" in info.reason
+    assert node.inbox.counts()["jobs"]["buried"] == 1
+
+
+def test_fault_65_a_handler_may_run_for_hours_and_is_seen_to(opener, clock):
+    """A lease has no deadline: it lives with its process, nobody else gets the message, and a list shows its age."""
+    storage = opener()
+    storage.inbox.put("jobs", 5, "ware", [Job(make(), b"slow")])
+    (claim,) = storage.inbox.claim(["jobs"], 1, storage.inbox.register("worker 7.0"))
+    other = storage.inbox.register("other")
+    for _ in range(12):
+        clock.advance(1800.0)
+        storage.inbox.sweep()
+        assert storage.inbox.reap({}) == ([], True)
+        assert storage.inbox.claim(["jobs"], 1, other) == []
+    (shown,) = storage.inbox.scan(Selection(states=frozenset({State.LEASED}), older_than=5 * 3600.0))
+    assert shown.id == claim.id
+    assert shown.age == 6 * 3600.0
+    assert "worker_7.0" in shown.consumer
+    assert storage.inbox.settle([Ack(claim)]) == [True]
+
+
+@pytest.mark.parametrize("how", ["loop", "with", "ack"])
+def test_fault_67_an_acknowledgement_that_cannot_be_written_is_raised_and_the_message_comes_back(
+    node, monkeypatch, how
+):
+    """The disk refuses the acknowledgement: whoever works is told, the lease stays, and nothing is lost by it."""
+    node.put(b"work", channel="jobs")
+    with monkeypatch.context() as patch:
+
+        def refuse(_changes):
+            raise WriteFailed("inbox.db: Input/output error")
+
+        if how == "loop":
+            with pytest.raises(WriteFailed, match="Input/output"):
+                for _received in node.receive("jobs"):
+                    patch.setattr(node.inbox, "settle", refuse)
+        else:
+            consumer = node.consumer("jobs")
+            (received,) = consumer.claim()
+            patch.setattr(node.inbox, "settle", refuse)
+            with pytest.raises(WriteFailed, match="Input/output"):
+                if how == "ack":
+                    received.ack()
+                else:
+                    with received:
+                        pass
+            assert received.lease_holds
+            assert node.consumer("jobs").claim() == []
+            consumer.close()
+    (again,) = node.receive("jobs", wait=0)
+    assert again.body == b"work"
+
+
+def test_fault_60_who_lost_the_lease_is_told_and_the_second_run_stands(node):
+    """A consumer that was given up (machine asleep, lock lost) acknowledges late: LeaseLost, nothing changes."""
+    node.put(b"work", channel="jobs")
+    asleep, awake = node.consumer("jobs"), node.consumer("jobs")
+    (late,) = asleep.claim()
+    node.inbox.retire(asleep._consumer)
+    (second,) = awake.claim()
+    second.ack()
+    assert not late.lease_holds
+    for end in (late.ack, late.release, late.bury):
+        with pytest.raises(LeaseLost, match=r"another consumer may have it|settled before"):
+            end()
+    assert node.inbox.counts()["jobs"].get("buried", 0) == 0
+    assert list(node.receive("jobs", wait=0)) == []
+
+
+def test_fault_74_outcomes_for_a_sender_that_is_gone_are_forgotten_after_their_time(opener, clock, tmp_path):
+    """Nobody fetches them any more: they are kept for `remember`, then they go, and cost nothing."""
+    storage = opener(remember=30 * DAY)
+    source, ids = SourceLane("gone", StoreId(b"storeid!"), "jobs", 5), [make() for _ in range(50)]
+    jobs = [Job(one, b"x", number, None, True) for number, one in enumerate(ids, 1)]
+    storage.inbox.accept([Arrival(source, START, Head(50, ids[-1]), jobs)])
+    storage.inbox.settle([Ack(claim) for claim in storage.inbox.claim(["jobs"], 50, storage.inbox.register())])
+    clock.advance(29 * DAY)
+    storage.inbox.sweep()
+    with contextlib.closing(apsw.Connection(str(tmp_path / "inbox.db"))) as look:
+        assert look.execute("SELECT count(*) FROM outcome").fetchone() == (50,)
+        clock.advance(2 * DAY)
+        storage.inbox.sweep()
+        assert look.execute("SELECT count(*) FROM outcome").fetchone() == (0,)
+    assert storage.inbox.outcomes("gone", None, 0, 100)[1] == []
+
+
+WIPER = """
+import sys, dropr_core
+from dropr_core.contracts.storage import Selection
+with dropr_core.open(sys.argv[1]) as node:
+    print("wiping", flush=True)
+    while True:
+        for number in range(200):
+            node.put(b"%d" % number, channel="past")
+        for batch in node.receive_batches("past", wait=0):
+            pass
+        print(node.inbox.wipe(Selection(channel="past")), flush=True)
+"""
+
+
+def test_fault_79_a_wipe_that_is_killed_leaves_no_orphan_and_loses_nothing(tmp_path):
+    """SIGKILL in the middle of wipes, again and again: what lives is there, counts are right, files are whole."""
+    file = tmp_path / "node.yaml"
+    file.write_text(YAML.replace("jobs:", "past: {retention: 1d}, jobs:"))
+    with dropr.open(file) as node:
+        alive = [node.put(b"alive", channel="jobs") for _ in range(5)]
+        for lives in range(5):
+            child = subprocess.Popen([sys.executable, "-c", WIPER, str(file)], stdout=subprocess.PIPE)
+            for _ in range(2 + lives):
+                assert child.stdout.readline()
+            child.kill()
+            child.wait()
+            child.stdout.close()
+            for batch in node.receive_batches("past", wait=0):
+                assert batch
+            counts = node.inbox.counts()["past"]
+            shown = node.inbox.scan(Selection(channel="past"), limit=10_000)
+            assert counts.get("done", 0) == len(shown) == sum(info.state is State.DONE for info in shown)
+        node.inbox.wipe(Selection())
+        with contextlib.closing(apsw.Connection(str(node.config.data / "inbox.db"))) as look:
+            assert look.pragma("integrity_check") == "ok"
+            assert look.execute("SELECT count(*) FROM message").fetchone() == (5,)
+            for table in ("lease", "ended", "expiry"):
+                assert look.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+        assert [received.id for received in node.receive("jobs", wait=0)] == alive
+
+
+def test_fault_80_a_backup_of_a_store_in_use_is_a_moment_of_it(opener, tmp_path):
+    """SQLite's backup while batches are sent: whole batches, all that were promised before, none half."""
+    storage, stop, promised = opener(), threading.Event(), [0]
+
+    def send():
+        while not stop.is_set():
+            storage.outbox.append([Outgoing(make(), "jobs", 5, ("peer",), b"x" * 500) for _ in range(7)])
+            promised[0] += 7
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    copies = tmp_path / "copies"
+    try:
+        for number in range(3):
+            eventually(lambda number=number: promised[0] > number * 70)
+            copy = copies / str(number)
+            copy.mkdir(parents=True)
+            floor = promised[0]
+            for half in ("outbox", "inbox"):
+                backup = f".backup {copy / half}.db"
+                subprocess.run([sys.executable, "-m", "apsw", str(tmp_path / f"{half}.db"), backup], check=True)
+            shutil.copy(tmp_path / "store.json", copy)
+            depth = opener(copy).outbox.lanes()[0].depth
+            assert depth >= floor
+            assert depth % 7 == 0
+    finally:
+        stop.set()
+        sender.join()
+
+
+def test_fault_80_a_plain_copy_that_is_not_whole_is_refused_by_name(opener, tmp_path):
+    """One file of two was copied, or it was torn: the store that opens it says which file, and makes nothing anew."""
+    storage = opener()
+    for _ in range(50):
+        storage.outbox.append([Outgoing(make(), "jobs", 5, ("peer",), os.urandom(5000))])
+    storage.close()
+    half, torn = tmp_path / "half", tmp_path / "torn"
+    for copy in (half, torn):
+        copy.mkdir()
+        for name in ("outbox.db", "inbox.db", "store.json"):
+            shutil.copy(tmp_path / name, copy)
+    (half / "inbox.db").unlink()
+    with pytest.raises(StoreError, match=r"inbox\.db"):
+        opener(half)
+    size = (torn / "outbox.db").stat().st_size
+    os.truncate(torn / "outbox.db", size // 2)
+    with pytest.raises(StoreError, match=r"outbox\.db"):
+        opener(torn).outbox.append([Outgoing(make(), "jobs", 5, ("peer",), b"x" * 100_000)])
+    assert not (half / "inbox.db").exists()
+
+
+CRAMPED = """
+import os, pathlib, resource, sys
+import dropr_core
+from dropr_core.errors import DroprError
+node = dropr_core.open(sys.argv[1])
+node.put(b"before", channel="jobs")
+node.send(b"before", to="shop")
+free = os.open("/dev/null", os.O_RDONLY)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+said = []
+for name, call in (
+    ("open", lambda: dropr_core.open(sys.argv[1])),
+    ("receive", lambda: next(node.receive("jobs"))),
+    ("large", lambda: node.send(pathlib.Path(sys.argv[2]), to="shop")),
+):
+    try:
+        call()
+    except DroprError as error:
+        said.append(f"{name}: {type(error).__name__}: {error}")
+node.send(b"during", to="shop")
+node.put(b"during", channel="jobs")
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+print(*said, sep="\\n")
+print(*(received.body for received in node.receive("jobs", wait=0)))
+print(node.outbox.peers()["shop"].waiting)
+"""
+
+
+def test_fault_85_a_process_without_file_handles_says_so_and_goes_on_when_there_are_some(tmp_path):
+    """No handle is left: what needs one is a clear error, what has its own goes on, and nothing has to be restarted."""
+    file = tmp_path / "node.yaml"
+    file.write_text(YAML)
+    large = tmp_path / "large"
+    large.write_bytes(bytes(100_000))
+    command = [sys.executable, "-c", CRAMPED, str(file), str(large)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *said, bodies, waiting = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in said] == ["open", "receive", "large"]
+    assert all("Too many open files" in line or "unable to open" in line for line in said), said
+    assert bodies == "b'before' b'during'"
+    assert int(waiting) >= 2
+
+
+def test_fault_85_no_inodes_left_is_a_full_disk(node, monkeypatch):
+    """Files cannot be made though bytes are free: `send` of a large body is QueueFull, small messages go on."""
+    real = os.open
+
+    def full(path, flags, *rest, **more):
+        if flags & os.O_CREAT and "bodies" in str(path):
+            raise OSError(28, "No space left on device", str(path))
+        return real(path, flags, *rest, **more)
+
+    large = node.config.data.parent / "large"
+    large.write_bytes(bytes(100_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        with pytest.raises(QueueFull):
+            node.send(large, to="shop")
+        node.send(b"small", to="shop")
+    node.send(large, to="shop")
+    assert node.outbox.peers()["shop"].waiting == 2
+
+
+@pytest.mark.parametrize(("kind", "says"), [("nfs4", "network file system"), ("cifs", "network file system"),
+                                            ("tmpfs", "nothing survives a reboot"), ("ext4", "")])  # fmt: skip
+def test_fault_87_a_store_where_promises_cannot_be_kept_says_so_at_the_start(
+    opener, monkeypatch, caplog, tmp_path, kind, says
+):
+    """On a network file system or in memory: a warning with the directory, and an event for observers."""
+    told = []
+    monkeypatch.setattr(storage_module, "file_system", lambda _directory: kind)
+    opener(event=lambda name, details: told.append((name, details["store"])))
+    assert says in caplog.text
+    assert bool(told) == bool(says)
+    if says:
+        assert str(tmp_path) in caplog.text
+        assert kind in caplog.text
