@@ -151,6 +151,14 @@ class Database:
             with self._looking:
                 self._drop_reader()
 
+    def frugal(self, connection: Connection) -> Connection:
+        """The same, for statements whose rows are all fetched before the next one: they share a cursor,
+        since a new one for each costs as much as a small statement.
+        """
+        if connection is not self._writers.get(opening.FULL):
+            return connection
+        return cast("Connection", self._words[opening.FULL])
+
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def enter(self, *, write: bool) -> None:

@@ -75,6 +75,7 @@ class AppendPart:
 
     def _append_one(self, connection: Connection, message: Outgoing, peer: str) -> Placed:
         """The common case of `send`, by itself: half of the general way's cost is its book-keeping."""
+        connection = self._db.frugal(connection)
         number, last, total = _end_of(connection, (peer, message.channel, message.priority), 1)
         place = sql.origin(number) + last + 1
         total += len(message.envelope)
