@@ -95,7 +95,8 @@ def load(file: Path | str) -> NodeConfig:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError([f"{file}: cannot be read: {reason}; `dropr init {file}` writes one to begin with"]) from None
+        advice = f"; `dropr init {file}` writes one to begin with" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError([f"{file}: cannot be read: {reason}{advice}"]) from error
     return parse(text, file.resolve().parent, str(file))
 
 

@@ -37,8 +37,16 @@ DroprError
  └─ Closed                             used after close, or in a forked child
 """
 
+import errno
 from collections.abc import Sequence
 from typing import ClassVar
+
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+
+
+def passes(error: OSError) -> bool:
+    """Whether what the system refused may succeed later though nobody changes the file or its path."""
+    return error.errno in _PASSING
 
 
 class DroprError(Exception):

@@ -18,12 +18,12 @@ import attrs
 import msgspec
 
 from dropr_core import envelope
-from dropr_core.bodies import Bodies, Progress, Written
+from dropr_core.bodies import Bodies, Progress, Written, trouble
 from dropr_core.clock import Clock
 from dropr_core.config import NodeConfig
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Outgoing
-from dropr_core.errors import TooBig, UnknownPeer, UsageError
+from dropr_core.errors import TooBig, UnknownPeer, UsageError, passes
 from dropr_core.message import Message, check_message, check_options
 from dropr_core.names import (
     DEFAULT_CHANNEL,
@@ -299,6 +299,8 @@ def _opened(body: Body, stack: contextlib.ExitStack) -> tuple[BinaryIO, int | No
         file = stack.enter_context(body.open("rb"))
         return file, os.fstat(file.fileno()).st_size
     except OSError as error:
+        if passes(error):
+            raise trouble(error, body) from error
         raise UsageError(f"{body}: {error.strerror or error}") from None
 
 

@@ -17,11 +17,13 @@ from dropr_storage_sqlite import storage as storage_module
 from helpers_nodes import eventually
 
 import dropr_core as dropr
+from dropr_core.cli.failures import explain
 from dropr_core.clock import FakeClock
-from dropr_core.config import parse
+from dropr_core.config import load, parse
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
-from dropr_core.errors import LeaseLost, QueueFull, StoreError, WriteFailed
+from dropr_core.errors import ConfigError, LeaseLost, QueueFull, StoreError, WriteFailed
+from dropr_core.exits import Exit
 from dropr_core.message import State
 from dropr_core.names import START, Head, IdMaker, SourceLane, StoreId, parse_id
 
@@ -265,6 +267,7 @@ import os, pathlib, resource, sys
 import dropr_core
 from dropr_core.errors import DroprError
 node = dropr_core.open(sys.argv[1])
+config = node.config
 node.put(b"before", channel="jobs")
 node.send(b"before", to="shop")
 free = os.open("/dev/null", os.O_RDONLY)
@@ -272,7 +275,8 @@ os.close(free)
 resource.setrlimit(resource.RLIMIT_NOFILE, (free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 said = []
 for name, call in (
-    ("open", lambda: dropr_core.open(sys.argv[1])),
+    ("file", lambda: dropr_core.open(sys.argv[1])),
+    ("open", lambda: dropr_core.open(config)),
     ("receive", lambda: next(node.receive("jobs"))),
     ("large", lambda: node.send(pathlib.Path(sys.argv[2]), to="shop")),
 ):
@@ -299,10 +303,29 @@ def test_fault_85_a_process_without_file_handles_says_so_and_goes_on_when_there_
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *said, bodies, waiting = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in said] == ["open", "receive", "large"]
-    assert all("Too many open files" in line or "unable to open" in line for line in said), said
+    assert [line.split(":")[0] for line in said] == ["file", "open", "receive", "large"]
+    assert all("Too many open files" in line for line in said), said
+    assert all("UsageError" not in line and "dropr init" not in line for line in said), said
     assert bodies == "b'before' b'during'"
     assert int(waiting) >= 2
+
+
+def test_fault_85_a_process_that_cannot_read_its_file_for_want_of_handles_is_no_misconfigured_one(
+    tmp_path, monkeypatch
+):
+    """The angel would leave a misconfigured child down for ever: a passing shortage must be tried again."""
+    file = tmp_path / "node.yaml"
+    with pytest.raises(ConfigError, match=r"No such file.*dropr init") as missing:
+        load(file)
+
+    def refuse(path, **_more):
+        raise OSError(24, "Too many open files", str(path))
+
+    monkeypatch.setattr(type(file), "read_text", refuse)
+    with pytest.raises(ConfigError, match=r"node\.yaml: cannot be read: Too many open files$") as passing:
+        load(file)
+    assert explain(missing.value)[0] == Exit.CONFIG
+    assert explain(passing.value)[0] == Exit.OS_ERROR
 
 
 def test_fault_85_no_inodes_left_is_a_full_disk(node, monkeypatch):

@@ -58,7 +58,10 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return INTERRUPTED, ["interrupted"]
     if isinstance(error, errors.ConfigError):
-        return Exit.CONFIG, list(error.problems)
+        cause = error.__cause__
+        # Where the system was only short of something, the angel shall try again: nobody has to correct the file.
+        passing = isinstance(cause, OSError) and errors.passes(cause)
+        return Exit.OS_ERROR if passing else Exit.CONFIG, list(error.problems)
     if isinstance(error, errors.DroprError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), Exit.SOFTWARE)
         return code, str(error).splitlines() or [type(error).__name__]
