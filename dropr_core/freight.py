@@ -234,7 +234,8 @@ class Freight:
 
     def _failed(self, cargo: Cargo, error: Exception) -> None:
         self._drop()
-        if isinstance(error, Refused) and error.signed:
+        # A replayed request is one that the road doubled: the first copy arrived, so it is unknown and no refusal.
+        if isinstance(error, Refused) and error.signed and error.code != "replayed":
             if error.code in NOT_WANTED:
                 self._ready[cargo.lane] = cargo.sequence
                 return

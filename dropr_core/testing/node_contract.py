@@ -67,6 +67,7 @@ class NodeContract(Contract):
             rig.send(MANY // 4, channel="plain")
             rig.send(MANY // 4, priority=1)
             rig.send(1, size=50_000)
+            rig.send(1, channel="plain", size=300_000)
         self.conclude(rig)
 
     def test_results_come_home(self, rig: Rig) -> None:
@@ -119,6 +120,16 @@ class NodeContract(Contract):
         for _ in range(3 * strength):
             rig.send(MANY // 3, priority=3)
             rig.send(5, channel="plain", size=30_000)
+        self.conclude(rig)
+
+    def test_large_bodies_over_a_bad_road(self, rig: Rig, stress_round: int, strength: int) -> None:
+        """Bodies that travel beside the lanes, some in several chunks, come whole and once through every fault."""
+        rig.faults = Faults(**BAD, seed=stress_round)
+        rig.open()
+        for _ in range(strength):
+            rig.send(3, channel="plain", size=300_000)
+            rig.send(5)
+            rig.send(1, size=9_000_000)
         self.conclude(rig)
 
     # ── restarts ─────────────────────────────────────────────────────────────────────────────────
