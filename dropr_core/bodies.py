@@ -179,14 +179,20 @@ class Bodies:
                 gone += _remove_unless_locked(path, partial(is_sent, _id_in(path.name)))
         for directory in _folders(self.directory / "come"):
             for path in _files(directory):
-                if path.suffix:
-                    old = wall - path.stat().st_mtime > FORGOTTEN or path.suffix == ".new"
-                    gone += old and _remove_unless_locked(path, lambda: False)
-                elif is_come(_id_in(path.name)):
-                    path.chmod(0o400)
-                elif not path.stat().st_mode & 0o200 or wall - path.stat().st_mtime > FORGOTTEN:
-                    gone += _remove_unless_locked(path, lambda: False)
+                with contextlib.suppress(FileNotFoundError):  # a consumer was faster
+                    gone += self._sweep_come(path, is_come, wall)
         return gone
+
+    @staticmethod
+    def _sweep_come(path: Path, is_come: Callable[[MessageId], bool], wall: float) -> bool:
+        if path.suffix:
+            old = wall - path.stat().st_mtime > FORGOTTEN or path.suffix == ".new"
+            return old and _remove_unless_locked(path, lambda: False)
+        if is_come(_id_in(path.name)):
+            path.chmod(0o400)
+            return False
+        old = not path.stat().st_mode & 0o200 or wall - path.stat().st_mtime > FORGOTTEN
+        return old and _remove_unless_locked(path, lambda: False)
 
     def any(self) -> bool:
         """Whether there is a body, or a part of one."""

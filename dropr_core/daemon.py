@@ -109,7 +109,7 @@ class Daemon:
             self._nudges()
             self._sweep()
             wake = self._links.turn()
-        except StoreError as error:
+        except (StoreError, OSError) as error:  # no handles, no room: it passes, and a daemon that died carries nothing
             self._log.error("the store failed, next try in 1 s: %s", error)
             self._node.event("store_trouble", {"error": str(error)})
             wake = self._node.clock.now() + 1.0
@@ -122,7 +122,7 @@ class Daemon:
         now = self._node.clock.now()
         if now >= self._next_care:
             self._next_care = now + CARE_EVERY
-            keep_clock(self._node.config.data, self._node.clock)
+            self._keep_clock()
             self._node.inbox.sweep()
         self._sweep_bodies(now)
         if now < self._last_sweep + SWEEP_EVERY:
@@ -152,7 +152,7 @@ class Daemon:
         directory = self._node.run_directory / "nudge"
         try:
             words = list(directory.iterdir())
-        except FileNotFoundError:
+        except OSError:  # nobody ever nudged; or no handles: then the nudge is still there at the next turn
             return
         for word in words:
             word.unlink(missing_ok=True)
@@ -189,8 +189,15 @@ class Daemon:
         while self._links.busy and time.monotonic() < deadline:
             if not self._loop.run_posts():
                 self._loop.sleep(0.05)
-        keep_clock(self._node.config.data, self._node.clock)
+        self._keep_clock()
         self._log.info("daemon stopped")
+
+    def _keep_clock(self) -> None:
+        """A help for after the next boot: on a full disk the mail goes on without it."""
+        try:
+            keep_clock(self._node.config.data, self._node.clock)
+        except OSError as error:
+            self._log.warning("cannot keep the clock: %s", error)
 
     def _show(self) -> None:
         """Leave word for `dropr status`, only when something changed."""

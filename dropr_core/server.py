@@ -83,10 +83,10 @@ def make_desk(node: Node, log: logging.Logger) -> Desk:
         # Only if something waits for it: else the daemon has no reason to get up.
         try:
             state = node.outbox.peers().get(peer)
-        except StoreError:
+            if state is not None and (state.waiting or state.awaiting):
+                node.nudge(peer)
+        except (StoreError, OSError):  # a full disk: the peer's request must be answered all the same
             return
-        if state is not None and (state.waiting or state.awaiting):
-            node.nudge(peer)
 
     return Desk(endpoint, node.bell, node.clock, alive, log)
 
