@@ -4,6 +4,7 @@ Owns keys in use, session token and counter. Must not know what is asked or why.
 does not verify is no answer: the caller gets Unanswered, as if nothing had come back.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
@@ -123,4 +124,7 @@ class Conversation:
         """Give up what is under way; safe twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            try:
+                connection.close()
+            except Exception:  # a plug-in's bug harms its own peer only: the others must be closed as well
+                logging.getLogger("dropr.daemon").exception("%s: the transport raised in close", self._peer)

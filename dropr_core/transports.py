@@ -32,5 +32,8 @@ class Transports:
 
     def close(self) -> None:
         """Close all; safe twice."""
-        for transport in self._made.values():
-            transport.close()
+        for name, transport in self._made.items():
+            try:
+                transport.close()
+            except Exception:  # the others must be closed as well
+                self._context.log.exception("transport '%s' raised in close", name)
