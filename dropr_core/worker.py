@@ -49,7 +49,8 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                 if crew.broken is not None:
                     raise crew.broken
                 worn = wear.worn(crew.handled)
-                loop.sleep(None)
+                if not worn:
+                    loop.sleep(None)
             crew.stop(config.worker.drain)
         finally:
             state.unlink(missing_ok=True)
