@@ -26,7 +26,7 @@ def statements():
 
 
 @pytest.mark.parametrize(("half", "name", "text"), list(statements()))
-def test_every_statement_uses_an_index(half, name, text, tmp_path):
+def test_ancestor_09_every_statement_uses_an_index(half, name, text, tmp_path):
     """Each statement is a search, never a scan of a growing table or a sort of its own."""
     connection = apsw.Connection(":memory:")
     for step in half.steps:
