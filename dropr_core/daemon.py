@@ -28,6 +28,8 @@ SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps while there is traffic."""
 CARE_EVERY = 300.0
 """Seconds between looks at things that nobody rings for (retention, the clock file)."""
+SHOW_EVERY = 0.5
+"""Seconds at least between two words about how far a large body is."""
 BODIES_EVERY = 5.0
 """Seconds between looks at large bodies, while there are any; more where a look takes long."""
 
@@ -63,7 +65,7 @@ class Daemon:
         self._next_care = 0.0
         self._next_bodies = 0.0
         self._bodies_kept = False
-        self._shown = ""
+        self._shown, self._shown_at = "", 0.0
         self._state_file = node.run_directory / "daemon.json"
         self._start_links(node.config)
 
@@ -205,7 +207,10 @@ class Daemon:
         text = json.dumps({"pid": os.getpid(), "node": self._node.name, "peers": peers}, sort_keys=True)
         if text == self._shown:
             return
-        self._shown = text
+        now, carrying = self._node.clock.now(), any("body" in peer for peer in peers.values())
+        if carrying and now < self._shown_at + SHOW_EVERY:
+            return  # a body moves with every turn; nobody looks that often
+        self._shown, self._shown_at = text, now
         try:
             replace_text(self._state_file, text)
         except OSError as error:
