@@ -1,0 +1,32 @@
+"""The storage ``fs``: append-only, checksummed segment files and a journal for each half; no database.
+
+Owns the hook and the user's options. See docs/formats/fs.md for what is written where and when.
+"""
+
+import attrs
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Storage
+from dropr_core.hookspecs import hookimpl
+from dropr_core.options import duration, size
+from dropr_storage_fs.half import Tuning
+from dropr_storage_fs.storage import FsStorage
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What a user may say about this storage."""
+
+    flush: float = duration("20ms", doc="An acknowledgement survives a power cut after this time at the latest.")
+    busy: float = duration("10s", doc="How long to wait for another process that is opening the store.")
+    reserve: int = size("4MiB", doc="Blocks kept for acknowledgements on a full disk, for each half; 0: none.")
+
+
+@hookimpl
+def dropr_storage(options: Options | None, context: Context) -> Storage:
+    """Open the store in the node's data directory, creating it if there is none."""
+    chosen = options or Options()
+    return FsStorage(Tuning(chosen.flush, chosen.busy, chosen.reserve), context)
+
+
+__all__ = ["FsStorage", "Options", "dropr_storage"]

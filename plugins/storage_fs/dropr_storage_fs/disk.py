@@ -1,0 +1,97 @@
+"""Calls of the operating system, with their errors in dropr's words.
+
+Owns whole writes, flushes of files and directories, and the translation of OSError. The only place of this
+package that flushes anything. Must not know what is written.
+"""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dropr_core.errors import DroprError, QueueFull, StoreBusy, StoreReadOnly, WriteFailed
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG})
+
+
+def translate(error: Exception, path: Path) -> DroprError:
+    """The dropr error that says what ``error`` means for ``path``."""
+    if isinstance(error, DroprError):
+        return error
+    if isinstance(error, OSError):
+        if error.errno in _FULL:
+            return QueueFull(f"{path}: {error.strerror}; free some space or file handles, nothing else is needed")
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            return StoreReadOnly(f"{path}: {error.strerror}; check owner and mode of the file and its directory")
+    return WriteFailed(f"{path}: {error}; nothing was promised by this call; look at the kernel's log")
+
+
+def write_at(fd: int, data: bytes, at: int) -> None:
+    """Write all of ``data`` at an offset. Raises OSError; then nobody knows what of it is there."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, at)
+        view, at = view[done:], at + done
+
+
+def flush_file(fd: int) -> None:
+    """Put a file's data on stable storage. Raises OSError: never call it again for the same data."""
+    os.fdatasync(fd)
+
+
+def flush_directory(path: Path) -> None:
+    """Put the names of a directory on stable storage. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: Path) -> None:
+    """A directory, durably; fine if it is there."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, exist_ok=True)
+        flush_directory(path.parent)
+
+
+def open_file(path: Path, *, write: bool = False, create: bool = False) -> int:
+    """A file descriptor. Raises OSError."""
+    how = os.O_RDWR if write else os.O_RDONLY
+    return os.open(path, how | (os.O_CREAT if create else 0) | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def put_file(path: Path, data: bytes) -> None:
+    """Make a file with ``data`` in one step, durably. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    fd = open_file(temporary, write=True, create=True)
+    try:
+        os.ftruncate(fd, 0)
+        write_at(fd, data, 0)
+        flush_file(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(path)
+    flush_directory(path.parent)
+
+
+@contextmanager
+def alone(path: Path, patience: float) -> Iterator[None]:
+    """Hold the lock on ``path``; wait up to ``patience`` seconds for it. Raises StoreBusy."""
+    fd = open_file(path, write=True, create=True)
+    try:
+        give_up = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise StoreBusy(f"{path}: another process has held it for {patience:g} s") from None
+                time.sleep(0.002)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,73 @@
+"""The flush interval: what was committed without a flush gets one soon.
+
+Owns one thread for each half of a store, started with the first such commit and asleep on a
+condition whenever nothing is unflushed. Must not know what it flushes.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from dropr_core.errors import Closed, DroprError, StoreGone
+
+RETRY = 1.0
+"""Seconds to wait after a flush that failed."""
+
+
+class Flusher:
+    """Calls ``flush`` at most ``interval`` seconds after `mark`."""
+
+    def __init__(self, interval: float, flush: Callable[[], None], log: logging.Logger, name: str) -> None:
+        self._interval, self._flush, self._log, self._name = interval, flush, log, name
+        self._changed = threading.Condition()
+        self._dirty = False
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def dirty(self) -> bool:
+        """Whether something was committed that no flush has followed yet."""
+        return self._dirty
+
+    def mark(self) -> None:
+        """Something was committed without a flush. Call it after the commit."""
+        if self._dirty:  # cleared only before a flush begins, so that flush covers this commit
+            return
+        with self._changed:
+            self._dirty = True
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def clean(self) -> None:
+        """A flush is about to begin: what it covers needs no other."""
+        self._dirty = False
+
+    def _run(self) -> None:
+        pause = self._interval
+        while True:
+            with self._changed:
+                while not self._dirty and not self._closing:
+                    self._changed.wait()
+                if not self._closing:
+                    self._changed.wait_for(lambda: self._closing, pause)
+                if self._closing:
+                    return
+            try:
+                self._flush()
+                pause = self._interval
+            except (StoreGone, Closed):
+                return
+            except DroprError as error:
+                self._log.warning("%s: flush failed, trying again in %g s: %s", self._name, RETRY, error)
+                self._dirty = True
+                pause = RETRY
+
+    def close(self) -> None:
+        """Stop the thread. What is still dirty is the caller's to flush. Safe twice."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(10)

@@ -1,0 +1,109 @@
+"""The journal of a half: everything that is not a fresh message, as a sequence of small commits.
+
+Owns the files ``journal.<generation>``: a snapshot, then commits, each whole or not there. Called under the half's
+lock. Must not know what the operations mean.
+"""
+
+import contextlib
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from dropr_storage_fs import disk, layout
+
+HEAD = struct.Struct("<IIII")
+"""magic, flags (1: promised when flushed), checksum, length."""
+MAGIC = 0x4E52504A
+START = struct.Struct("<8sHHIQI")
+START_SIZE = 32
+FILE_MAGIC, VERSION = b"dropr-jn", 1
+PROMISED = 1
+Op = Sequence[Any]
+
+
+def name_of(generation: int) -> str:
+    """The file of a generation."""
+    return f"journal.{generation:08d}"
+
+
+def generations(directory: Path) -> list[int]:
+    """Those that are there, in order."""
+    names = [name for name in os.listdir(directory) if name.startswith("journal.") and name[8:].isdigit()]
+    return sorted(int(name[8:]) for name in names)
+
+
+class Journal:
+    """One generation, open."""
+
+    def __init__(self, directory: Path, generation: int, *, read_only: bool = False) -> None:
+        self.path, self.generation = directory / name_of(generation), generation
+        self.fd = disk.open_file(self.path, write=not read_only)
+        packed = os.pread(self.fd, START.size, 0)
+        self.good = len(packed) == START.size and crc32(packed[:-4]) == int.from_bytes(packed[-4:], "little")
+        magic, self.version, _, self.salt, number, _ = START.unpack(packed) if self.good else (b"", 0, 0, 0, 0, 0)
+        self.good = self.good and magic == FILE_MAGIC and number == generation
+
+    def pack(self, ops: Sequence[Op], *, promised: bool) -> bytes:
+        """The bytes of a commit."""
+        return _pack(self.salt, ops, promised=promised)
+
+    def read(self, at: int, end: int) -> Iterator[tuple[list[Op], bool, int]]:
+        """(operations, whether promised, offset behind) of each whole commit from ``at`` on."""
+        size = 1 << 16
+        while at < end:
+            block = os.pread(self.fd, min(size, end - at), at)
+            done = 0
+            while done + HEAD.size <= len(block):
+                magic, flags, check, length = HEAD.unpack_from(block, done)
+                stop = done + HEAD.size + length
+                if magic != MAGIC:
+                    return
+                if stop > len(block):
+                    break
+                payload = block[done + HEAD.size : stop]
+                if crc32(payload, self.salt ^ flags) != check:
+                    return
+                yield layout.decode(payload), bool(flags & PROMISED), at + stop
+                done = stop
+            if done == 0:
+                if len(block) < size:
+                    return
+                size *= 8
+            at += done
+
+    def close(self) -> None:
+        """Close the file; safe twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _pack(salt: int, ops: Sequence[Op], *, promised: bool) -> bytes:
+    payload = layout.encode(ops)
+    flags = PROMISED if promised else 0
+    return HEAD.pack(MAGIC, flags, crc32(payload, salt ^ flags), len(payload)) + payload
+
+
+def create(directory: Path, generation: int, snapshot: Sequence[Op]) -> int:
+    """Make a generation that begins with a snapshot, durably, in one step. Returns its size."""
+    salt = int.from_bytes(os.urandom(4), "little")
+    packed = START.pack(FILE_MAGIC, VERSION, 0, salt, generation, 0)[:-4]
+    start = (packed + crc32(packed).to_bytes(4, "little")).ljust(START_SIZE, b"\0")
+    parts = [start]
+    for at in range(0, len(snapshot), 5000):
+        parts.append(_pack(salt, snapshot[at : at + 5000], promised=True))
+    parts.append(_pack(salt, [["ready"]], promised=True))
+    data = b"".join(parts)
+    disk.put_file(directory / name_of(generation), data)
+    return len(data)
+
+
+def remove_before(directory: Path, generation: int) -> None:
+    """Remove older generations."""
+    for number in generations(directory):
+        if number < generation:
+            with contextlib.suppress(OSError):
+                (directory / name_of(number)).unlink()

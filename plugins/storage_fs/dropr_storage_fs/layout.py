@@ -1,0 +1,148 @@
+"""Bytes of a segment: how records and frames look, and how to walk over them, damaged or not.
+
+Owns the layout (docs/formats/fs.md). A frame is what one call stored in one log: a header and its records.
+Every record stands for itself and has a checksum, so that damage costs what is damaged. Must not know files.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+FRAME_MAGIC = 0x46D7
+RECORD_MAGIC = 0x52D7
+
+HEAD = struct.Struct("<HHII")
+"""magic, length of the extra part, checksum of everything behind it, length of everything behind it."""
+RECORD = struct.Struct("<Qd16sI")
+"""sequence, node time of birth, id, flags. Then the extra part (MessagePack), then the envelope."""
+FRAME = struct.Struct("<QIIQ")
+"""first sequence, how many records, flags, bytes of the records. Then the extra part; then the records."""
+HEAD_SIZE, RECORD_SIZE, FRAME_SIZE = HEAD.size, HEAD.size + RECORD.size, HEAD.size + FRAME.size
+
+RECEIPT, DELAYED, DUPLICATE, OWN, EXPIRES, SPECIAL = 1, 2, 4, 8, 16, 32
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder().decode
+
+
+class Record(NamedTuple):
+    """One message as it stands in a log. ``at``: offset in the block; ``size``: of the envelope."""
+
+    sequence: int
+    id: bytes
+    flags: int
+    born: float
+    extra: bytes
+    envelope: bytes
+    at: int
+
+
+class Frame(NamedTuple):
+    """The header of what one call stored. ``end``: offset behind its last record."""
+
+    first: int
+    count: int
+    flags: int
+    extra: bytes
+    at: int
+    body: int
+    end: int
+
+
+def pack_record(salt: int, sequence: int, born: float, identity: bytes, flags: int, extra: bytes, data: bytes) -> bytes:
+    """The bytes of one record."""
+    rest = RECORD.pack(sequence, born, identity, flags) + extra + data
+    return HEAD.pack(RECORD_MAGIC, len(extra), crc32(rest, salt), len(rest)) + rest
+
+
+def pack_frame(salt: int, first: int, records: Sequence[bytes], flags: int = 0, extra: bytes = b"") -> bytes:
+    """The bytes of one frame."""
+    body = b"".join(records)
+    rest = FRAME.pack(first, len(records), flags, len(body)) + extra
+    return b"".join((HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt), len(rest)), rest, body))
+
+
+def read_record(block: bytes, at: int, salt: int) -> tuple[Record, int] | None:
+    """The record at ``at`` and the offset behind it; None if there is no whole, sound one."""
+    if at + RECORD_SIZE > len(block):
+        return None
+    magic, extra, check, length = HEAD.unpack_from(block, at)
+    start = at + HEAD_SIZE
+    end = start + length
+    if magic != RECORD_MAGIC or end > len(block) or length < RECORD.size + extra:
+        return None
+    if crc32(memoryview(block)[start:end], salt) != check:
+        return None
+    sequence, born, identity, flags = RECORD.unpack_from(block, start)
+    body = start + RECORD.size + extra
+    return Record(sequence, identity, flags, born, block[body - extra : body], block[body:end], at), end
+
+
+def read_frame(block: bytes, at: int, salt: int) -> Frame | None:
+    """The frame whose header is at ``at`` (its records may lie behind the block's end); None if it is not sound."""
+    if at + FRAME_SIZE > len(block):
+        return None
+    magic, extra, check, length = HEAD.unpack_from(block, at)
+    start = at + HEAD_SIZE
+    end = start + length
+    if magic != FRAME_MAGIC or end > len(block) or length != FRAME.size + extra:
+        return None
+    if crc32(block[start:end], salt) != check:
+        return None
+    first, count, flags, size = FRAME.unpack_from(block, start)
+    return Frame(first, count, flags, block[end - extra : end], at, end, end + size)
+
+
+def whole(block: bytes, frame: Frame, salt: int) -> bool:
+    """Whether every record of a frame is there and sound."""
+    if frame.end > len(block):
+        return False
+    at = frame.body
+    for _ in range(frame.count):
+        found = read_record(block, at, salt)
+        if found is None:
+            return False
+        at = found[1]
+    return at == frame.end
+
+
+def resume(block: bytes, at: int, salt: int) -> int:
+    """The offset of the next sound frame header or record at or after ``at``; the block's end if there is none."""
+    while at < len(block):
+        spots = [spot for spot in (block.find(b"\xd7F", at), block.find(b"\xd7R", at)) if spot >= 0]
+        if not spots:
+            return len(block)
+        at = min(spots)
+        if read_frame(block, at, salt) is not None or read_record(block, at, salt) is not None:
+            return at
+        at += 1
+    return len(block)
+
+
+def walk(block: bytes, at: int, salt: int) -> Iterator[Record | Frame | tuple[int, int]]:
+    """Everything from ``at`` on: frame headers, records, and (from, to) of what is damaged.
+
+    The last one may only be cut off by the end of the block; the caller knows whether more follows.
+    """
+    while at < len(block):
+        found = read_record(block, at, salt)
+        if found is not None:
+            yield found[0]
+            at = found[1]
+            continue
+        frame = read_frame(block, at, salt)
+        if frame is not None:
+            yield frame
+            at = frame.body
+            continue
+        behind = resume(block, at + 1, salt)
+        yield at, behind
+        at = behind
+
+
+def loads(extra: bytes) -> Any:
+    """What an extra part says; None if it is empty."""
+    return decode(extra) if extra else None

@@ -1,0 +1,26 @@
+"""The outbox of the storage ``fs``: a log for each lane, and a journal of what is not simply queued.
+
+Owns nothing but the sum of its parts; see contracts/storage.py for what each method promises.
+"""
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Outbox
+from dropr_storage_fs.half import Half, Tuning
+from dropr_storage_fs.outbox_append import AppendPart
+from dropr_storage_fs.outbox_end import EndPart
+from dropr_storage_fs.outbox_ship import ShipPart
+from dropr_storage_fs.outbox_state import OutboxState
+from dropr_storage_fs.outbox_view import ViewPart
+
+
+class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):  # type: ignore[misc]
+    """See contracts/storage.py."""
+
+    def __init__(self, tuning: Tuning, context: Context) -> None:
+        self._context = context
+        self._cursors, self._next, self._born = {}, {}, {}
+        self._half = Half(context.data / "outbox", tuning, context, OutboxState)
+
+    def close(self) -> None:
+        """Flush and close; safe twice."""
+        self._half.close()

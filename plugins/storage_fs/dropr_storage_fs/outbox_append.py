@@ -1,0 +1,171 @@
+"""Putting messages into the outbox.
+
+Owns `append`: own ids, limits, numbering and storing. Must not know what happens to deliveries afterwards.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Outgoing, Placed
+from dropr_core.errors import Conflict, QueueFull, StoreError
+from dropr_core.names import Lane, format_id
+from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.layout import DELAYED, EXPIRES, OWN, RECEIPT, encode, pack_record
+from dropr_storage_fs.outbox_state import LaneState, OutboxState
+from dropr_storage_fs.shared import MAX_LOGS
+
+Row = tuple[bytes, int, bytes, bytes]
+"""id, flags, extra part, envelope."""
+
+
+class AppendPart:
+    """`append` of the outbox."""
+
+    _half: Half
+    _context: Context
+
+    def append(self, messages: Sequence[Outgoing]) -> list[Placed]:
+        """Store all messages or none, durably; see the contract."""
+        self._half.enter(write=True)
+        if not messages:
+            return []
+        self._half.space.check()
+        return self._half.durable(lambda commit: self._append(commit, messages))
+
+    def _append(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
+        self._half.follow()
+        state: OutboxState = self._half.state
+        known = self._known(state, messages)
+        rows: dict[Lane, list[Row]] = {}
+        where: list[list[tuple[Lane, int]]] = []
+        for index, message in enumerate(messages):
+            if index in known:
+                where.append([])
+                continue
+            identity, channel, priority, peers, envelope, receipt, expires, delayed, fingerprint = message
+            flags, extra = 0, b""
+            if receipt:
+                flags = RECEIPT
+            if delayed:
+                flags |= DELAYED
+            if expires is not None or fingerprint is not None:
+                flags |= (EXPIRES if expires is not None else 0) | (OWN if fingerprint is not None else 0)
+                extra = encode([expires, fingerprint])
+            row = (identity, flags, extra, envelope)
+            mine = []
+            for peer in peers:
+                lane = Lane(peer, channel, priority)
+                part = rows.get(lane)
+                if part is None:
+                    part = rows[lane] = []
+                mine.append((lane, len(part)))
+                part.append(row)
+            where.append(mine)
+        if rows:
+            self._check_room(state, rows)
+        firsts = self._store(commit, state, rows)
+        return self._placed(commit, messages, known, where, firsts)
+
+    def _known(self, state: OutboxState, messages: Sequence[Outgoing]) -> dict[int, int]:
+        """Messages that were sent before → -1, or that stand in this call already → where; raises Conflict."""
+        known: dict[int, int] = {}
+        seen: dict[bytes, int] = {}
+        for index, message in enumerate(messages):
+            if message.fingerprint is None:
+                continue
+            first = seen.setdefault(message.id, index)
+            before = state.own.get(message.id)
+            fingerprint = before[0] if before is not None else messages[first].fingerprint
+            if fingerprint != message.fingerprint:
+                raise Conflict(f"message {format_id(message.id)} was sent before with other content")
+            if before is not None or first != index:
+                known[index] = -1 if before is not None else first
+        return known
+
+    def _store(self, commit: Commit, state: OutboxState, rows: dict[Lane, list[Row]]) -> dict[Lane, int]:
+        """Write what each lane gets. Returns the first place of each."""
+        half, now = self._half, self._context.clock.now()
+        new = [lane for lane in rows if lane not in state.lanes]
+        if new:
+            if state.number + len(new) > MAX_LOGS:
+                raise StoreError(f"more than {MAX_LOGS} lanes: use fewer channels")
+            commit.ops([["lane", state.number + index, *lane] for index, lane in enumerate(new)])
+        firsts = {lane: half.log(state.lanes[lane].number).end.last + 1 for lane in rows}
+        if len(rows) > 1:
+            # One flush of the journal is the one moment at which all of it is stored; the logs are made to follow.
+            commit.ops([["intent", state.lanes[lane].number, firsts[lane], part, now] for lane, part in rows.items()])
+        for lane, part in rows.items():
+            first, size = firsts[lane], 0
+            for row in part:
+                size += len(row[3])
+
+            def make(salt: int, first: int = first, part: list[Row] = part) -> list[bytes]:
+                return [pack_record(salt, first + index, now, *row) for index, row in enumerate(part)]
+
+            commit.frame(state.lanes[lane].number, first, first + len(part) - 1, make, size)
+        return firsts
+
+    def _placed(
+        self, commit: Commit, messages: Sequence[Outgoing], known: dict[int, int],
+        where: list[list[tuple[Lane, int]]], firsts: dict[Lane, int],
+    ) -> list[Placed]:  # fmt: skip
+        state, now = self._half.state, self._context.clock.now()
+        placed: list[Placed] = []
+        ops: list[Any] = []
+        for index, message in enumerate(messages):
+            if index in known:
+                if known[index] < 0:
+                    placed.append(Placed(message.id, self._existing(state, message), True))
+                else:
+                    placed.append(placed[known[index]]._replace(existed=True))
+                continue
+            sequences = []
+            places = []
+            for lane, at in where[index]:
+                one: LaneState = state.lanes[lane]
+                place = firsts[lane] + at
+                sequences.append(place if not one.base else one.sequence(place))
+                places.append((one.number, place))
+            if message.fingerprint is not None:
+                ops.append(["own", message.id, message.fingerprint, now, places])
+            if message.expires_in is not None:
+                ops += [["due", *at, now + message.expires_in] for at in places]
+            placed.append(Placed(message.id, tuple(sequences), False))
+        commit.ops(ops)
+        return placed
+
+    @staticmethod
+    def _existing(state: OutboxState, message: Outgoing) -> tuple[int, ...]:
+        at: dict[str, int] = {}
+        for number, place in state.own[message.id][2]:
+            lane = state.numbers[number]
+            known = lane.known.get(place)
+            if lane.queued(place) or (known is not None and not known.over):
+                at[lane.lane.peer] = lane.sequence(place)
+        return tuple(at.get(peer, 0) for peer in message.peers)
+
+    def _check_room(self, state: OutboxState, rows: dict[Lane, list[Row]]) -> None:
+        context = self._context
+        if context.max_messages is not None or context.max_bytes is not None:
+            self._check(state, rows, f"the outbox of {context.node}", (context.max_messages, context.max_bytes), "")
+        for field, limits in (("peer", context.peer_limits), ("channel", context.channel_limits)):
+            if limits:
+                for name in {getattr(lane, field) for lane in rows} & set(limits):
+                    self._check(state, rows, f"{field} {name}", limits[name], field, name)
+
+    def _check(
+        self, state: OutboxState, rows: dict[Lane, list[Row]], what: str, limit: tuple[int | None, int | None],
+        field: str, name: str = "",
+    ) -> None:  # fmt: skip
+        lanes = [one for one in state.numbers.values() if not field or getattr(one.lane, field) == name]
+        coming = [part for lane, part in rows.items() if not field or getattr(lane, field) == name]
+        logs = [(self._half.log(one.number), one) for one in lanes]
+        have = (sum(log.end.count - one.gone for log, one in logs), sum(log.end.bytes - one.gone_bytes for log, one in logs))
+        more = (sum(map(len, coming)), sum(len(row[3]) for part in coming for row in part))
+        for unit, most, now, new in zip(("messages", "bytes"), limit, have, more, strict=True):
+            if most is not None and now + new > most:
+                raise QueueFull(
+                    f"{what}: {now} {unit} are waiting, {new} more would be over the limit of {most}; "
+                    "try again when some were delivered, or raise the limit"
+                )

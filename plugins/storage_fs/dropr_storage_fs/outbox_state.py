@@ -1,0 +1,359 @@
+"""What the outbox knows in memory: lanes, and of deliveries only those that are not simply queued.
+
+Owns the operations of the outbox's journal and what each does. A delivery that just waits is nowhere but in its
+lane's log. Must not know files.
+"""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from dropr_core.message import State
+from dropr_core.names import NO_MESSAGE, Head, Lane, MessageId, StoreId, make_store_id
+from dropr_core.states import ENDED
+from dropr_storage_fs import layout
+from dropr_storage_fs.layout import EXPIRES, OWN, RECEIPT, Frame, Record
+from dropr_storage_fs.log import End, Place
+
+Op = Sequence[Any]
+
+
+@attrs.define(eq=False)
+class Known:
+    """A delivery with a state of its own: accepted and awaited, or ended."""
+
+    number: int
+    place: int
+    id: bytes
+    state: State
+    changed: float
+    born: float
+    flags: int
+    size: int
+    reason: str
+    result: bytes | None
+    result_type: str
+    at: Place
+
+    @property
+    def receipt(self) -> bool:
+        """Whether a receipt was asked for."""
+        return bool(self.flags & RECEIPT)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is done by itself."""
+        return self.state in ENDED or (self.state is State.ACCEPTED and not self.receipt)
+
+    def op(self) -> list[Any]:
+        """As an operation; ``queued`` is False: the counters have it."""
+        return ["known", self.number, self.place, self.id, str(self.state), self.changed, self.born, self.flags,
+                self.size, self.reason, self.result, self.result_type, *self.at, False]  # fmt: skip
+
+
+@attrs.define(eq=False)
+class LaneState:
+    """One lane. Places are the sequences of its log, which never begin anew; what peers see is counted from ``base``."""
+
+    number: int
+    lane: Lane
+    head: int = 0
+    head_id: bytes = NO_MESSAGE
+    high: int = 0
+    """The highest place that the head ever had."""
+    base: int = 0
+    gaps: list[int] = attrs.field(factory=list)
+    """Places above ``base`` that were no longer queued when the lane was numbered anew: they have no sequence."""
+    duplicate: int = 0
+    """Up to here everything is sent as a possible duplicate."""
+    requeued: set[int] = attrs.field(factory=set)
+    voids: set[int] = attrs.field(factory=set)
+    """Places above the head that ended and were forgotten."""
+    gone: int = 0
+    gone_bytes: int = 0
+    """What was appended and is not queued any more."""
+    redriven: int = 0
+    offered: int = 0
+    known: dict[int, Known] = attrs.field(factory=dict)
+    tally: "Counter[State]" = attrs.field(factory=Counter)
+    awaiting: int = 0
+    end: End | None = None
+
+    def sequence(self, place: int) -> int:
+        """The sequence that peers know; 0 for what stands outside of the log."""
+        if place <= self.base:
+            return 0
+        at = bisect_right(self.gaps, place)
+        if at and self.gaps[at - 1] == place:
+            return 0
+        return place - self.base - at
+
+    def place(self, sequence: int) -> int:
+        """The place of a sequence."""
+        place = self.base + sequence
+        for gap in self.gaps:
+            if gap > place:
+                break
+            place += 1
+        return place
+
+    def queued(self, place: int) -> bool:
+        """Whether what stands at a place (if anything does) is queued."""
+        return (
+            place > self.head
+            and place not in self.known
+            and (place > self.high or place in self.requeued)
+            and place not in self.voids
+        )
+
+    def plain(self) -> bool:
+        """Whether everything above the head is queued."""
+        return self.head >= self.high and not self.known and not self.voids
+
+    @property
+    def position(self) -> Head:
+        """The head as peers see it."""
+        if self.head <= self.base:
+            return Head(0, NO_MESSAGE)
+        return Head(self.sequence(self.head) or self.head - self.base - bisect_right(self.gaps, self.head),
+                    MessageId(self.head_id))  # fmt: skip
+
+
+@attrs.define(eq=False)
+class Peer:
+    """What is kept about one peer."""
+
+    held: bool = False
+    reason: str = ""
+    log: StoreId | None = None
+    cursor: int = 0
+
+
+class OutboxState:
+    """See module."""
+
+    def __init__(self) -> None:
+        self.store = StoreId(bytes(8))
+        self.number = 0
+        self.snapshot_size = 0
+        self.lanes: dict[Lane, LaneState] = {}
+        self.numbers: dict[int, LaneState] = {}
+        self.by_id: dict[bytes, list[Known]] = {}
+        self.peers: dict[str, Peer] = {}
+        self.own: dict[bytes, tuple[bytes, float, list[tuple[int, int]]]] = {}
+        self.due: dict[tuple[int, int], float] = {}
+        self.lost: list[int] = []
+        self.intents: list[Op] = []
+        self.recovering = False
+        self._do = {name[4:]: getattr(self, name) for name in dir(self) if name.startswith("_do_")}
+
+    def apply(self, op: Op) -> None:
+        """Do one operation."""
+        self._do[op[0]](*op[1:])
+
+    # ── operations ───────────────────────────────────────────────────────────────────────────────
+
+    def _do_ready(self) -> None:
+        """The snapshot is complete."""
+
+    def _do_lost(self, generation: int) -> None:
+        self.lost.append(generation)
+
+    def _do_meta(self, store: bytes, number: int) -> None:
+        self.store, self.number = StoreId(store), number
+
+    def _do_lane(self, number: int, peer: str, channel: str, priority: int) -> None:
+        lane = Lane(peer, channel, priority)
+        self.lanes[lane] = self.numbers[number] = LaneState(number, lane)
+        self.number = max(self.number, number + 1)
+        self.peers.setdefault(peer, Peer())
+
+    def _do_full_lane(self, number: int, values: list[Any], end: list[int] | None) -> None:
+        lane = self.numbers[number]
+        (lane.head, lane.head_id, lane.high, lane.base, lane.gaps, lane.duplicate, requeued, voids, lane.gone,
+         lane.gone_bytes, lane.redriven, lane.offered) = values  # fmt: skip
+        lane.requeued, lane.voids = set(requeued), set(voids)
+        lane.end = None if end is None else End(*end)
+
+    def _do_head(self, number: int, place: int, identity: bytes, count: int, size: int) -> None:
+        lane = self.numbers[number]
+        lane.head, lane.head_id, lane.high = place, identity, max(lane.high, place)
+        lane.gone += count
+        lane.gone_bytes += size
+        lane.offered = 0
+        if lane.requeued:
+            lane.requeued = {one for one in lane.requeued if one > place}
+        if lane.voids:
+            lane.voids = {one for one in lane.voids if one > place}
+
+    def _do_offer(self, number: int, place: int) -> None:
+        self.numbers[number].offered = place
+
+    def _do_known(self, number: int, place: int, identity: bytes, state: str, changed: float, born: float, flags: int,
+                  size: int, reason: str, result: bytes | None, kind: str, segment: int, offset: int,
+                  queued: bool) -> None:  # fmt: skip
+        lane = self.numbers[number]
+        self._remove(lane, place)
+        known = Known(number, place, identity, State(state), changed, born, flags, size, reason, result, kind,
+                      Place(segment, offset))  # fmt: skip
+        lane.known[place] = known
+        self.by_id.setdefault(identity, []).append(known)
+        self._count(lane, known, 1)
+        if queued:
+            lane.gone += 1
+            lane.gone_bytes += size
+        lane.requeued.discard(place)
+        self.due.pop((number, place), None)
+
+    def _count(self, lane: LaneState, known: Known, by: int) -> None:
+        lane.tally[known.state] += by
+        if known.state is State.ACCEPTED and known.receipt:
+            lane.awaiting += by
+
+    def _remove(self, lane: LaneState, place: int) -> Known | None:
+        known = lane.known.pop(place, None)
+        if known is not None:
+            self._count(lane, known, -1)
+            same = self.by_id[known.id]
+            same.remove(known)
+            if not same:
+                del self.by_id[known.id]
+        return known
+
+    def _do_state(
+        self, number: int, place: int, state: str, changed: float, reason: str, result: bytes | None, kind: str
+    ) -> None:
+        lane = self.numbers[number]
+        known = lane.known.get(place)
+        if known is not None:
+            self._count(lane, known, -1)
+            known.state, known.changed, known.reason = State(state), changed, reason
+            known.result, known.result_type = result, kind
+            self._count(lane, known, 1)
+
+    def _do_forget(self, number: int, place: int) -> None:
+        lane = self.numbers[number]
+        known = self._remove(lane, place)
+        if known is not None and place > lane.head:
+            lane.voids.add(place)
+
+    def _do_rewind(self, number: int, place: int, identity: bytes, again: list[int]) -> None:
+        lane = self.numbers[number]
+        lane.head, lane.head_id, lane.offered = place, identity, 0
+        for one in again:
+            known = self._remove(lane, one)
+            if known is not None:
+                lane.requeued.add(one)
+                lane.gone -= 1
+                lane.gone_bytes -= known.size
+
+    def _do_store(self, store: bytes, lanes: list[list[Any]]) -> None:
+        self.store = StoreId(store)
+        for number, base, gaps, last in lanes:
+            lane = self.numbers[number]
+            lane.base, lane.head, lane.head_id, lane.gaps = base, base, NO_MESSAGE, gaps
+            lane.duplicate, lane.offered = last, 0
+
+    def _do_peer(self, name: str, held: bool, reason: str) -> None:
+        peer = self.peers.setdefault(name, Peer())
+        peer.held, peer.reason = held, reason
+
+    def _do_cursor(self, name: str, log: bytes, cursor: int) -> None:
+        peer = self.peers.setdefault(name, Peer())
+        peer.log, peer.cursor = StoreId(log), cursor
+
+    def _do_own(self, identity: bytes, fingerprint: bytes, born: float, places: list[list[int]]) -> None:
+        self.own[identity] = (fingerprint, born, [(number, place) for number, place in places])
+
+    def _do_unown(self, identity: bytes) -> None:
+        self.own.pop(identity, None)
+
+    def _do_due(self, number: int, place: int, moment: float) -> None:
+        self.due[number, place] = moment
+
+    def _do_undue(self, number: int, place: int) -> None:
+        self.due.pop((number, place), None)
+
+    def _do_redriven(self, number: int, count: int) -> None:
+        self.numbers[number].redriven += count
+
+    def _do_intent(self, *op: Any) -> None:
+        if self.recovering:  # else whoever wrote it makes the logs follow
+            self.intents.append(["intent", *op])
+
+    # ── as operations ────────────────────────────────────────────────────────────────────────────
+
+    def snapshot(self) -> list[Op]:
+        """Operations that make this state from nothing."""
+        ops: list[Op] = [["meta", self.store, self.number]]
+        ops += [["lost", generation] for generation in self.lost[-8:]]
+        for number, lane in self.numbers.items():
+            ops.append(["lane", number, *lane.lane])
+            ops += [known.op() for known in lane.known.values()]
+            values = [lane.head, lane.head_id, lane.high, lane.base, lane.gaps, lane.duplicate, sorted(lane.requeued),
+                      sorted(lane.voids), lane.gone, lane.gone_bytes, lane.redriven, lane.offered]  # fmt: skip
+            ops.append(["full_lane", number, values, lane.end])
+        for name, peer in self.peers.items():
+            ops.append(["peer", name, peer.held, peer.reason])
+            if peer.log is not None:
+                ops.append(["cursor", name, peer.log, peer.cursor])
+        ops += [["own", key, *value] for key, value in self.own.items()]
+        ops += [["due", *key, value] for key, value in self.due.items()]
+        self.intents = []  # every log is flushed when a generation begins
+        return ops
+
+    # ── recovery ─────────────────────────────────────────────────────────────────────────────────
+
+    def logs(self) -> list[int]:
+        """The numbers of all logs."""
+        return list(self.numbers)
+
+    def known_end(self, number: int) -> End | None:
+        """Where a log was known to be sound when this generation began."""
+        return self.numbers[number].end
+
+    def set_known_end(self, number: int, end: End) -> None:
+        """Note that up to there nothing has to be looked at again."""
+        self.numbers[number].end = end
+
+    def recovered(self, number: int, _frame: Frame, records: list[Record], _segment: int) -> list[Op]:
+        """Own ids and times of expiry stand in the records, too."""
+        ops: list[Op] = []
+        lane = self.numbers[number]
+        for record in records:
+            if record.flags & (OWN | EXPIRES):
+                more = layout.loads(record.extra)
+                if record.flags & EXPIRES and lane.queued(record.sequence) and (number, record.sequence) not in self.due:
+                    ops.append(["due", number, record.sequence, record.born + more[0]])
+                if record.flags & OWN and record.id not in self.own:
+                    ops.append(["own", record.id, more[1], record.born, [[number, record.sequence]]])
+        return ops
+
+    def redo(self, number: int, last: int) -> list[Op]:
+        """Intents that a log has not got."""
+        return [op for op in self.intents if op[1] == number and op[2] > last]
+
+    @staticmethod
+    def unpack_intent(op: Op) -> tuple[int, int, int, Any, bytes]:
+        """(first, last, bytes, maker of records, extra) of an intent."""
+        _, _number, first, rows, born = op
+
+        def make(salt: int) -> list[bytes]:
+            return [layout.pack_record(salt, first + index, born, *row) for index, row in enumerate(rows)]
+
+        return first, first + len(rows) - 1, sum(len(row[3]) for row in rows), make, b""
+
+    def settle_after_recovery(self) -> None:
+        """A new store gets its identity."""
+        if self.store == bytes(8):
+            self.store = make_store_id()
+
+    def beyond(self, number: int, last: int) -> None:
+        """Forget notes about places that a log never got."""
+        self.due = {at: value for at, value in self.due.items() if at[0] != number or at[1] <= last}
+        for identity, (_, _, places) in list(self.own.items()):
+            if any(one == number and place > last for one, place in places):
+                del self.own[identity]

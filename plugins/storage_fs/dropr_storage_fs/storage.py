@@ -1,0 +1,51 @@
+"""The store of one node: a directory for each half.
+
+Owns how a store is created and recognised. Must not know logs or journals.
+"""
+
+from typing import ClassVar
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Storage
+from dropr_core.errors import StoreGone
+from dropr_storage_fs import disk
+from dropr_storage_fs.half import Tuning
+from dropr_storage_fs.outbox import FsOutbox
+
+MARKER = "store-fs.json"
+
+
+class FsStorage(Storage):
+    """Both halves in files."""
+
+    abilities: ClassVar[frozenset[str]] = frozenset({"durable", "processes", "ordering_key"})
+
+    def __init__(self, tuning: Tuning, context: Context) -> None:
+        marker = context.data / MARKER
+        try:
+            made = marker.exists()
+            for half in ("outbox", "inbox"):
+                if (made or context.read_only) and not (context.data / half).is_dir():
+                    raise StoreGone(
+                        f"{context.data / half} is gone; put it back from a backup, or remove {MARKER} to begin with "
+                        "an empty store (peers will notice)"
+                    )
+            self.outbox: FsOutbox = FsOutbox(tuning, context)
+            try:
+                from dropr_storage_fs.inbox import FsInbox
+
+                self.inbox: FsInbox = FsInbox(tuning, context)
+            except BaseException:
+                self.outbox.close()
+                raise
+            if not made and not context.read_only:
+                disk.put_file(marker, b'{"format": 1}\n')
+        except OSError as error:
+            raise disk.translate(error, context.data) from error
+
+    def close(self) -> None:
+        """Close both halves; safe twice."""
+        try:
+            self.inbox.close()
+        finally:
+            self.outbox.close()
