@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PLUGINS := plugins/storage_sqlite plugins/transport_curl plugins/transport_zmq
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench dist dist-check clean
 
 # One stamp: installed anew whenever a project file changed.
 $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
@@ -40,6 +40,19 @@ test-all: check
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py
+
+# Wheels and source packages of all distributions, in dist/.
+dist: $(VENV)/.installed
+	rm -rf dist
+	for project in . $(PLUGINS); do \
+	  (cd $$project && $(abspath $(BIN))/python -m hatchling build -d $(CURDIR)/dist) || exit 1; \
+	done
+
+# Installs them into an empty environment and runs the demo there, away from this repository.
+dist-check: dist
+	rm -rf dist/check && $(PYTHON) -m venv dist/check
+	dist/check/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd / && $(CURDIR)/dist/check/bin/dropr plugins && $(CURDIR)/dist/check/bin/dropr demo
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
