@@ -209,7 +209,7 @@ class TestHandlerBlocksOnClose(WrongHandler):
 
 class WrongObserver(ObserverContract):
     __test__ = False
-    patience = 0.5
+    patience = 1.0
 
     class made:  # noqa: N801
         @hookimpl
@@ -263,7 +263,7 @@ class TestObserverIsSlow(WrongObserver):
     class made:  # noqa: N801
         @hookimpl
         def dropr_peer_up(self, peer):
-            time.sleep(0.02)
+            time.sleep(0.03)
 
 
 # ── two nodes ────────────────────────────────────────────────────────────────────────────────────

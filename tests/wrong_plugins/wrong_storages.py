@@ -80,13 +80,10 @@ class TestLetsASecondProcessIn(Wrong):
     def storage_case(self):
         def make(context):
             storage = dropr_storage(Options(), context)
-            type(storage).abilities, before = frozenset({"durable"}), type(storage).abilities
-            self.abilities = (type(storage), before)
+            storage.abilities = frozenset({"durable"})
             return storage
 
-        yield StorageCase(make)
-        cls, before = self.abilities
-        cls.abilities = before
+        return StorageCase(make)
 
 
 class TestMakesUpAnAbility(Wrong):
