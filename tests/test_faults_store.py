@@ -362,3 +362,16 @@ def test_fault_87_a_store_where_promises_cannot_be_kept_says_so_at_the_start(
     if says:
         assert str(tmp_path) in caplog.text
         assert kind in caplog.text
+
+
+def test_fault_11_a_store_that_lost_its_permission_says_so_at_send_and_goes_on_when_it_is_back(node):
+    """The medium became read-only while it was in use: each `send` is a clear error that names the file."""
+    node.send(b"before", to="shop")
+    for writer in node.outbox._db._writers.values():
+        writer.pragma("query_only", 1)
+    for _ in range(3):
+        with pytest.raises(StoreError, match=r"outbox\.db.*(read|permission)"):
+            node.send(b"during", to="shop")
+    for writer in node.outbox._db._writers.values():
+        writer.pragma("query_only", 0)
+    assert node.outbox.peers()["shop"].waiting == 1

@@ -1,0 +1,51 @@
+"""docs/what-survives-what.md says what is true: each test that it names is there, each fault has its row."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "what-survives-what.md").read_text(encoding="utf-8")
+OUTSIDE = {88}
+"""Faults of systems that dropr does not run on."""
+
+
+def written():
+    """The name of every test of core, plugins and contracts."""
+    folders = (ROOT / "tests", ROOT / "plugins", ROOT / "dropr_core" / "testing")
+    texts = (path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
+    return {name for text in texts for name in re.findall(r"def (test_\w+)", text)}
+
+
+def rows(title):
+    """The cells of each row of the table under a title."""
+    section = PAGE.split(f"## {title}")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if re.match(r"\| \d", line)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def numbers(cell):
+    """``1–5`` is 1 to 5, ``71, 72`` is both."""
+    ends = [int(number) for number in re.findall(r"\d+", cell)]
+    return range(ends[0], ends[-1] + 1)
+
+
+def test_every_test_that_the_page_names_exists():
+    """A promise that names a test is held by it."""
+    named = set(re.findall(r"`(test_\w+)`", PAGE))
+    assert len(named) > 100
+    assert not named - written()
+
+
+def test_every_fault_and_every_defect_has_a_row_with_a_test():
+    """Ninety faults and sixteen defects, each once, each with a test (or said to be outside)."""
+    for title, count in (("Ninety faults", 90), ("Sixteen defects", 16)):
+        listed = [(number, row[-1]) for row in rows(title) for number in numbers(row[0])]
+        assert [number for number, _ in listed] == list(range(1, count + 1))
+        assert {number for number, tests in listed if "`test_" not in tests} <= OUTSIDE
+
+
+def test_every_test_of_a_fault_has_a_number_of_the_list():
+    """A test named after a fault or a defect names one that is in the table."""
+    for name in written():
+        if match := re.match(r"test_(fault|ancestor)_(\d+)_", name):
+            assert 1 <= int(match[2]) <= (90 if match[1] == "fault" else 16), name
