@@ -17,6 +17,9 @@ import attrs
 PRIORITIES = (5, 5, 3, 5, 7, 5, 0, 5, 9, 5)
 """Of the small messages, in turns."""
 
+LOADED = 1 << 20
+"""Bytes of the largest file that is read into memory; larger ones are sent by their path."""
+
 _FOREIGN = frozenset({"site-packages", "dist-packages", "__pycache__"})
 
 
@@ -25,7 +28,9 @@ class Piece:
     """One file as it was when it was sent."""
 
     name: str
-    body: bytes
+    body: bytes | Path
+    """The content, or where it is if that is large."""
+    size: int
     sha256: str
 
 
@@ -56,7 +61,7 @@ class FileMail:
         return sorted(found)
 
     def groups(self, paths: list[Path], max_count: int = 100, max_bytes: int = 2 << 20) -> Iterator[list[Piece]]:
-        """The files, read, a handful at a time."""
+        """The files, a handful at a time."""
         group: list[Piece] = []
         size = 0
         for path in paths:
@@ -64,25 +69,26 @@ class FileMail:
             if piece is None:
                 self.skipped += 1
                 continue
-            if group and (len(group) >= max_count or size + len(piece.body) > max_bytes):
+            if group and (len(group) >= max_count or size + piece.size > max_bytes):
                 yield group
                 group, size = [], 0
             group.append(piece)
-            size += len(piece.body)
+            size += piece.size
         if group:
             yield group
 
     def _read(self, path: Path) -> Piece | None:
         try:
-            if self.max_body is not None and path.stat().st_size > self.max_body:
+            size = path.stat().st_size
+            if self.max_body is not None and size > self.max_body:
                 return None
-            body = path.read_bytes()
+            with path.open("rb") as file:
+                body: bytes | Path = path if size > LOADED else file.read()
+                digest = hashlib.sha256(body) if isinstance(body, bytes) else hashlib.file_digest(file, "sha256")
         except OSError:
             return None
-        if self.max_body is not None and len(body) > self.max_body:
-            return None
         name = str(path.relative_to(self.root)).encode("utf-8", "backslashreplace").decode()
-        return Piece(name, body, hashlib.sha256(body).hexdigest())
+        return Piece(name, body, len(body) if isinstance(body, bytes) else size, digest.hexdigest())
 
 
 class Orders:

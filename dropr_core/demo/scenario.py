@@ -163,7 +163,7 @@ class Scenario:
                         headers={"n": str(number + offset), "path": piece.name, "sha256": piece.sha256},
                     )  # fmt: skip
             number += len(group)
-            self._file_bytes += sum(len(piece.body) for piece in group)
+            self._file_bytes += sum(piece.size for piece in group)
             self._files.sent(len(group))
             self._watch()
         self._skipped, self._file_total = mail.skipped, number
