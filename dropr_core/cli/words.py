@@ -15,7 +15,6 @@ import click
 
 from dropr_core.logs import one_line
 
-
 PIECE = 1024 * 1024
 
 
