@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from dropr_core.cli.app import SECTIONS
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "what-survives-what.md").read_text(encoding="utf-8")
 OUTSIDE = {88}
@@ -42,6 +44,22 @@ def test_every_fault_and_every_defect_has_a_row_with_a_test():
         listed = [(number, row[-1]) for row in rows(title) for number in numbers(row[0])]
         assert [number for number, _ in listed] == list(range(1, count + 1))
         assert {number for number, tests in listed if "`test_" not in tests} <= OUTSIDE
+
+
+def sources():
+    """Everything that tells people what to type: the pages, and the messages of core and plugins."""
+    yield from (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    for folder in ("dropr_core", "plugins"):
+        yield from (path for path in (ROOT / folder).rglob("*.py") if "/tests/" not in str(path))
+
+
+def test_every_command_that_is_told_to_people_exists():
+    """Nobody is sent to a verb that is not there, at three in the morning least of all."""
+    verbs = {verb for _, group in SECTIONS for verb in group} | {"peer", "node"}
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        told = re.findall(r"""[`'"]dropr ([a-z]+)\b|^ {4}dropr ([a-z]+)""", text, re.MULTILINE)
+        assert {one or other for one, other in told} <= verbs, path
 
 
 def test_every_test_of_a_fault_has_a_number_of_the_list():

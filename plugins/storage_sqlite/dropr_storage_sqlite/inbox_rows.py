@@ -121,7 +121,7 @@ class Book:
         """The row of a message."""
         found = self._connection.execute(sql.MESSAGE, (place,)).fetchone()
         if found is None:
-            raise StoreError(f"message {place & sql.MASK} is missing in the inbox; run `dropr fsck`")
+            raise StoreError(f"message {place & sql.MASK} is missing in the inbox; keep a copy and tell the authors")
         return MessageRow._make(found)
 
     def count(self, queue: int, what: str, number: int = 1) -> None:

@@ -38,7 +38,10 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
             f"(fuser {path}), then try again"
         )
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
-        return StoreCorrupt(f"{path} is damaged ({error}); nothing was deleted; run `dropr fsck` on a copy")
+        return StoreCorrupt(
+            f"{path} is damaged ({error}); nothing was deleted; stop the node, keep a copy, then put a backup in its "
+            "place (docs/operations.md: Damage)"
+        )
     if isinstance(error, (apsw.IOError, apsw.CantOpenError)) and errno_of_system in _FULL:
         return QueueFull(f"{path}: no room or no file handles left ({error}, errno {errno_of_system})")
     if isinstance(error, (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError)):

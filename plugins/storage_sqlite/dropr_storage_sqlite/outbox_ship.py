@@ -70,7 +70,8 @@ class ShipPart:
                 entries.append(Entry(place - first, message_id, envelope))
         if not entries:
             raise StoreError(
-                f"{self._db.path}: lane {lane} counts {row.depth} deliveries but has none; run `dropr fsck`"
+                f"{self._db.path}: lane {lane} counts {row.depth} deliveries but has none; "
+                "keep a copy and tell the authors"
             )
         return Batch(lane, Head(row.head, MessageId(row.head_id)), entries), row
 
