@@ -58,6 +58,7 @@ def test_fault_21_lost_answer_puts_nothing_in_twice(sender, server, clock):
     sender.flow(10, 10)
     assert server.ids == [*ids, ident(3)]
     assert flags(server) == [False] * 3
+    assert not sender.told("peer_reset")
 
 
 def test_fault_20_killed_daemon_begins_again_without_doubles(sender, server):
@@ -70,8 +71,20 @@ def test_fault_20_killed_daemon_begins_again_without_doubles(sender, server):
     assert server.ids == [ident(n) for n in (1, 2, 3)]
 
 
+def test_fault_22_a_sender_killed_before_it_wrote_the_verdict_down_doubles_nothing(sender, server):
+    """The verdict came home and the daemon dies before it is recorded: the next one is told the head, and goes on."""
+    send(sender, 1)
+    assert sender.ship().carry()
+    assert sender.state(1) == "queued"
+    sender.start()
+    send(sender, 2)
+    sender.flow(10, 10)
+    assert server.ids == [ident(1), ident(2)]
+    assert flags(server) == [False, False]
+
+
 def test_fault_47_doubled_request_enters_once(sender, server):
-    """The same bytes arriving twice are one entry; the second time is refused as seen before."""
+    """The same bytes arriving twice, or once more much later, are one entry."""
     send(sender, 1)
     push = sender.ship()
     push.arrive()
@@ -81,6 +94,10 @@ def test_fault_47_doubled_request_enters_once(sender, server):
     sender.flow(5)
     assert server.ids == [ident(1)]
     assert sender.state(1) == ""
+    send(sender, 2)
+    sender.flow(5)
+    push.arrive()
+    assert server.ids == [ident(1), ident(2)]
 
 
 def test_fault_20_request_that_comes_late_enters_nothing_out_of_order(sender, server):
