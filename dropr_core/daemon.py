@@ -144,9 +144,12 @@ class Daemon:
         if now >= self._next_bodies or (self._links.unloaded and now >= self._next_bodies - BODIES_EVERY + 1.0):
             self._links.unloaded = False
             started = time.monotonic()
-            self._node.sweep_bodies()
+            try:
+                self._node.sweep_bodies()
+                self._bodies_kept = self._node.bodies.any()
+            except OSError as error:
+                self._log.warning("cannot look after large bodies: %s", error)
             self._next_bodies = now + max(BODIES_EVERY, 200 * (time.monotonic() - started))
-            self._bodies_kept = self._node.bodies.any()
         wake = now + CARE_EVERY if not self._bodies_kept else self._next_bodies
         self._next_care = min(self._next_care, wake)
 

@@ -17,6 +17,7 @@ from dropr_storage_sqlite import storage as storage_module
 from helpers_nodes import eventually
 
 import dropr_core as dropr
+from dropr_core import daemon as daemon_module
 from dropr_core.cli.failures import explain
 from dropr_core.clock import FakeClock
 from dropr_core.config import load, parse
@@ -24,8 +25,11 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
 from dropr_core.errors import ConfigError, LeaseLost, QueueFull, StoreError, WriteFailed
 from dropr_core.exits import Exit
+from dropr_core.heartbeat import Heartbeat
+from dropr_core.mainloop import MainLoop
 from dropr_core.message import State
 from dropr_core.names import START, Head, IdMaker, SourceLane, StoreId, parse_id
+from dropr_core.server import make_desk
 
 DAY = 86400.0
 make = IdMaker()
@@ -375,3 +379,30 @@ def test_fault_11_a_store_that_lost_its_permission_says_so_at_send_and_goes_on_w
     for writer in node.outbox._db._writers.values():
         writer.pragma("query_only", 0)
     assert node.outbox.peers()["shop"].waiting == 1
+
+
+def full(*_args, **_more):
+    """What a full disk says to whoever makes or writes a file."""
+    raise OSError(28, "No space left on device", "somewhere")
+
+
+def test_fault_09_a_full_disk_stops_neither_the_daemon_nor_the_answers_to_peers(node, monkeypatch, caplog):
+    """What is only a help (the clock's file, a nudge, a sweep) fails on a full disk, and the mail goes on without."""
+    node.send(b"waits", to="shop")
+    monkeypatch.setattr(daemon_module, "keep_clock", full)
+    monkeypatch.setattr(node, "sweep_bodies", full)
+    monkeypatch.setattr(node, "nudge", full)
+    with MainLoop(Heartbeat.from_environment()) as loop:
+        daemon = daemon_module.Daemon(node, loop)
+        turned = []
+        monkeypatch.setattr(daemon._links, "turn", lambda: turned.append(1))
+        daemon._turn()
+        daemon._drain()
+        daemon._links.close()
+        daemon._ear.close()
+    assert "cannot keep the clock: " in caplog.text
+    assert "cannot look after large bodies: " in caplog.text
+    assert turned
+    desk = make_desk(node, node.log)
+    desk._note("shop")
+    desk.close()

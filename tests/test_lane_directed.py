@@ -10,10 +10,7 @@ from dropr_core.contracts.storage import Ack
 from dropr_core.endpoint import Wait
 from dropr_core.errors import Refused
 from dropr_core.message import State
-from dropr_core.names import Lane
 from dropr_core.signing import read_head
-
-LANE = Lane("ware", "a", 5)
 
 
 @pytest.fixture
