@@ -62,6 +62,15 @@ def test_every_command_that_is_told_to_people_exists():
         assert {one or other for one, other in told} <= verbs, path
 
 
+def test_every_refusal_of_the_protocol_is_in_its_description():
+    """Who writes another end of the wire knows every code that can come."""
+    page = (ROOT / "docs" / "wire-protocol.md").read_text(encoding="utf-8").split("## Refusal codes")[1].split("##")[0]
+    for name in ("endpoint", "sessions", "deliveries", "desk"):
+        text = (ROOT / "dropr_core" / f"{name}.py").read_text(encoding="utf-8")
+        for code in re.findall(r'(?:Refused|_Unwanted)\("([a-z_]+)"', text):
+            assert f"`{code}`" in page, f"{name}.py: {code}"
+
+
 def test_every_test_of_a_fault_has_a_number_of_the_list():
     """A test named after a fault or a defect names one that is in the table."""
     for name in written():
