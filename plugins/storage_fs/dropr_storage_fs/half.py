@@ -70,6 +70,9 @@ class Commit:
         self.half, self._promised = half, promised
         self.touched: dict[int, Log] = {}
         self.journalled = False
+        """Whether the journal must be flushed before this is promised."""
+        self._pending: list[Op] = []
+        self._noted = False
         self._before: list[tuple[Log, End]] = []
         self._journal_before = int(half.words[shared.JOURNAL])
 
@@ -85,18 +88,33 @@ class Commit:
         log.append(target, data, last, len(records), size)
         self.touched[number] = log
 
-    def ops(self, ops: Sequence[Op]) -> None:
-        """Write operations, and apply them."""
-        if ops:
-            self.half.write_journal(ops, promised=self._promised)
-            self.journalled = True
+    def note(self, op: Op) -> None:
+        """Apply an operation that the logs can tell, too: it goes to the journal for other processes."""
+        self._noted = True
+        self._pending.append(op)
+        self.half.state.apply(op)
 
+    def do(self, op: Op) -> None:
+        """Apply an operation and write it to the journal."""
+        self.journalled = True
+        self.note(op)
+
+    def ops(self, ops: Sequence[Op]) -> None:
+        """Several of them."""
+        for op in ops:
+            self.do(op)
+
+    def write(self) -> None:
+        """Write to the journal what was done so far, as one whole."""
+        if self._pending:
+            self.half.write_journal(self._pending, promised=self._promised and self.journalled)
+            self._pending = []
 
     def undo(self) -> None:
         """The job failed half-way: nobody has seen what it wrote, and nobody will."""
         for log, end in reversed(self._before):
             log.take_back(end)
-        if self.journalled:
+        if self._noted:
             self.half.take_back(self._journal_before)
 
 
@@ -172,7 +190,7 @@ class Half:
         if opened is not None and opened.version != journal.VERSION:
             raise StoreTooNew(f"{opened.path} was written by a newer version (format {opened.version})")
         self._journal, self._at = opened, journal.START_SIZE
-        self.state.recovering = True
+        self.state.recovering = self.state.cold = True
         if opened is not None:
             size = os.fstat(opened.fd).st_size
             self._read(opened, size)
@@ -184,7 +202,7 @@ class Half:
         fresh = self._recover_logs(cut=cut)
         for op in fresh:
             self.state.apply(op)
-        self.state.recovering = False
+        self.state.recovering = self.state.cold = False
         if cut:
             self.state.settle_after_recovery()
             self._new_generation()
@@ -206,18 +224,20 @@ class Half:
             known = self.state.known_end(number)
             log.recover(known, each, cut=cut)
             for op in self.state.redo(number, log.end.last):
-                self._redo(log, op, cut=cut)
+                self._redo(log, op, each, cut=cut)
             self.state.beyond(number, log.end.last)
         return fresh
 
-    def _redo(self, log: Log, op: Op, *, cut: bool) -> None:
+    def _redo(self, log: Log, op: Op, each: Callable[[Frame, list[Record]], None], *, cut: bool) -> None:
         """Append what the journal promised for several logs at once and this one has not got."""
         if cut:
             first, last, size, records, extra = self.state.unpack_intent(op)
             target = log.ready()
-            log.append(target, sealed(records(target.salt), target, first, 0, extra), last, len(op[3]), size)
+            packed, before = records(target.salt), log.end
+            log.append(target, sealed(packed, target, first, 0, extra), last, len(packed), size)
             disk.flush_file(target.fd)
             log.set_flushed(log.end)
+            log.look(before, each)
 
     # ── the lock ─────────────────────────────────────────────────────────────────────────────────
 
@@ -272,12 +292,14 @@ class Half:
 
             log.recover(log.flushed if log.flushed.written else None, each)
             for op in self.state.redo(number, log.end.last):
-                self._redo(log, op, cut=True)
+                self._redo(log, op, each, cut=True)
             if before != log.end:
                 self.context.log.info("%s: mended after the death of a process", log.directory)
         self.words[shared.NUMBER] = max(int(self.words[shared.NUMBER]), self.state.number)
         self.words[shared.BUSY] = 0
         self.state.recovering, self.state.intents = False, []
+        for op in fresh:
+            self.state.apply(op)
         if fresh:
             self.write_journal(fresh, promised=False)
 
@@ -316,8 +338,7 @@ class Half:
         return found
 
     def write_journal(self, ops: Sequence[Op], *, promised: bool) -> None:
-        """Append one commit to the journal and apply it."""
-        self.follow()
+        """Append one commit to the journal; it is applied already."""
         opened = self._journal
         assert opened is not None
         data = opened.pack(ops, promised=promised)
@@ -329,8 +350,6 @@ class Half:
                 os.ftruncate(opened.fd, at)
             raise
         self.words[shared.JOURNAL] = self._at = at + len(data)
-        for op in ops:
-            self.state.apply(op)
 
     def take_back(self, at: int) -> None:
         """Cut the journal to where it was, and forget what was applied since."""
@@ -369,7 +388,9 @@ class Half:
                     commit = Commit(self, promised=True)
                     try:
                         with self._writing():
-                            results.append(job(commit))
+                            result = job(commit)
+                            commit.write()
+                        results.append(result)
                         commits.append(commit)
                     except Exception as error:
                         commit.undo()
@@ -418,13 +439,11 @@ class Half:
         self, flushes: list[tuple[Log, End, int, int]], journalled: bool, generation: int, upto: int, problem: Any
     ) -> DroprError | None:
         if problem is not None:
-            log, error = problem
-            if log is not None:
-                for each, _end, _fd, cuts in flushes:
-                    if each.word(shared.CUTS) == cuts:
-                        each.fail()
-            if journalled or log is None:
-                self._abandon_journal()
+            _log, error = problem
+            for each, _end, _fd, cuts in flushes:
+                if each.word(shared.CUTS) == cuts:
+                    each.fail()
+            self._start_over()
             return self._failed(error)
         try:
             for log, end, _fd, cuts in flushes:
@@ -445,17 +464,34 @@ class Half:
         self.tell("full" if type(translated).__name__ == "QueueFull" else "write_failed", {"error": str(error)})
         return translated
 
-    def _abandon_journal(self) -> None:
-        """A flush of the journal failed: what was promised in it since the last good one did not happen."""
+    def _start_over(self) -> None:
+        """A flush failed: what was promised since the last good one did not happen. Derive everything anew from what
+        is known to be on stable storage (and what was never promised), into a new generation of the journal.
+        """
         generation, good = int(self.words[shared.GENERATION]), int(self.words[shared.JOURNAL_SYNCED])
         old = Journal(self.directory, generation)
+        number = int(self.words[shared.NUMBER])
         self.state = self._make_state()
+        self.state.recovering = self.state.cold = True
         for ops, promised, behind in old.read(journal.START_SIZE, int(self.words[shared.JOURNAL])):
             if behind <= good or not promised:
                 for op in ops:
                     self.state.apply(op)
         old.close()
+        fresh: list[Op] = []
+        for log_number in self.state.logs():
+            log = self.log(log_number)
+
+            def each(frame: Frame, records: list[Record], log_number: int = log_number, log: Log = log) -> None:
+                fresh.extend(self.state.recovered(log_number, frame, records, log.word(shared.SEGMENT)))
+
+            log.look(self.state.known_end(log_number), each)
+            self.state.beyond(log_number, log.end.last)
+        for op in fresh:
+            self.state.apply(op)
+        self.state.recovering, self.state.cold, self.state.intents = False, False, []
         self.state.apply(["lost", generation])
+        self.words[shared.NUMBER] = number
         self._new_generation()
 
     def lazy(self, job: Callable[[Commit], T], *, mark: bool = True) -> T:
@@ -466,6 +502,7 @@ class Half:
                 commit = Commit(self, promised=False)
                 try:
                     result = job(commit)
+                    commit.write()
                 except Exception:
                     commit.undo()
                     raise

@@ -14,9 +14,10 @@ from zlib import crc32
 
 from dropr_storage_fs import disk, layout
 
-HEAD = struct.Struct("<IIII")
-"""magic, flags (1: promised when flushed), checksum, length."""
+HEAD = struct.Struct("<IIIII")
+"""magic, checksum, flags (1: promised when flushed), length, how much of the file was on stable storage by then."""
 MAGIC = 0x4E52504A
+_MAGIC = MAGIC.to_bytes(4, "little")
 START = struct.Struct("<8sHHIQI")
 START_SIZE = 32
 FILE_MAGIC, VERSION = b"dropr-jn", 1
@@ -31,8 +32,8 @@ def name_of(generation: int) -> str:
 
 def generations(directory: Path) -> list[int]:
     """Those that are there, in order."""
-    names = [name for name in os.listdir(directory) if name.startswith("journal.") and name[8:].isdigit()]
-    return sorted(int(name[8:]) for name in names)
+    names = [path.name for path in directory.glob("journal.*")]
+    return sorted(int(name[8:]) for name in names if name[8:].isdigit())
 
 
 class Journal:
@@ -46,33 +47,54 @@ class Journal:
         magic, self.version, _, self.salt, number, _ = START.unpack(packed) if self.good else (b"", 0, 0, 0, 0, 0)
         self.good = self.good and magic == FILE_MAGIC and number == generation
 
-    def pack(self, ops: Sequence[Op], *, promised: bool) -> bytes:
+    def pack(self, ops: Sequence[Op], *, promised: bool, synced: int) -> bytes:
         """The bytes of a commit."""
-        return _pack(self.salt, ops, promised=promised)
+        return _pack(self.salt, ops, promised=promised, synced=synced)
 
     def read(self, at: int, end: int) -> Iterator[tuple[list[Op], bool, int]]:
-        """(operations, whether promised, offset behind) of each whole commit from ``at`` on."""
+        """(operations, whether promised, offset behind) of each whole commit from ``at`` on.
+
+        What is damaged though it had been flushed is passed, and stands as the operation ``damaged``; at a torn
+        end it stops.
+        """
         size = 1 << 16
         while at < end:
             block = os.pread(self.fd, min(size, end - at), at)
+            last = at + len(block) >= end or len(block) < min(size, end - at)
             done = 0
             while done + HEAD.size <= len(block):
-                magic, flags, check, length = HEAD.unpack_from(block, done)
-                stop = done + HEAD.size + length
-                if magic != MAGIC:
-                    return
-                if stop > len(block):
-                    break
-                payload = block[done + HEAD.size : stop]
-                if crc32(payload, self.salt ^ flags) != check:
-                    return
-                yield layout.decode(payload), bool(flags & PROMISED), at + stop
-                done = stop
+                found = self._commit(block, done)
+                if found is None:
+                    behind = self._resume(block, done, at) if last or size > 1 << 20 else None
+                    if behind is None:
+                        break
+                    yield [["damaged", at + done, at + behind]], True, at + behind
+                    done = behind
+                    continue
+                payload, flags, done = found
+                yield layout.decode(payload), bool(flags & PROMISED), at + done
             if done == 0:
-                if len(block) < size:
+                if last:
                     return
                 size *= 8
             at += done
+
+    def _commit(self, block: bytes, at: int) -> tuple[bytes, int, int] | None:
+        magic, check, flags, length, synced = HEAD.unpack_from(block, at)
+        stop = at + HEAD.size + length
+        if magic != MAGIC or stop > len(block):
+            return None
+        payload = block[at + HEAD.size : stop]
+        return (payload, flags, stop) if _check(self.salt, payload, flags, synced) == check else None
+
+    def _resume(self, block: bytes, bad: int, base: int) -> int | None:
+        """The offset of the next sound commit that says that what is damaged had been flushed when it was written."""
+        at = block.find(_MAGIC, bad + 1)
+        while at >= 0 and at + HEAD.size <= len(block):
+            if self._commit(block, at) is not None and HEAD.unpack_from(block, at)[4] > base + bad:
+                return at
+            at = block.find(_MAGIC, at + 1)
+        return None
 
     def close(self) -> None:
         """Close the file; safe twice."""
@@ -81,10 +103,14 @@ class Journal:
             self.fd = -1
 
 
-def _pack(salt: int, ops: Sequence[Op], *, promised: bool) -> bytes:
+def _check(salt: int, payload: bytes, flags: int, synced: int) -> int:
+    return crc32(payload, salt ^ flags ^ synced ^ len(payload))
+
+
+def _pack(salt: int, ops: Sequence[Op], *, promised: bool, synced: int = 0) -> bytes:
     payload = layout.encode(ops)
     flags = PROMISED if promised else 0
-    return HEAD.pack(MAGIC, flags, crc32(payload, salt ^ flags), len(payload)) + payload
+    return HEAD.pack(MAGIC, _check(salt, payload, flags, synced), flags, len(payload), synced) + payload
 
 
 def create(directory: Path, generation: int, snapshot: Sequence[Op]) -> int:

@@ -106,7 +106,7 @@ class Log:
 
     def _list(self) -> list[int]:
         try:
-            return sorted(int(name[:-4], 16) for name in os.listdir(self.directory) if name.endswith(".seg"))
+            return sorted(int(path.stem, 16) for path in self.directory.iterdir() if path.suffix == ".seg")
         except FileNotFoundError:
             return []
 
@@ -331,8 +331,8 @@ class Log:
     def _report(self, segment: int, start: int, end: int) -> None:
         if (segment, start) not in self._told:
             self._told.add((segment, start))
-            self._tell("corrupt", {"file": str(self.path(segment)), "from": start, "to": end,
-                                   "error": "these bytes are damaged; what they held is lost, all else is read"})  # fmt: skip
+            error = "these bytes are damaged; what they held is lost, all else is read"
+            self._tell("corrupt", {"file": str(self.path(segment)), "from": start, "to": end, "error": error})
 
     def record_at(self, place: Place) -> Record | None:
         """The record at a place."""
@@ -393,7 +393,8 @@ class Log:
                 path.rename(path.with_suffix(f".aside-{os.urandom(3).hex()}"))
                 disk.flush_directory(self.directory)
                 self._names = None
-                return self.recover(known, each, cut=cut)
+                self.recover(known, each, cut=cut)
+                return
             upper = names[position + 1] if position + 1 < len(names) else 1 << 63
             if start is not None and segment == start.segment:
                 end = start
@@ -402,7 +403,19 @@ class Log:
             end = self._tail(found, end, upper, each)
             if segment == names[-1]:
                 self._finish(found, end, cut=cut)
-        return None
+
+    def look(self, known: End | None, each: Callable[[Frame, list[Record]], None]) -> None:
+        """Tell each whole frame behind ``known``; change nothing."""
+        names = self._list()
+        for position, segment in enumerate(names):
+            if known is not None and segment < known.segment:
+                continue
+            found = self.open(segment)
+            if found is None:
+                continue
+            upper = names[position + 1] if position + 1 < len(names) else 1 << 63
+            first = End(segment, HEADER_SIZE, found.first - 1, found.count, found.bytes)
+            self._tail(found, known if known is not None and known.segment == segment else first, upper, each)
 
     def _tail(self, found: Opened, end: End, upper: int, each: Callable[[Frame, list[Record]], None]) -> End:
         """The end of a segment: behind its last whole frame."""

@@ -3,6 +3,7 @@
 Owns `append`: own ids, limits, numbering and storing. Must not know what happens to deliveries afterwards.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,9 +93,13 @@ class AppendPart:
                 raise StoreError(f"more than {MAX_LOGS} lanes: use fewer channels")
             commit.ops([["lane", state.number + index, *lane] for index, lane in enumerate(new)])
         firsts = {lane: half.log(state.lanes[lane].number).end.last + 1 for lane in rows}
+        extra = b""
         if len(rows) > 1:
             # One flush of the journal is the one moment at which all of it is stored; the logs are made to follow.
-            commit.ops([["intent", state.lanes[lane].number, firsts[lane], part, now] for lane, part in rows.items()])
+            extra = os.urandom(8)
+            for lane, part in rows.items():
+                commit.do(["intent", state.lanes[lane].number, firsts[lane], part, now, extra])
+        commit.write()
         for lane, part in rows.items():
             first, size = firsts[lane], 0
             for row in part:
@@ -103,7 +108,7 @@ class AppendPart:
             def make(salt: int, first: int = first, part: list[Row] = part) -> list[bytes]:
                 return [pack_record(salt, first + index, now, *row) for index, row in enumerate(part)]
 
-            commit.frame(state.lanes[lane].number, first, first + len(part) - 1, make, size)
+            commit.frame(state.lanes[lane].number, first, first + len(part) - 1, make, size, extra)
         return firsts
 
     def _placed(
@@ -132,7 +137,8 @@ class AppendPart:
             if message.expires_in is not None:
                 ops += [["due", *at, now + message.expires_in] for at in places]
             placed.append(Placed(message.id, tuple(sequences), False))
-        commit.ops(ops)
+        for op in ops:
+            commit.note(op)
         return placed
 
     @staticmethod
@@ -161,7 +167,10 @@ class AppendPart:
         lanes = [one for one in state.numbers.values() if not field or getattr(one.lane, field) == name]
         coming = [part for lane, part in rows.items() if not field or getattr(lane, field) == name]
         logs = [(self._half.log(one.number), one) for one in lanes]
-        have = (sum(log.end.count - one.gone for log, one in logs), sum(log.end.bytes - one.gone_bytes for log, one in logs))
+        have = (
+            sum(log.end.count - one.gone for log, one in logs),
+            sum(log.end.bytes - one.gone_bytes for log, one in logs),
+        )
         more = (sum(map(len, coming)), sum(len(row[3]) for part in coming for row in part))
         for unit, most, now, new in zip(("messages", "bytes"), limit, have, more, strict=True):
             if most is not None and now + new > most:

@@ -3,6 +3,8 @@
 Owns cancel, set_aside, receipts, redrive, hold, sweep and wipe. Must not know peers' addresses or time-outs.
 """
 
+import itertools
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -143,7 +145,7 @@ class EndPart:
         now = self._context.clock.now()
         first = self._half.log(number).end.last + 1
         packed = [[record.id, record.flags | DUPLICATE, record.extra, record.envelope] for _, record in rows]
-        intent = ["intent", number, first, packed, now]
+        intent = ["intent", number, first, packed, now, os.urandom(8)]
         ops: list[Any] = [intent, ["redriven", number, len(rows)]]
         for index, (known, record) in enumerate(rows):
             ops.append(["forget", number, known.place])
@@ -155,6 +157,7 @@ class EndPart:
                 places = [at for at in own[2] if at[0] != number] + [(number, first + index)]
                 ops.append(["own", record.id, own[0], own[1], places])
         commit.ops(ops)
+        commit.write()
         start, last, size, make, extra = state.unpack_intent(intent)
         commit.frame(number, start, last, make, size, extra)
 
@@ -282,6 +285,6 @@ class EndPart:
                 continue
             needed = {known.at.segment for known in lane.known.values()}
             lowest = min(lane.requeued, default=1 << 62)
-            for segment, following in zip(names, names[1:], strict=False):
+            for segment, following in itertools.pairwise(list(names)):
                 if following <= min(lane.head + 1, lowest) and segment not in needed:
                     log.remove(segment)

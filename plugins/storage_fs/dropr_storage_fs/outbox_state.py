@@ -56,7 +56,7 @@ class Known:
 
 @attrs.define(eq=False)
 class LaneState:
-    """One lane. Places are the sequences of its log, which never begin anew; what peers see is counted from ``base``."""
+    """One lane. Places are the sequences of its log, which never begin anew; peers count from ``base``."""
 
     number: int
     lane: Lane
@@ -147,7 +147,8 @@ class OutboxState:
         self.due: dict[tuple[int, int], float] = {}
         self.lost: list[int] = []
         self.intents: list[Op] = []
-        self.recovering = False
+        self.transactions: set[bytes] = set()
+        self.recovering = self.cold = False
         self._do = {name[4:]: getattr(self, name) for name in dir(self) if name.startswith("_do_")}
 
     def apply(self, op: Op) -> None:
@@ -280,8 +281,16 @@ class OutboxState:
     def _do_redriven(self, number: int, count: int) -> None:
         self.numbers[number].redriven += count
 
+    def _do_void(self, number: int, first: int, count: int, size: int) -> None:
+        lane = self.numbers[number]
+        if first > lane.high:
+            lane.voids.update(range(first, first + count))
+            lane.gone += count
+            lane.gone_bytes += size
+
     def _do_intent(self, *op: Any) -> None:
         if self.recovering:  # else whoever wrote it makes the logs follow
+            self.transactions.add(op[4])
             self.intents.append(["intent", *op])
 
     # ── as operations ────────────────────────────────────────────────────────────────────────────
@@ -302,7 +311,7 @@ class OutboxState:
                 ops.append(["cursor", name, peer.log, peer.cursor])
         ops += [["own", key, *value] for key, value in self.own.items()]
         ops += [["due", *key, value] for key, value in self.due.items()]
-        self.intents = []  # every log is flushed when a generation begins
+        self.intents, self.transactions = [], set()  # every log is flushed when a generation begins
         return ops
 
     # ── recovery ─────────────────────────────────────────────────────────────────────────────────
@@ -319,14 +328,19 @@ class OutboxState:
         """Note that up to there nothing has to be looked at again."""
         self.numbers[number].end = end
 
-    def recovered(self, number: int, _frame: Frame, records: list[Record], _segment: int) -> list[Op]:
+    def recovered(self, number: int, frame: Frame, records: list[Record], _segment: int) -> list[Op]:
         """Own ids and times of expiry stand in the records, too."""
         ops: list[Op] = []
         lane = self.numbers[number]
+        if frame.extra and frame.extra not in self.transactions:
+            # A part of a call for several lanes that was never promised: the journal does not know it.
+            size = sum(len(record.envelope) for record in records)
+            return [["void", number, frame.first, frame.count, size]]
         for record in records:
             if record.flags & (OWN | EXPIRES):
                 more = layout.loads(record.extra)
-                if record.flags & EXPIRES and lane.queued(record.sequence) and (number, record.sequence) not in self.due:
+                expires = bool(record.flags & EXPIRES) and lane.queued(record.sequence)
+                if expires and (number, record.sequence) not in self.due:
                     ops.append(["due", number, record.sequence, record.born + more[0]])
                 if record.flags & OWN and record.id not in self.own:
                     ops.append(["own", record.id, more[1], record.born, [[number, record.sequence]]])
@@ -339,12 +353,12 @@ class OutboxState:
     @staticmethod
     def unpack_intent(op: Op) -> tuple[int, int, int, Any, bytes]:
         """(first, last, bytes, maker of records, extra) of an intent."""
-        _, _number, first, rows, born = op
+        _, _number, first, rows, born, extra = op
 
         def make(salt: int) -> list[bytes]:
             return [layout.pack_record(salt, first + index, born, *row) for index, row in enumerate(rows)]
 
-        return first, first + len(rows) - 1, sum(len(row[3]) for row in rows), make, b""
+        return first, first + len(rows) - 1, sum(len(row[3]) for row in rows), make, extra
 
     def settle_after_recovery(self) -> None:
         """A new store gets its identity."""

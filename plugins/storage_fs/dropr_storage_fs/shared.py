@@ -15,17 +15,25 @@ _HEADER = 64
 _SLOT = 16
 _SIZE = 8 * (_HEADER + _SLOT * MAX_LOGS)
 
-BUSY, GENERATION, JOURNAL, JOURNAL_SYNCED, NUMBER, LIVE_COUNT, LIVE_BYTES = range(7)
-SEGMENT, WRITTEN, LAST, COUNT, BYTES, SYNC_SEGMENT, SYNCED, SYNC_LAST, SYNC_COUNT, SYNC_BYTES, CUTS = range(11)
+BUSY, GENERATION, JOURNAL, JOURNAL_SYNCED, NUMBER, INTENT = range(6)
+SEGMENT, WRITTEN, LAST, COUNT, BYTES, SYNC_SEGMENT, SYNCED, SYNC_LAST, SYNC_COUNT, SYNC_BYTES, CUTS, EPOCH, CHECKED = (
+    range(13)
+)
 
 
 class Shared:
     """Words of 64 bits: a header, and a slot for each log."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Map the file; None: a private one in memory (read-only opening)."""
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+        """Map the file; None: a private one in memory."""
         if path is None:
             self._map = mmap.mmap(-1, _SIZE)
+        elif read_only:
+            fd = open_file(path)
+            try:
+                self._map = mmap.mmap(fd, _SIZE, access=mmap.ACCESS_READ)
+            finally:
+                os.close(fd)
         else:
             fd = open_file(path, write=True, create=True)
             try:

@@ -1,0 +1,86 @@
+"""Who consumes on this machine, and who of them still lives.
+
+Owns the lock file of each consumer (``consumers/<id>``): the kernel gives the lock up at the moment the process ends,
+and that is all there is to know. Must not know messages.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import threading
+from pathlib import Path
+
+from dropr_core.errors import Closed, Held, StoreError
+from dropr_core.locks import FileLock, is_held
+from dropr_storage_fs.disk import translate
+
+
+class Consumers:
+    """The consumers of one process, and a look at those of the others."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._mutex = threading.Lock()
+        self._locks: dict[str, FileLock] = {}
+
+    def register(self, label: str) -> str:
+        """A new id, its lock held."""
+        label = re.sub(r"[^A-Za-z0-9._-]", "_", label)[:40]
+        try:
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            for _ in range(100):
+                name = f"{label or 'consumer'}-{os.getpid()}-{os.urandom(4).hex()}"
+                lock = FileLock(self._directory / name)
+                try:
+                    lock.acquire(label)
+                except Held:  # somebody tidies up and looked at the file before we had locked it
+                    continue
+                if (self._directory / name).exists():
+                    with self._mutex:
+                        self._locks[name] = lock
+                    return name
+                lock.release()
+        except OSError as error:
+            raise translate(error, self._directory) from error
+        raise StoreError(f"{self._directory}: no lock could be had in 100 tries")
+
+    def check(self, consumer: str) -> None:
+        """Raise Closed if it is none of this process, or was retired."""
+        if consumer not in self._locks:
+            raise Closed(f"consumer {consumer} was retired or belongs to another process; register a new one")
+
+    def release(self, consumer: str) -> None:
+        """Give its lock up and remove the file; safe twice."""
+        with self._mutex:
+            lock = self._locks.pop(consumer, None)
+        if lock is not None:
+            with contextlib.suppress(OSError):
+                lock.path.unlink()
+            lock.release()
+
+    def names(self) -> list[str]:
+        """Those of this process."""
+        return list(self._locks)
+
+    def lives(self, name: str) -> bool:
+        """Whether the consumer's process lives (and has not retired it)."""
+        try:
+            return is_held(self._directory / name)
+        except OSError as error:
+            raise translate(error, self._directory / name) from error
+
+    def tidy(self) -> None:
+        """Remove the lock files of the dead. Each is removed under its own lock, so that no newcomer,
+        who checks for its file after locking it, can hold a lock on a removed file.
+        """
+        with contextlib.suppress(OSError):
+            for path in self._directory.iterdir():
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                except BlockingIOError:
+                    pass
+                finally:
+                    os.close(fd)

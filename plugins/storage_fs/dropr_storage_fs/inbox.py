@@ -1,0 +1,37 @@
+"""The inbox of the storage ``fs``: a log for each queue, and a journal of leases and of what is not simply ready.
+
+Owns the sum of its parts, and the consumers' locks; see contracts/storage.py for what each method promises.
+"""
+
+import contextlib
+import os
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Inbox
+from dropr_core.errors import DroprError
+from dropr_storage_fs.consumers import Consumers
+from dropr_storage_fs.half import Half, Tuning
+from dropr_storage_fs.inbox_accept import AcceptPart
+from dropr_storage_fs.inbox_care import CarePart
+from dropr_storage_fs.inbox_lease import LeasePart
+from dropr_storage_fs.inbox_state import InboxState
+from dropr_storage_fs.inbox_view import ViewPart
+
+
+class FsInbox(AcceptPart, LeasePart, CarePart, ViewPart, Inbox):  # type: ignore[misc]
+    """See contracts/storage.py."""
+
+    def __init__(self, tuning: Tuning, context: Context) -> None:
+        self._context = context
+        self._cursors, self._senders = {}, {}
+        self._consumers = Consumers(context.data / "consumers")
+        self._pid = os.getpid()
+        self._half = Half(context.data / "inbox", tuning, context, InboxState)
+
+    def close(self) -> None:
+        """Close; the leases of its consumers end when somebody reaps. Safe twice."""
+        if os.getpid() == self._pid:
+            with contextlib.suppress(DroprError):
+                for name in self._consumers.names():
+                    self._consumers.release(name)
+        self._half.close()

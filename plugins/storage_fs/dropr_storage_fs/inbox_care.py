@@ -1,0 +1,159 @@
+"""Outcomes, time, and mending by hand.
+
+Owns the outcome logs, sweep, kick, bury and wipe. Must not know consumers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Selection
+from dropr_core.message import Outcome, State
+from dropr_core.names import MessageId, StoreId, make_store_id
+from dropr_storage_fs import shared
+from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.inbox_state import InboxState, Task
+
+SWEEP = 1000
+
+
+class CarePart:
+    """What goes on around the queue."""
+
+    _half: Half
+    _context: Context
+    expire: Any
+    end: Any
+    move: Any
+    find: Any
+    chosen: Any
+    sender_of: Any
+
+    @property
+    def store_id(self) -> StoreId:
+        """Names this half and its outcome logs."""
+        return self._half.look(lambda: StoreId(self._half.state.store))
+
+    def next_due(self, channels: Sequence[str]) -> float | None:
+        """Node time at which the next delayed message of these channels becomes ready."""
+
+        def job() -> float | None:
+            state: InboxState = self._half.state
+            dues = []
+            for channel in channels:
+                for due, number in sorted(state.delayed.get(channel, ())):
+                    task = state.tasks.get(number)
+                    if task is not None and task.state is State.DELAYED and task.due == due:
+                        dues.append(due)
+                        break
+            return min(dues, default=None)
+
+        return self._half.look(job)
+
+    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
+        """The outcome log of a sender after number ``after``; see the contract."""
+
+        def look() -> tuple[StoreId, list[Outcome]] | None:
+            state: InboxState = self._half.state
+            rows = state.rows.get(sender, [])
+            if log == state.store and (after > state.row_numbers[sender] or (rows and rows[0].number <= after)):
+                return None
+            flushed = self._half.words[shared.JOURNAL] <= self._half.words[shared.JOURNAL_SYNCED]
+            return (StoreId(state.store), rows[:limit]) if flushed or not rows else None
+
+        found = self._half.look(look)
+        if found is not None:
+            return found
+
+        def job(commit: Commit) -> tuple[StoreId, list[Outcome]]:
+            self._half.follow()
+            state: InboxState = self._half.state
+            commit.journalled = True
+            if log == state.store and after > state.row_numbers[sender]:
+                commit.do(["meta", make_store_id(), state.number])
+            elif log == state.store:
+                commit.do(["told", sender, after])
+            return StoreId(state.store), list(state.rows.get(sender, ())[:limit])
+
+        return self._half.durable(job)
+
+    def sweep(self) -> float | None:
+        """End expired messages, forget done and buried ones past their time."""
+
+        def job(commit: Commit) -> float | None:
+            self._half.follow()
+            self.expire(commit, SWEEP)
+            state: InboxState = self._half.state
+            self._tidy(state)
+            return min((task.timer for task in state.tasks.values() if task.timer is not None), default=None)
+
+        return self._half.lazy(job)
+
+    def _tidy(self, state: InboxState) -> None:
+        """Remove segments of which nothing is needed any more."""
+        for queue in state.numbers.values():
+            log = self._half.log(queue.number)
+            names = log.segments()
+            if len(names) < 2 or names[1] > queue.frontier + 1:
+                continue
+            needed = {task.at.segment for task in state.tasks.values() if task.queue == queue.number}
+            numbers = [number for lease in state.leases.values() if lease.queue == queue.number for number in lease.live]
+            lowest = min([queue.frontier + 1, *numbers])
+            for index in range(len(names) - 1):
+                if names[index + 1] <= lowest and names[index] not in needed:
+                    log.remove(names[index])
+
+    def flush(self) -> None:
+        """Everything settled so far is on stable storage when this returns."""
+        self._half.enter(write=False)
+        self._half.flush()
+
+    def kick(self, selection: Selection) -> int:
+        """Make buried and delayed messages ready, with fresh attempts. Durable."""
+
+        def job(commit: Commit) -> int:
+            self._half.follow()
+            state: InboxState = self._half.state
+            tasks = [task for task in self.chosen(selection) if task.state in {State.BURIED, State.DELAYED}]
+            now = self._context.clock.now()
+            for task in tasks:
+                to = State.READY
+                channel = state.numbers[task.queue].channel
+                if task.state is State.BURIED and task.key is not None and state.busy(channel, task.key):
+                    to = State.BLOCKED
+                self.move(commit, task, to, attempts=0, due=now)
+            return len(tasks)
+
+        return self._half.durable(job)
+
+    def bury(self, message_id: MessageId, reason: str) -> bool:
+        """Bury a message that is not leased. Durable."""
+
+        def job(commit: Commit) -> bool:
+            self._half.follow()
+            state: InboxState = self._half.state
+            tasks = [state.tasks[number] for number in state.by_id.get(message_id, ())]
+            tasks = [task for task in tasks if task.live and task.state is not State.LEASED]
+            for queue, record, where in list(self.find(message_id)):
+                if record.sequence > queue.frontier:
+                    commit.do(["task", record.sequence, queue.number, record.id, self.sender_of(record), "ready",
+                               record.flags, len(record.envelope), record.born, None, record.born, None, *where, 0, [],
+                               record.born, 0.0, b"", "", True])  # fmt: skip
+                    tasks.append(state.tasks[record.sequence])
+            for task in tasks:
+                self.end(commit, task, State.BURIED, self._context.remember, State.FAILED, reason)
+            return bool(tasks)
+
+        return self._half.durable(job)
+
+    def wipe(self, selection: Selection) -> int:
+        """Remove done and buried messages (never live ones). Returns how many."""
+
+        def job(commit: Commit) -> int:
+            self._half.follow()
+            tasks: list[Task] = [task for task in self.chosen(selection) if not task.live]
+            for task in tasks:
+                commit.do(["drop", task.number])
+            return len(tasks)
+
+        return self._half.durable(job)

@@ -1,0 +1,403 @@
+"""Consumers take messages and settle them.
+
+Owns claim, settle, retire and reap. Must not know how messages came.
+"""
+
+import heapq
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
+from dropr_core.message import State
+from dropr_core.names import MessageId
+from dropr_storage_fs.consumers import Consumers
+from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.inbox_state import InboxState, Lease, Queue, Task, pack_runs
+from dropr_storage_fs.layout import DUPLICATE, RECEIPT, SPECIAL, Record, loads
+from dropr_storage_fs.log import End, Place
+
+DEFAULT_ATTEMPTS = 10
+SKIPPED = 500
+"""Records that a claim may pass before it writes the frontier down, though it took nothing."""
+
+
+class LeasePart:
+    """What consumers do."""
+
+    _half: Half
+    _context: Context
+    _consumers: Consumers
+    _cursors: dict[int, tuple[int, Place]]
+    _senders: dict[bytes, str]
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────
+
+    def records(self, queue: Queue, after: int, end: End) -> Iterator[tuple[Record, Place]]:
+        """The records of a queue beyond a number."""
+        cursor = self._cursors.get(queue.number)
+        log = self._half.log(queue.number)
+        start = cursor[1] if cursor is not None and cursor[0] == after else log.start(after + 1)
+        for item, where in log.scan(start, end):
+            if isinstance(item, Record) and item.sequence > after:
+                yield item, where
+
+    def fresh(self, queue: Queue, after: int, end: End) -> Iterator[tuple[Record, Place]]:
+        """Those that are simply ready."""
+        tasks, voids = self._half.state.tasks, queue.voids
+        for record, where in self.records(queue, max(after, queue.frontier), end):
+            if not (record.flags & SPECIAL) and record.sequence not in tasks and record.sequence not in voids:
+                yield record, where
+
+    def left(self, queue: Queue) -> int:
+        """How many are simply ready."""
+        return self._half.log(queue.number).end.count - queue.taken
+
+    def sender_of(self, record: Record) -> str:
+        """Who sent it."""
+        known = self._senders.get(record.extra)
+        if known is None:
+            known = loads(record.extra)[0]
+            if not record.flags & SPECIAL and len(self._senders) < 1000:
+                self._senders[record.extra] = known
+        return str(known)
+
+    def leased_records(self, queue: Queue, numbers: set[int]) -> Iterator[tuple[Record, Place]]:
+        """The records of some numbers."""
+        if numbers:
+            last = max(numbers)
+            for record, where in self.records(queue, min(numbers) - 1, self._half.log(queue.number).end):
+                if record.sequence > last:
+                    return
+                if record.sequence in numbers:
+                    yield record, where
+
+    # ── consumers ────────────────────────────────────────────────────────────────────────────────
+
+    def register(self, label: str = "") -> str:
+        """A new consumer, alive as long as this process."""
+        self._half.enter(write=True)
+        return self._consumers.register(label)
+
+    def retire(self, consumer: str) -> None:
+        """The consumer is gone: its leases end, their attempts not counted."""
+
+        def job(commit: Commit) -> None:
+            self._half.follow()
+            state: InboxState = self._half.state
+            for task in [task for task in state.tasks.values() if task.consumer == consumer]:
+                self.move(commit, task, State.READY, attempts=task.attempts - 1)
+            for lease in [lease for lease in state.leases.values() if lease.consumer == consumer]:
+                for task in self.materialise(commit, lease, set(lease.live)):
+                    self.move(commit, task, State.READY, attempts=task.attempts - 1)
+
+        self._half.lazy(job)
+        self._consumers.release(consumer)
+
+    def materialise(self, commit: Commit, lease: Lease, numbers: set[int]) -> list[Task]:
+        """Messages leased with others get a state of their own each."""
+        state: InboxState = self._half.state
+        queue = state.numbers[lease.queue]
+        commit.do(["unlease", lease.token, pack_runs(sorted(numbers))])
+        out = []
+        for record, where in self.leased_records(queue, numbers):
+            commit.do(["task", record.sequence, queue.number, record.id, self.sender_of(record), "leased", record.flags,
+                       len(record.envelope), record.born, None, record.born, None, *where, 1, [],
+                       self._context.clock.now(), 0.0, lease.token, lease.consumer, False])  # fmt: skip
+            out.append(state.tasks[record.sequence])
+        return out
+
+    def move(
+        self, commit: Commit, task: Task, to: State, *, attempts: int | None = None, due: float | None = None,
+        reason: str = "", keep: float = 0.0, token: bytes = b"", consumer: str = "",
+    ) -> None:  # fmt: skip
+        """A message changes its state."""
+        commit.do(["move", task.number, str(to), self._context.clock.now(),
+                   task.attempts if attempts is None else attempts, task.due if due is None else due, token, consumer,
+                   reason, keep])  # fmt: skip
+
+    def end(
+        self, commit: Commit, task: Task, to: State, keep: float, state: State, reason: str = "",
+        result: bytes | None = None, kind: str = "",
+    ) -> None:  # fmt: skip
+        """Done, buried or expired: frees its key, and tells a sender that asked."""
+        self.move(commit, task, to, keep=keep, reason=reason if to is State.BURIED else "")
+        if task.flags & RECEIPT:
+            self.tell(commit, task.sender, task.id, state, reason, result, kind)
+        self.unblock(commit, task)
+
+    def tell(
+        self, commit: Commit, sender: str, identity: bytes, state: State, reason: str, result: bytes | None, kind: str
+    ) -> None:
+        """A row in the outcome log of a sender."""
+        number = self._half.state.row_numbers[sender] + 1
+        commit.do(["outcome", sender, number, identity, str(state), reason, result, kind])
+
+    def unblock(self, commit: Commit, ended: Task) -> None:
+        """The next message of a key may go."""
+        if ended.key is None:
+            return
+        state: InboxState = self._half.state
+        key = (state.numbers[ended.queue].channel, ended.key)
+        waiting = [number for number in state.keys.get(key, ()) if state.tasks[number].state is State.BLOCKED]
+        if waiting and not state.busy(*key):
+            task = state.tasks[min(waiting)]
+            self.move(commit, task, State.DELAYED if task.due > self._context.clock.now() else State.READY)
+
+    # ── claim ────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
+        """Lease up to ``limit`` messages, by priority, then by arrival."""
+        self._half.enter(write=True)
+        self._consumers.check(consumer)
+
+        def job(commit: Commit) -> tuple[list[Claim], list[int]]:
+            self._half.follow()
+            return self._claim(commit, set(channels), limit, consumer)
+
+        claims, behind = self._half.lazy(job)
+        if not claims and behind:
+            # Who appended died before the flush: what stands there is given only after one.
+            def flush(commit: Commit) -> None:
+                commit.touched.update({number: self._half.log(number) for number in behind})
+
+            self._half.durable(flush)
+            claims, _ = self._half.lazy(job)
+        return claims
+
+    def _claim(
+        self, commit: Commit, channels: set[str], limit: int, consumer: str
+    ) -> tuple[list[Claim], list[int]]:
+        state: InboxState = self._half.state
+        self.expire(commit, None)
+        self._wake(commit, channels)
+        token = os.urandom(8)
+        claims: list[Claim] = []
+        behind: list[int] = []
+        queues = sorted((queue for queue in state.numbers.values() if queue.channel in channels),
+                        key=lambda queue: queue.priority)  # fmt: skip
+        at = 0
+        while at < len(queues) and len(claims) < limit:
+            same = [queue for queue in queues[at:] if queue.priority == queues[at].priority]
+            at += len(same)
+            for queue in same:
+                log = self._half.log(queue.number)
+                if log.end[:2] > log.flushed[:2]:
+                    behind.append(queue.number)
+            self._claim_from(commit, same, limit - len(claims), consumer, token, claims)
+        return claims, behind
+
+    def _claim_from(
+        self, commit: Commit, queues: list[Queue], limit: int, consumer: str, token: bytes, claims: list[Claim]
+    ) -> None:
+        """Of queues with one priority, in order of arrival."""
+        sources: list[Iterator[tuple[int, Queue, Record | None, Place | None]]] = []
+        for queue in queues:
+            if queue.tally[State.READY] > 0:
+                sources.append(self._ready(queue))
+            if self.left(queue) > 0:
+                sources.append(self._fresh(queue))
+        rows: Iterator[tuple[int, Queue, Record | None, Place | None]]
+        rows = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda row: row[0])
+        plain: dict[int, list[Record]] = {}
+        known: list[int] = []
+        places: dict[int, tuple[int, Place]] = {}
+        state: InboxState = self._half.state
+        for number, queue, record, where in rows:
+            if limit <= 0:
+                if where is not None:
+                    mine = plain.get(queue.number)
+                    if mine:
+                        places[queue.number] = (mine[-1].sequence, where)
+                break
+            limit -= 1
+            if record is None:
+                known.append(number)
+                task = state.tasks[number]
+                envelope = self.body(task)
+                again = bool(task.flags & DUPLICATE)
+                claims.append(Claim(token, number, MessageId(task.id), queue.channel, queue.priority, task.sender,
+                                    envelope, task.attempts + 1, again, task.arrived))  # fmt: skip
+            else:
+                plain.setdefault(queue.number, []).append(record)
+                claims.append(Claim(token, number, MessageId(record.id), queue.channel, queue.priority,
+                                    self._senders.get(record.extra) or self.sender_of(record), record.envelope, 1,
+                                    record.flags & DUPLICATE != 0, record.born))  # fmt: skip
+        for number in known:
+            task = state.tasks[number]
+            self.move(commit, task, State.LEASED, attempts=task.attempts + 1, token=token, consumer=consumer)
+        for queue_number, records in plain.items():
+            numbers = [record.sequence for record in records]
+            receipts = [record.sequence for record in records if record.flags & RECEIPT]
+            # One token for the call; the queue makes it the key of a lease.
+            commit.do(["claim", token + queue_number.to_bytes(2, "big"), consumer, queue_number, numbers[-1],
+                       pack_runs(numbers), receipts])  # fmt: skip
+            self._cursors.update({queue_number: places[queue_number]} if queue_number in places else {})
+
+    def body(self, task: Task) -> bytes:
+        """The envelope of a message with a state of its own."""
+        record = self._half.log(task.queue).record_at(task.at)
+        return b"" if record is None else record.envelope
+
+    def _ready(self, queue: Queue) -> Iterator[tuple[int, Queue, Record | None, Place | None]]:
+        tasks = self._half.state.tasks
+        numbers = sorted({number for number in queue.ready if (task := tasks.get(number)) is not None
+                          and task.state is State.READY})  # fmt: skip
+        queue.ready = numbers
+        for number in list(numbers):
+            yield number, queue, None, None
+
+    def _fresh(self, queue: Queue) -> Iterator[tuple[int, Queue, Record | None, Place | None]]:
+        for record, where in self.fresh(queue, queue.frontier, self._half.log(queue.number).flushed):
+            yield record.sequence, queue, record, where
+
+    def _wake(self, commit: Commit, channels: set[str]) -> None:
+        """Move due delayed messages to ready."""
+        state: InboxState = self._half.state
+        now = self._context.clock.now()
+        for channel in channels:
+            heap = state.delayed.get(channel, [])
+            while heap and heap[0][0] <= now:
+                due, number = heapq.heappop(heap)
+                task = state.tasks.get(number)
+                if task is not None and task.state is State.DELAYED and task.due == due:
+                    self.move(commit, task, State.READY)
+
+    def expire(self, commit: Commit, limit: int | None) -> None:
+        """End what is past its time and not leased."""
+        state: InboxState = self._half.state
+        now = self._context.clock.now()
+        while state.timers and state.timers[0][0] <= now and (limit is None or limit > 0):
+            moment, number = state.timers[0]
+            task = state.tasks.get(number)
+            if task is None or task.timer != moment:
+                heapq.heappop(state.timers)
+                continue
+            if not task.live:
+                if limit is None:
+                    break  # `sweep` forgets it
+                heapq.heappop(state.timers)
+                commit.do(["drop", number])
+            else:
+                heapq.heappop(state.timers)
+                self.end(commit, task, State.EXPIRED, self._context.remember, State.EXPIRED, "expired")
+            if limit is not None:
+                limit -= 1
+
+    # ── settle ───────────────────────────────────────────────────────────────────────────────────
+
+    def _lease_of(self, claim: Claim) -> Lease | None:
+        """The lease of plain messages that a claim belongs to."""
+        state: InboxState = self._half.state
+        queue = state.queues.get((claim.channel, claim.priority))
+        if queue is None:
+            return None
+        lease = state.leases.get(claim.token + queue.number.to_bytes(2, "big"))
+        return lease if lease is not None and claim.number in lease.live else None
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the lease still holds."""
+
+        def job() -> bool:
+            return self._held(claim) is not None or self._lease_of(claim) is not None
+
+        return self._half.look(job)
+
+    def _held(self, claim: Claim) -> Task | None:
+        task = self._half.state.tasks.get(claim.number)
+        if task is None or task.state is not State.LEASED:
+            return None
+        return task if task.token[:8] == claim.token else None
+
+    def settle(self, changes: Sequence[Settlement]) -> list[bool]:
+        """Apply each change whose lease still holds (True); the others change nothing (False)."""
+
+        def job(commit: Commit) -> list[bool]:
+            self._half.follow()
+            return self._settle(commit, changes)
+
+        return self._half.lazy(job)
+
+    def _settle(self, commit: Commit, changes: Sequence[Settlement]) -> list[bool]:
+        plain: dict[bytes, tuple[Lease, list[int], list[int]]] = {}
+        out: list[bool] = []
+        for change in changes:
+            claim = change.claim
+            lease = self._lease_of(claim)
+            if lease is not None:
+                if isinstance(change, Ack) and change.keep <= 0:
+                    # Taken out at once, so that a second change finds nothing; the journal gets it as one.
+                    lease.live.discard(claim.number)
+                    mine = plain.setdefault(lease.token, (lease, [], [0]))
+                    mine[1].append(claim.number)
+                    mine[2][0] += len(claim.envelope)
+                    if claim.number in lease.receipts:
+                        self.tell(commit, claim.sender, claim.id, State.PROCESSED, "", change.result,
+                                  change.content_type)  # fmt: skip
+                    out.append(True)
+                    continue
+                task = self.materialise(commit, lease, {claim.number})[0]
+            else:
+                held = self._held(claim)
+                if held is None:
+                    out.append(False)
+                    continue
+                task = held
+            self._settle_task(commit, task, change)
+            out.append(True)
+        for token, (lease, numbers, sizes) in plain.items():
+            lease.live.update(numbers)
+            commit.do(["acked", token, lease.queue, pack_runs(sorted(numbers)), len(numbers), sizes[0]])
+        return out
+
+    def _settle_task(self, commit: Commit, task: Task, change: Settlement) -> None:
+        now = self._context.clock.now()
+        if isinstance(change, Ack):
+            commit.do(["processed", change.claim.channel, 1])
+            self.end(commit, task, State.DONE, change.keep, State.PROCESSED, "", change.result, change.content_type)
+            if change.keep <= 0:
+                commit.do(["drop", task.number])
+        elif isinstance(change, Release):
+            delayed = change.delay > 0
+            self.move(commit, task, State.DELAYED if delayed else State.READY, reason=change.reason,
+                      attempts=task.attempts - (not change.counted), due=now + max(0.0, change.delay))  # fmt: skip
+        else:
+            self.end(commit, task, State.BURIED, self._context.remember, State.FAILED, change.reason)
+
+    # ── the dead ─────────────────────────────────────────────────────────────────────────────────
+
+    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
+        """End the leases of consumers whose process died; see the contract."""
+
+        def look() -> set[str]:
+            state: InboxState = self._half.state
+            return {lease.consumer for lease in state.leases.values()} | {
+                task.consumer for task in state.tasks.values() if task.state is State.LEASED
+            }
+
+        names = self._half.look(look)
+        dead = {name for name in names if not self._consumers.lives(name)}
+        self._consumers.tidy()
+        if not dead:
+            return [], bool(names)
+
+        def job(commit: Commit) -> list[str]:
+            self._half.follow()
+            state: InboxState = self._half.state
+            for lease in [lease for lease in state.leases.values() if lease.consumer in dead]:
+                self.materialise(commit, lease, set(lease.live))
+            freed: set[str] = set()
+            for task in [task for task in state.tasks.values() if task.state is State.LEASED and task.consumer in dead]:
+                channel = state.numbers[task.queue].channel
+                reason = f"attempt {task.attempts}: its consumer {task.consumer} died"
+                before = {queue.number: queue.tally[State.READY] for queue in state.numbers.values()}
+                if task.attempts >= attempts.get(channel, DEFAULT_ATTEMPTS):
+                    self.end(commit, task, State.BURIED, self._context.remember, State.FAILED, reason)
+                else:
+                    self.move(commit, task, State.READY, reason=reason)
+                freed |= {queue.channel for queue in state.numbers.values()
+                          if queue.tally[State.READY] > before[queue.number]}  # fmt: skip
+            return sorted(freed)
+
+        return self._half.lazy(job), bool(names - dead)
