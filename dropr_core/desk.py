@@ -55,12 +55,13 @@ class Desk:
             request = self.endpoint.open(frame, caller)
             self._note(request.peer)
             answer = self.endpoint.answer(request)
+            if isinstance(answer, Wait):
+                self._room.enter(request, answer, return_to)
+                return
         except BaseException as error:
             self._failed(error, return_to)
             return
-        if isinstance(answer, Wait):
-            self._room.enter(request, answer, return_to)
-        elif _still_wanted(return_to):
+        if _still_wanted(return_to):
             return_to.set_result(answer)
 
     def _retry(self, request: Request, final: bool, return_to: "Future[bytes]") -> Wait | None:
@@ -118,13 +119,18 @@ class WaitingRoom:
         self._thread: threading.Thread | None = None
 
     def enter(self, request: Request, wait: Wait, return_to: "Future[bytes]") -> None:
-        """Let a request wait."""
+        """Let a request wait; once the room is closed it is answered at once. Raises RuntimeError: no thread left."""
         with self._lock:
-            self._new.append((request, wait, return_to))
-            if self._thread is None and not self._closing:
-                self._thread = threading.Thread(target=self._run, name="dropr-waiting-room", daemon=True)
-                self._thread.start()
-        self._wake()
+            closing = self._closing
+            if not closing:
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name="dropr-waiting-room", daemon=True)
+                    thread.start()
+                    self._thread = thread
+                self._new.append((request, wait, return_to))
+                self._wake()  # under the lock: after `close` the number may be that of another file
+        if closing:
+            self._retry(request, True, return_to)
 
     def _wake(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """The desk: long polls that wait without a thread each, and what it says when it cannot wait or answer."""
 
 import logging
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -122,6 +123,26 @@ def test_a_request_after_close_is_refused_as_busy_and_raises_nothing(bell, clock
     error = future.exception(10)
     assert isinstance(error, Refused)
     assert error.code == "busy"
+
+
+def test_a_long_poll_that_comes_while_the_desk_closes_is_answered_at_once(room):
+    """Nobody is kept waiting in a room where nobody looks any more."""
+    room.close()
+    assert enter(room, "late").result(10) == b"final"
+
+
+def test_a_room_without_a_thread_says_so_and_opens_when_there_is_one(room, retry, monkeypatch):
+    """No thread can be started: that long poll fails, the next one waits as ever."""
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            enter(room, "first")
+    retry.done.add("second")
+    assert enter(room, "second").result(10) == b"news"
 
 
 def test_the_room_gives_its_handles_back(bell, clock, retry):
