@@ -221,8 +221,8 @@ class NodeContract(Contract):
         acked: set[str] = set()
         try:
             rig.open("ware", "door", "shop", "daemon")
-            rig.send(MANY)
             for child in children:
+                rig.send(MANY)  # to each its own: on a slow machine one may handle all before it is killed
                 child.go()
                 words = [child.hear() for _ in range(dice.randrange(5, 25))]
                 child.kill()
