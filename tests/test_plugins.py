@@ -109,13 +109,14 @@ def test_wrong_options_are_said_at_their_place(install, context):
     ("kind", "name", "says"),
     [
         ("serializer", "jsn", "did you mean 'json'?"),
-        ("storage", "fs", "pip install dropr-storage-fs"),
+        ("storage", "elsewhere", "pip install dropr-storage-elsewhere"),
         ("observer", "x", "observer 'x' is not installed"),
         ("serialiser", "json", "there is no kind of plugin 'serialiser'; did you mean 'serializer'?"),
     ],
 )
-def test_a_missing_plugin_says_what_to_do(kind, name, says):
+def test_a_missing_plugin_says_what_to_do(kind, name, says, monkeypatch):
     """The error names what is installed, or the package to install."""
+    monkeypatch.setitem(plugins._PACKAGES, ("storage", "elsewhere"), "dropr-storage-elsewhere")
     with pytest.raises(PluginError) as caught:
         find(kind, name)
     assert says in str(caught.value)
