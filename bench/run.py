@@ -3,6 +3,7 @@
     make bench                    all of it, about a minute
     .venv/bin/python bench/run.py send latency
     .venv/bin/python bench/run.py --transport zmq end_to_end latency      curl (default), zmq (CURVE), zmq-plain
+    .venv/bin/python bench/run.py --storage fs end_to_end                 sqlite (default), fs
 
 Owns measuring only; nothing in the test suite depends on a time.
 """
@@ -52,6 +53,7 @@ def road(transport: str) -> tuple[str, str, str]:
 
 def write_nodes(home: Path) -> tuple[Path, Path]:
     listen, ask, more = road(os.environ.get("DROPR_BENCH_TRANSPORT", "curl"))
+    more += f"storage: {os.environ.get('DROPR_BENCH_STORAGE', 'sqlite')}\n"
     (home / "shop.yaml").write_text(
         f"node: shop\nlimits: {{min_free: 0}}\n{more}peers:\n"
         f"  store: {{url: '{ask}', key: {KEY}}}\nchannels:\n  orders: {{to: store}}\n"
@@ -223,7 +225,9 @@ def main() -> None:
     words = argparse.ArgumentParser(description="Measure dropr on this machine.")
     words.add_argument("names", nargs="*", metavar="BENCH", help=f"of {', '.join(BENCHES)}; default: all")
     words.add_argument("--transport", choices=("curl", "zmq", "zmq-plain"), default="curl")
+    words.add_argument("--storage", choices=("sqlite", "fs"), default="sqlite")
     asked = words.parse_args()
+    os.environ["DROPR_BENCH_STORAGE"] = asked.storage
     os.environ["DROPR_BENCH_TRANSPORT"] = asked.transport
     for name in asked.names or list(BENCHES):
         with tempfile.TemporaryDirectory(prefix="dropr-bench-") as home:

@@ -18,7 +18,7 @@ from dropr_storage_fs.inbox_state import InboxState
 from dropr_storage_fs.inbox_view import ViewPart
 
 
-class FsInbox(AcceptPart, LeasePart, CarePart, ViewPart, Inbox):  # type: ignore[misc]
+class FsInbox(AcceptPart, LeasePart, CarePart, ViewPart, Inbox):
     """See contracts/storage.py."""
 
     def __init__(self, tuning: Tuning, context: Context) -> None:

@@ -4,7 +4,7 @@ Owns the log-matching rule, limits, duplicates, and in which state a message beg
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dropr_core.contracts.context import Context
@@ -13,10 +13,11 @@ from dropr_core.errors import QueueFull, StoreError
 from dropr_core.message import State
 from dropr_core.names import START, Head, SourceLane, StoreId, priority_of
 from dropr_storage_fs import shared
-from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.half import Half
 from dropr_storage_fs.inbox_state import InboxState, Queue
 from dropr_storage_fs.layout import DUPLICATE, RECEIPT, SPECIAL, Record, encode, pack_record
-from dropr_storage_fs.log import Place
+from dropr_storage_fs.mending import Place
 
 Row = tuple[bytes, int, bytes, bytes]
 

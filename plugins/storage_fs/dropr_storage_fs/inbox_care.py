@@ -11,7 +11,8 @@ from dropr_core.contracts.storage import Selection
 from dropr_core.message import Outcome, State
 from dropr_core.names import MessageId, StoreId, make_store_id
 from dropr_storage_fs import shared
-from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.half import Half
 from dropr_storage_fs.inbox_state import InboxState, Task
 
 SWEEP = 1000
@@ -97,8 +98,8 @@ class CarePart:
             if len(names) < 2 or names[1] > queue.frontier + 1:
                 continue
             needed = {task.at.segment for task in state.tasks.values() if task.queue == queue.number}
-            numbers = [number for lease in state.leases.values() if lease.queue == queue.number for number in lease.live]
-            lowest = min([queue.frontier + 1, *numbers])
+            leases = [lease for lease in state.leases.values() if lease.queue == queue.number and lease.live]
+            lowest = min([queue.frontier + 1, *(min(lease.live) for lease in leases)])
             for index in range(len(names) - 1):
                 if names[index + 1] <= lowest and names[index] not in needed:
                     log.remove(names[index])

@@ -6,17 +6,17 @@ Owns claim, settle, retire and reap. Must not know how messages came.
 import heapq
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
 from dropr_core.message import State
 from dropr_core.names import MessageId
+from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.consumers import Consumers
-from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.half import Half
 from dropr_storage_fs.inbox_state import InboxState, Lease, Queue, Task, pack_runs
 from dropr_storage_fs.layout import DUPLICATE, RECEIPT, SPECIAL, Record, loads
-from dropr_storage_fs.log import End, Place
+from dropr_storage_fs.mending import End, Place
 
 DEFAULT_ATTEMPTS = 10
 SKIPPED = 500

@@ -12,11 +12,11 @@ from typing import Any
 import attrs
 
 from dropr_core.message import Outcome, State
-from dropr_core.names import Head, MessageId, SourceLane, StoreId, make_store_id
+from dropr_core.names import Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
 from dropr_core.states import SETTLED
 from dropr_storage_fs import layout
 from dropr_storage_fs.layout import SPECIAL, Frame, Record
-from dropr_storage_fs.log import End, Place
+from dropr_storage_fs.mending import End, Place
 
 Op = Sequence[Any]
 HOLDING = frozenset({State.READY, State.DELAYED, State.LEASED})
@@ -96,6 +96,7 @@ class Queue:
     dead_bytes: int = 0
     leased: int = 0
     end: End | None = None
+    late: End | None = None
 
 
 class InboxState:
@@ -120,7 +121,8 @@ class InboxState:
         self.lost: list[int] = []
         self.intents: list[Op] = []
         self.transactions: set[bytes] = set()
-        self.recovering = self.cold = False
+        self.recovering = self.cold = self.damaged = False
+        self.tentative: dict[SourceLane, Head] = {}
         self._snapshot_read = False
         self._do = {name[4:]: getattr(self, name) for name in dir(self) if name.startswith("_do_")}
 
@@ -264,8 +266,8 @@ class InboxState:
 
     def _do_head(self, sender: str, store: bytes, channel: str, priority: int, sequence: int, identity: bytes) -> None:
         # After a power cut only the logs know which arrivals are there: the journal may run ahead of them.
-        if not (self.cold and self._snapshot_read):
-            self.heads[SourceLane(sender, StoreId(store), channel, priority)] = Head(sequence, MessageId(identity))
+        heads = self.tentative if self.cold and self._snapshot_read else self.heads
+        heads[SourceLane(sender, StoreId(store), channel, priority)] = Head(sequence, MessageId(identity))
 
     def _do_true_head(self, *values: Any) -> None:
         sender, store, channel, priority, sequence, identity = values
@@ -281,6 +283,19 @@ class InboxState:
         if self.recovering:  # else whoever wrote it makes the logs follow
             self.transactions.add(op[5])
             self.intents.append(["intent", *op])
+
+    def _do_end(self, number: int, *end: int) -> None:
+        """Up to there the log was flushed when this was written, and all that it says stands above."""
+        queue = self.numbers[number]
+        queue.late = End(*end)
+        for source, head in list(self.tentative.items()):
+            if (source.channel, priority_of(source.priority)) == (queue.channel, queue.priority):
+                self.heads[source] = head
+                del self.tentative[source]
+
+    def _do_damaged(self, _start: int, _end: int) -> None:
+        """A part of the journal is lost: all that the logs can tell is asked of them again."""
+        self.damaged = True
 
     # ── as operations ────────────────────────────────────────────────────────────────────────────
 
@@ -300,7 +315,8 @@ class InboxState:
         for sender, rows in self.rows.items():
             ops += [["outcome", sender, row.number, row.id, str(row.state), row.reason, row.result, row.content_type]
                     for row in rows]  # fmt: skip
-        ops += [["told", sender, number - len(self.rows.get(sender, ()))] for sender, number in self.row_numbers.items()]
+        for sender, number in self.row_numbers.items():
+            ops.append(["told", sender, number - len(self.rows.get(sender, ()))])
         ops += [["processed", channel, count] for channel, count in self.processed.items()]
         self.intents, self.transactions = [], set()
         return ops
@@ -313,17 +329,18 @@ class InboxState:
 
     def known_end(self, number: int) -> End | None:
         """Where a log was known to be sound when this generation began."""
-        return self.numbers[number].end
+        queue = self.numbers[number]
+        return queue.end if self.damaged else queue.late or queue.end
 
     def set_known_end(self, number: int, end: End) -> None:
         """Note that up to there nothing has to be looked at again."""
-        self.numbers[number].end = end
+        self.numbers[number].end, self.numbers[number].late = end, None
 
     def recovered(self, number: int, frame: Frame, records: list[Record], segment: int) -> list[Op]:
         """Heads, and messages with a state of their own, stand in the frames, too."""
         self.number = max([self.number, *(record.sequence for record in records)])
         heads, transaction = layout.loads(frame.extra) or ([], b"")
-        if transaction and transaction not in self.transactions:
+        if transaction and transaction not in self.transactions and not self.damaged:
             numbers = [record.sequence for record in records]
             return [["void", number, numbers, sum(len(record.envelope) for record in records)]]
         ops: list[Op] = [["true_head", *head] for head in heads]

@@ -133,3 +133,11 @@ def remove_before(directory: Path, generation: int) -> None:
         if number < generation:
             with contextlib.suppress(OSError):
                 (directory / name_of(number)).unlink()
+
+
+def remove_after(directory: Path, generation: int) -> None:
+    """Remove generations that were begun and never taken into use."""
+    for number in generations(directory):
+        if number > generation:
+            (directory / name_of(number)).unlink()
+            disk.flush_directory(directory)

@@ -44,7 +44,7 @@ class Frame(NamedTuple):
     """The header of what one call stored. ``end``: offset behind its last record."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides a method of tuples that nobody needs
     flags: int
     extra: bytes
     at: int

@@ -6,60 +6,30 @@ Must not know what the records mean.
 
 import contextlib
 import os
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 from dropr_core.errors import WriteFailed
 from dropr_storage_fs import disk, layout, shared
 from dropr_storage_fs.layout import Frame, Record
+from dropr_storage_fs.mending import HEADER, HEADER_SIZE, MAGIC, VERSION, End, Mending, Opened, Place, read_header
 from dropr_storage_fs.shared import Shared
 
-SEGMENT_SIZE = 64 << 20
+SEGMENT_SIZE = 32 << 20
+OPEN_FILES = 6
 BLOCK = 1 << 18
-HEADER = struct.Struct("<8sHHIQQQI")
-"""magic, version, flags, salt, first sequence, records and bytes in the log before it, checksum."""
-HEADER_SIZE = 64
-MAGIC, VERSION = b"dropr-sg", 1
-
-
-class Place(NamedTuple):
-    """A position: first sequence of the segment, offset in its file."""
-
-    segment: int
-    offset: int
-
-
-class End(NamedTuple):
-    """Where a log ended at some moment."""
-
-    segment: int
-    written: int
-    last: int
-    count: int
-    bytes: int
-
-
-class Opened:
-    """One segment file."""
-
-    __slots__ = ("bytes", "count", "fd", "first", "salt")
-
-    def __init__(self, fd: int, first: int, salt: int, count: int, size: int) -> None:
-        self.fd, self.first, self.salt, self.count, self.bytes = fd, first, salt, count, size
-
-
-class Log:
+class Log(Mending):
     """One log. ``number``: its slot in the shared words."""
 
     def __init__(
         self, directory: Path, number: int, common: Shared, tell: Callable[[str, dict[str, Any]], None],
         *, read_only: bool = False,
     ) -> None:  # fmt: skip
-        self.directory, self.number, self._words, self._tell = directory, number, common.words, tell
-        self._slot = Shared.slot(number)
+        self.directory, self.number, self._common, self._tell = directory, number, common, tell
+        self._slot = common.slot(number)
+        self._epoch = self.word(shared.EPOCH)
         self._read_only = read_only
         self._files: dict[int, Opened] = {}
         self._names: list[int] | None = None
@@ -69,27 +39,31 @@ class Log:
 
     def word(self, index: int) -> int:
         """One word of its slot."""
-        return self._words[self._slot + index]
+        return self._common.words[self._slot + index]
+
+    def set_word(self, index: int, value: int) -> None:
+        """Set one word of its slot."""
+        self._common.words[self._slot + index] = value
 
     @property
     def end(self) -> End:
         """What is written, flushed or not."""
-        return End(*self._words[self._slot : self._slot + 5])
+        return End(*self._common.words[self._slot : self._slot + 5])
 
     @property
     def flushed(self) -> End:
         """What is on stable storage."""
         at = self._slot + shared.SYNC_SEGMENT
-        return End(*self._words[at : at + 5])
+        return End(*self._common.words[at : at + 5])
 
     def set_end(self, end: End) -> None:
         """Note what is written."""
-        words, slot = self._words, self._slot
+        words, slot = self._common.words, self._slot
         words[slot], words[slot + 1], words[slot + 2], words[slot + 3], words[slot + 4] = end
 
     def set_flushed(self, end: End) -> None:
         """Note what is on stable storage."""
-        words, slot = self._words, self._slot + shared.SYNC_SEGMENT
+        words, slot = self._common.words, self._slot + shared.SYNC_SEGMENT
         words[slot], words[slot + 1], words[slot + 2], words[slot + 3], words[slot + 4] = end
 
     # ── segments ─────────────────────────────────────────────────────────────────────────────────
@@ -100,7 +74,10 @@ class Log:
 
     def segments(self) -> list[int]:
         """First sequences of all segments, in order."""
-        if self._names is None or (self._names and self._names[-1] != self._words[self._slot]):
+        if self._epoch != self.word(shared.EPOCH):
+            self.close()
+            self._epoch = self.word(shared.EPOCH)
+        if self._names is None:
             self._names = self._list()
         return self._names
 
@@ -112,6 +89,9 @@ class Log:
 
     def open(self, first: int) -> Opened | None:
         """A segment; None if it is gone or its header is damaged."""
+        if self._epoch != self.word(shared.EPOCH):
+            self.close()  # another process replaced or removed files
+            self._epoch = self.word(shared.EPOCH)
         found = self._files.get(first)
         if found is not None:
             return found
@@ -120,17 +100,31 @@ class Log:
             fd = disk.open_file(path, write=not self._read_only)
         except FileNotFoundError:
             return None
-        found = _read_header(fd, first)
+        found = read_header(fd, first)
         if found is None:
             os.close(fd)
             if (first, 0) not in self._told:
                 self._told.add((first, 0))
                 self._tell("corrupt", {"file": str(path), "error": "the header of this segment is damaged"})
             return None
-        while len(self._files) >= 6:
-            os.close(self._files.pop(next(iter(self._files))).fd)
-        self._files[first] = found
+        self._keep(found)
         return found
+
+    def _keep(self, found: Opened) -> None:
+        while len(self._files) >= OPEN_FILES:
+            self._close(self._files.pop(next(iter(self._files))))
+        self._files[found.first] = found
+
+    @staticmethod
+    def _close(found: Opened) -> None:
+        fd, found.fd = found.fd, -1
+        os.close(fd)
+
+    def changed(self) -> None:
+        """Files were replaced or removed: other processes must open them anew."""
+        self._common.words[self._slot + shared.EPOCH] += 1
+        self._epoch = self.word(shared.EPOCH)
+        self._names = None
 
     def create(self, first: int, count: int, size: int) -> Opened:
         """A new segment, its name on stable storage. A file of that name holds nothing acknowledged: it goes aside."""
@@ -151,17 +145,15 @@ class Log:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-        self._names = None
-        while len(self._files) >= 6:
-            os.close(self._files.pop(next(iter(self._files))).fd)
-        self._files[first] = Opened(fd, first, salt, count, size)
+        self.changed()
+        self._keep(Opened(fd, first, salt, count, size))
         return self._files[first]
 
     def drop(self, first: int) -> None:
         """Forget an open file."""
         old = self._files.pop(first, None)
         if old is not None:
-            os.close(old.fd)
+            self._close(old)
         self._names = None
 
     def remove(self, first: int) -> None:
@@ -169,6 +161,7 @@ class Log:
         self.drop(first)
         with contextlib.suppress(FileNotFoundError):
             self.path(first).unlink()
+        self.changed()
 
     def close(self) -> None:
         """Close all files; safe twice."""
@@ -236,7 +229,7 @@ class Log:
     def fail(self) -> None:
         """A flush failed: what is not flushed is given up, and the file is never written again."""
         end = self.flushed
-        self._words[self._slot + shared.CUTS] += 1
+        self._common.words[self._slot + shared.CUTS] += 1
         old = self.open(end.segment)
         if old is not None:
             with contextlib.suppress(OSError):
@@ -297,8 +290,10 @@ class Log:
         found = self.open(segment)
         size = BLOCK
         while found is not None and at < limit:
-            if found.fd < 0:
-                return
+            if found.fd < 0:  # closed while the caller was busy with what it got
+                found = self.open(segment)
+                if found is None:
+                    return
             block = os.pread(found.fd, min(size, limit - at), at)
             last = at + len(block) >= limit
             done = 0
@@ -325,8 +320,6 @@ class Log:
                 at, size = at + done, BLOCK
                 if done == 0:
                     return
-            if found.first not in self._files:
-                found = self.open(segment)
 
     def _report(self, segment: int, start: int, end: int) -> None:
         if (segment, start) not in self._told:
@@ -368,130 +361,6 @@ class Log:
                 if len(block) < 1 << 22:
                     break
                 at += len(block) - 15
-
-    # ── mending ──────────────────────────────────────────────────────────────────────────────────
-
-    def recover(self, known: End | None, each: Callable[[Frame, list[Record]], None], *, cut: bool = True) -> None:
-        """Find the end anew, beginning at ``known``; tell each whole frame behind it; cut a torn tail."""
-        self._names = None
-        names = self._list()
-        if not names:
-            self.set_end(End(0, 0, 0, 0, 0))
-            self.set_flushed(End(0, 0, 0, 0, 0))
-            return None
-        self._words[self._slot] = names[-1]
-        start = known if known is not None and known.segment in names else None
-        for position, segment in enumerate(names):
-            if start is not None and segment < start.segment:
-                continue
-            found = self.open(segment)
-            if found is None:
-                if not cut or segment != names[-1]:
-                    continue
-                # The last segment was being made when the power failed: nothing in it can have been promised.
-                path = self.path(segment)
-                path.rename(path.with_suffix(f".aside-{os.urandom(3).hex()}"))
-                disk.flush_directory(self.directory)
-                self._names = None
-                self.recover(known, each, cut=cut)
-                return
-            upper = names[position + 1] if position + 1 < len(names) else 1 << 63
-            if start is not None and segment == start.segment:
-                end = start
-            else:
-                end = End(segment, HEADER_SIZE, found.first - 1, found.count, found.bytes)
-            end = self._tail(found, end, upper, each)
-            if segment == names[-1]:
-                self._finish(found, end, cut=cut)
-
-    def look(self, known: End | None, each: Callable[[Frame, list[Record]], None]) -> None:
-        """Tell each whole frame behind ``known``; change nothing."""
-        names = self._list()
-        for position, segment in enumerate(names):
-            if known is not None and segment < known.segment:
-                continue
-            found = self.open(segment)
-            if found is None:
-                continue
-            upper = names[position + 1] if position + 1 < len(names) else 1 << 63
-            first = End(segment, HEADER_SIZE, found.first - 1, found.count, found.bytes)
-            self._tail(found, known if known is not None and known.segment == segment else first, upper, each)
-
-    def _tail(self, found: Opened, end: End, upper: int, each: Callable[[Frame, list[Record]], None]) -> End:
-        """The end of a segment: behind its last whole frame."""
-        at = end.written
-        size = os.fstat(found.fd).st_size
-        while at < size:
-            head = os.pread(found.fd, 1 << 16, at)
-            frame = layout.read_frame(head, 0, found.salt)
-            if frame is None and len(head) == 1 << 16:
-                head = os.pread(found.fd, 1 << 17, at)
-                frame = layout.read_frame(head, 0, found.salt)
-            if frame is None or frame.first >= upper:
-                break
-            block = head if frame.end <= len(head) else os.pread(found.fd, frame.end, at)
-            if not layout.whole(block, frame, found.salt):
-                break
-            records = [item for item in layout.walk(block[: frame.end], frame.body, found.salt)
-                       if isinstance(item, Record)]  # fmt: skip
-            last = max([end.last, frame.first + frame.count - 1])
-            payload = sum(len(record.envelope) for record in records)
-            each(frame, [record._replace(at=at + record.at) for record in records])
-            at += frame.end
-            end = End(end.segment, at, last, end.count + frame.count, end.bytes + payload)
-        return self._beyond(found, end, size, upper, each)
-
-    def _beyond(
-        self, found: Opened, end: End, size: int, upper: int, each: Callable[[Frame, list[Record]], None]
-    ) -> End:
-        """Damage in the middle, not a torn tail, if a later frame says that more was flushed when it was written."""
-        if end.written >= size:
-            return end
-        block = os.pread(found.fd, size - end.written, end.written)
-        best: Frame | None = None
-        at = layout.resume(block, 1, found.salt)
-        while at < len(block):
-            frame = layout.read_frame(block, at, found.salt)
-            if frame is not None and frame.first < upper:
-                flushed = frame.flags >> 4
-                if flushed > 0 and (found.first + flushed - 1) > end.last:
-                    best = frame
-                at = frame.body
-            at = layout.resume(block, at + 1, found.salt)
-        if best is None:
-            return end
-        self._report(found.first, end.written, end.written + best.at)
-        records = [item for item in layout.walk(block[: best.at], 0, found.salt) if isinstance(item, Record)]
-        after = End(
-            end.segment, end.written + best.at, best.first - 1, end.count + len(records),
-            end.bytes + sum(len(record.envelope) for record in records),
-        )  # fmt: skip
-        for record in records:
-            frame = Frame(record.sequence, 1, 0, b"", 0, 0, 0)
-            each(frame, [record._replace(at=end.written + record.at)])
-        return self._tail(found, after, upper, each)
-
-    def _finish(self, found: Opened, end: End, *, cut: bool) -> None:
-        size = os.fstat(found.fd).st_size
-        if cut and size > end.written:
-            tail = os.pread(found.fd, size - end.written, end.written)
-            if tail.strip(b"\0"):
-                self._tell("torn", {"file": str(self.path(found.first)), "from": end.written, "bytes": len(tail)})
-            os.ftruncate(found.fd, end.written)
-        if cut:
-            os.fsync(found.fd)
-        self.set_end(end)
-        self.set_flushed(end)
-
-
-def _read_header(fd: int, first: int) -> Opened | None:
-    packed = os.pread(fd, HEADER.size, 0)
-    if len(packed) < HEADER.size or crc32(packed[:-4]) != int.from_bytes(packed[-4:], "little"):
-        return None
-    magic, version, _, salt, begins, count, size, _ = HEADER.unpack(packed)
-    if magic != MAGIC or version != VERSION or begins != first:
-        return None
-    return Opened(fd, first, salt, count, size)
 
 
 def sealed(records: Sequence[bytes], target: Opened, first: int, flushed: int, extra: bytes = b"") -> bytes:

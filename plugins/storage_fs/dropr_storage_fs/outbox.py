@@ -13,7 +13,7 @@ from dropr_storage_fs.outbox_state import OutboxState
 from dropr_storage_fs.outbox_view import ViewPart
 
 
-class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):  # type: ignore[misc]
+class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):
     """See contracts/storage.py."""
 
     def __init__(self, tuning: Tuning, context: Context) -> None:

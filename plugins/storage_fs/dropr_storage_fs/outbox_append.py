@@ -11,7 +11,8 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outgoing, Placed
 from dropr_core.errors import Conflict, QueueFull, StoreError
 from dropr_core.names import Lane, format_id
-from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DELAYED, EXPIRES, OWN, RECEIPT, encode, pack_record
 from dropr_storage_fs.outbox_state import LaneState, OutboxState
 from dropr_storage_fs.shared import MAX_LOGS
@@ -35,7 +36,6 @@ class AppendPart:
         return self._half.durable(lambda commit: self._append(commit, messages))
 
     def _append(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
-        self._half.follow()
         state: OutboxState = self._half.state
         known = self._known(state, messages)
         rows: dict[Lane, list[Row]] = {}
@@ -130,7 +130,7 @@ class AppendPart:
             for lane, at in where[index]:
                 one: LaneState = state.lanes[lane]
                 place = firsts[lane] + at
-                sequences.append(place if not one.base else one.sequence(place))
+                sequences.append(one.sequence(place))
                 places.append((one.number, place))
             if message.fingerprint is not None:
                 ops.append(["own", message.id, message.fingerprint, now, places])

@@ -13,9 +13,10 @@ from dropr_core.contracts.storage import Selection
 from dropr_core.message import Outcome, State
 from dropr_core.names import Lane, MessageId, StoreId
 from dropr_core.states import DELIVERY, ENDED, may_follow
-from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DUPLICATE, EXPIRES, OWN, Record, loads
-from dropr_storage_fs.log import Place
+from dropr_storage_fs.mending import Place
 from dropr_storage_fs.outbox_ship import known_op, state_op
 from dropr_storage_fs.outbox_state import Known, LaneState, OutboxState
 
@@ -47,7 +48,6 @@ class EndPart:
         """Give one delivery up as dead; the lane goes on without it."""
 
         def job(commit: Commit) -> None:
-            self._half.follow()
             one = self._half.state.lanes.get(lane)
             if one is None or not one.queued(one.place(sequence)):
                 return
@@ -62,7 +62,6 @@ class EndPart:
         """Cancel queued deliveries that are not under way. Returns (cancelled, too late)."""
 
         def job(commit: Commit) -> tuple[int, int]:
-            self._half.follow()
             now, ops, late = self._context.clock.now(), [], 0
             state: OutboxState = self._half.state
             for lane, record, where in self._queued_by_id(message_id):
@@ -91,7 +90,6 @@ class EndPart:
             return []
 
         def job(commit: Commit) -> list[MessageId]:
-            self._half.follow()
             state: OutboxState = self._half.state
             kept = state.peers.get(peer)
             same = kept is not None and kept.log == log
@@ -127,7 +125,6 @@ class EndPart:
         """Send ended (dead, failed, expired) deliveries again, at the end of their lanes. Durable."""
 
         def job(commit: Commit) -> int:
-            self._half.follow()
             state: OutboxState = self._half.state
             lanes: dict[int, list[tuple[Known, Record]]] = {}
             for known in self.chosen(selection):
@@ -165,7 +162,6 @@ class EndPart:
         """Forget ended deliveries (never live ones). Returns how many."""
 
         def job(commit: Commit) -> int:
-            self._half.follow()
             ops = [["forget", known.number, known.place] for known in self.chosen(selection) if known.over]
             commit.ops(ops)
             return len(ops)
@@ -186,7 +182,6 @@ class EndPart:
         """End `hold`."""
 
         def job(commit: Commit) -> None:
-            self._half.follow()
             if peer in self._half.state.peers:
                 commit.ops([["peer", peer, False, ""]])
 
@@ -198,7 +193,6 @@ class EndPart:
         """End what is due, forget what is past its time; see the contract."""
 
         def job(commit: Commit) -> tuple[list[MessageId], float | None]:
-            self._half.follow()
             state: OutboxState = self._half.state
             now = self._context.clock.now()
             ended: list[MessageId] = []

@@ -11,9 +11,10 @@ from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.message import State
 from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
-from dropr_storage_fs.half import Commit, Half
+from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record
-from dropr_storage_fs.log import End, Place
+from dropr_storage_fs.mending import End, Place
 from dropr_storage_fs.outbox_state import Known, LaneState, OutboxState
 
 
@@ -56,7 +57,7 @@ class ShipPart:
                 depth, size = self.depth(lane)
                 if depth > 0 and peer in {None, lane.lane.peer}:
                     first = self._oldest(lane)
-                    last = lane.sequence(self._half.log(lane.number).end.last)
+                    last = lane.given(self._half.log(lane.number).end.last)
                     born = now if first is None else first
                     out.append(LaneStats(lane.lane, lane.position, last, depth, size, max(0.0, now - born)))
             return out
@@ -82,7 +83,6 @@ class ShipPart:
             return self._take(lane, max_count, max_bytes)
 
         def job(commit: Commit) -> tuple[Batch | None, bool]:
-            self._half.follow()
             batch, behind = self._take(lane, max_count, max_bytes)
             one = self._half.state.lanes.get(lane)
             if batch is not None and one is not None:
@@ -104,7 +104,6 @@ class ShipPart:
 
     def _flush_lane(self, commit: Commit, lane: Lane) -> None:
         """Who appended died before the flush: what stands there is shown only after one."""
-        self._half.follow()
         one = self._half.state.lanes.get(lane)
         if one is not None:
             commit.touched[one.number] = self._half.log(one.number)
@@ -117,7 +116,7 @@ class ShipPart:
         log = self._half.log(one.number)
         now, room = self._context.clock.now(), max_bytes
         entries: list[Entry] = []
-        plain, base, duplicate = one.plain(), one.base, max(one.duplicate, one.high)
+        plain, same, duplicate = one.plain(), not (one.base or one.gaps), max(one.duplicate, one.high)
         limit = max(1, max_count)
         last_seen, behind = one.head, None
         for record, where in self.records(one, one.head, log.flushed):
@@ -132,7 +131,7 @@ class ShipPart:
             last_seen = place
             again = place <= duplicate or bool(flags & DUPLICATE)
             age = max(0.0, now - record.born) if flags & (DELAYED | EXPIRES) else 0.0
-            sequence = place if not base else one.sequence(place)
+            sequence = place if same else one.sequence(place)
             entries.append(Entry(sequence, MessageId(record.id), record.envelope, age, again))
         if behind is not None:
             self._next[one.number] = (last_seen, behind)
@@ -145,7 +144,6 @@ class ShipPart:
         """It is certain that nothing after the head reached the peer."""
 
         def job(commit: Commit) -> None:
-            self._half.follow()
             one = self._half.state.lanes.get(lane)
             if one is not None and one.offered:
                 commit.ops([["offer", one.number, 0]])
@@ -168,11 +166,10 @@ class ShipPart:
             self._half.lazy(job)
 
     def _settle(self, commit: Commit, lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
-        self._half.follow()
         state: OutboxState = self._half.state
         one = state.lanes.get(lane)
         end = None if one is None else self._half.log(one.number).end
-        if one is None or end is None or head.sequence > one.sequence(end.last):
+        if one is None or end is None or head.sequence > one.given(end.last):
             raise StoreError(f"lane {lane}: the peer cannot have {head}, no such number was given")
         target = one.place(head.sequence)
         if target <= one.head:
@@ -232,7 +229,6 @@ class ShipPart:
         """The peer lost what followed ``head``: send again what is kept of it."""
 
         def job(commit: Commit) -> int:
-            self._half.follow()
             one = self._half.state.lanes.get(lane)
             if one is None:
                 return 0
@@ -252,7 +248,6 @@ class ShipPart:
         store = make_store_id()
 
         def job(commit: Commit) -> StoreId:
-            self._half.follow()
             lanes = []
             for one in self._half.state.numbers.values():
                 last = self._half.log(one.number).end.last

@@ -16,7 +16,7 @@ from dropr_core.names import NO_MESSAGE, Head, Lane, MessageId, StoreId, make_st
 from dropr_core.states import ENDED
 from dropr_storage_fs import layout
 from dropr_storage_fs.layout import EXPIRES, OWN, RECEIPT, Frame, Record
-from dropr_storage_fs.log import End, Place
+from dropr_storage_fs.mending import End, Place
 
 Op = Sequence[Any]
 
@@ -81,6 +81,7 @@ class LaneState:
     tally: "Counter[State]" = attrs.field(factory=Counter)
     awaiting: int = 0
     end: End | None = None
+    late: End | None = None
 
     def sequence(self, place: int) -> int:
         """The sequence that peers know; 0 for what stands outside of the log."""
@@ -90,6 +91,10 @@ class LaneState:
         if at and self.gaps[at - 1] == place:
             return 0
         return place - self.base - at
+
+    def given(self, place: int) -> int:
+        """The last sequence given at or before a place."""
+        return max(0, place - self.base - bisect_right(self.gaps, place))
 
     def place(self, sequence: int) -> int:
         """The place of a sequence."""
@@ -118,8 +123,7 @@ class LaneState:
         """The head as peers see it."""
         if self.head <= self.base:
             return Head(0, NO_MESSAGE)
-        return Head(self.sequence(self.head) or self.head - self.base - bisect_right(self.gaps, self.head),
-                    MessageId(self.head_id))  # fmt: skip
+        return Head(self.given(self.head), MessageId(self.head_id))
 
 
 @attrs.define(eq=False)
@@ -148,7 +152,7 @@ class OutboxState:
         self.lost: list[int] = []
         self.intents: list[Op] = []
         self.transactions: set[bytes] = set()
-        self.recovering = self.cold = False
+        self.recovering = self.cold = self.damaged = False
         self._do = {name[4:]: getattr(self, name) for name in dir(self) if name.startswith("_do_")}
 
     def apply(self, op: Op) -> None:
@@ -293,6 +297,14 @@ class OutboxState:
             self.transactions.add(op[4])
             self.intents.append(["intent", *op])
 
+    def _do_end(self, number: int, *end: int) -> None:
+        """Up to there the log was flushed when this was written, and all that it says stands above."""
+        self.numbers[number].late = End(*end)
+
+    def _do_damaged(self, _start: int, _end: int) -> None:
+        """A part of the journal is lost: all that the logs can tell is asked of them again."""
+        self.damaged = True
+
     # ── as operations ────────────────────────────────────────────────────────────────────────────
 
     def snapshot(self) -> list[Op]:
@@ -322,17 +334,18 @@ class OutboxState:
 
     def known_end(self, number: int) -> End | None:
         """Where a log was known to be sound when this generation began."""
-        return self.numbers[number].end
+        lane = self.numbers[number]
+        return lane.end if self.damaged else lane.late or lane.end
 
     def set_known_end(self, number: int, end: End) -> None:
         """Note that up to there nothing has to be looked at again."""
-        self.numbers[number].end = end
+        self.numbers[number].end, self.numbers[number].late = end, None
 
     def recovered(self, number: int, frame: Frame, records: list[Record], _segment: int) -> list[Op]:
         """Own ids and times of expiry stand in the records, too."""
         ops: list[Op] = []
         lane = self.numbers[number]
-        if frame.extra and frame.extra not in self.transactions:
+        if frame.extra and frame.extra not in self.transactions and not self.damaged:
             # A part of a call for several lanes that was never promised: the journal does not know it.
             size = sum(len(record.envelope) for record in records)
             return [["void", number, frame.first, frame.count, size]]

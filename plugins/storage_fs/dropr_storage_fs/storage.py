@@ -10,9 +10,8 @@ from dropr_core.contracts.storage import Storage
 from dropr_core.errors import StoreGone
 from dropr_storage_fs import disk
 from dropr_storage_fs.half import Tuning
+from dropr_storage_fs.opening import MARKER
 from dropr_storage_fs.outbox import FsOutbox
-
-MARKER = "store-fs.json"
 
 
 class FsStorage(Storage):
