@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PLUGINS := plugins/storage_sqlite plugins/transport_curl plugins/transport_zmq
+PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plugins/transport_zmq
 
 .PHONY: demo test test-all check bench dist dist-check clean
 

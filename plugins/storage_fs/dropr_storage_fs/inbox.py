@@ -13,12 +13,13 @@ from dropr_storage_fs.consumers import Consumers
 from dropr_storage_fs.half import Half, Tuning
 from dropr_storage_fs.inbox_accept import AcceptPart
 from dropr_storage_fs.inbox_care import CarePart
+from dropr_storage_fs.inbox_claim import ClaimPart
 from dropr_storage_fs.inbox_lease import LeasePart
 from dropr_storage_fs.inbox_state import InboxState
 from dropr_storage_fs.inbox_view import ViewPart
 
 
-class FsInbox(AcceptPart, LeasePart, CarePart, ViewPart, Inbox):
+class FsInbox(AcceptPart, ClaimPart, LeasePart, CarePart, ViewPart, Inbox):
     """See contracts/storage.py."""
 
     def __init__(self, tuning: Tuning, context: Context) -> None:

@@ -15,7 +15,8 @@ from dropr_core.names import START, Head, SourceLane, StoreId, priority_of
 from dropr_storage_fs import shared
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_state import InboxState, Queue
+from dropr_storage_fs.inbox_rows import Queue
+from dropr_storage_fs.inbox_state import InboxState
 from dropr_storage_fs.layout import DUPLICATE, RECEIPT, SPECIAL, Record, encode, pack_record
 from dropr_storage_fs.mending import Place
 

@@ -3,6 +3,7 @@
 Owns the outcome logs, sweep, kick, bury and wipe. Must not know consumers.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from dropr_core.names import MessageId, StoreId, make_store_id
 from dropr_storage_fs import shared
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_state import InboxState, Task
+from dropr_storage_fs.inbox_rows import Task
+from dropr_storage_fs.inbox_state import InboxState
 
 SWEEP = 1000
 
@@ -85,24 +87,40 @@ class CarePart:
             self._half.follow()
             self.expire(commit, SWEEP)
             state: InboxState = self._half.state
-            self._tidy(state)
             return min((task.timer for task in state.tasks.values() if task.timer is not None), default=None)
 
-        return self._half.lazy(job)
+        due = self._half.lazy(job)
+        self._tidy()
+        return due
 
-    def _tidy(self, state: InboxState) -> None:
-        """Remove segments of which nothing is needed any more."""
+    def _tidy(self) -> None:
+        """Remove segments of which nothing is needed any more, once that stands on stable storage."""
+        idle = self._half.look(self._idle)
+        if not idle:
+            return
+        self._half.flush()
+
+        def job(_commit: Commit) -> None:
+            for number, segment in self._idle():
+                if (number, segment) in idle:
+                    self._half.log(number).remove(segment)
+
+        self._half.lazy(job)
+
+    def _idle(self) -> set[tuple[int, int]]:
+        """(queue, segment) of which nothing is needed."""
+        state: InboxState = self._half.state
+        out: set[tuple[int, int]] = set()
         for queue in state.numbers.values():
-            log = self._half.log(queue.number)
-            names = log.segments()
+            names = self._half.log(queue.number).segments()
             if len(names) < 2 or names[1] > queue.frontier + 1:
                 continue
             needed = {task.at.segment for task in state.tasks.values() if task.queue == queue.number}
             leases = [lease for lease in state.leases.values() if lease.queue == queue.number and lease.live]
             lowest = min([queue.frontier + 1, *(min(lease.live) for lease in leases)])
-            for index in range(len(names) - 1):
-                if names[index + 1] <= lowest and names[index] not in needed:
-                    log.remove(names[index])
+            out |= {(queue.number, segment) for segment, following in itertools.pairwise(names)
+                    if following <= lowest and segment not in needed}  # fmt: skip
+        return out
 
     def flush(self) -> None:
         """Everything settled so far is on stable storage when this returns."""

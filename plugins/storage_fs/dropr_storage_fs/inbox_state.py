@@ -6,97 +6,18 @@ log, behind the frontier. Leases of such messages are kept as sets of numbers. M
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import attrs
 
 from dropr_core.message import Outcome, State
 from dropr_core.names import Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
-from dropr_core.states import SETTLED
 from dropr_storage_fs import layout
+from dropr_storage_fs.inbox_rows import Lease, Queue, Task, pack_runs, unpack_runs
 from dropr_storage_fs.layout import SPECIAL, Frame, Record
 from dropr_storage_fs.mending import End, Place
 
 Op = Sequence[Any]
 HOLDING = frozenset({State.READY, State.DELAYED, State.LEASED})
-
-
-@attrs.define(eq=False)
-class Task:
-    """A message with a state of its own."""
-
-    number: int
-    queue: int
-    id: bytes
-    sender: str
-    state: State
-    flags: int
-    size: int
-    arrived: float
-    key: str | None
-    due: float
-    expires: float | None
-    at: Place
-    attempts: int
-    reasons: list[str]
-    changed: float
-    keep: float
-    token: bytes
-    consumer: str
-
-    @property
-    def live(self) -> bool:
-        """Whether something is still to be done with it."""
-        return self.state not in SETTLED
-
-    @property
-    def timer(self) -> float | None:
-        """Node time at which `sweep` has something to do with it."""
-        if not self.live:
-            return self.changed + self.keep
-        return None if self.state is State.LEASED else self.expires
-
-    def values(self) -> list[Any]:
-        """As the operands of an operation."""
-        return [self.number, self.queue, self.id, self.sender, str(self.state), self.flags, self.size, self.arrived,
-                self.key, self.due, self.expires, *self.at, self.attempts, self.reasons, self.changed, self.keep,
-                self.token, self.consumer]  # fmt: skip
-
-
-@attrs.define(eq=False)
-class Lease:
-    """Plain messages of one queue that one claim gave to one consumer."""
-
-    token: bytes
-    consumer: str
-    queue: int
-    live: set[int]
-    receipts: set[int]
-
-
-@attrs.define(eq=False)
-class Queue:
-    """The messages of one channel with one priority."""
-
-    number: int
-    channel: str
-    priority: int
-    frontier: int = 0
-    """Up to here nothing is simply ready."""
-    taken: int = 0
-    """How many were in the log and are not simply ready any more."""
-    gone_bytes: int = 0
-    voids: set[int] = attrs.field(factory=set)
-    """Numbers beyond the frontier that ended and were forgotten."""
-    noted: int = 0
-    """The last message with a state of its own that the journal knew from its arrival."""
-    ready: list[int] = attrs.field(factory=list)
-    tally: "Counter[State]" = attrs.field(factory=Counter)
-    dead_bytes: int = 0
-    leased: int = 0
-    end: End | None = None
-    late: End | None = None
 
 
 class InboxState:
@@ -399,26 +320,3 @@ class InboxState:
             queue.gone_bytes -= size
         queue.noted = min(queue.noted, last)
         queue.voids = {one for one in queue.voids if one <= last}
-
-
-def pack_runs(numbers: Iterable[int]) -> list[int]:
-    """Rising numbers as first, count, first, count …"""
-    runs: list[int] = []
-    following = -1
-    for number in numbers:
-        if number == following:
-            runs[-1] += 1
-        else:
-            runs += (number, 1)
-        following = number + 1
-    return runs
-
-
-def unpack_runs(runs: Sequence[int]) -> set[int]:
-    """The numbers again."""
-    if len(runs) == 2:
-        return set(range(runs[0], runs[0] + runs[1]))
-    out: set[int] = set()
-    for at in range(0, len(runs), 2):
-        out.update(range(runs[at], runs[at] + runs[at + 1]))
-    return out

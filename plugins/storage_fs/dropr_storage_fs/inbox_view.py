@@ -13,7 +13,8 @@ from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.message import State
 from dropr_core.names import MessageId
 from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_state import InboxState, Queue, Task
+from dropr_storage_fs.inbox_rows import Queue, Task
+from dropr_storage_fs.inbox_state import InboxState
 from dropr_storage_fs.layout import DUPLICATE, Record
 
 

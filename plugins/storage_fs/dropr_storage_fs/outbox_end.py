@@ -15,7 +15,7 @@ from dropr_core.names import Lane, MessageId, StoreId
 from dropr_core.states import DELIVERY, ENDED, may_follow
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
-from dropr_storage_fs.layout import DUPLICATE, EXPIRES, OWN, Record, loads
+from dropr_storage_fs.layout import DUPLICATE, EXPIRES, Record, loads
 from dropr_storage_fs.mending import Place
 from dropr_storage_fs.outbox_ship import known_op, state_op
 from dropr_storage_fs.outbox_state import Known, LaneState, OutboxState
@@ -54,7 +54,7 @@ class EndPart:
             place = one.place(sequence)
             found = next(self.records(one, place - 1, self._half.log(one.number).end), None)
             if found is not None and found[0].sequence == place:
-                commit.ops([known_op(one, *found, State.DEAD, self._context.clock.now(), reason)])
+                commit.ops([known_op(one, found[0], found[1], State.DEAD, self._context.clock.now(), reason)])
 
         self._half.durable(job)
 
@@ -146,8 +146,8 @@ class EndPart:
         ops: list[Any] = [intent, ["redriven", number, len(rows)]]
         for index, (known, record) in enumerate(rows):
             ops.append(["forget", number, known.place])
-            more = loads(record.extra) if record.flags & (EXPIRES | OWN) else (None, None)
             if record.flags & EXPIRES:
+                more = loads(record.extra)
                 ops.append(["due", number, first + index, now + more[0]])
             own = state.own.get(record.id)
             if own is not None:
@@ -199,10 +199,11 @@ class EndPart:
             self._expire(commit, state, now, ended)
             dues = [*self._give_up(commit, state, now, life, ended), *state.due.values()]
             dues += self._forget_old(commit, state, now, life, ended)
-            self._tidy(state)
             return ended, min(dues, default=None)
 
-        return self._half.lazy(job)
+        found = self._half.lazy(job)
+        self._tidy()
+        return found
 
     def _expire(self, commit: Commit, state: OutboxState, now: float, ended: list[MessageId]) -> None:
         ops: list[Any] = []
@@ -214,7 +215,7 @@ class EndPart:
             if lane.queued(place):
                 found = next(self.records(lane, place - 1, self._half.log(number).end), None)
             if found is not None and found[0].sequence == place:
-                ops.append(known_op(lane, *found, State.EXPIRED, now, "expired before the peer took it"))
+                ops.append(known_op(lane, found[0], found[1], State.EXPIRED, now, "expired before the peer took it"))
                 ended.append(MessageId(found[0].id))
             else:
                 ops.append(["undue", number, place])
@@ -261,24 +262,36 @@ class EndPart:
                     ended.append(MessageId(known.id))
                     dues.append(now + remember)
         for identity, (_, born, places) in state.own.items():
-            if born + remember <= now and len(ops) < 2 * SWEEP:
-                live = any(state.numbers[number].queued(place) or
-                           ((known := state.numbers[number].known.get(place)) is not None and not known.over)
-                           for number, place in places)  # fmt: skip
-                if not live:
-                    ops.append(["unown", identity])
+            old = born + remember <= now and len(ops) < 2 * SWEEP
+            if old and not any(state.alive(number, place) for number, place in places):
+                ops.append(["unown", identity])
         commit.ops(ops)
         return dues
 
-    def _tidy(self, state: OutboxState) -> None:
-        """Remove segments of which nothing is needed any more."""
+    def _tidy(self) -> None:
+        """Remove segments of which nothing is needed any more, once that stands on stable storage."""
+        idle = self._half.look(self._idle)
+        if not idle:
+            return
+        self._half.flush()
+
+        def job(_commit: Commit) -> None:
+            for number, segment in self._idle():
+                if (number, segment) in idle:
+                    self._half.log(number).remove(segment)
+
+        self._half.lazy(job)
+
+    def _idle(self) -> set[tuple[int, int]]:
+        """(lane, segment) of which nothing is needed."""
+        state: OutboxState = self._half.state
+        out: set[tuple[int, int]] = set()
         for lane in state.numbers.values():
-            log = self._half.log(lane.number)
-            names = log.segments()
+            names = self._half.log(lane.number).segments()
             if len(names) < 2 or names[1] > lane.head + 1:
                 continue
             needed = {known.at.segment for known in lane.known.values()}
-            lowest = min(lane.requeued, default=1 << 62)
-            for segment, following in itertools.pairwise(list(names)):
-                if following <= min(lane.head + 1, lowest) and segment not in needed:
-                    log.remove(segment)
+            lowest = min([lane.head + 1, *lane.requeued])
+            out |= {(lane.number, segment) for segment, following in itertools.pairwise(names)
+                    if following <= lowest and segment not in needed}  # fmt: skip
+        return out

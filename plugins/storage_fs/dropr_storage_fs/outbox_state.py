@@ -159,6 +159,12 @@ class OutboxState:
         """Do one operation."""
         self._do[op[0]](*op[1:])
 
+    def alive(self, number: int, place: int) -> bool:
+        """Whether a delivery is queued, or awaited."""
+        lane = self.numbers[number]
+        known = lane.known.get(place)
+        return lane.queued(place) if known is None else not known.over
+
     # ── operations ───────────────────────────────────────────────────────────────────────────────
 
     def _do_ready(self) -> None:

@@ -36,7 +36,8 @@ class ViewPart:
         lane = self._half.state.numbers[known.number]
         since = known.changed if known.state in ENDED else known.born
         return Delivery(
-            MessageId(known.id), *lane.lane, known.state, lane.sequence(known.place),
+            MessageId(known.id), lane.lane.peer, lane.lane.channel, lane.lane.priority, known.state,
+            lane.sequence(known.place),
             max(0.0, self._context.clock.now() - since), known.size, known.reason, known.result, known.result_type,
             known.receipt, bool(known.flags & DUPLICATE),
         )  # fmt: skip
@@ -44,8 +45,9 @@ class ViewPart:
     def _show_queued(self, lane: LaneState, record: Record) -> Delivery:
         flags = mark(lane, record)
         return Delivery(
-            MessageId(record.id), *lane.lane, State.QUEUED, lane.sequence(record.sequence),
-            max(0.0, self._context.clock.now() - record.born), len(record.envelope), receipt=bool(flags & RECEIPT),
+            MessageId(record.id), lane.lane.peer, lane.lane.channel, lane.lane.priority, State.QUEUED,
+            lane.sequence(record.sequence), max(0.0, self._context.clock.now() - record.born), len(record.envelope),
+            receipt=bool(flags & RECEIPT),
             possible_duplicate=bool(flags & DUPLICATE),
         )  # fmt: skip
 
@@ -130,10 +132,11 @@ class ViewPart:
                 mine[0] += depth
                 mine[1] += size
                 mine[2] += lane.awaiting
-            return {
-                name: PeerState(peer.held, peer.reason, *sums[name], peer.log, peer.cursor)
-                for name, peer in state.peers.items()
-            }
+            out = {}
+            for name, peer in state.peers.items():
+                waiting, size, awaiting = sums[name]
+                out[name] = PeerState(peer.held, peer.reason, waiting, size, awaiting, peer.log, peer.cursor)
+            return out
 
         return self._half.look(job)
 
