@@ -42,3 +42,7 @@ class Context:
     keep_sent: Mapping[str, float] = attrs.field(factory=dict)
     """channel → seconds for which accepted and processed deliveries stay listed (its retention)."""
     read_only: bool = False
+    """Only look: nothing may change, no file may be made."""
+    checking: bool = False
+    """Opened for `Storage.check` alone: opening does not fail over damage (check tells of it), and
+    waits for no lock. A storage that does not know this may raise as ever: that is shown as what was found."""

@@ -3,7 +3,7 @@
 Owns their shapes; what they mean is said with the methods of `storage.py`. Must not know anything else.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import attrs
 
@@ -237,3 +237,25 @@ class JobInfo:
     consumer: str = ""
     due_in: float | None = None
     possible_duplicate: bool = False
+
+
+# ── values of the check ──────────────────────────────────────────────────────────────────────────
+
+
+@attrs.frozen
+class Finding:
+    """One thing that a check of the store found, for a person at three in the morning."""
+
+    half: str
+    """``outbox``, ``inbox``, ``bodies``; ``store`` for what concerns all of it."""
+    severity: Literal["damage", "mistake", "note"]
+    """``damage``: something stored cannot be read any more. ``mistake``: what is written down about messages
+    contradicts the messages. ``note``: good to know, nothing has to be done; no reason to end with 1."""
+    what: str
+    """What it is about: ``message 0190…``, ``lane berlin:orders:5``, ``outbox.db``."""
+    text: str
+    """What is wrong with it and what that means, as a sentence without capital and full stop."""
+    remedy: str = ""
+    """What a repair does about it, as "counts anew"; empty: a repair can do nothing, ``text`` says who can."""
+    repaired: bool = False
+    """Whether this has been done now."""

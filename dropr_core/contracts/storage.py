@@ -13,7 +13,7 @@ Rules for every method:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from dropr_core.contracts.records import (
@@ -25,6 +25,7 @@ from dropr_core.contracts.records import (
     Claim,
     Delivery,
     Entry,
+    Finding,
     Job,
     JobInfo,
     LaneStats,
@@ -293,13 +294,27 @@ class Storage(ABC):
     outbox: Outbox
     inbox: Inbox
 
+    def check(self, *, repair: bool) -> Iterator[Finding]:  # noqa: ARG002
+        """Look for what is damaged or contradicts itself in this store's own files; optional.
+
+        Called only on a store that was opened with ``Context.checking`` (its halves are not used then, and
+        may be missing). Without ``repair`` not a byte changes, and other processes may work meanwhile. With it
+        the finding comes after its repair; raises Held, before anything was changed, if another process has
+        the store open. What cannot be read is moved aside and never deleted. Memory is bounded, long work
+        tells of itself through ``Context.log.info``.
+
+        What every storage has in common (each message readable, each large body there) is checked by the
+        host afterwards, with the methods above, on the store as it is then.
+        """
+        return iter(())
+
     @abstractmethod
     def close(self) -> None:
         """Close both halves; safe twice."""
 
 
 __all__ = [
-    "START", "Accepted", "Ack", "Arrival", "Batch", "Bury", "Claim", "Delivery", "Entry", "Inbox", "Job",
-    "JobInfo", "LaneStats", "Outbox", "Outgoing", "PeerState", "Placed", "Rejection", "Release",
+    "START", "Accepted", "Ack", "Arrival", "Batch", "Bury", "Claim", "Delivery", "Entry", "Finding", "Inbox",
+    "Job", "JobInfo", "LaneStats", "Outbox", "Outgoing", "PeerState", "Placed", "Rejection", "Release",
     "Selection", "Settlement", "Storage",
 ]  # fmt: skip
