@@ -209,6 +209,8 @@ class InboxState:
         """Up to there the log was flushed when this was written, and all that it says stands above."""
         queue = self.numbers[number]
         queue.late = End(*end)
+        if not self.cold:
+            self.tentative = {}
         for source, head in list(self.tentative.items()):
             if (source.channel, priority_of(source.priority)) == (queue.channel, queue.priority):
                 self.heads[source] = head

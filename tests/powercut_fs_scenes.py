@@ -1,0 +1,200 @@
+"""What the storage of plain files does while the power fails: the scenes of powercut_scenes.py, and some of its own.
+
+Runs as a program of its own under the power-cut file system (``python powercut_fs_scenes.py SCENE DIRECTORY WORDS
+[off]``), and is imported by the test that looks at the disks.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import powercut_scenes as scenes
+from dropr_storage_fs import disk, log, recovery
+from dropr_storage_fs.half import Tuning
+from dropr_storage_fs.storage import FsStorage
+from powercut_scenes import append, arrival, identity, jobs, queued, state
+
+from dropr_core.clock import FakeClock
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Ack, Outgoing, Selection
+from dropr_core.message import State
+from dropr_core.names import START, Lane
+
+PEERS = ("ware", "there", "yonder")
+
+
+def open_store(directory):
+    """The storage of plain files on a disk, without its reserve: it only makes the disks larger."""
+    context = Context(node="here", data=Path(directory), clock=FakeClock(), log=scenes.LOG, min_free=0)
+    return FsStorage(Tuning(0.02, 10.0, 0), context)
+
+
+class Multicasting:
+    """One message to three peers is one promise, though it stands in three logs."""
+
+    def prepare(self, store):
+        """One in one of the lanes."""
+        append(store, 100)
+
+    def act(self, store, say):
+        """Multicasts, and plain messages between them."""
+        for number in (1, 2, 3):
+            store.outbox.append([Outgoing(identity(number), "orders", 5, PEERS, b"body %d" % number * 20)])
+            say(str(number))
+            append(store, 100 + number)
+            say(str(100 + number))
+
+    def check(self, store, said):
+        """Each multicast stands in every lane or in none; nothing that was promised is missing."""
+        lanes = []
+        for peer in PEERS:
+            batch = store.outbox.take(Lane(peer, "orders", 5), 100, 1 << 30, offer=False)
+            lanes.append([] if batch is None else [int.from_bytes(entry.id, "big") for entry in batch.entries])
+        assert lanes[0][0] == 100
+        assert [number for number in lanes[0] if number < 100] == lanes[1] == lanes[2], "a multicast was torn"
+        assert {int(word) for word in said} <= set(lanes[0])
+        depths = {stats.lane.peer: stats.depth for stats in store.outbox.lanes()}
+        assert depths == {peer: len(lane) for peer, lane in zip(PEERS, lanes, strict=True) if lane}
+
+
+class Mixing:
+    """A push that carries two lanes is one promise."""
+
+    def prepare(self, store):
+        """Nothing."""
+
+    @staticmethod
+    def _parts(number):
+        one = arrival(number, number)
+        other = one._replace(source=one.source._replace(priority=1))
+        return [one, other]
+
+    def act(self, store, say):
+        """Three pushes, the second of them alone."""
+        for word, parts in (
+            ("1", self._parts(1)), ("2", self._parts(2)[:1]), ("", [arrival(3, 3)]), ("3", self._parts(2)[1:]),
+            ("4", [*self._parts(3)[1:], arrival(4, 4)]),
+        ):  # fmt: skip
+            assert all(answer.taken for answer in store.inbox.accept(parts))
+            if word:
+                say(word)
+
+    def check(self, store, said):
+        """Heads and messages agree in both lanes; what was one push is there as one."""
+        heads = {source.priority: head for source, head in store.inbox.heads("shop").items()}
+        counted = {}
+        for info in store.inbox.scan(Selection(), 0, 1000):
+            counted.setdefault(info.priority, []).append(int.from_bytes(info.id, "big"))
+        for priority in (1, 5):
+            head = heads.get(priority, START)
+            assert counted.get(priority, []) == list(range(1, head.sequence + 1)), "head and messages differ"
+        one, five = (heads.get(priority, START).sequence for priority in (1, 5))
+        assert (five >= 1) == (one >= 1), "a push with two lanes was torn"
+        assert (five >= 4) == (one >= 3), "a push with two lanes was torn"
+        least = {"1": (1, 1), "2": (1, 2), "3": (2, 3), "4": (3, 4)}
+        for word in said:
+            assert (one, five) >= least[word]
+            assert five >= least[word][1]
+
+
+class Rolling:
+    """Segments fill up, journals are rewritten, old segments go: all in the middle of work."""
+
+    def prepare(self, store):
+        """A few that came and a few to go."""
+        append(store, *range(1, 11), receipt=True)
+        store.inbox.accept([arrival(1, 10)])
+
+    def act(self, store, say):
+        """Ship, settle, consume and acknowledge while more comes and goes."""
+        consumer = store.inbox.register()
+        for step in range(3):
+            first = 11 + 3 * step
+            append(store, *range(first, first + 3), receipt=True)
+            say(f"appended {first + 2}")
+            batch = store.outbox.take(scenes.LANE, 4, 1 << 30)
+            say(f"offered {batch.entries[-1].sequence}")
+            store.outbox.settle(scenes.LANE, batch.upto)
+            assert store.inbox.accept([arrival(first, first + 2)])[0].taken
+            say(f"accepted {first + 2}")
+            store.inbox.settle([Ack(claim) for claim in store.inbox.claim(["orders"], 5, consumer)])
+            store.inbox.flush()
+            say(f"done {5 * step + 5}")
+            store.outbox.sweep(1e9)
+            store.inbox.sweep()
+
+    def check(self, store, said):
+        """All accounts are right."""
+        last = {word.split()[0]: int(word.split()[1]) for word in said}
+        there = queued(store)
+        sent = store.outbox.counts()["ware", "orders"]["sent"]
+        assert sent >= last.get("appended", 10)
+        assert there == list(range(sent - len(there) + 1, sent + 1))
+        assert set(range(last.get("offered", 0) + 1, sent + 1)) <= set(there)
+        for number in range(1, sent + 1):
+            assert state(store, number) == (State.QUEUED if number in there else State.ACCEPTED)
+            assert store.outbox.envelope(identity(number)) == b"body %d" % number * 20
+        head = store.inbox.heads("shop")[scenes.SOURCE].sequence
+        assert head >= last.get("accepted", 10)
+        rest = jobs(store)
+        assert sorted(rest) == list(range(head - len(rest) + 1, head + 1))
+        assert head - len(rest) >= last.get("done", 0)
+        finished = len(store.inbox.outcomes("shop", None, 0, 100)[1])
+        assert finished == head - len(rest)
+        assert store.inbox.counts()["orders"].get("processed", 0) == finished
+
+
+class Mending:
+    """The power fails again while what the last cut left torn is mended and written on."""
+
+    def prepare(self, store):
+        """Three to go, three that came."""
+        append(store, 1, 2, 3)
+        store.inbox.accept([arrival(1, 3)])
+
+    def wreck(self, directory):
+        """What a cut may leave: half of a frame behind every log, half of a commit behind every journal."""
+        for place in [*directory.glob("*/logs/*/*.seg"), *directory.glob("*/journal.*")]:
+            data = place.read_bytes()
+            place.write_bytes(data + data[-150:-50])
+
+    def act(self, store, say):
+        """Opening has mended it; now both halves go on."""
+        append(store, 4)
+        say("4")
+        assert store.inbox.accept([arrival(4, 5)])[0].taken
+        say("5")
+
+    def check(self, store, said):
+        """Nothing is missing, and no half of anything came back."""
+        there = queued(store)
+        assert there in ([1, 2, 3], [1, 2, 3, 4])
+        assert "4" not in said or 4 in there
+        head = store.inbox.heads("shop")[scenes.SOURCE].sequence
+        assert sorted(jobs(store)) == list(range(1, head + 1))
+        assert head == 5 or "5" not in said
+
+
+SCENES = scenes.SCENES | {scene.__name__.lower(): scene for scene in (Multicasting, Mixing, Rolling, Mending)}
+
+
+def shrink():
+    """Small segments and journals, so that few messages fill them."""
+    log.SEGMENT_SIZE = 1500
+    recovery.JOURNAL_MIN, recovery.CHECK_BYTES = 1500, 200
+
+
+def main(name, directory, words, *switches):
+    """Act out one scene on a disk."""
+    if name == "rolling":
+        shrink()
+    if "off" in switches:  # the negative control: promises without flushes
+        disk.flush_file = disk.flush_directory = lambda _what: None
+    out = os.open(words, os.O_WRONLY | os.O_APPEND)
+    store = open_store(directory)
+    SCENES[name]().act(store, lambda word: os.write(out, word.encode() + b"\n"))
+    os._exit(0)  # without closing: a power cut closes nothing
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
