@@ -198,6 +198,75 @@ def bench_latency(home: Path, count: int = 500) -> None:
           f"p99 {times[int(len(times) * 0.99)] * 1000:.2f} ms   (bar: median 5 ms)")
 
 
+def bench_body(home: Path, size: int = 1 << 30) -> None:
+    """A large body between two nodes against `cp` and fsync; what small urgent messages wait meanwhile."""
+    movie, copy, block = home / "movie", home / "copy", os.urandom(1 << 20)
+
+    def write(path: Path) -> float:
+        started = time.perf_counter()
+        with path.open("wb") as file:
+            for number in range(size >> 20):
+                file.write(number.to_bytes(8, "big") + block[8:])
+            file.flush()
+            os.fsync(file.fileno())
+        return time.perf_counter() - started
+
+    def copied() -> float:
+        started = time.perf_counter()
+        subprocess.run(["cp", movie, copy], check=True)
+        with copy.open("rb+") as file:
+            os.fsync(file.fileno())
+        spent = time.perf_counter() - started
+        copy.unlink()
+        return spent
+
+    write(movie)
+    shop, store = write_nodes(home)
+    with running(("daemon", shop), ("server", store)) as children, dropr.open(store) as there, dropr.open(shop) as here:
+        idle = [psutil.Process(child.pid).memory_info().rss for child in children]
+        peak, done = [0, 0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.02):
+                for index, child in enumerate(children):
+                    peak[index] = max(peak[index], psutil.Process(child.pid).memory_info().rss)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        bases, sends, ways = [], [], []
+        for _ in range(3):  # in turns; memory that the machine has just been given is slower for all of them
+            bases.append(copied())
+            started = time.perf_counter()
+            here.send(movie, to="store", channel="films")
+            stored = time.perf_counter()
+            for _ in there.receive("films", limit=1, timeout=300):
+                ways.append(time.perf_counter() - stored)
+            sends.append(stored - started)
+        waits = urgent(here, there, movie)
+        done.set()
+        watcher.join()
+    base, send, way = min(bases), min(sends), min(ways)
+    print(f"a body of {size >> 20} MiB: cp + fsync {base:.2f} s, send {send:.2f} s, then to the consumer {way:.2f} s: "
+          f"{base / way:.2f} of cp (bar 0.4)")
+    print("  memory above idle: " + ", ".join(f"{(most - before) / 2**20:.0f} MiB" for most, before
+          in zip(peak, idle, strict=True)) + " (bar 64)")
+    waits.sort()
+    print(f"  {len(waits)} urgent messages meanwhile: p50 {waits[len(waits) // 2] * 1000:.1f} ms, "
+          f"p99 {waits[int(len(waits) * 0.99)] * 1000:.1f} ms (bar 100), most {waits[-1] * 1000:.1f} ms")
+
+
+def urgent(here: dropr.Node, there: dropr.Node, movie: Path) -> list[float]:
+    """Seconds that small messages take while a large body is on its way."""
+    here.send(movie, to="store", channel="films")
+    waits: list[float] = []
+    while here.outbox.peers()["store"].waiting:
+        here.send(json.dumps({"t": time.perf_counter()}).encode(), channel="orders", priority=0)
+        for received in there.receive("orders", limit=1, timeout=60):
+            waits.append(time.perf_counter() - json.loads(received.body)["t"])
+        time.sleep(0.02)
+    return waits
+
+
 def bench_idle(home: Path, seconds: float = 30.0) -> None:
     """Daemon, server and worker of a node with nothing to do."""
     _shop, store = write_nodes(home)
@@ -218,7 +287,10 @@ def cpu(pid: int) -> float:
     return float(times.user + times.system)
 
 
-BENCHES = {"send": bench_send, "end_to_end": bench_end_to_end, "latency": bench_latency, "idle": bench_idle}
+BENCHES = {
+    "send": bench_send, "end_to_end": bench_end_to_end, "latency": bench_latency, "body": bench_body,
+    "idle": bench_idle,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from dropr_core import wire
 from dropr_core.contracts.transport import Connection
 from dropr_core.endpoint import UNSIGNED_KEY
 from dropr_core.errors import BadFrame, DroprError, Refused, TransportError, Unanswered
-from dropr_core.signing import ANSWER, OK, REQUEST, FrameHeader, open_body, read_head, request_id, seal, verify
+from dropr_core.signing import ANSWER, OK, REQUEST, Content, FrameHeader, open_body, read_head, request_id, seal, verify
 
 _T = TypeVar("_T")
 MAX_ANSWER = 64 * 1024 * 1024
@@ -46,7 +46,7 @@ class Conversation:
     def ask(
         self,
         verb: str,
-        value: msgspec.Struct,
+        value: msgspec.Struct | Content,
         shape: type[_T],
         done: Callable[[_T | Exception], None],
         *,
@@ -68,7 +68,7 @@ class Conversation:
             counter=self._counter,
         )
         key = self._keys[0]
-        frame, mac = seal(REQUEST, header, wire.encode(value), key)
+        frame, mac = seal(REQUEST, header, value if isinstance(value, Content) else wire.encode(value), key)
 
         def finish(future: "Future[bytes]") -> None:
             self.under_way -= 1

@@ -10,6 +10,8 @@ any break the peer is asked how much it has.
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import attrs
 
@@ -22,6 +24,7 @@ from dropr_core.conversation import Conversation
 from dropr_core.envelope import Reference, reference_of
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
 from dropr_core.names import FREIGHT, Lane, MessageId, format_id
+from dropr_core.signing import Content
 
 WINDOW = 4
 """Pieces of one body under way at once."""
@@ -56,17 +59,43 @@ class Cargo:
     """Bytes that pieces were made of since the peer was last asked how much it has."""
     had: int = 0
     under_way: int = 0
+    preparing: int = 0
+    """Pieces that are being read by another thread."""
     known: bool = False
     fruitless: int = 0
 
+    def close(self) -> None:
+        """Let go of the file as soon as nobody reads it. In the daemon's thread."""
+        if self.preparing == 0:
+            os.close(self.fd)
+
 
 class Load:
-    """How many peers get a body at present; they share the memory for pieces."""
+    """How many peers get a body at present; they share the memory for pieces, and the thread that reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, post: Callable[[Callable[[], None]], None] | None = None) -> None:
+        """``post``: has a call done by the daemon's thread; without it everything is done at once."""
         self.active = 0
         self.settled = False
         """Whether a message of a freight lane was settled since somebody last looked."""
+        self._post = post
+        self._pool: ThreadPoolExecutor | None = None
+
+    def prepare(self, work: Callable[[], Content], done: Callable[[Content | Exception], None]) -> None:
+        """Read and hash a piece beside the daemon's thread, which has urgent mail to carry; then ``done`` in it."""
+        post = self._post
+        if post is None:
+            done(_tried(work))
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="dropr-freight")
+        self._pool.submit(lambda: _tell(post, done, _tried(work)))
+
+    def close(self) -> None:
+        """End the thread; safe twice."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
 
     @property
     def piece(self) -> int:
@@ -211,26 +240,24 @@ class Freight:
 
     def _pump(self, cargo: Cargo) -> None:
         while cargo.known and cargo.under_way < WINDOW and cargo.asked < cargo.reference.size:
-            try:
-                data = os.pread(cargo.fd, self._load.piece, cargo.asked)
-            except OSError as error:
-                self._drop()
-                self._give_up(cargo.lane, cargo.sequence, f"its body cannot be read: {error}")
-                return
-            if not data:
-                self._drop()
-                self._give_up(cargo.lane, cargo.sequence, "its body is shorter than it was")
-                return
-            chunk = wire.Chunk(cargo.ask, cargo.asked, memoryview(data))
-            cargo.asked += len(data)
+            offset, size = cargo.asked, min(self._load.piece, cargo.reference.size - cargo.asked)
+            cargo.asked += size
             cargo.under_way += 1
-
-            def told(answer: wire.Had | Exception, size: int = len(data)) -> None:
-                self._told(cargo, answer, size)
-
-            self._talk.ask(wire.CHUNK, chunk, wire.Had, told)
+            cargo.preparing += 1
+            self._load.prepare(partial(_piece, cargo, offset, size), partial(self._prepared, cargo))
         if cargo.under_way == 0:
             self._ask_have(cargo)  # everything was sent and something is missing: ask what
+
+    def _prepared(self, cargo: Cargo, content: Content | Exception) -> None:
+        cargo.preparing -= 1
+        if cargo is not self._cargo:
+            cargo.close()
+        elif isinstance(content, Exception):
+            self._drop()
+            self._give_up(cargo.lane, cargo.sequence, f"its body cannot be read: {content}")
+        else:
+            size = content.size
+            self._talk.ask(wire.CHUNK, content, wire.Had, lambda answer: self._told(cargo, answer, size))
 
     def _failed(self, cargo: Cargo, error: Exception) -> None:
         self._drop()
@@ -271,7 +298,7 @@ class Freight:
         cargo, self._cargo = self._cargo, None
         if cargo is not None:
             self._load.active -= 1
-            os.close(cargo.fd)
+            cargo.close()
 
     def sign_of_life(self) -> None:
         """The peer talked to us, or a person asked to retry."""
@@ -280,3 +307,23 @@ class Freight:
     def close(self) -> None:
         """Give up what is under way; safe twice."""
         self._drop()
+
+
+def _piece(cargo: Cargo, offset: int, size: int) -> Content:
+    data = os.pread(cargo.fd, size, offset)
+    if len(data) != size:
+        raise OSError("the file is shorter than it was")
+    return Content.of(*wire.encode_chunk(cargo.ask, offset, data))
+
+
+def _tried(work: Callable[[], Content]) -> Content | Exception:
+    try:
+        return work()
+    except Exception as error:
+        return error
+
+
+def _tell(
+    post: Callable[[Callable[[], None]], None], done: Callable[[Content | Exception], None], result: Content | Exception
+) -> None:
+    post(lambda: done(result))

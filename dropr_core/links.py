@@ -37,7 +37,7 @@ class Links:
         self.pullers: dict[str, Puller] = {}
         self.refused: dict[str, str] = {}
         """Peers that cannot be served, and why."""
-        self._load = Load()
+        self._load = Load(post)
         self.unloaded = False
         """Whether a message with a large body was settled lately, so that the body may go."""
         self._build(node.config)
@@ -181,3 +181,4 @@ class Links:
             courier.close()
         for puller in self.pullers.values():
             puller.close()
+        self._load.close()

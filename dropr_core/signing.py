@@ -71,15 +71,33 @@ _header = msgspec.msgpack.Decoder(FrameHeader)
 _encoder = msgspec.msgpack.Encoder()
 
 
-def seal(kind: int, header: FrameHeader, body: bytes, key: bytes) -> tuple[bytes, bytes]:
+@attrs.frozen
+class Content:
+    """The body of a frame, its digest known: made where that takes long, in any thread."""
+
+    parts: tuple[bytes, ...] = attrs.field(repr=False)
+    size: int
+    digest: bytes
+
+    @classmethod
+    def of(cls, *parts: bytes) -> "Content":
+        """The parts, one after the other."""
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        return cls(parts, sum(map(len, parts)), digest.digest())
+
+
+def seal(kind: int, header: FrameHeader, body: bytes | Content, key: bytes) -> tuple[bytes, bytes]:
     """A finished frame and its HMAC. ``header.digest`` is filled in."""
-    header = msgspec.structs.replace(header, digest=hashlib.sha256(body).digest())
+    content = Content.of(body) if isinstance(body, bytes) else body
+    header = msgspec.structs.replace(header, digest=content.digest)
     encoded = _encoder.encode(header)
     if len(encoded) > MAX_HEADER:
         raise BadFrame(f"a frame header of {len(encoded)} bytes: the limit is {MAX_HEADER}")
-    signed = _PRELUDE.pack(b"DRPR", 1, kind, len(encoded), len(body)) + encoded
+    signed = _PRELUDE.pack(b"DRPR", 1, kind, len(encoded), content.size) + encoded
     mac = hmac.digest(key, signed, "sha256")
-    return b"".join((signed, mac, body)), mac
+    return b"".join((signed, mac, *content.parts)), mac
 
 
 def read_head(data: bytes, max_body: int) -> Head:

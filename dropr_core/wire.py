@@ -207,6 +207,11 @@ def encode(value: msgspec.Struct) -> bytes:
     return _encoder.encode(value)
 
 
+def encode_chunk(body: Have, offset: int, data: bytes) -> tuple[bytes, bytes]:
+    """The bytes of a `Chunk` in two parts, so that the long one is not copied."""
+    return b"\x93" + _encoder.encode(body) + _encoder.encode(offset) + b"\xc6" + len(data).to_bytes(4, "big"), data
+
+
 def decode(data: bytes | memoryview, shape: type[_T]) -> _T:
     """Read a body of the given shape; raises BadFrame naming what does not fit."""
     try:
