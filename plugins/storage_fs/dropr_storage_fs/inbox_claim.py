@@ -12,6 +12,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Claim
 from dropr_core.message import State
 from dropr_core.names import MessageId
+from dropr_storage_fs import bulk
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.consumers import Consumers
 from dropr_storage_fs.half import Half
@@ -80,6 +81,12 @@ class ClaimPart:
         self, commit: Commit, queues: list[Queue], limit: int, consumer: str, token: bytes, claims: list[Claim]
     ) -> None:
         """Of queues with one priority, in order of arrival."""
+        if len(queues) == 1 and queues[0].tally[State.READY] == 0:
+            queue = queues[0]
+            taken = self._claim_plain(commit, queue, limit, consumer, token, claims) if self.left(queue) > 0 else 0
+            if taken >= limit or self.left(queue) <= 0:
+                return
+            limit -= taken
         sources: list[Iterator[tuple[int, Queue, Record | None, Place | None]]] = []
         for queue in queues:
             if queue.tally[State.READY] > 0:
@@ -118,10 +125,42 @@ class ClaimPart:
         for queue_number, records in plain.items():
             numbers = [record.sequence for record in records]
             receipts = [record.sequence for record in records if record.flags & RECEIPT]
-            # One token for the call; the queue makes it the key of a lease.
             commit.do(["claim", token + queue_number.to_bytes(2, "big"), consumer, queue_number, numbers[-1],
                        pack_runs(numbers), receipts])  # fmt: skip
             self._cursors.update({queue_number: places[queue_number]} if queue_number in places else {})
+
+    def _claim_plain(
+        self, commit: Commit, queue: Queue, limit: int, consumer: str, token: bytes, claims: list[Claim]
+    ) -> int:
+        """Of a queue in which everything that is ready is plain, in one sweep. Returns how many."""
+        log, after = self._half.log(queue.number), queue.frontier
+        cursor = self._cursors.get(queue.number)
+        start = cursor[1] if cursor is not None and cursor[0] == after else log.start(after + 1)
+        records, following = bulk.read(log, start, log.flushed, after, limit, 1 << 62)
+        if not records:
+            return 0
+        last = records[-1].sequence
+        tasks, voids = self._half.state.tasks, queue.voids
+        if tasks or voids:
+            records = [one for one in records if one.sequence not in tasks and one.sequence not in voids]
+        channel, priority = queue.channel, queue.priority
+        numbers, receipts = [], []
+        senders, duplicate, receipt = self._senders, DUPLICATE, RECEIPT
+        for record in records:
+            number, identity, flags, born, extra, envelope, _ = record
+            sender = senders.get(extra) or self.sender_of(record)
+            if flags & receipt:
+                receipts.append(number)
+            numbers.append(number)
+            claims.append(Claim(token, number, MessageId(identity), channel, priority, sender, envelope, 1,
+                                flags & duplicate != 0, born))  # fmt: skip
+        if not numbers:
+            commit.do(["front", queue.number, last])
+        else:
+            key = token + queue.number.to_bytes(2, "big")
+            commit.do(["claim", key, consumer, queue.number, last, pack_runs(numbers), receipts])
+        self._cursors[queue.number] = (last, following)
+        return len(numbers)
 
     def body(self, task: Task) -> bytes:
         """The envelope of a message with a state of its own."""

@@ -180,9 +180,13 @@ class LeasePart:
     def _settle(self, commit: Commit, changes: Sequence[Settlement]) -> list[bool]:
         plain: dict[bytes, tuple[Lease, list[int], list[int]]] = {}
         out: list[bool] = []
+        lease: Lease | None = None
+        before: tuple[bytes, str, int] | None = None
         for change in changes:
             claim = change.claim
-            lease = self._lease_of(claim)
+            key = (claim.token, claim.channel, claim.priority)
+            if key != before or lease is None or claim.number not in lease.live:
+                before, lease = key, self._lease_of(claim)
             if lease is not None:
                 if isinstance(change, Ack) and change.keep <= 0:
                     # Taken out at once, so that a second change finds nothing; the journal gets it as one.

@@ -150,7 +150,12 @@ class InboxState:
     def _do_claim(self, token: bytes, consumer: str, number: int, frontier: int, runs: list[int],
                   receipts: list[int]) -> None:  # fmt: skip
         live = unpack_runs(runs)
-        self.leases[token] = Lease(token, consumer, number, live, set(receipts))
+        lease = self.leases.get(token)
+        if lease is None:
+            self.leases[token] = Lease(token, consumer, number, live, set(receipts))
+        else:  # one call took from one queue in two goes
+            lease.live |= live
+            lease.receipts.update(receipts)
         queue = self.numbers[number]
         queue.taken += len(live)
         queue.leased += len(live)

@@ -20,6 +20,7 @@ from dropr_storage_fs.shared import Shared
 SEGMENT_SIZE = 32 << 20
 OPEN_FILES = 6
 BLOCK = 1 << 18
+_AHEAD = 1 << 18
 class Log(Mending):
     """One log. ``number``: its slot in the shared words."""
 
@@ -185,6 +186,8 @@ class Log(Mending):
                 self.fail()
                 raise
             self.set_flushed(end)
+        if found is not None:
+            os.ftruncate(found.fd, end.written)
         found = self.create(end.last + 1, end.count, end.bytes)
         end = End(end.last + 1, HEADER_SIZE, end.last, end.count, end.bytes)
         self.set_end(end)
@@ -194,13 +197,16 @@ class Log(Mending):
     def append(self, target: Opened, frame: bytes, last: int, count: int, size: int) -> None:
         """Write one frame behind the end. Raises OSError; then nothing is there."""
         end = self.end
+        stop = end.written + len(frame)
+        # Zeros ahead: a flush that need not make the file longer takes half the time. Large frames pay for themselves.
+        ahead = bytes(_AHEAD) if len(frame) < _AHEAD >> 2 and stop > os.fstat(target.fd).st_size else b""
         try:
-            disk.write_at(target.fd, frame, end.written)
+            disk.write_at(target.fd, frame + ahead if ahead else frame, end.written)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(target.fd, end.written)
             raise
-        self.set_end(End(end.segment, end.written + len(frame), last, end.count + count, end.bytes + size))
+        self.set_end(End(end.segment, stop, last, end.count + count, end.bytes + size))
 
     def take_back(self, end: End) -> None:
         """What was appended behind ``end`` by a call that failed has never been."""

@@ -18,7 +18,7 @@ class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self._context = context
-        self._cursors, self._next, self._born = {}, {}, {}
+        self._cursors, self._next, self._born, self._sums = {}, {}, {}, {}
         self._half = Half(context.data / "outbox", tuning, context, OutboxState)
 
     def close(self) -> None:

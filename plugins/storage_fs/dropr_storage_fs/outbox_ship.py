@@ -11,6 +11,7 @@ from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.message import State
 from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
+from dropr_storage_fs import bulk
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record
@@ -29,11 +30,14 @@ class ShipPart:
     def records(self, lane: LaneState, after: int, end: End) -> Iterator[tuple[Record, Place]]:
         """The records of a lane beyond place ``after``."""
         log = self._half.log(lane.number)
-        cursor = self._cursors.get(lane.number)
-        start = cursor[1] if cursor is not None and cursor[0] == after else log.start(after + 1)
-        for item, where in log.scan(start, end):
+        for item, where in log.scan(self._start(lane, after), end):
             if isinstance(item, Record) and item.sequence > after:
                 yield item, where
+
+    def _start(self, lane: LaneState, after: int) -> Place:
+        """Where in the log to read what stands beyond place ``after``."""
+        cursor = self._cursors.get(lane.number)
+        return cursor[1] if cursor is not None and cursor[0] == after else self._half.log(lane.number).start(after + 1)
 
     def depth(self, lane: LaneState) -> tuple[int, int]:
         """(messages, bytes) that are queued."""
@@ -114,29 +118,58 @@ class ShipPart:
         if one is None or self.depth(one)[0] <= 0:
             return None, False
         log = self._half.log(one.number)
-        now, room = self._context.clock.now(), max_bytes
-        entries: list[Entry] = []
-        plain, same, duplicate = one.plain(), not (one.base or one.gaps), max(one.duplicate, one.high)
-        limit = max(1, max_count)
-        last_seen, behind = one.head, None
-        for record, where in self.records(one, one.head, log.flushed):
-            place = record.sequence
-            if not plain and not one.queued(place):
+        end, limit = log.flushed, max(1, max_count)
+        start = self._start(one, one.head)
+        rows: Iterator[tuple[Record, Place]] | None = None
+        if one.plain():
+            records, following = bulk.read(log, start, end, one.head, limit, max_bytes)
+            if records:
+                self._next[one.number] = (records[-1].sequence, following)
+                return self._batch(one, records), False
+        rows = self.records(one, one.head, end)
+        room = max_bytes
+        records = []
+        for record, where in rows:
+            if not one.queued(record.sequence):
                 continue
             room -= len(record.envelope)
-            if entries and (room < 0 or len(entries) >= limit):
-                behind = where
+            if records and (room < 0 or len(records) >= limit):
+                self._next[one.number] = (records[-1].sequence, where)
                 break
-            flags = record.flags
-            last_seen = place
-            again = place <= duplicate or bool(flags & DUPLICATE)
-            age = max(0.0, now - record.born) if flags & (DELAYED | EXPIRES) else 0.0
-            sequence = place if same else one.sequence(place)
-            entries.append(Entry(sequence, MessageId(record.id), record.envelope, age, again))
-        if behind is not None:
-            self._next[one.number] = (last_seen, behind)
-        batch = Batch(lane, one.position, entries) if entries else None
-        return batch, batch is None and log.end[:2] > log.flushed[:2]
+            records.append(record)
+        if records:
+            return self._batch(one, records), False
+        return None, end[:2] < log.end[:2]
+
+    def _batch(self, lane: LaneState, records: list[Record]) -> Batch:
+        """The entries of these records; what `settle` needs to know of them is remembered."""
+        now = self._context.clock.now()
+        entries: list[Entry] = []
+        duplicate = max(lane.duplicate, lane.high)
+        size = special = 0
+        if records[0].sequence > duplicate and not (lane.base or lane.gaps):
+            for sequence, identity, flags, born, _, envelope, _ in records:
+                size += len(envelope)
+                if flags:
+                    special |= flags
+                    age = max(0.0, now - born) if flags & (DELAYED | EXPIRES) else 0.0
+                    entries.append(Entry(sequence, MessageId(identity), envelope, age, bool(flags & DUPLICATE)))
+                else:
+                    entries.append(Entry(sequence, identity, envelope))  # type: ignore[arg-type]
+        else:
+            special = RECEIPT
+            for record in records:
+                flags = record.flags
+                age = max(0.0, now - record.born) if flags & (DELAYED | EXPIRES) else 0.0
+                again = record.sequence <= duplicate or bool(flags & DUPLICATE)
+                sequence = lane.sequence(record.sequence)
+                entries.append(Entry(sequence, MessageId(record.id), record.envelope, age, again))
+        simple = lane.plain() and not special & (RECEIPT | EXPIRES)
+        self._sums[lane.number] = (lane.head, records[-1].sequence, len(records), size if simple else -1)
+        return Batch(lane.lane, lane.position, entries)
+
+    _sums: dict[int, tuple[int, int, int, int]]
+    """Lane → (head, last place, messages, bytes) of what was taken last; -1 bytes where it was not all plain."""
 
     _next: dict[int, tuple[int, Place]]
 
@@ -179,8 +212,13 @@ class ShipPart:
         refused = {one.place(rejection.sequence): rejection for rejection in rejected}
         keep, now = self._context.keep_sent.get(lane.channel, 0.0) > 0, self._context.clock.now()
         ops: list[Any] = []
-        count = size = 0
         plain = one.plain()
+        sums = self._sums.get(one.number)
+        if plain and not keep and not refused and sums is not None and sums[:2] == (one.head, target) and sums[3] >= 0:
+            commit.do(["head", one.number, target, head.id, sums[2], sums[3]])
+            self._move_on(one, target)
+            return
+        count = size = 0
         for record, where in self.records(one, one.head, end):
             place = record.sequence
             if place > target:
@@ -199,9 +237,12 @@ class ShipPart:
                     ops.append(["undue", one.number, place])
         ops.append(["head", one.number, target, head.id, count, size])
         commit.ops(ops)
-        following = self._next.get(one.number)
+        self._move_on(one, target)
+
+    def _move_on(self, lane: LaneState, target: int) -> None:
+        following = self._next.get(lane.number)
         if following is not None and following[0] == target:
-            self._cursors[one.number] = following
+            self._cursors[lane.number] = following
 
     # ── log matching ─────────────────────────────────────────────────────────────────────────────
 
