@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dropr_core.bodies import PIECE, Bodies, trouble, write_all
 from dropr_core.envelope import Reference
-from dropr_core.errors import BadBody, QueueFull, StoreBusy
+from dropr_core.errors import BadBody, QueueFull, StoreBusy, StoreError
 from dropr_core.files import sync_directory
 from dropr_core.names import MessageId, format_id
 
@@ -45,9 +45,19 @@ class Arriving:
         self._resumed = False
 
     def have(self) -> int:
-        """How many bytes are here, without a gap."""
+        """How many bytes are here, without a gap; all of them only if they are complete and durable."""
         with self._lock:
-            return self._reference.size if self._done() else self._opened()
+            if self._done():
+                return self._reference.size
+            try:
+                if self._opened() >= self._reference.size:
+                    # Killed between the last piece and the name: nobody would send anything any more.
+                    self._complete()
+            except BadBody:
+                return self._opened()
+            except OSError as error:
+                raise self._failed(error) from error
+            return self._offset
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Take a piece; how many bytes are here now. The last one makes the body complete and durable.
@@ -69,14 +79,17 @@ class Arriving:
                 if self._offset >= self._reference.size:
                     self._complete()
             except OSError as error:
-                self._close()
-                failed = trouble(error, self._part)
-                if not isinstance(failed, QueueFull):
-                    # After a failed write or fsync the file is not trusted again: all of it comes anew.
-                    with contextlib.suppress(OSError):
-                        self._part.unlink()
-                raise failed from error
+                raise self._failed(error) from error
             return self._offset
+
+    def _failed(self, error: OSError) -> StoreError:
+        self._close()
+        failed = trouble(error, self._part)
+        if not isinstance(failed, QueueFull):
+            # After a failed write or fsync the file is not trusted again: all of it comes anew.
+            with contextlib.suppress(OSError):
+                self._part.unlink()
+        return failed
 
     def _done(self) -> bool:
         return self._fd < 0 and self._final.exists()

@@ -248,3 +248,16 @@ def test_an_arriving_body_knows_it_is_here_already(bodies):
     again = Arriving(bodies.place("shop", identity, reference(data)), identity, reference(data))
     assert again.have() == 4
     assert bodies.has("shop", identity, reference(data))
+
+
+def test_killed_between_the_last_piece_and_the_name_the_body_is_completed(bodies):
+    """All bytes are there but the name: asked how much there is, it is completed, or begun anew if they are wrong."""
+    data, identity = os.urandom(5000), make()
+    for content in (data, bytes(5000)):
+        path = bodies.place("shop", identity, reference(data))
+        path.unlink(missing_ok=True)
+        path.with_name(path.name + ".part").write_bytes(content)
+        here = arriving(bodies, data, identity)
+        assert here.have() == (5000 if content == data else 0)
+        assert bodies.has("shop", identity, reference(data)) == (content == data)
+        here.close()
