@@ -49,6 +49,8 @@ class Arriving:
         with self._lock:
             if self._done():
                 return self._reference.size
+            if self._fd < 0 and not self._part.exists():
+                return 0  # a question alone makes no file
             try:
                 if self._opened() >= self._reference.size:
                     # Killed between the last piece and the name: nobody would send anything any more.

@@ -241,6 +241,13 @@ def test_foreign_files_are_left_alone_until_they_are_unknown(bodies):
     assert bodies.sweep(lambda identity: identity != MessageId(b""), lambda _: True, NOW) == 0
 
 
+def test_a_question_makes_no_file(bodies):
+    """Who only asks how much there is, for any number of bodies, leaves nothing on the disk."""
+    for _ in range(10):
+        assert arriving(bodies, b"body").have() == 0
+    assert files(bodies) == []
+
+
 def test_an_arriving_body_knows_it_is_here_already(bodies):
     """Once complete, every further question is answered with all of it."""
     data, identity = b"body", make()
