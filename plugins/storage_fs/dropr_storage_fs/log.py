@@ -314,7 +314,8 @@ class Log(Mending):
                     yield item, Place(segment, at + item.at)
                     done = item.body
                 elif item[1] < len(block) or last:
-                    self._report(segment, at + item[0], at + item[1])
+                    if any(block[item[0] : item[1]]):  # zeros were written ahead, and stayed when the power failed
+                        self._report(segment, at + item[0], at + item[1])
                     done = item[1]
                 else:
                     break  # cut off by the end of the block, or damaged up to there: look again with more
