@@ -5,15 +5,18 @@ they mean.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from dropr_storage_fs import shared
+from dropr_storage_fs import layout, shared
 from dropr_storage_fs.journal import Op
+from dropr_storage_fs.layout import Record
 from dropr_storage_fs.log import Log, sealed
-from dropr_storage_fs.mending import End
+from dropr_storage_fs.mending import End, Place
 
 if TYPE_CHECKING:
     from dropr_storage_fs.half import Half
+
+T = TypeVar("T")
 
 
 class Commit:
@@ -34,12 +37,35 @@ class Commit:
     ) -> None:
         """Append one frame to a log. ``make``: its records, for the salt of the segment."""
         log = self.half.log(number)
+        if not log.end.written:
+            log.label(self.half.state.label(number))
         target = log.ready()
         self._before.append((log, log.end))
         records = make(target.salt)
         data = sealed(records, target, first, log.flushed.last, extra)
         log.append(target, data, last, len(records), size)
         self.touched[number] = log
+
+    def copy(self, number: int, rows: Sequence[tuple[T, Record]]) -> list[tuple[T, Place]]:
+        """Append copies of records to their own log, which counts them not. Returns where they stand."""
+        log = self.half.log(number)
+        if not log.end.written:
+            log.label(self.half.state.label(number))
+        target = log.ready()
+        end = log.end
+        self._before.append((log, end))
+        packed = [layout.pack_record(target.salt, record.sequence, record.born, record.id, record.flags, record.extra,
+                                     record.envelope) for _, record in rows]  # fmt: skip
+        mark = min(max(0, log.flushed.last - target.first + 1), (1 << 28) - 1) << 4
+        data = layout.pack_frame(target.salt, end.last + 1, packed, mark | layout.COPY)
+        log.append(target, data, end.last, 0, 0)
+        self.touched[number] = log
+        at = end.written + layout.FRAME_SIZE
+        out = []
+        for (key, _), one in zip(rows, packed, strict=True):
+            out.append((key, Place(end.segment, at)))
+            at += len(one)
+        return out
 
     def ops(self, ops: Sequence[Op]) -> None:
         """Apply operations; they are written when the job is done (or by `write`), and flushed with it."""

@@ -36,6 +36,7 @@ from dropr_storage_fs.space import Space
 
 T = TypeVar("T")
 TELL_EVERY = 60.0
+LOST = "these bytes of the journal are damaged; what they said is lost, what the logs say of it is read again"
 
 
 @attrs.frozen
@@ -147,8 +148,14 @@ class Half(Opening, Recovery):
     def _read(self, opened: Journal, end: int) -> None:
         apply = self.state.apply
         for ops, _promised, behind in opened.read(self._at, end):
+            if ops[0][0] == "damaged":
+                self.tell("corrupt", {"file": str(opened.path), "from": ops[0][1], "to": ops[0][2], "error": LOST})
             for op in ops:
-                apply(op)
+                try:
+                    apply(op)
+                except LookupError:  # it speaks of something that stood in the damaged part
+                    if not self.state.damaged:
+                        raise
             self._at = behind
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────

@@ -11,11 +11,13 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
 from dropr_core.message import Outcome, State
 from dropr_core.names import MessageId, StoreId, make_store_id
-from dropr_storage_fs import shared
+from dropr_storage_fs import shared, stragglers
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.inbox_rows import Task
 from dropr_storage_fs.inbox_state import InboxState
+from dropr_storage_fs.mending import Place
+from dropr_storage_fs.stragglers import Pinned
 
 SWEEP = 1000
 
@@ -96,6 +98,7 @@ class CarePart:
     def _tidy(self) -> None:
         """Remove segments of which nothing is needed any more, once that stands on stable storage."""
         idle = self._half.look(self._idle)
+        stragglers.move(self._half, self._half.look(self._pinned))
         if not idle:
             return
         self._half.flush()
@@ -106,6 +109,20 @@ class CarePart:
                     self._half.log(number).remove(segment)
 
         self._half.lazy(job)
+
+    def _pinned(self) -> list[Pinned]:
+        """Segments that are needed for messages with a state of their own alone."""
+        state: InboxState = self._half.state
+        kept: dict[int, list[tuple[int, Place, int]]] = {}
+        for task in state.tasks.values():
+            if task.state is not State.LEASED:
+                kept.setdefault(task.queue, []).append((task.number, task.at, task.size))
+        busy = {lease.queue for lease in state.leases.values()}
+        busy |= {task.queue for task in state.tasks.values() if task.state is State.LEASED}
+        out = []
+        for number in set(kept) - busy:
+            out += stragglers.pinned(self._half.log(number), state.numbers[number].frontier, kept[number])
+        return out
 
     def _idle(self) -> set[tuple[int, int]]:
         """(queue, segment) of which nothing is needed."""

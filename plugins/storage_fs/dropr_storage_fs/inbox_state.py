@@ -127,6 +127,11 @@ class InboxState:
             task.reasons.append(reason)
         self._enter(task)
 
+    def _do_moved(self, _number: int, sequence: int, segment: int, offset: int) -> None:
+        task = self.tasks.get(sequence)
+        if task is not None:
+            task.at = Place(segment, offset)
+
     def _do_drop(self, number: int) -> None:
         task = self.tasks.pop(number, None)
         if task is None:
@@ -254,6 +259,10 @@ class InboxState:
     def logs(self) -> list[int]:
         """The numbers of all logs."""
         return list(self.numbers)
+
+    def label(self, number: int) -> list[Any]:
+        """The operation that makes a queue."""
+        return ["queue", number, self.numbers[number].channel, self.numbers[number].priority]
 
     def known_end(self, number: int) -> End | None:
         """Where a log was known to be sound when this generation began."""

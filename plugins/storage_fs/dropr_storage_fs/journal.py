@@ -88,11 +88,14 @@ class Journal:
         return (payload, flags, stop) if _check(self.salt, payload, flags, synced) == check else None
 
     def _resume(self, block: bytes, bad: int, base: int) -> int | None:
-        """The offset of the next sound commit that says that what is damaged had been flushed when it was written."""
+        """The offset of the next sound commit, if one behind it says that what is damaged had been flushed."""
+        first: int | None = None
         at = block.find(_MAGIC, bad + 1)
         while at >= 0 and at + HEAD.size <= len(block):
-            if self._commit(block, at) is not None and HEAD.unpack_from(block, at)[4] > base + bad:
-                return at
+            if self._commit(block, at) is not None:
+                first = at if first is None else first
+                if HEAD.unpack_from(block, at)[4] > base + bad:
+                    return first
             at = block.find(_MAGIC, at + 1)
         return None
 

@@ -15,7 +15,8 @@ FRAME_MAGIC = 0x46D7
 RECORD_MAGIC = 0x52D7
 
 HEAD = struct.Struct("<HHII")
-"""magic, length of the extra part, checksum of everything behind it, length of everything behind it."""
+"""magic, length of the extra part, checksum, length of everything behind it. The checksum is of what follows, and
+begins with the salt of the segment combined with the length of the extra part."""
 RECORD = struct.Struct("<Qd16sI")
 """sequence, node time of birth, id, flags. Then the extra part (MessagePack), then the envelope."""
 FRAME = struct.Struct("<QIIQ")
@@ -23,6 +24,9 @@ FRAME = struct.Struct("<QIIQ")
 HEAD_SIZE, RECORD_SIZE, FRAME_SIZE = HEAD.size, HEAD.size + RECORD.size, HEAD.size + FRAME.size
 
 RECEIPT, DELAYED, DUPLICATE, OWN, EXPIRES, SPECIAL = 1, 2, 4, 8, 16, 32
+
+COPY = 1
+"""Flag of a frame: its records are copies of older ones, whose segment can go then."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
@@ -55,14 +59,14 @@ class Frame(NamedTuple):
 def pack_record(salt: int, sequence: int, born: float, identity: bytes, flags: int, extra: bytes, data: bytes) -> bytes:
     """The bytes of one record."""
     rest = RECORD.pack(sequence, born, identity, flags) + extra + data
-    return HEAD.pack(RECORD_MAGIC, len(extra), crc32(rest, salt), len(rest)) + rest
+    return HEAD.pack(RECORD_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)) + rest
 
 
 def pack_frame(salt: int, first: int, records: Sequence[bytes], flags: int = 0, extra: bytes = b"") -> bytes:
     """The bytes of one frame."""
     body = b"".join(records)
     rest = FRAME.pack(first, len(records), flags, len(body)) + extra
-    return b"".join((HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt), len(rest)), rest, body))
+    return b"".join((HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)), rest, body))
 
 
 def read_record(block: bytes, at: int, salt: int) -> tuple[Record, int] | None:
@@ -74,7 +78,7 @@ def read_record(block: bytes, at: int, salt: int) -> tuple[Record, int] | None:
     end = start + length
     if magic != RECORD_MAGIC or end > len(block) or length < RECORD.size + extra:
         return None
-    if crc32(memoryview(block)[start:end], salt) != check:
+    if crc32(memoryview(block)[start:end], salt ^ extra) != check:
         return None
     sequence, born, identity, flags = RECORD.unpack_from(block, start)
     body = start + RECORD.size + extra
@@ -90,7 +94,7 @@ def read_frame(block: bytes, at: int, salt: int) -> Frame | None:
     end = start + length
     if magic != FRAME_MAGIC or end > len(block) or length != FRAME.size + extra:
         return None
-    if crc32(block[start:end], salt) != check:
+    if crc32(block[start:end], salt ^ extra) != check:
         return None
     first, count, flags, size = FRAME.unpack_from(block, start)
     return Frame(first, count, flags, block[end - extra : end], at, end, end + size)

@@ -5,6 +5,7 @@ Must not know what the records mean.
 """
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ SEGMENT_SIZE = 32 << 20
 OPEN_FILES = 6
 BLOCK = 1 << 18
 _AHEAD = 1 << 18
+
+
 class Log(Mending):
     """One log. ``number``: its slot in the shared words."""
 
@@ -169,6 +172,11 @@ class Log(Mending):
         for first in list(self._files):
             self.drop(first)
 
+    def label(self, values: Sequence[Any]) -> None:
+        """Write down what this log is, beside it: for people, and should the journal lose it."""
+        disk.make_directory(self.directory)
+        disk.put_file(self.directory / "name.json", json.dumps(values).encode() + b"\n")
+
     # ── appending ────────────────────────────────────────────────────────────────────────────────
 
     def ready(self) -> Opened:
@@ -279,6 +287,11 @@ class Log(Mending):
         if segment == end.segment:
             return min(end.written, os.fstat(found.fd).st_size)
         return os.fstat(found.fd).st_size if segment < end.segment else 0
+
+    def size(self, segment: int) -> int:
+        """Bytes of a segment's file; 0 if it is gone."""
+        found = self.open(segment)
+        return 0 if found is None else os.fstat(found.fd).st_size
 
     def scan(self, place: Place, end: End) -> Iterator[tuple[Record | Frame, Place]]:
         """Everything sound from ``place`` to ``end``, each with its own place. What is damaged is told and passed."""

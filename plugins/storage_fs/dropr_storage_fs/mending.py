@@ -125,6 +125,10 @@ class Mending:
                 break
             records = [item for item in layout.walk(block[: frame.end], frame.body, found.salt)
                        if isinstance(item, Record)]  # fmt: skip
+            if frame.flags & layout.COPY:  # what stands elsewhere and is counted there
+                at += frame.end
+                end = End(end.segment, at, *end[2:])
+                continue
             last = max([end.last, frame.first + frame.count - 1])
             payload = sum(len(record.envelope) for record in records)
             each(frame, [record._replace(at=at + record.at) for record in records])

@@ -13,12 +13,14 @@ from dropr_core.contracts.storage import Selection
 from dropr_core.message import Outcome, State
 from dropr_core.names import Lane, MessageId, StoreId
 from dropr_core.states import DELIVERY, ENDED, may_follow
+from dropr_storage_fs import stragglers
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DUPLICATE, EXPIRES, Record, loads
 from dropr_storage_fs.mending import Place
 from dropr_storage_fs.outbox_ship import known_op, state_op
 from dropr_storage_fs.outbox_state import Known, LaneState, OutboxState
+from dropr_storage_fs.stragglers import Pinned
 
 SWEEP = 1000
 """Deliveries that one sweep handles at most."""
@@ -133,12 +135,17 @@ class EndPart:
                     if record is not None:
                         lanes.setdefault(known.number, []).append((known, record))
             for number, rows in lanes.items():
-                self._again(commit, state, number, rows)
+                self.append_again(commit, state, number, rows)
             return sum(map(len, lanes.values()))
 
         return self._half.durable(job)
 
-    def _again(self, commit: Commit, state: OutboxState, number: int, rows: list[tuple[Known, Record]]) -> None:
+    def append_again(
+        self, commit: Commit, state: OutboxState, number: int, rows: list[tuple[Known, Record]]
+    ) -> None:
+        """Append known deliveries once more, as possible duplicates."""
+        if not rows:
+            return
         now = self._context.clock.now()
         first = self._half.log(number).end.last + 1
         packed = [[record.id, record.flags | DUPLICATE, record.extra, record.envelope] for _, record in rows]
@@ -271,6 +278,7 @@ class EndPart:
     def _tidy(self) -> None:
         """Remove segments of which nothing is needed any more, once that stands on stable storage."""
         idle = self._half.look(self._idle)
+        stragglers.move(self._half, self._half.look(self._pinned))
         if not idle:
             return
         self._half.flush()
@@ -281,6 +289,16 @@ class EndPart:
                     self._half.log(number).remove(segment)
 
         self._half.lazy(job)
+
+    def _pinned(self) -> list[Pinned]:
+        """Segments that are needed for what ended or is awaited alone."""
+        state: OutboxState = self._half.state
+        out = []
+        for lane in state.numbers.values():
+            if lane.known and not lane.requeued:
+                kept = [(known.place, known.at, known.size) for known in lane.known.values()]
+                out += stragglers.pinned(self._half.log(lane.number), lane.head, kept)
+        return out
 
     def _idle(self) -> set[tuple[int, int]]:
         """(lane, segment) of which nothing is needed."""

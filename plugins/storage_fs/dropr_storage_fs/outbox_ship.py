@@ -24,6 +24,7 @@ class ShipPart:
 
     _half: Half
     _context: Context
+    append_again: Any
     _cursors: dict[int, tuple[int, Place]]
     """Lane → (place in the lane, where in the log its successor stands)."""
 
@@ -276,10 +277,15 @@ class ShipPart:
             target = one.place(head.sequence) if head.sequence else one.base
             if target > one.head:
                 raise StoreError(f"lane {lane}: cannot go back to {head}, its head is {one.head}")
-            again = sorted(place for place, known in one.known.items()
-                           if place > target and known.state is State.ACCEPTED)  # fmt: skip
+            known = [one.known[place] for place in sorted(one.known) if place > target]
+            again = [each for each in known if each.state is State.ACCEPTED]
+            # What was copied forward does not stand at its place any more: it goes to the end of the lane.
+            moved = [each for each in again if each.at.segment > each.place]
             self._cursors.pop(one.number, None)
-            commit.ops([["rewind", one.number, target, head.id, again]])
+            places = [each.place for each in again if each.at.segment <= each.place]
+            rows = [(each, self._half.log(one.number).record_at(each.at)) for each in moved]
+            self.append_again(commit, self._half.state, one.number, [row for row in rows if row[1] is not None])
+            commit.do(["rewind", one.number, target, head.id, places])
             return len(again)
 
         return self._half.durable(job)

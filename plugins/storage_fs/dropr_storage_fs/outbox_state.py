@@ -245,6 +245,11 @@ class OutboxState:
             known.result, known.result_type = result, kind
             self._count(lane, known, 1)
 
+    def _do_moved(self, number: int, place: int, segment: int, offset: int) -> None:
+        known = self.numbers[number].known.get(place)
+        if known is not None:
+            known.at = Place(segment, offset)
+
     def _do_forget(self, number: int, place: int) -> None:
         lane = self.numbers[number]
         known = self._remove(lane, place)
@@ -337,6 +342,10 @@ class OutboxState:
     def logs(self) -> list[int]:
         """The numbers of all logs."""
         return list(self.numbers)
+
+    def label(self, number: int) -> list[Any]:
+        """The operation that makes a lane."""
+        return ["lane", number, *self.numbers[number].lane]
 
     def known_end(self, number: int) -> End | None:
         """Where a log was known to be sound when this generation began."""

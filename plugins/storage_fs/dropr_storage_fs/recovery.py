@@ -5,6 +5,7 @@ operations mean.
 """
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,7 @@ class Recovery:
             )
         self._journal, self._at = opened, journal.START_SIZE
         self.state.recovering = self.state.cold = True
+        self._find_logs()
         if opened is not None:
             size = os.fstat(opened.fd).st_size
             self._read(opened, size)
@@ -60,6 +62,16 @@ class Recovery:
         if cut:
             self.state.settle_after_recovery()
             self._new_generation()
+
+    def _find_logs(self) -> None:
+        """Each log says itself what it is, should the journal not know: damaged, or cut when the log was made."""
+        for place in sorted((self.directory / "logs").glob("*/name.json")):
+            try:
+                op = json.loads(place.read_text(encoding="utf-8"))
+                if int(place.parent.name) == op[1]:
+                    self.state.apply(op)
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                self.tell("corrupt", {"file": str(place), "error": f"cannot be read: {error}"})
 
     def _derive(self, fresh: list[Op]) -> None:
         """Apply what the logs told; forget what they have not got."""
