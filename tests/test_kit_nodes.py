@@ -10,7 +10,7 @@ from dropr_core.plugins import create
 from dropr_core.testing import NodeCase, NodeContract
 from dropr_core.testing.builders import make_context
 
-STORAGES = ["memory", "sqlite"]
+STORAGES = ["memory", "sqlite", "fs"]
 
 
 def storage(name):
