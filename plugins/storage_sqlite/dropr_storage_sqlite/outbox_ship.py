@@ -187,7 +187,7 @@ class ShipPart:
         def job(connection: Connection) -> StoreId:
             connection.execute(sql.SET_STORE, (store,))
             for row in lane_rows(connection).values():
-                _renumber(connection, note(connection, row))
+                renumber_lane(connection, note(connection, row))
             return store
 
         return self._db.full(job)
@@ -201,7 +201,8 @@ def _ended(connection: Connection, query: str, values: tuple[object, ...]) -> li
     return [EndedRow._make(row) for row in connection.execute(query, values).fetchall()]
 
 
-def _renumber(connection: Connection, row: LaneRow) -> None:
+def renumber_lane(connection: Connection, row: LaneRow) -> None:
+    """Number all queued deliveries of a lane anew from 1."""
     first = sql.origin(row.number)
     # What waits for a receipt leaves the log: below every sequence that is taken already.
     apart = connection.execute(sql.PLACES, (first, first + row.head, -1)).fetchall()

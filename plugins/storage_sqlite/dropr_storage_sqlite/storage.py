@@ -22,7 +22,7 @@ from typing import ClassVar
 import apsw
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Storage
+from dropr_core.contracts.storage import Finding, Storage
 from dropr_core.errors import DroprError, StoreBusy, StoreGone
 from dropr_storage_sqlite import connection as opening
 from dropr_storage_sqlite.database import Database, Tuning
@@ -44,13 +44,25 @@ class SqliteStorage(Storage):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         opening.check_library()
+        self._context = context
+        if context.checking:  # the files may be in no state to be opened; `check` does it
+            return
         _open(tuning, context)
         self.outbox: SqliteOutbox = SqliteOutbox(Database(context.data / "outbox.db", tuning, context), context)
         self.inbox: SqliteInbox = SqliteInbox(Database(context.data / "inbox.db", tuning, context), context)
         _warn(context)
 
+    def check(self, *, repair: bool) -> Iterator[Finding]:
+        """Look at pages and tables of both files; see the contract."""
+        from dropr_storage_sqlite.checkup import check_store
+
+        opening.check_library()
+        return check_store(self._context, lambda: _read_marker(self._context.data / MARKER), repair=repair)
+
     def close(self) -> None:
         """Close both halves; safe twice."""
+        if self._context.checking:
+            return
         try:
             self.inbox.close()
         finally:
