@@ -14,7 +14,8 @@ from dropr_core.names import Lane, format_id
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DELAYED, EXPIRES, OWN, RECEIPT, encode, pack_record
-from dropr_storage_fs.outbox_state import LaneState, OutboxState
+from dropr_storage_fs.outbox_rows import LaneState
+from dropr_storage_fs.outbox_state import OutboxState
 from dropr_storage_fs.shared import MAX_LOGS
 
 Row = tuple[bytes, int, bytes, bytes]

@@ -18,8 +18,9 @@ from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DUPLICATE, EXPIRES, Record, loads
 from dropr_storage_fs.mending import Place
+from dropr_storage_fs.outbox_rows import Known, LaneState
 from dropr_storage_fs.outbox_ship import known_op, state_op
-from dropr_storage_fs.outbox_state import Known, LaneState, OutboxState
+from dropr_storage_fs.outbox_state import OutboxState
 from dropr_storage_fs.stragglers import Pinned
 
 SWEEP = 1000

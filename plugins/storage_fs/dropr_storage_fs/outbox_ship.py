@@ -16,7 +16,8 @@ from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record
 from dropr_storage_fs.mending import End, Place
-from dropr_storage_fs.outbox_state import Known, LaneState, OutboxState
+from dropr_storage_fs.outbox_rows import Known, LaneState
+from dropr_storage_fs.outbox_state import OutboxState
 
 
 class ShipPart:

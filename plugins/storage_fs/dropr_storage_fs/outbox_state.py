@@ -4,136 +4,17 @@ Owns the operations of the outbox's journal and what each does. A delivery that 
 lane's log. Must not know files.
 """
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
-
 from dropr_core.message import State
-from dropr_core.names import NO_MESSAGE, Head, Lane, MessageId, StoreId, make_store_id
-from dropr_core.states import ENDED
+from dropr_core.names import NO_MESSAGE, Lane, StoreId, make_store_id
 from dropr_storage_fs import layout
-from dropr_storage_fs.layout import EXPIRES, OWN, RECEIPT, Frame, Record
+from dropr_storage_fs.layout import EXPIRES, OWN, Frame, Record
 from dropr_storage_fs.mending import End, Place
+from dropr_storage_fs.outbox_rows import Known, LaneState, Peer
 
 Op = Sequence[Any]
-
-
-@attrs.define(eq=False)
-class Known:
-    """A delivery with a state of its own: accepted and awaited, or ended."""
-
-    number: int
-    place: int
-    id: bytes
-    state: State
-    changed: float
-    born: float
-    flags: int
-    size: int
-    reason: str
-    result: bytes | None
-    result_type: str
-    at: Place
-
-    @property
-    def receipt(self) -> bool:
-        """Whether a receipt was asked for."""
-        return bool(self.flags & RECEIPT)
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is done by itself."""
-        return self.state in ENDED or (self.state is State.ACCEPTED and not self.receipt)
-
-    def op(self) -> list[Any]:
-        """As an operation; ``queued`` is False: the counters have it."""
-        return ["known", self.number, self.place, self.id, str(self.state), self.changed, self.born, self.flags,
-                self.size, self.reason, self.result, self.result_type, *self.at, False]  # fmt: skip
-
-
-@attrs.define(eq=False)
-class LaneState:
-    """One lane. Places are the sequences of its log, which never begin anew; peers count from ``base``."""
-
-    number: int
-    lane: Lane
-    head: int = 0
-    head_id: bytes = NO_MESSAGE
-    high: int = 0
-    """The highest place that the head ever had."""
-    base: int = 0
-    gaps: list[int] = attrs.field(factory=list)
-    """Places above ``base`` that were no longer queued when the lane was numbered anew: they have no sequence."""
-    duplicate: int = 0
-    """Up to here everything is sent as a possible duplicate."""
-    requeued: set[int] = attrs.field(factory=set)
-    voids: set[int] = attrs.field(factory=set)
-    """Places above the head that ended and were forgotten."""
-    gone: int = 0
-    gone_bytes: int = 0
-    """What was appended and is not queued any more."""
-    redriven: int = 0
-    offered: int = 0
-    known: dict[int, Known] = attrs.field(factory=dict)
-    tally: "Counter[State]" = attrs.field(factory=Counter)
-    awaiting: int = 0
-    end: End | None = None
-    late: End | None = None
-
-    def sequence(self, place: int) -> int:
-        """The sequence that peers know; 0 for what stands outside of the log."""
-        if place <= self.base:
-            return 0
-        at = bisect_right(self.gaps, place)
-        if at and self.gaps[at - 1] == place:
-            return 0
-        return place - self.base - at
-
-    def given(self, place: int) -> int:
-        """The last sequence given at or before a place."""
-        return max(0, place - self.base - bisect_right(self.gaps, place))
-
-    def place(self, sequence: int) -> int:
-        """The place of a sequence."""
-        place = self.base + sequence
-        for gap in self.gaps:
-            if gap > place:
-                break
-            place += 1
-        return place
-
-    def queued(self, place: int) -> bool:
-        """Whether what stands at a place (if anything does) is queued."""
-        return (
-            place > self.head
-            and place not in self.known
-            and (place > self.high or place in self.requeued)
-            and place not in self.voids
-        )
-
-    def plain(self) -> bool:
-        """Whether everything above the head is queued."""
-        return self.head >= self.high and not self.known and not self.voids
-
-    @property
-    def position(self) -> Head:
-        """The head as peers see it."""
-        if self.head <= self.base:
-            return Head(0, NO_MESSAGE)
-        return Head(self.given(self.head), MessageId(self.head_id))
-
-
-@attrs.define(eq=False)
-class Peer:
-    """What is kept about one peer."""
-
-    held: bool = False
-    reason: str = ""
-    log: StoreId | None = None
-    cursor: int = 0
 
 
 class OutboxState:

@@ -14,8 +14,9 @@ from dropr_core.names import MessageId, StoreId
 from dropr_core.states import ENDED
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DUPLICATE, RECEIPT, Record
+from dropr_storage_fs.outbox_rows import Known, LaneState
 from dropr_storage_fs.outbox_ship import mark
-from dropr_storage_fs.outbox_state import Known, LaneState, OutboxState
+from dropr_storage_fs.outbox_state import OutboxState
 
 
 class ViewPart:
