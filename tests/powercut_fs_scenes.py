@@ -48,11 +48,17 @@ class Multicasting:
         """Each multicast stands in every lane or in none; nothing that was promised is missing."""
         lanes = []
         for peer in PEERS:
-            batch = store.outbox.take(Lane(peer, "orders", 5), 100, 1 << 30, offer=False)
-            lanes.append([] if batch is None else [int.from_bytes(entry.id, "big") for entry in batch.entries])
+            page = store.outbox.scan(Selection(peer=peer), limit=1000)
+            lanes.append([int.from_bytes(delivery.id, "big") for _, delivery in page])
         assert lanes[0][0] == 100
         assert [number for number in lanes[0] if number < 100] == lanes[1] == lanes[2], "a multicast was torn"
         assert {int(word) for word in said} <= set(lanes[0])
+        # Whoever looks while a call is under way may see of it what is flushed already, never what is not promised.
+        for peer, lane in zip(PEERS, lanes, strict=True):
+            batch = store.outbox.take(Lane(peer, "orders", 5), 100, 1 << 30, offer=False)
+            seen = [] if batch is None else [int.from_bytes(entry.id, "big") for entry in batch.entries]
+            assert seen == lane[: len(seen)]
+            assert {int(word) for word in said} & set(lane) <= set(seen)
         depths = {stats.lane.peer: stats.depth for stats in store.outbox.lanes()}
         assert depths == {peer: len(lane) for peer, lane in zip(PEERS, lanes, strict=True) if lane}
 
@@ -190,7 +196,7 @@ def main(name, directory, words, *switches):
     if name == "rolling":
         shrink()
     if "off" in switches:  # the negative control: promises without flushes
-        disk.flush_file = disk.flush_directory = lambda _what: None
+        disk.flush_file = disk.flush_cut = disk.flush_directory = lambda _what: None
     out = os.open(words, os.O_WRONLY | os.O_APPEND)
     store = open_store(directory)
     SCENES[name]().act(store, lambda word: os.write(out, word.encode() + b"\n"))

@@ -42,6 +42,11 @@ def flush_file(fd: int) -> None:
     os.fdatasync(fd)
 
 
+def flush_cut(fd: int) -> None:
+    """Put a file on stable storage that was made shorter. Raises OSError."""
+    os.fsync(fd)
+
+
 def flush_directory(path: Path) -> None:
     """Put the names of a directory on stable storage. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

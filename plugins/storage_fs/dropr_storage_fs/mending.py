@@ -174,7 +174,7 @@ class Mending:
                 self._tell("torn", {"file": str(self.path(found.first)), "from": end.written, "bytes": len(tail)})
             os.ftruncate(found.fd, end.written)
         if cut:
-            os.fsync(found.fd)
+            disk.flush_cut(found.fd)
         self.set_end(end)
         self.set_flushed(end)
 
