@@ -80,7 +80,7 @@ class CarePart:
                 commit.do(["told", sender, after])
             return StoreId(state.store), list(state.rows.get(sender, ())[:limit])
 
-        return self._half.durable(job)
+        return self._half.durable(job, relief=True)
 
     def sweep(self) -> float | None:
         """End expired messages, forget done and buried ones past their time."""
@@ -180,7 +180,7 @@ class CarePart:
                 self.end(commit, task, State.BURIED, self._context.remember, State.FAILED, reason)
             return bool(tasks)
 
-        return self._half.durable(job)
+        return self._half.durable(job, relief=True)
 
     def wipe(self, selection: Selection) -> int:
         """Remove done and buried messages (never live ones). Returns how many."""
@@ -192,4 +192,4 @@ class CarePart:
                 commit.do(["drop", task.number])
             return len(tasks)
 
-        return self._half.durable(job)
+        return self._half.durable(job, relief=True)

@@ -59,7 +59,7 @@ class EndPart:
             if found is not None and found[0].sequence == place:
                 commit.ops([known_op(one, found[0], found[1], State.DEAD, self._context.clock.now(), reason)])
 
-        self._half.durable(job)
+        self._half.durable(job, relief=True)
 
     def cancel(self, message_id: MessageId, peers: Sequence[str] | None = None) -> tuple[int, int]:
         """Cancel queued deliveries that are not under way. Returns (cancelled, too late)."""
@@ -80,7 +80,7 @@ class EndPart:
             commit.ops(ops)
             return len(ops), late
 
-        return self._half.durable(job)
+        return self._half.durable(job, relief=True)
 
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor of the peer's log; durable."""
@@ -109,7 +109,7 @@ class EndPart:
             commit.ops([*ops, ["cursor", peer, log, max(cursor, upto)]])
             return [MessageId(identity) for identity in ended]
 
-        return self._half.durable(job)
+        return self._half.durable(job, relief=True)
 
     def _receive(self, state: OutboxState, peer: str, outcome: Outcome, now: float, *, news: bool) -> list[Any]:
         values = (outcome.reason, outcome.result, outcome.content_type)
@@ -174,7 +174,7 @@ class EndPart:
             commit.ops(ops)
             return len(ops)
 
-        return self._half.durable(job)
+        return self._half.durable(job, relief=True)
 
     # ── peers ────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,7 +184,7 @@ class EndPart:
         def job(commit: Commit) -> None:
             commit.ops([["peer", peer, True, reason]])
 
-        self._half.durable(job)
+        self._half.durable(job, relief=True)
 
     def release(self, peer: str) -> None:
         """End `hold`."""
@@ -193,7 +193,7 @@ class EndPart:
             if peer in self._half.state.peers:
                 commit.ops([["peer", peer, False, ""]])
 
-        self._half.durable(job)
+        self._half.durable(job, relief=True)
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -196,7 +196,7 @@ class ShipPart:
             self._settle(commit, lane, head, rejected)
 
         if rejected:
-            self._half.durable(job)
+            self._half.durable(job, relief=True)
         else:
             self._half.lazy(job)
 
