@@ -46,7 +46,8 @@ def _read(
     limit = end.written if segment == end.segment else os.fstat(found.fd).st_size
     upper = next((name for name in names if name > segment), 1 << 63)
     salt = found.salt
-    add, unpack = out.append, BOTH.unpack_from
+    # The constructor of a named tuple costs as much as all the rest of the loop.
+    add, unpack, new = out.append, BOTH.unpack_from, tuple.__new__
     while at < limit and most > 0:
         block = os.pread(found.fd, min(BLOCK, limit - at), at)
         size = len(block)
@@ -66,7 +67,8 @@ def _read(
                     if most <= 0 or (room < 0 and (out or not first)):
                         return out, Place(segment, at + done), False
                     where = at + done
-                    add(Record(sequence, identity, flags, born, block[body - extra : body], block[body:stop], where))
+                    values = (sequence, identity, flags, born, block[body - extra : body], block[body:stop], where)
+                    add(new(Record, values))
                     most -= 1
             elif magic != FRAME_MAGIC or length != FRAME_SIZE - HEAD_SIZE + extra:
                 break

@@ -365,14 +365,25 @@ class Half(Opening, Recovery):
             return
         if os.getpid() == self._pid:
             self.flusher.close()
-            if self.flusher.dirty:
+            if not self.context.read_only:
                 try:
-                    self.flush()
+                    self.lazy(self._note_ends)
+                    if self.flusher.dirty:
+                        self.flush()
                 except DroprError as error:
                     self.context.log.warning("%s: the last flush failed: %s", self.directory, error)
         with self._mutex:
             self._closed = True
             self._release()
+
+    def _note_ends(self, commit: Commit) -> None:
+        """So that the next opening need not look at what is known."""
+        for number in self.state.logs():
+            log = self.log(number)
+            end = log.flushed
+            if end.bytes != log.word(shared.CHECKED):
+                log.set_word(shared.CHECKED, end.bytes)
+                commit.note(["end", number, *end])
 
     def _release(self) -> None:
         for log in self._logs.values():

@@ -101,7 +101,7 @@ class CarePart:
         stragglers.move(self._half, self._half.look(self._pinned))
         if not idle:
             return
-        self._half.flush()
+        self._half.check_off({number for number, _ in idle})
 
         def job(_commit: Commit) -> None:
             for number, segment in self._idle():

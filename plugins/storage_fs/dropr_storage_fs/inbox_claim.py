@@ -146,14 +146,15 @@ class ClaimPart:
         channel, priority = queue.channel, queue.priority
         numbers, receipts = [], []
         senders, duplicate, receipt = self._senders, DUPLICATE, RECEIPT
+        new = tuple.__new__  # the constructor of a named tuple costs more than all the rest here
         for record in records:
             number, identity, flags, born, extra, envelope, _ = record
             sender = senders.get(extra) or self.sender_of(record)
             if flags & receipt:
                 receipts.append(number)
             numbers.append(number)
-            claims.append(Claim(token, number, MessageId(identity), channel, priority, sender, envelope, 1,
-                                flags & duplicate != 0, born))  # fmt: skip
+            again = flags & duplicate != 0
+            claims.append(new(Claim, (token, number, identity, channel, priority, sender, envelope, 1, again, born)))
         if not numbers:
             commit.do(["front", queue.number, last])
         else:

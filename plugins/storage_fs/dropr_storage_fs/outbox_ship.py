@@ -149,6 +149,7 @@ class ShipPart:
         entries: list[Entry] = []
         duplicate = max(lane.duplicate, lane.high)
         size = special = 0
+        new = tuple.__new__  # the constructor of a named tuple costs more than all the rest here
         if records[0].sequence > duplicate and not (lane.base or lane.gaps):
             for sequence, identity, flags, born, _, envelope, _ in records:
                 size += len(envelope)
@@ -157,7 +158,7 @@ class ShipPart:
                     age = max(0.0, now - born) if flags & (DELAYED | EXPIRES) else 0.0
                     entries.append(Entry(sequence, MessageId(identity), envelope, age, bool(flags & DUPLICATE)))
                 else:
-                    entries.append(Entry(sequence, identity, envelope))  # type: ignore[arg-type]
+                    entries.append(new(Entry, (sequence, identity, envelope, 0.0, False)))
         else:
             special = RECEIPT
             for record in records:

@@ -7,19 +7,20 @@ operations mean.
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import StoreCorrupt, StoreGone, StoreTooNew
 from dropr_storage_fs import disk, journal, shared
+from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.journal import Journal, Op
 from dropr_storage_fs.layout import Frame, Record
 from dropr_storage_fs.log import Log, sealed
 from dropr_storage_fs.mending import Each
 
-JOURNAL_MIN, CHECK_BYTES = 4 << 20, 8 << 20
+JOURNAL_MIN, CHECK_BYTES = 4 << 20, 2 << 20
 """A journal below this size is not rewritten; a log is checked off after so many bytes."""
 
 
@@ -33,6 +34,7 @@ class Recovery:
     _journal: Journal | None
     _at: int
     log: Callable[[int], Log]
+    durable: Callable[[Callable[[Commit], None]], None]
     tell: Callable[[str, dict[str, Any]], None]
     follow: Callable[[], None]
     write_journal: Any
@@ -206,6 +208,15 @@ class Recovery:
                 self.state.apply(op)
             with contextlib.suppress(OSError):
                 self.write_journal(ops, promised=False)
+
+    def check_off(self, numbers: Iterable[int]) -> None:
+        """Note durably that all which these logs tell stands in the journal: before any segment of them goes."""
+
+        def job(commit: Commit) -> None:
+            for number in numbers:
+                commit.do(["end", number, *self.log(number).flushed])
+
+        self.durable(job)
 
     # ── generations ──────────────────────────────────────────────────────────────────────────────
 
