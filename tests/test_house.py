@@ -17,7 +17,7 @@ FLOORS = {
     2: "envelope bodies arriving wire signing matching contracts hookspecs supervision",
     3: "references options plugins bell sessions child angel_state mainloop",
     4: "sections config configdocs codecs sending link deliveries endpoint received consumer transports conversation "
-    "desk",
+    "desk checkup",
     5: "sent node aio freight collecting courier puller links daemon server worker",
     6: "angel cli demo __main__ dropr_core",
 }

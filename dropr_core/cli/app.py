@@ -33,6 +33,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "init": "making", "keygen": "making", "send": "sending", "receive": "receiving",
             "retry": "peers", "hold": "peers", "release": "peers",
             "cancel": "mending", "bury": "mending", "kick": "mending", "redrive": "mending", "wipe": "wiping",
+            "fsck": "fsck",
         },
     ),
     ("Try", {"demo": "demo"}),

@@ -29,8 +29,8 @@ This page is written by `python -m dropr_core.cli.reference > docs/cli.md`; do n
 - **Mistakes** go to standard error as `dropr: what happened, to what, what to do now`; the exit code says their kind.
 - **Logs** of the processes go to standard error, one line for each event: `2026-11-21 09:00:01 daemon  message`.
   In the system's journal the time is left to the journal.
-- **Looking changes nothing.** `check`, `config`, `schema`, `plugins`, `status`, `count`, `list`, `show`, `cat` and
-  `receive --peek` open the node read-only, beside whatever runs.
+- **Looking changes nothing.** `check`, `config`, `schema`, `plugins`, `status`, `count`, `list`, `show`, `cat`,
+  `receive --peek` and `fsck` without `--repair` open the node read-only, beside whatever runs.
 """
 
 COMMON = frozenset({"--config", "--json", "--verbose", "--quiet"})

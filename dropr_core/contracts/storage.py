@@ -297,10 +297,10 @@ class Storage(ABC):
     def check(self, *, repair: bool) -> Iterator[Finding]:  # noqa: ARG002
         """Look for what is damaged or contradicts itself in this store's own files; optional.
 
-        Called only on a store that was opened with ``Context.checking`` (its halves are not used then, and
-        may be missing). Without ``repair`` not a byte changes, and other processes may work meanwhile. With it
-        the finding comes after its repair; raises Held, before anything was changed, if another process has
-        the store open. What cannot be read is moved aside and never deleted. Memory is bounded, long work
+        Called only on a store that was opened with ``Context.checking`` (its halves are not used then, and may
+        be anything but None). Without ``repair`` not a byte changes, and other processes may work meanwhile.
+        With it the finding comes after its repair; raises Held, before anything was changed, if another process
+        has the store open. What cannot be read is moved aside and never deleted. Memory is bounded, long work
         tells of itself through ``Context.log.info``.
 
         What every storage has in common (each message readable, each large body there) is checked by the

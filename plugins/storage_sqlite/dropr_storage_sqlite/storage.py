@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import apsw
 
@@ -41,15 +41,18 @@ class SqliteStorage(Storage):
     """Both halves in SQLite."""
 
     abilities: ClassVar[frozenset[str]] = frozenset({"durable", "processes", "ordering_key"})
+    outbox: SqliteOutbox
+    inbox: SqliteInbox
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         opening.check_library()
         self._context = context
         if context.checking:  # the files may be in no state to be opened; `check` does it
+            self.outbox, self.inbox = cast("SqliteOutbox", _Unopened()), cast("SqliteInbox", _Unopened())
             return
         _open(tuning, context)
-        self.outbox: SqliteOutbox = SqliteOutbox(Database(context.data / "outbox.db", tuning, context), context)
-        self.inbox: SqliteInbox = SqliteInbox(Database(context.data / "inbox.db", tuning, context), context)
+        self.outbox = SqliteOutbox(Database(context.data / "outbox.db", tuning, context), context)
+        self.inbox = SqliteInbox(Database(context.data / "inbox.db", tuning, context), context)
         _warn(context)
 
     def check(self, *, repair: bool) -> Iterator[Finding]:
@@ -67,6 +70,10 @@ class SqliteStorage(Storage):
             self.inbox.close()
         finally:
             self.outbox.close()
+
+
+class _Unopened:
+    """Stands for a half in a store that was opened for `check` alone."""
 
 
 def _open(tuning: Tuning, context: Context) -> None:
