@@ -16,9 +16,9 @@ from powercut_scenes import append, arrival, identity, jobs, queued, state
 
 from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
 from dropr_core.message import State
-from dropr_core.names import START, Lane
+from dropr_core.names import START, Head, Lane
 
 PEERS = ("ware", "there", "yonder")
 
@@ -151,6 +151,67 @@ class Rolling:
         assert store.inbox.counts()["orders"].get("processed", 0) == finished
 
 
+class Straggling:
+    """A few old messages are still needed: they are copied forward, and the rest of their segments goes."""
+
+    def prepare(self, store):
+        """One that is awaited, one that is dead, one that is buried, and many that are done."""
+        append(store, 1, receipt=True)
+        append(store, 2)
+        store.outbox.set_aside(scenes.LANE, 2, "poison")
+        store.inbox.accept([arrival(1, 1)])
+        assert store.inbox.bury(identity(1), "test")
+        for first in range(3, 33, 5):
+            append(store, *range(first, first + 5))
+        for first in (2, 7):
+            store.inbox.accept([arrival(first, first + 4, receipt=False)])
+
+    @staticmethod
+    def _stranger():
+        """A push of another sender, of whom nothing is left but the head."""
+        source, head = scenes.SOURCE._replace(sender="stranger"), Head(1, identity(900))
+        return Arrival(source, START, head, [Job(head.id, b"strange" * 20, 1)])
+
+    def act(self, store, say):
+        """Everything plain is delivered and processed; sweeps make room; then something new comes."""
+        consumer = store.inbox.register()
+        assert store.inbox.accept([self._stranger()])[0].taken
+        say("stranger")
+        for first in (12, 17, 22, 27):
+            assert store.inbox.accept([arrival(first, first + 4, receipt=False)])[0].taken
+        batch = store.outbox.take(scenes.LANE, 1000, 1 << 30)
+        while batch is not None:
+            store.outbox.settle(scenes.LANE, batch.upto)
+            batch = store.outbox.take(scenes.LANE, 1000, 1 << 30)
+        while claims := store.inbox.claim(["orders"], 100, consumer):
+            store.inbox.settle([Ack(claim) for claim in claims])
+        for _ in range(3):
+            store.outbox.sweep(1e9)
+            store.inbox.sweep()
+        say("done")
+        append(store, 33)
+        assert store.inbox.accept([arrival(32, 32)])[0].taken
+        say("33")
+
+    def check(self, store, said):
+        """The old ones are known and whole, heads stand, and done is done."""
+        assert (state(store, 1), state(store, 2)) in ((State.ACCEPTED, State.DEAD), (State.QUEUED, State.DEAD))
+        for number in (1, 2):
+            assert store.outbox.envelope(identity(number)) == b"body %d" % number * 20
+        assert store.inbox.envelope(identity(1)) == b"body 1" * 20
+        assert jobs(store)[1] == State.BURIED
+        head = store.inbox.heads("shop")[scenes.SOURCE].sequence
+        assert head >= (32 if "33" in said else 31 if "done" in said else 11)
+        assert len(store.inbox.heads("stranger")) == 1 or "stranger" not in said, "a head went with its segment"
+        if "done" in said:
+            assert state(store, 1) == State.ACCEPTED
+            assert set(jobs(store)) <= {1, 32}, "what was processed came back"
+            assert set(queued(store)) <= {33}
+        if "33" in said:
+            assert queued(store) == [33]
+            assert jobs(store)[32] == State.READY
+
+
 class Mending:
     """The power fails again while what the last cut left torn is mended and written on."""
 
@@ -182,19 +243,22 @@ class Mending:
         assert head == 5 or "5" not in said
 
 
-SCENES = scenes.SCENES | {scene.__name__.lower(): scene for scene in (Multicasting, Mixing, Rolling, Mending)}
+OWN = (Multicasting, Mixing, Rolling, Straggling, Mending)
+SCENES = scenes.SCENES | {scene.__name__.lower(): scene for scene in OWN}
+SMALL = ("rolling", "straggling")
 
 
-def shrink():
+def shrink(name):
     """Small segments and journals, so that few messages fill them."""
-    log.SEGMENT_SIZE = 1500
-    recovery.JOURNAL_MIN, recovery.CHECK_BYTES = 1500, 200
+    log.SEGMENT_SIZE, log._AHEAD = 1500, 0
+    if name == "rolling":
+        recovery.JOURNAL_MIN, recovery.CHECK_BYTES = 1500, 200
 
 
 def main(name, directory, words, *switches):
     """Act out one scene on a disk."""
-    if name == "rolling":
-        shrink()
+    if name in SMALL:
+        shrink(name)
     if "off" in switches:  # the negative control: promises without flushes
         disk.flush_file = disk.flush_cut = disk.flush_directory = lambda _what: None
     out = os.open(words, os.O_WRONLY | os.O_APPEND)

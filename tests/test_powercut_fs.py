@@ -18,6 +18,13 @@ __all__ = ["tool"]
 QUIET = logging.getLogger("dropr.test")
 
 
+@pytest.fixture(autouse=True)
+def _small_again(monkeypatch):
+    """What a scene is prepared with in this process is as small as what it is acted with."""
+    monkeypatch.setattr(powercut_fs_scenes.log, "SEGMENT_SIZE", powercut_fs_scenes.log.SEGMENT_SIZE)
+    monkeypatch.setattr(powercut_fs_scenes.log, "_AHEAD", powercut_fs_scenes.log._AHEAD)
+
+
 def disks(tool, directory, name, *switches):
     """Act out a scene; every (disk, words said by then) that a power cut on the way leaves."""
     backing, images, words = directory / "disk", directory / "images", directory / "words"
@@ -27,6 +34,8 @@ def disks(tool, directory, name, *switches):
     if name != "creating":
         store = powercut_fs_scenes.open_store(backing)
         scene = powercut_fs_scenes.SCENES[name]()
+        if name == "straggling":
+            powercut_fs_scenes.shrink(name)
         scene.prepare(store)
         store.close()
         if hasattr(scene, "wreck"):

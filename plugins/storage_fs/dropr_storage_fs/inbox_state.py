@@ -202,7 +202,9 @@ class InboxState:
 
     def _do_true_head(self, *values: Any) -> None:
         sender, store, channel, priority, sequence, identity = values
-        self.heads[SourceLane(sender, StoreId(store), channel, priority)] = Head(sequence, MessageId(identity))
+        source = SourceLane(sender, StoreId(store), channel, priority)
+        self.heads[source] = Head(sequence, MessageId(identity))
+        self.tentative.pop(source, None)
 
     def _do_void(self, number: int, numbers: list[int], size: int) -> None:
         queue = self.numbers[number]
