@@ -516,6 +516,7 @@ def test_every_key_of_json_is_documented(run, told, put):
         "check": [], "status": [], "count": [], "list": [], "show": [sent["id"]], "send": ["x", "--to", "berlin"],
         "receive": ["jobs", "--peek"], "retry": [], "hold": ["berlin"], "release": ["berlin"], "cancel": [sent["id"]],
         "bury": [identity], "kick": ["--all"], "redrive": ["--all"], "wipe": ["--all", "--yes"], "plugins": None,
+        "fsck": [],
     }  # fmt: skip
     for name, arguments in commands.items():
         if arguments is None:

@@ -254,12 +254,12 @@ class _Half:
         if self._schema is OUTBOX:
             for row in lane_rows(connection).values():
                 renumber_lane(connection, note(connection, row))
+            text = "all that waits is sent under it, flagged as possible duplicates"
+        else:
+            connection.execute("DELETE FROM source")  # what a sender still keeps, it sends again then
+            text = "senders send again what they still keep, flagged as possible duplicates"
         connection.execute("COMMIT")
-        what = "deliveries" if self._schema is OUTBOX else "receipts"
-        return self._finding(
-            "note", f"goes on under a new store id, so that peers notice; {what} may come twice, flagged as possible "
-            "duplicates",
-        )  # fmt: skip
+        return self._finding("note", f"messages were lost: it goes on under a new store id, which peers notice; {text}")
 
 
 def _meta(check: Checkup) -> None:

@@ -12,10 +12,10 @@ from dropr_storage_sqlite import outbox_sql as sql
 
 from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Job, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
 from dropr_core.errors import Held
 from dropr_core.message import State
-from dropr_core.names import IdMaker, Lane
+from dropr_core.names import START, Head, IdMaker, Lane, SourceLane, StoreId
 
 make = IdMaker()
 LANE = Lane("peer", "orders", 5)
@@ -318,6 +318,22 @@ def test_after_a_loss_the_outbox_has_a_new_identity(long):
     outbox = long.open().outbox
     assert outbox.store_id != before
     assert all(entry.possible_duplicate for entry in outbox.take(LANE, 100, 10**9).entries)
+
+
+def test_after_a_loss_the_inbox_asks_its_senders_again(long):
+    """No head is kept, so each sender goes back to the beginning and sends what it still keeps; once only."""
+    source, kept = SourceLane("s", StoreId(b"12345678"), "jobs", 5), job(300)
+    inbox = long.open().inbox
+    inbox.accept([Arrival(source, START, Head(1, kept.id), [kept])])
+    long.close()
+    hurt_pages(long.directory / "inbox.db", "message")
+    long.mends("damaged")
+    inbox = long.open().inbox
+    assert inbox.heads("s") == {}
+    again = Arrival(source, START, Head(1, kept.id), [kept._replace(possible_duplicate=True)])
+    before = inbox.counts()["jobs"]["ready"]
+    assert inbox.accept([again])[0].taken
+    assert inbox.counts()["jobs"]["ready"] == before, "it stood here already"
 
 
 def test_what_is_no_database_at_all_is_left_alone(full):
