@@ -50,6 +50,7 @@ class Checkup:
 
     def run(self) -> Iterator[Finding]:
         """Every finding, each after its repair."""
+        told = self._lost and not self._repair  # what the storage told of is not a second thing to be repaired
         for half, walk in (("outbox", self._walk_outbox), ("inbox", self._walk_inbox)):
             try:
                 yield from walk()
@@ -57,8 +58,8 @@ class Checkup:
                 self._lost = True
                 why = str(error) if isinstance(error, DroprError) else f"{type(error).__name__}: {error}"
                 yield Finding(
-                    half, "damage", f"the {half}", f"its messages could not be read to the end ({why}); what is above "
-                    "about it has to be mended first",
+                    half, "note" if told else "damage", f"the {half}",
+                    f"its messages could not be read to the end ({why}); what is above has to be mended first",
                 )  # fmt: skip
         for (half, what), number in ((tuple(key.split("\0")), number) for key, number in self._kept.items()):
             yield Finding(half, "note", f"{number} of {what}", "cannot be read; it is kept as it is, nobody needs it")

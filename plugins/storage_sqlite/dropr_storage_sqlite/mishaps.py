@@ -39,8 +39,8 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
         )
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
         return StoreCorrupt(
-            f"{path} is damaged ({error}); nothing was deleted; stop the node, keep a copy, then put a backup in its "
-            "place (docs/operations.md: Damage)"
+            f"{path} is damaged ({error}); nothing was deleted; 'dropr fsck' tells how bad it is, and with the node "
+            "stopped 'dropr fsck --repair' saves what can be read (docs/operations.md: Damage)"
         )
     if isinstance(error, (apsw.IOError, apsw.CantOpenError)) and errno_of_system in _FULL:
         return QueueFull(f"{path}: no room or no file handles left ({error}, errno {errno_of_system})")
