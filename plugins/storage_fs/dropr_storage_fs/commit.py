@@ -4,13 +4,13 @@ Owns the order: a job's operations are one commit of the journal, written when t
 they mean.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dropr_storage_fs import layout, shared
 from dropr_storage_fs.journal import Op
-from dropr_storage_fs.layout import Record
-from dropr_storage_fs.log import Log, sealed
+from dropr_storage_fs.layout import Record, Row
+from dropr_storage_fs.log import Log, flushed_mark, frame_of
 from dropr_storage_fs.mending import End, Place
 
 if TYPE_CHECKING:
@@ -32,32 +32,29 @@ class Commit:
         self._applied = False
         self._journal_before = int(half.words[shared.JOURNAL])
 
-    def frame(
-        self, number: int, first: int, last: int, make: Callable[[int], list[bytes]], size: int, extra: bytes = b""
-    ) -> None:
-        """Append one frame to a log. ``make``: its records, for the salt of the segment."""
+    def frame(self, number: int, first: int, born: float, rows: Sequence[Row], extra: bytes = b"") -> None:
+        """Append one frame to a log: records numbered from ``first`` on."""
         log = self.half.log(number)
-        if not log.end.written:
+        if not log.word(shared.WRITTEN):
             log.label(self.half.state.label(number))
         target = log.ready()
-        self._before.append((log, log.end))
-        records = make(target.salt)
-        data = sealed(records, target, first, log.flushed.last, extra)
-        log.append(target, data, last, len(records), size)
+        end = log.end
+        self._before.append((log, end))
+        data = frame_of(target, first, born, rows, log.flushed.last, extra)
+        size = sum([len(row[3]) for row in rows])
+        log.append(target, data, max(first + len(rows) - 1, end.last), len(rows), size)
         self.touched[number] = log
 
     def copy(self, number: int, rows: Sequence[tuple[T, Record]]) -> list[tuple[T, Place]]:
         """Append copies of records to their own log, which counts them not. Returns where they stand."""
         log = self.half.log(number)
-        if not log.end.written:
-            log.label(self.half.state.label(number))
         target = log.ready()
         end = log.end
         self._before.append((log, end))
-        packed = [layout.pack_record(target.salt, record.sequence, record.born, record.id, record.flags, record.extra,
-                                     record.envelope) for _, record in rows]  # fmt: skip
-        mark = min(max(0, log.flushed.last - target.first + 1), (1 << 28) - 1) << 4
-        data = layout.pack_frame(target.salt, end.last + 1, packed, mark | layout.COPY)
+        packed = [layout.pack_rows(target.salt, record.sequence, record.born, [(record.id, record.flags, record.extra,
+                                   record.envelope)]) for _, record in rows]  # fmt: skip
+        flags = flushed_mark(target, log.flushed.last) | layout.COPY
+        data = layout.pack_frame(target.salt, end.last + 1, len(packed), b"".join(packed), flags)
         log.append(target, data, end.last, 0, 0)
         self.touched[number] = log
         at = end.written + layout.FRAME_SIZE

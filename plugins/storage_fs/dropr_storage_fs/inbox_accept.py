@@ -17,10 +17,8 @@ from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.inbox_rows import Queue
 from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.layout import DUPLICATE, RECEIPT, SPECIAL, Record, encode, pack_record
+from dropr_storage_fs.layout import DUPLICATE, RECEIPT, RECORD_SIZE, SPECIAL, Record, Row, encode
 from dropr_storage_fs.mending import Place
-
-Row = tuple[bytes, int, bytes, bytes]
 
 
 class AcceptPart:
@@ -113,6 +111,7 @@ class Filling:
         rows = self._rows.setdefault(key, [])
         heads = self._heads.setdefault(key, [])
         if source is not None:
+            heads[:] = [one for one in heads if one[:4] != list(source)]  # two parts of one lane leave one head
             heads.append([*source, *upto])
         plain = encode([sender])
         now = self._now
@@ -167,27 +166,16 @@ class Filling:
 
     def _write(self, queue: Queue, rows: list[Row], first: int, heads: list[list[Any]], transaction: bytes) -> None:
         now, commit = self._now, self._commit
-        size = 0
-        special = False
-        for row in rows:
-            size += len(row[3])
-            special = special or bool(row[1] & SPECIAL)
-        offsets: list[int] = []
-
-        def make(salt: int) -> list[bytes]:
-            packed = [pack_record(salt, first + index, now, *row) for index, row in enumerate(rows)]
-            offsets.extend(map(len, packed))
-            return packed
-
         log = self._half.log(queue.number)
         extra = encode([heads, transaction]) if heads or transaction else b""
-        commit.frame(queue.number, first, max(first + len(rows) - 1, log.end.last), make, size, extra)
+        commit.frame(queue.number, first, now, rows, extra)
         for head in heads:
             commit.note(["head", *head])
-        if special:
+        if any(row[1] & SPECIAL for row in rows):
+            lengths = [RECORD_SIZE + len(row[2]) + len(row[3]) for row in rows]
             end = log.end
-            at = end.written - sum(offsets)
-            for index, (row, length) in enumerate(zip(rows, offsets, strict=True)):
+            at = end.written - sum(lengths)
+            for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
                 if row[1] & SPECIAL:
                     commit.note(["arrived", queue.number, first + index, row[0], row[1], now, row[2], len(row[3]),
                                  end.segment, at])  # fmt: skip

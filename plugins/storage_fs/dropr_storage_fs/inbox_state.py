@@ -13,7 +13,7 @@ from dropr_core.message import Outcome, State
 from dropr_core.names import Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
 from dropr_storage_fs import layout
 from dropr_storage_fs.inbox_rows import Lease, Queue, Task, pack_runs, unpack_runs
-from dropr_storage_fs.layout import SPECIAL, Frame, Record
+from dropr_storage_fs.layout import SPECIAL, Frame, Record, Row
 from dropr_storage_fs.mending import End, Place
 
 Op = Sequence[Any]
@@ -313,15 +313,10 @@ class InboxState:
         return [op for op in self.intents if op[1] == number and op[2] > last]
 
     @staticmethod
-    def unpack_intent(op: Op) -> tuple[int, int, int, Any, bytes]:
-        """(first, last, bytes, maker of records, extra) of an intent."""
+    def unpack_intent(op: Op) -> tuple[int, float, list[Row], bytes]:
+        """(first, born, records, extra part of the frame) of an intent."""
         _, _number, first, rows, born, heads, transaction = op
-
-        def make(salt: int) -> list[bytes]:
-            return [layout.pack_record(salt, first + index, born, *row) for index, row in enumerate(rows)]
-
-        size = sum(len(row[3]) for row in rows)
-        return first, first + len(rows) - 1, size, make, layout.encode([heads, transaction])
+        return first, born, rows, layout.encode([heads, transaction])
 
     def settle_after_recovery(self) -> None:
         """A new store gets its identity."""

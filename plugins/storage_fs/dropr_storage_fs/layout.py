@@ -5,7 +5,7 @@ Every record stands for itself and has a checksum, so that damage costs what is 
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -56,16 +56,29 @@ class Frame(NamedTuple):
     end: int
 
 
-def pack_record(salt: int, sequence: int, born: float, identity: bytes, flags: int, extra: bytes, data: bytes) -> bytes:
-    """The bytes of one record."""
-    rest = RECORD.pack(sequence, born, identity, flags) + extra + data
-    return HEAD.pack(RECORD_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)) + rest
+Row = tuple[bytes, int, bytes, bytes]
+"""id, flags, extra part, envelope."""
 
 
-def pack_frame(salt: int, first: int, records: Sequence[bytes], flags: int = 0, extra: bytes = b"") -> bytes:
-    """The bytes of one frame."""
-    body = b"".join(records)
-    rest = FRAME.pack(first, len(records), flags, len(body)) + extra
+def pack_rows(salt: int, first: int, born: float, rows: Iterable[Row]) -> bytes:
+    """The bytes of records numbered from ``first`` on."""
+    parts: list[bytes] = []
+    add, head, pack = parts.append, HEAD.pack, RECORD.pack
+    for identity, flags, extra, data in rows:
+        rest = pack(first, born, identity, flags)
+        length = len(extra)
+        if length:
+            rest += extra
+        add(head(RECORD_MAGIC, length, crc32(data, crc32(rest, salt ^ length)), len(rest) + len(data)))
+        add(rest)
+        add(data)
+        first += 1
+    return b"".join(parts)
+
+
+def pack_frame(salt: int, first: int, count: int, body: bytes, flags: int = 0, extra: bytes = b"") -> bytes:
+    """The bytes of one frame; ``body``: its records."""
+    rest = FRAME.pack(first, count, flags, len(body)) + extra
     return b"".join((HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)), rest, body))
 
 

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from dropr_core.errors import WriteFailed
 from dropr_storage_fs import disk, layout, shared
-from dropr_storage_fs.layout import Frame, Record
+from dropr_storage_fs.layout import Frame, Record, Row
 from dropr_storage_fs.mending import HEADER, HEADER_SIZE, MAGIC, VERSION, End, Mending, Opened, Place, read_header
 from dropr_storage_fs.shared import Shared
 
@@ -383,7 +383,12 @@ class Log(Mending):
                 at += len(block) - 15
 
 
-def sealed(records: Sequence[bytes], target: Opened, first: int, flushed: int, extra: bytes = b"") -> bytes:
+def flushed_mark(target: Opened, flushed: int) -> int:
+    """The part of a frame's flags that says up to where its segment is known to be on stable storage."""
+    return min(max(0, flushed - target.first + 1), (1 << 28) - 1) << 4
+
+
+def frame_of(target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes) -> bytes:
     """The frame of these records; ``flushed``: the last sequence known to be on stable storage."""
-    mark = max(0, flushed - target.first + 1)
-    return layout.pack_frame(target.salt, first, records, min(mark, (1 << 28) - 1) << 4, extra)
+    body = layout.pack_rows(target.salt, first, born, rows)
+    return layout.pack_frame(target.salt, first, len(rows), body, flushed_mark(target, flushed), extra)

@@ -18,6 +18,12 @@ class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self._context = context
+        self._limited = bool(
+            context.max_messages is not None
+            or context.max_bytes is not None
+            or context.peer_limits
+            or context.channel_limits
+        )
         self._cursors, self._next, self._born, self._sums = {}, {}, {}, {}
         self._half = Half(context.data / "outbox", tuning, context, OutboxState)
 

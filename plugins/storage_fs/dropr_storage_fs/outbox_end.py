@@ -163,8 +163,8 @@ class EndPart:
                 ops.append(["own", record.id, own[0], own[1], places])
         commit.ops(ops)
         commit.write()
-        start, last, size, make, extra = state.unpack_intent(intent)
-        commit.frame(number, start, last, make, size, extra)
+        start, born, records, extra = state.unpack_intent(intent)
+        commit.frame(number, start, born, records, extra)
 
     def wipe(self, selection: Selection) -> int:
         """Forget ended deliveries (never live ones). Returns how many."""

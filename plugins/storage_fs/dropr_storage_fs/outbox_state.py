@@ -10,7 +10,7 @@ from typing import Any
 from dropr_core.message import State
 from dropr_core.names import NO_MESSAGE, Lane, StoreId, make_store_id
 from dropr_storage_fs import layout
-from dropr_storage_fs.layout import EXPIRES, OWN, Frame, Record
+from dropr_storage_fs.layout import EXPIRES, OWN, Frame, Record, Row
 from dropr_storage_fs.mending import End, Place
 from dropr_storage_fs.outbox_rows import Known, LaneState, Peer
 
@@ -260,14 +260,10 @@ class OutboxState:
         return [op for op in self.intents if op[1] == number and op[2] > last]
 
     @staticmethod
-    def unpack_intent(op: Op) -> tuple[int, int, int, Any, bytes]:
-        """(first, last, bytes, maker of records, extra) of an intent."""
+    def unpack_intent(op: Op) -> tuple[int, float, list[Row], bytes]:
+        """(first, born, records, extra part of the frame) of an intent."""
         _, _number, first, rows, born, extra = op
-
-        def make(salt: int) -> list[bytes]:
-            return [layout.pack_record(salt, first + index, born, *row) for index, row in enumerate(rows)]
-
-        return first, first + len(rows) - 1, sum(len(row[3]) for row in rows), make, extra
+        return first, born, rows, extra
 
     def settle_after_recovery(self) -> None:
         """A new store gets its identity."""

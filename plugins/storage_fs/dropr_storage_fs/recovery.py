@@ -17,7 +17,7 @@ from dropr_storage_fs import disk, journal, shared
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.journal import Journal, Op
 from dropr_storage_fs.layout import Frame, Record
-from dropr_storage_fs.log import Log, sealed
+from dropr_storage_fs.log import Log, frame_of
 from dropr_storage_fs.mending import Each
 
 JOURNAL_MIN, CHECK_BYTES = 4 << 20, 2 << 20
@@ -132,10 +132,11 @@ class Recovery:
     def _redo(self, log: Log, op: Op, each: Each, *, cut: bool) -> None:
         """Append what the journal promised for several logs at once and this one has not got."""
         if cut:
-            first, last, size, make, extra = self.state.unpack_intent(op)
+            first, born, rows, extra = self.state.unpack_intent(op)
             target = log.ready()
-            before, packed = log.end, make(target.salt)
-            log.append(target, sealed(packed, target, first, 0, extra), last, len(packed), size)
+            before, size = log.end, sum(len(row[3]) for row in rows)
+            data = frame_of(target, first, born, rows, 0, extra)
+            log.append(target, data, max(first + len(rows) - 1, before.last), len(rows), size)
             disk.flush_file(target.fd)
             log.set_flushed(log.end)
             log.look(before, each)
