@@ -34,13 +34,19 @@ class Group:
 
     def run(self, job: Any) -> Any:
         """The result of ``job`` once it is on stable storage; raises what the job or the flush raised."""
-        ticket = _Ticket(job)
         with self._mutex:
             lead = not self._led
             if lead:
                 self._led = True
+                if not self._waiting:
+                    ticket = None
+                else:
+                    ticket = _Ticket(job)
             else:
+                ticket = _Ticket(job)
                 self._waiting.append(ticket)
+        if ticket is None:
+            return self._alone(job)
         if not lead:
             ticket.wake.acquire()
             lead = not ticket.done
@@ -49,6 +55,23 @@ class Group:
         if isinstance(ticket.result, BaseException):
             raise ticket.result
         return ticket.result
+
+    def _alone(self, job: Any) -> Any:
+        """Nobody else is there."""
+        try:
+            (result,) = self._run([job])
+        finally:
+            self._hand_over()
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _hand_over(self) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().wake.release()
+            else:
+                self._led = False
 
     def _lead(self, own: _Ticket) -> None:
         with self._mutex:
@@ -69,11 +92,7 @@ class Group:
             if not isinstance(error, Exception):
                 raise
         finally:
-            with self._mutex:
-                if self._waiting:
-                    self._waiting.popleft().wake.release()
-                else:
-                    self._led = False
+            self._hand_over()
             for ticket in tickets:
                 if ticket is not own:
                     ticket.wake.release()

@@ -12,25 +12,25 @@ written and then applied, here and by every other process. Must not know what th
 """
 
 import contextlib
-import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 
 from dropr_core.contracts.context import Context
-from dropr_core.errors import Closed, DroprError, QueueFull, StoreGone, StoreReadOnly, WriteFailed
+from dropr_core.errors import DroprError, QueueFull, WriteFailed
 from dropr_storage_fs import disk, journal, shared
 from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.door import Door, Locked
 from dropr_storage_fs.flusher import Flusher
 from dropr_storage_fs.group import Group
 from dropr_storage_fs.journal import Journal, Op
 from dropr_storage_fs.log import Log
 from dropr_storage_fs.mending import End
-from dropr_storage_fs.opening import MARKER, Opening
+from dropr_storage_fs.opening import Opening
 from dropr_storage_fs.recovery import Recovery
 from dropr_storage_fs.space import Space
 
@@ -48,7 +48,7 @@ class Tuning:
     reserve: int = 4 << 20
 
 
-class Half(Opening, Recovery):
+class Half(Door, Opening, Recovery):
     """Files of one half, for one process."""
 
     def __init__(
@@ -63,7 +63,8 @@ class Half(Opening, Recovery):
         )
         self.flusher = Flusher(tuning.flush, self.flush, context.log, f"dropr-{directory.name}-flush")
         self.group = Group(self._run_durable)
-        self._mutex = threading.RLock()
+        self._mutex, self._depth = threading.RLock(), 0
+        self._held = Locked(self)
         self._pid, self._closed = os.getpid(), False
         self._logs: dict[int, Log] = {}
         self._told: dict[str, float] = {}
@@ -82,51 +83,12 @@ class Half(Opening, Recovery):
             self._release()
             raise
 
-    # ── the lock ─────────────────────────────────────────────────────────────────────────────────
-
-    def enter(self, *, write: bool) -> None:
-        """Raise Closed after close or in a forked child, StoreReadOnly for a write to what was opened to look."""
-        if self._closed:
-            raise Closed(f"{self.directory} was closed")
-        if os.getpid() != self._pid:
-            raise Closed(f"{self.directory} was opened before a fork; open the node anew in the child process")
-        if write and self.context.read_only:
-            raise StoreReadOnly(f"{self.directory} was opened only to look")
+    # ── the state ────────────────────────────────────────────────────────────────────────────────
 
     @property
     def words(self) -> Any:
         """The words that all processes share."""
         return self._shared.words
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Inside, no other thread and no other process reads or writes."""
-        with self._mutex:
-            if self._closed:
-                raise Closed(f"{self.directory} was closed")
-            if self._lock_fd < 0:
-                yield
-                return
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-            try:
-                if not self.context.read_only:
-                    self._check_there()
-                if self.words[shared.BUSY] and not self.context.read_only:
-                    self._repair()
-                yield
-            finally:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-
-    def _check_there(self) -> None:
-        try:
-            found = os.stat(self._lock_path)  # noqa: PTH116 -- every write pays for it
-        except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._inode:
-            raise StoreGone(
-                f"{self.directory} is gone, or is another store than the one that was opened; put it back, or remove "
-                f"{MARKER} beside it to begin with an empty store; then restart"
-            )
 
     def follow(self) -> None:
         """Learn what other processes wrote."""
@@ -206,6 +168,7 @@ class Half(Opening, Recovery):
 
     def _run(self, commit: Commit, job: Callable[[Commit], T]) -> T:
         """Do one job under the lock; undone if it fails."""
+        self._check_there()
         self.follow()
         words = self.words
         if words[shared.SUSPECT]:
