@@ -4,7 +4,7 @@ Owns values: a message with a state of its own, a lease of plain ones, a queue, 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -91,8 +91,10 @@ class Queue:
     late: End | None = None
 
 
-def pack_runs(numbers: Iterable[int]) -> list[int]:
+def pack_runs(numbers: Sequence[int]) -> list[int]:
     """Rising numbers as first, count, first, count …"""
+    if numbers and numbers[-1] - numbers[0] + 1 == len(numbers):
+        return [numbers[0], len(numbers)]
     runs: list[int] = []
     following = -1
     for number in numbers:
