@@ -26,7 +26,7 @@ from dropr_storage_fs import disk, journal, shared
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.door import Door, Locked
 from dropr_storage_fs.flusher import Flusher
-from dropr_storage_fs.group import Group
+from dropr_storage_fs.group import Group, Together
 from dropr_storage_fs.journal import Journal, Op
 from dropr_storage_fs.log import Log
 from dropr_storage_fs.mending import End
@@ -189,6 +189,30 @@ class Half(Door, Opening, Recovery):
         self.words[shared.BUSY] = 0
         return result
 
+    def _run_all(self, jobs: list[Callable[[Commit], Any]], commits: list[Commit]) -> list[Any]:
+        """The result or the exception of each job; their commits are added to ``commits``."""
+        first = jobs[0]
+        if len(jobs) > 1 and isinstance(first, Together):
+            alike = [job.items for job in jobs if isinstance(job, Together) and job.run == first.run]
+            if len(alike) == len(jobs):
+                commit = Commit(self, promised=True)
+                try:
+                    results = self._run(commit, lambda commit: first.run(commit, alike))
+                except Exception:  # noqa: S110 -- one of them failed: find out which by giving each a commit of its own
+                    pass
+                else:
+                    commits.append(commit)
+                    return results
+        results = []
+        for job in jobs:
+            commit = Commit(self, promised=True)
+            try:
+                results.append(self._run(commit, job))
+                commits.append(commit)
+            except Exception as error:
+                results.append(error)
+        return results
+
     def _run_durable(self, jobs: list[Callable[[Commit], Any]]) -> list[Any]:
         """The result or the exception of each job."""
         results: list[Any] = []
@@ -197,13 +221,7 @@ class Half(Door, Opening, Recovery):
         handle, upto, generation = -1, 0, 0
         try:
             with self.locked():
-                for job in jobs:
-                    commit = Commit(self, promised=True)
-                    try:
-                        results.append(self._run(commit, job))
-                        commits.append(commit)
-                    except Exception as error:
-                        results.append(error)
+                results = self._run_all(jobs, commits)
                 touched = {number: log for commit in commits for number, log in commit.touched.items()}
                 for log in touched.values():
                     end = log.end

@@ -3,6 +3,7 @@
 Owns `append`: own ids, limits, numbering and storing. Must not know what happens to deliveries afterwards.
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from dropr_core.contracts.storage import Outgoing, Placed
 from dropr_core.errors import Conflict, QueueFull, StoreError
 from dropr_core.names import Lane, format_id
 from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.group import Together
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DELAYED, EXPIRES, OWN, RECEIPT, Row, encode
 from dropr_storage_fs.outbox_rows import LaneState
@@ -32,7 +34,16 @@ class AppendPart:
         if not messages:
             return []
         self._half.space.check()
-        return self._half.durable(lambda commit: self._append(commit, messages))
+        return self._half.durable(Together(self._append_all, messages))
+
+    def _append_all(self, commit: Commit, calls: list[Sequence[Outgoing]]) -> list[list[Placed]]:
+        """What several threads want to append at the same time, in one frame if it is all for one lane."""
+        if len(calls) > 1:
+            placed = iter(self._append_plain(commit, [message for messages in calls for message in messages]))
+            parts = [list(itertools.islice(placed, len(messages))) for messages in calls]
+            if parts[0]:
+                return parts
+        return [self._append(commit, messages) for messages in calls]
 
     def _append(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
         return self._append_plain(commit, messages) or self._append_any(commit, messages)
