@@ -40,9 +40,9 @@ class Commit:
         target = log.ready()
         end = log.end
         self._before.append((log, end))
-        data = frame_of(target, first, born, rows, log.flushed.last, extra)
+        data = frame_of(target, first, born, rows, log.word(shared.SYNC_LAST), extra)
         size = sum([len(row[3]) for row in rows])
-        log.append(target, data, max(first + len(rows) - 1, end.last), len(rows), size)
+        log.append(target, end, data, max(first + len(rows) - 1, end.last), len(rows), size)
         self.touched[number] = log
 
     def copy(self, number: int, rows: Sequence[tuple[T, Record]]) -> list[tuple[T, Place]]:
@@ -55,7 +55,7 @@ class Commit:
                                    record.envelope)]) for _, record in rows]  # fmt: skip
         flags = flushed_mark(target, log.flushed.last) | layout.COPY
         data = layout.pack_frame(target.salt, end.last + 1, len(packed), b"".join(packed), flags)
-        log.append(target, data, end.last, 0, 0)
+        log.append(target, end, data, end.last, 0, 0)
         self.touched[number] = log
         at = end.written + layout.FRAME_SIZE
         out = []

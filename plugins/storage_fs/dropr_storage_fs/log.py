@@ -202,9 +202,8 @@ class Log(Mending):
         self.set_flushed(end)
         return found
 
-    def append(self, target: Opened, frame: bytes, last: int, count: int, size: int) -> None:
-        """Write one frame behind the end. Raises OSError; then nothing is there."""
-        end = self.end
+    def append(self, target: Opened, end: End, frame: bytes, last: int, count: int, size: int) -> None:
+        """Write one frame behind the end, which is ``end``. Raises OSError; then nothing is there."""
         stop = end.written + len(frame)
         # Zeros ahead: a flush that need not make the file longer takes half the time. Large frames pay for themselves.
         ahead = bytes(_AHEAD) if len(frame) < _AHEAD >> 2 and stop > os.fstat(target.fd).st_size else b""
@@ -214,7 +213,9 @@ class Log(Mending):
             with contextlib.suppress(OSError):
                 os.ftruncate(target.fd, end.written)
             raise
-        self.set_end(End(end.segment, stop, last, end.count + count, end.bytes + size))
+        words, slot = self._common.words, self._slot
+        words[slot + 1], words[slot + 2], words[slot + 3], words[slot + 4] = (
+            stop, last, end.count + count, end.bytes + size)  # fmt: skip
 
     def take_back(self, end: End) -> None:
         """What was appended behind ``end`` by a call that failed has never been."""
@@ -237,13 +238,17 @@ class Log(Mending):
         if cuts == self.word(shared.CUTS):
             if end[:2] > have[:2]:
                 self.set_flushed(end)
-        elif end[:2] > have[:2] or end.segment > have.segment:
+        elif self.word(shared.CUTS) != cuts + 1 or end[:2] > (
+            self.word(shared.CUT_SEGMENT), self.word(shared.CUT_WRITTEN)
+        ):  # fmt: skip
             raise WriteFailed(f"{self.directory}: another process met a disk error while this was written")
 
     def fail(self) -> None:
         """A flush failed: what is not flushed is given up, and the file is never written again."""
         end = self.flushed
         self._common.words[self._slot + shared.CUTS] += 1
+        self.set_word(shared.CUT_SEGMENT, end.segment)
+        self.set_word(shared.CUT_WRITTEN, end.written)
         old = self.open(end.segment)
         if old is not None:
             with contextlib.suppress(OSError):

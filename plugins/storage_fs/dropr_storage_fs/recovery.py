@@ -136,7 +136,7 @@ class Recovery:
             target = log.ready()
             before, size = log.end, sum(len(row[3]) for row in rows)
             data = frame_of(target, first, born, rows, 0, extra)
-            log.append(target, data, max(first + len(rows) - 1, before.last), len(rows), size)
+            log.append(target, before, data, max(first + len(rows) - 1, before.last), len(rows), size)
             disk.flush_file(target.fd)
             log.set_flushed(log.end)
             log.look(before, each)
@@ -200,8 +200,8 @@ class Recovery:
         """Note in the journal, now and then, up to where a log needs no look at the next opening."""
         ops = []
         for log in logs:
-            end = log.flushed
-            if end.bytes - log.word(shared.CHECKED) > CHECK_BYTES:
+            if log.word(shared.SYNC_BYTES) - log.word(shared.CHECKED) > CHECK_BYTES:
+                end = log.flushed
                 log.set_word(shared.CHECKED, end.bytes)
                 ops.append(["end", log.number, *end])
         if ops:

@@ -242,6 +242,33 @@ def test_fault_8_a_push_that_failed_may_come_again(opener, monkeypatch):
     assert came(opener()) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_fault_8_whoever_waited_for_the_same_flush_is_told(again, opener, monkeypatch):
+    """Another process's flush fails, and what was not flushed is cut off: nobody may take it for stored."""
+    storage, other = opener(), opener()
+    send(storage, 1)
+    real, calls = os.fdatasync, []
+
+    def meanwhile(fd):
+        calls.append(fd)
+        if len(calls) == 1:  # of the first, under way: the other one writes, and fails
+            with pytest.raises(WriteFailed):
+                send(other, 3)
+            if again:
+                send(other, 4)
+        elif len(calls) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", meanwhile)
+        with pytest.raises(WriteFailed):
+            send(storage, 2)
+    assert queued(storage) == queued(other) == ([1, 4] if again else [1])
+    send(storage, 5)
+    assert queued(other)[-1] == 5
+
+
 @pytest.mark.parametrize("skip", range(6))
 def test_fault_9_a_full_disk_stores_nothing_by_halves(skip, opener, monkeypatch):
     """ENOSPC at any write: QueueFull, and either all of the call is there or nothing; then it goes on."""
