@@ -6,6 +6,7 @@ Owns the lock of a half. Must not know what is done inside.
 import fcntl
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Door:
     words: Any
     _lock_path: str
     _lock_fd: int
+    _life_fd: int
     _inode: tuple[int, int]
     _pid: int
     _closed: bool
@@ -92,3 +94,23 @@ class Door:
                 f"{self.directory} is gone, or is another store than the one that was opened; put it back, or remove "
                 f"{MARKER} beside it to begin with an empty store; then restart"
             )
+
+    def remember_forks(self) -> None:
+        """A forked child gives its copies of the locks up at once: they must not outlive this process."""
+        _inherited.add(self)
+
+
+# Halves whose locks a forked child must let go of. The set is weak: a half that nobody holds is not in it.
+_inherited: "weakref.WeakSet[Door]" = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    for door in list(_inherited):
+        for name in ("_lock_fd", "_life_fd"):
+            fd = getattr(door, name)
+            if fd >= 0:
+                os.close(fd)
+                setattr(door, name, -1)
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)

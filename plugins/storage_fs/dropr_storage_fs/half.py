@@ -74,6 +74,7 @@ class Half(Door, Opening, Recovery):
         self._alone = False
         self._inode = (0, 0)
         self._shared: Any = None
+        self.remember_forks()
         try:
             self._open()
         except OSError as error:

@@ -1,9 +1,11 @@
 """What the storage of plain files does when the disk or the files are not what they should be."""
 
 import errno
+import fcntl
 import logging
 import os
 import shutil
+import signal
 import stat
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
 from dropr_core.errors import QueueFull, StoreGone, StoreReadOnly, StoreTooNew, WriteFailed
 from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.testing.forks import Child
 
 LANE = Lane("there", "orders", 5)
 SOURCE = SourceLane("shop", StoreId(b"store--1"), "orders", 5)
@@ -403,3 +406,21 @@ def test_the_reading_of_a_log_that_lost_a_segment_goes_on(opener, tmp_path, monk
     assert 30 < len(there) < 60
     assert any(name == "corrupt" and places[1].name in details["file"] for name, details in events)
     assert places[1].exists(), "what cannot be read is evidence"
+
+
+def test_a_forked_child_does_not_keep_the_locks(opener, tmp_path):
+    """A process that died is gone for others, though a child that it forked lives on."""
+    storage = opener()
+
+    def live(say):
+        say("here")
+        signal.pause()
+
+    with Child(live) as child:
+        assert child.go().hear() == "here"
+        storage.close()
+        fd = os.open(tmp_path / "outbox" / "life.lock", os.O_RDWR)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody has it
+        finally:
+            os.close(fd)
