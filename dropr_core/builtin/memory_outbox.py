@@ -233,9 +233,10 @@ class MemoryOutbox(Outbox):
                 for item in self._of(outcome.id):
                     if item.lane.peer != peer:
                         continue
-                    # The receipt overtook the answer to the push; old news would hit a redriven delivery.
-                    if item.state is State.QUEUED and news:
-                        self._move(item, State.ACCEPTED, now)
+                    if item.state is State.QUEUED:
+                        if not news:  # of its life before it was sent again
+                            continue
+                        self._move(item, State.ACCEPTED, now)  # the receipt overtook the answer to the push
                     if may_follow(DELIVERY, item.state, outcome.state):
                         self._move(item, outcome.state, now, outcome.reason)
                         item.result, item.result_type = outcome.result, outcome.content_type

@@ -108,7 +108,9 @@ class Outbox(ABC):
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor ``upto`` of the peer's log; durable.
 
-        Unknown messages are ignored. Returns the ids that ended by it.
+        Unknown messages are ignored, and so is an outcome that was recorded before (its number is not above the
+        cursor of this log) where the delivery is queued: it is of the life before the redrive. Returns the ids
+        that ended by it.
         """
 
     @abstractmethod

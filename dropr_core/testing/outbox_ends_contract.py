@@ -12,7 +12,7 @@ import pytest
 from dropr_core.contracts.storage import Selection, Storage
 from dropr_core.errors import Closed
 from dropr_core.message import Outcome, State
-from dropr_core.names import StoreId
+from dropr_core.names import START, StoreId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
 
@@ -78,6 +78,28 @@ class OutboxEndsContract(StorageTests):
         storage.outbox.settle(LANE, batch.upto)
         assert [state_of(storage.outbox, i) for i in ids] == ["processed", "accepted"]
         assert storage.outbox.peers()[PEER].awaiting == 1
+
+    def test_fault_73_an_old_receipt_told_again_does_not_end_a_redriven_delivery(self, storage: Storage) -> None:
+        """A late copy of an answer is of the life before the redrive; the receipt of the new life counts."""
+        (only,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        storage.outbox.receipts(PEER, LOG, [Outcome(3, only, State.FAILED, "bad")], 3)
+        storage.outbox.redrive(Selection(ids=(only,)))
+        for old in (Outcome(3, only, State.FAILED, "bad"), Outcome(2, only, State.PROCESSED)):
+            assert storage.outbox.receipts(PEER, LOG, [old], old.number) == []
+            assert state_of(storage.outbox, only) == "queued"
+        assert storage.outbox.receipts(PEER, LOG, [Outcome(4, only, State.PROCESSED)], 4) == [only]
+        assert state_of(storage.outbox, only) == "processed"
+
+    def test_a_rewound_delivery_expires_as_before(self, storage: Storage, bench: Bench) -> None:
+        """What the peer lost is queued again with the life that it had."""
+        plain, only = outgoing(), outgoing(receipt=True, expires_in=30.0)
+        storage.outbox.append([plain, only])
+        deliver(storage.outbox)
+        storage.outbox.rewind(LANE, START)
+        bench.clock.advance(31)
+        assert storage.outbox.sweep(LIFE)[0] == [only.id]
+        assert state_of(storage.outbox, only.id) == "expired"
 
     def test_fault_73_a_receipt_after_we_gave_up_is_the_truth(self, storage: Storage, bench: Bench) -> None:
         """A late receipt, after the delivery died here, still makes it processed."""

@@ -14,7 +14,7 @@ from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
 from dropr_storage_fs import bulk
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
-from dropr_storage_fs.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record
+from dropr_storage_fs.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record, loads
 from dropr_storage_fs.mending import End, Place
 from dropr_storage_fs.outbox_rows import Known, LaneState
 from dropr_storage_fs.outbox_state import OutboxState
@@ -284,10 +284,14 @@ class ShipPart:
             # What was copied forward does not stand at its place any more: it goes to the end of the lane.
             moved = [each for each in again if each.at.segment > each.place]
             self._cursors.pop(one.number, None)
-            places = [each.place for each in again if each.at.segment <= each.place]
+            stayed = [each for each in again if each.at.segment <= each.place]
             rows = [(each, self._half.log(one.number).record_at(each.at)) for each in moved]
             self.append_again(commit, self._half.state, one.number, [row for row in rows if row[1] is not None])
-            commit.do(["rewind", one.number, target, head.id, places])
+            commit.do(["rewind", one.number, target, head.id, [each.place for each in stayed]])
+            for each in stayed:
+                record = self._half.log(one.number).record_at(each.at) if each.flags & EXPIRES else None
+                if record is not None:  # queued again, it may expire again
+                    commit.do(["due", one.number, each.place, record.born + loads(record.extra)[0]])
             return len(again)
 
         return self._half.durable(job)

@@ -77,19 +77,25 @@ class EndPart:
 
         def job(connection: Connection) -> list[MessageId]:
             ledger = self._ledger(connection)
-            ended = [outcome.id for outcome in outcomes if self._receive(connection, ledger, peer, outcome)]
+            kept = connection.execute(sql.PEER, (peer,)).fetchone()
+            old = kept[3] if kept is not None and kept[2] == log else -1
+            ended = [
+                outcome.id for outcome in outcomes
+                if self._receive(connection, ledger, peer, outcome, news=outcome.number > old)
+            ]  # fmt: skip
             connection.execute(sql.CURSOR, (peer, log, upto))
             ledger.close()
             return ended
 
         return self._db.full(job, relief=True)
 
-    def _receive(self, connection: Connection, ledger: Ledger, peer: str, outcome: Outcome) -> bool:
+    def _receive(self, connection: Connection, ledger: Ledger, peer: str, outcome: Outcome, *, news: bool) -> bool:
         result = (outcome.state, outcome.reason, outcome.result, outcome.content_type)
         taken = False
-        for found in connection.execute(sql.BY_ID, (outcome.id,)).fetchall():
+        # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost. But what was
+        # known already is of the life before it was sent again.
+        for found in connection.execute(sql.BY_ID, (outcome.id,)).fetchall() if news else ():
             row = Row._make(found)
-            # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
             if ledger.lane(sql.unpack(row.place)[0]).peer == peer:
                 ledger.end(row, *result)
                 taken = True
