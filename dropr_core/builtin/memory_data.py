@@ -23,6 +23,8 @@ class Parcel:
     sequence: int
     sent: float
     """Node time of `send`, or of the redrive."""
+    rank: int = 0
+    """Its place in the lane among all that ever stood there; numbers may begin anew, this does not."""
     state: State = State.QUEUED
     changed: float = 0.0
     """Node time at which it entered its present state."""
@@ -58,6 +60,7 @@ class LaneLog:
 
     head: Head = START
     last: int = 0
+    ever: int = 0
     items: dict[int, Parcel] = attrs.field(factory=dict)
 
 

@@ -84,7 +84,8 @@ class MemoryOutbox(Outbox):
         """To the end of its lane."""
         log = self._data.logs.setdefault(item.lane, LaneLog())
         log.last += 1
-        log.items[log.last] = item
+        log.ever += 1
+        log.items[log.last], item.rank = item, log.ever
         item.sequence, item.state, item.changed, item.offered = log.last, State.QUEUED, now, False
         return log.last
 
@@ -229,13 +230,12 @@ class MemoryOutbox(Outbox):
             ended, now = [], self._now()
             state = self._data.peers.setdefault(peer, PeerRecord())
             for outcome in outcomes:
-                news = log != state.log or outcome.number > state.cursor
+                if log == state.log and outcome.number <= state.cursor:
+                    continue  # recorded before; the delivery may have been sent again since
                 for item in self._of(outcome.id):
                     if item.lane.peer != peer:
                         continue
                     if item.state is State.QUEUED:
-                        if not news:  # of its life before it was sent again
-                            continue
                         self._move(item, State.ACCEPTED, now)  # the receipt overtook the answer to the push
                     if may_follow(DELIVERY, item.state, outcome.state):
                         self._move(item, outcome.state, now, outcome.reason)
@@ -243,13 +243,14 @@ class MemoryOutbox(Outbox):
                         ended.append(outcome.id)
             state.cursor = max(state.cursor, upto) if state.log == log else upto
             state.log = log
-            return ended
+            return list(dict.fromkeys(ended))
 
     def redrive(self, selection: Selection) -> int:  # noqa: D102
         with self._gate.writing():
             chosen = [i for i in self._chosen(selection, self._data.items.values()) if i.state in _REDRIVABLE]
             now = self._now()
-            for item in chosen:
+            # In the order in which they were sent, not in which they ended: a lane's order is a promise.
+            for item in sorted(chosen, key=lambda item: (item.sent, item.rank)):
                 log = self._data.logs[item.lane]
                 if log.items.get(item.sequence) is item:
                     del log.items[item.sequence]

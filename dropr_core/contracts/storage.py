@@ -108,9 +108,8 @@ class Outbox(ABC):
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor ``upto`` of the peer's log; durable.
 
-        Unknown messages are ignored, and so is an outcome that was recorded before (its number is not above the
-        cursor of this log) where the delivery is queued: it is of the life before the redrive. Returns the ids
-        that ended by it.
+        Ignored are unknown messages, and outcomes that were recorded before (their number is not above the cursor of
+        this log): their delivery may have been sent again since. Returns the ids that ended by it, each once.
         """
 
     @abstractmethod

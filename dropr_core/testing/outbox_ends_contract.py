@@ -88,7 +88,18 @@ class OutboxEndsContract(StorageTests):
         for old in (Outcome(3, only, State.FAILED, "bad"), Outcome(2, only, State.PROCESSED)):
             assert storage.outbox.receipts(PEER, LOG, [old], old.number) == []
             assert state_of(storage.outbox, only) == "queued"
+        deliver(storage.outbox)
+        assert storage.outbox.receipts(PEER, LOG, [old], old.number) == []
+        assert state_of(storage.outbox, only) == "accepted"
         assert storage.outbox.receipts(PEER, LOG, [Outcome(4, only, State.PROCESSED)], 4) == [only]
+        assert state_of(storage.outbox, only) == "processed"
+
+    def test_of_two_receipts_for_one_message_the_later_counts(self, storage: Storage) -> None:
+        """Buried, kicked and then done: both are in one page, and the delivery is processed."""
+        (only,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        page = [Outcome(1, only, State.FAILED, "bad"), Outcome(2, only, State.PROCESSED)]
+        assert storage.outbox.receipts(PEER, LOG, page, 2) == [only]
         assert state_of(storage.outbox, only) == "processed"
 
     def test_a_rewound_delivery_expires_as_before(self, storage: Storage, bench: Bench) -> None:
@@ -219,6 +230,20 @@ class OutboxEndsContract(StorageTests):
         assert storage.outbox.status(only) == []
         assert storage.outbox.envelope(only) is None
 
+    def test_the_oldest_die_first_also_after_the_numbers_began_anew_twice(self, storage: Storage, bench: Bench) -> None:
+        """What waits for a receipt since longer is not kept alive by what was sent later."""
+        (old,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        storage.outbox.renumber()
+        bench.clock.advance(100)
+        (young,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        storage.outbox.renumber()
+        bench.clock.advance(LIFE - 99)
+        assert storage.outbox.sweep(LIFE)[0] == [old]
+        bench.clock.advance(100)
+        assert storage.outbox.sweep(LIFE)[0] == [young]
+
     # ── redrive and wipe ─────────────────────────────────────────────────────────────────────────
 
     def test_redrive_sends_again_at_the_end_of_the_lane(self, storage: Storage, bench: Bench) -> None:
@@ -232,6 +257,16 @@ class OutboxEndsContract(StorageTests):
         bench.clock.advance(LIFE / 2 + 1)
         assert storage.outbox.sweep(LIFE)[0] == [second]
         assert state_of(storage.outbox, first) == "queued"
+
+    def test_redrive_keeps_the_order_of_sending(self, storage: Storage, bench: Bench) -> None:
+        """Deliveries that ended in another order than they were sent are sent again as they were sent first."""
+        messages = [outgoing(expires_in=30.0 - number) for number in range(3)]
+        storage.outbox.append(messages)
+        for _ in messages:
+            bench.clock.advance(30.0 - len(messages))
+            storage.outbox.sweep(LIFE)
+        assert storage.outbox.redrive(Selection()) == 3
+        assert [entry.id for entry in taken(storage.outbox).entries] == [message.id for message in messages]
 
     def test_redrive_gives_an_expired_one_its_time_again(self, storage: Storage, bench: Bench) -> None:
         """An expired delivery that is sent again does not expire at once."""

@@ -97,26 +97,26 @@ class EndPart:
             kept = state.peers.get(peer)
             same = kept is not None and kept.log == log
             cursor = kept.cursor if kept is not None and same else 0
-            now, ops = self._context.clock.now(), []
+            now = self._context.clock.now()
             ended: dict[bytes, None] = {}
             for outcome in outcomes:
-                if outcome.id in ended:
-                    continue
-                mine = self._receive(state, peer, outcome, now, news=not same or outcome.number > cursor)
+                if outcome.number <= cursor:
+                    continue  # recorded before; the delivery may have been sent again since
+                mine = self._receive(state, peer, outcome, now)
                 if mine:
                     ended[outcome.id] = None
-                    ops += mine
-            commit.ops([*ops, ["cursor", peer, log, max(cursor, upto)]])
+                    commit.ops(mine)  # at once: the next one may be of the same message, buried and then kicked
+            commit.do(["cursor", peer, log, max(cursor, upto)])
             return [MessageId(identity) for identity in ended]
 
         return self._half.durable(job, relief=True)
 
-    def _receive(self, state: OutboxState, peer: str, outcome: Outcome, now: float, *, news: bool) -> list[Any]:
+    def _receive(self, state: OutboxState, peer: str, outcome: Outcome, now: float) -> list[Any]:
         values = (outcome.reason, outcome.result, outcome.content_type)
         mine = [known for known in state.by_id.get(outcome.id, ()) if state.numbers[known.number].lane.peer == peer]
         ops = [state_op(known, outcome.state, now, *values) for known in mine
                if may_follow(DELIVERY, known.state, outcome.state)]  # fmt: skip
-        if not mine and news:
+        if not mine:
             # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
             ops += [known_op(lane, record, where, outcome.state, now, *values)
                     for lane, record, where in self._queued_by_id(outcome.id) if lane.lane.peer == peer]  # fmt: skip
@@ -136,6 +136,8 @@ class EndPart:
                     if record is not None:
                         lanes.setdefault(known.number, []).append((known, record))
             for number, rows in lanes.items():
+                # In the order in which they were sent, not in which they ended: a lane's order is a promise.
+                rows.sort(key=lambda row: (row[1].born, row[0].place))
                 self.append_again(commit, state, number, rows)
             return sum(map(len, lanes.values()))
 

@@ -78,24 +78,24 @@ class EndPart:
         def job(connection: Connection) -> list[MessageId]:
             ledger = self._ledger(connection)
             kept = connection.execute(sql.PEER, (peer,)).fetchone()
-            old = kept[3] if kept is not None and kept[2] == log else -1
+            old = kept[3] if kept is not None and kept[2] == log else 0
+            # What was recorded before is left alone: the delivery may have been sent again since.
             ended = [
                 outcome.id for outcome in outcomes
-                if self._receive(connection, ledger, peer, outcome, news=outcome.number > old)
+                if outcome.number > old and self._receive(connection, ledger, peer, outcome)
             ]  # fmt: skip
             connection.execute(sql.CURSOR, (peer, log, upto))
             ledger.close()
-            return ended
+            return list(dict.fromkeys(ended))
 
         return self._db.full(job, relief=True)
 
-    def _receive(self, connection: Connection, ledger: Ledger, peer: str, outcome: Outcome, *, news: bool) -> bool:
+    def _receive(self, connection: Connection, ledger: Ledger, peer: str, outcome: Outcome) -> bool:
         result = (outcome.state, outcome.reason, outcome.result, outcome.content_type)
         taken = False
-        # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost. But what was
-        # known already is of the life before it was sent again.
-        for found in connection.execute(sql.BY_ID, (outcome.id,)).fetchall() if news else ():
+        for found in connection.execute(sql.BY_ID, (outcome.id,)).fetchall():
             row = Row._make(found)
+            # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
             if ledger.lane(sql.unpack(row.place)[0]).peer == peer:
                 ledger.end(row, *result)
                 taken = True

@@ -204,11 +204,12 @@ def _ended(connection: Connection, query: str, values: tuple[object, ...]) -> li
 def renumber_lane(connection: Connection, row: LaneRow) -> None:
     """Number all queued deliveries of a lane anew from 1."""
     first = sql.origin(row.number)
-    # What waits for a receipt leaves the log: below every sequence that is taken already.
+    # What waits for a receipt leaves the log: below every sequence, the oldest first as before.
     apart = connection.execute(sql.PLACES, (first, first + row.head, -1)).fetchall()
     if apart:
-        lowest = connection.execute(sql.PLACES, (sql.lowest(row.number), first, 1)).fetchone()
-        start = (first if lowest is None else min(lowest[0], first)) - len(apart)
+        before = connection.execute(sql.PLACES, (sql.lowest(row.number), first, -1)).fetchall()
+        connection.executemany(sql.SET_APART, [(place - len(apart), place) for (place,) in before])
+        start = first - len(apart)
         connection.executemany(sql.SET_APART, [(start + index, place) for index, (place,) in enumerate(apart)])
     connection.execute(sql.UNPLACE, (row.number,))
     last, after = 0, first + row.head

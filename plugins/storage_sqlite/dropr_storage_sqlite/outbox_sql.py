@@ -125,7 +125,8 @@ ENDED_FINGERPRINTS = "SELECT lane, fingerprint FROM ended WHERE id = ?"
 ENDED_ENVELOPE = (
     "SELECT coalesce(envelope, (SELECT envelope FROM shared WHERE n = ended.shared)) FROM ended WHERE id = ? LIMIT 1"
 )
-UNPLACE = "UPDATE ended SET seq = 0 WHERE lane = ? AND seq > 0"
+UNPLACE = f"UPDATE ended SET seq = seq - {1 << 62} WHERE lane = ? AND seq > 0"
+"""They have no number any more (none is below 1), but keep their order for a redrive."""
 REVISE = "UPDATE ended SET state = ?2, at = ?3, forget = ?4, reason = ?5, result = ?6, result_type = ?7 WHERE n = ?1"
 FORGET = "DELETE FROM ended WHERE n = ?"
 WIPE = "UPDATE ended SET state = '', reason = '', result = NULL, shared = NULL, envelope = NULL WHERE n = ?"

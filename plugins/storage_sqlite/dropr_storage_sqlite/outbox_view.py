@@ -154,8 +154,8 @@ class _Shower:
     def ended(self, row: EndedRow) -> Delivery:
         lane = self.lanes[row.lane]
         return Delivery(
-            row.id, lane.peer, lane.channel, lane.priority, State(row.state), row.seq, max(0.0, self.now - row.at),
-            row.size, row.reason, row.result, row.result_type,
+            row.id, lane.peer, lane.channel, lane.priority, State(row.state), max(0, row.seq),
+            max(0.0, self.now - row.at), row.size, row.reason, row.result, row.result_type,
             receipt=bool(row.flags & sql.RECEIPT), possible_duplicate=bool(row.flags & sql.DUPLICATE),
         )  # fmt: skip
 
