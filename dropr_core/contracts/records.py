@@ -3,7 +3,9 @@
 Owns their shapes; what they mean is said with the methods of `storage.py`. Must not know anything else.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any, Literal, NamedTuple, overload
 
 import attrs
 
@@ -50,18 +52,65 @@ class Entry(NamedTuple):
     possible_duplicate: bool = False
 
 
+class PlainEntries(Sequence[Entry]):
+    """Entries of which there is nothing to say but these three; each is made when it is looked at.
+
+    For storages that read many at once. Nobody may change the lists afterwards.
+    """
+
+    __slots__ = ("envelopes", "ids", "sequences")
+
+    def __init__(self, sequences: Sequence[int], ids: Sequence[bytes], envelopes: list[bytes]) -> None:
+        self.sequences, self.ids, self.envelopes = sequences, ids, envelopes
+
+    def __len__(self) -> int:
+        return len(self.envelopes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, at: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "PlainEntries": ...
+
+    def __getitem__(self, at: Any) -> "Entry | PlainEntries":
+        sequence, identity, envelope = self.sequences[at], self.ids[at], self.envelopes[at]
+        if isinstance(at, slice):
+            return PlainEntries(sequence, identity, envelope)
+        return Entry(sequence, MessageId(identity), envelope)
+
+    def __iter__(self) -> Iterator[Entry]:
+        columns = zip(self.sequences, self.ids, self.envelopes, repeat(0.0), repeat(False))
+        return map(tuple.__new__, repeat(Entry), columns)
+
+
 class Batch(NamedTuple):
     """What follows ``after`` in a lane. Missing sequence numbers are voids: they ended otherwise."""
 
     lane: Lane
     after: Head
-    entries: list[Entry]
+    entries: Sequence[Entry]
 
     @property
     def upto(self) -> Head:
         """The position of the last entry."""
         last = self.entries[-1]
         return Head(last.sequence, last.id)
+
+    @property
+    def envelopes(self) -> list[bytes]:
+        """Those of all entries, in order; not to be changed."""
+        entries = self.entries
+        return entries.envelopes if isinstance(entries, PlainEntries) else [entry.envelope for entry in entries]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all envelopes."""
+        return sum(map(len, self.envelopes))
 
 
 @attrs.frozen
@@ -146,7 +195,7 @@ class Arrival(NamedTuple):
     source: SourceLane
     after: Head
     upto: Head
-    entries: list["Job"]
+    entries: Sequence["Job"]
 
 
 class Job(NamedTuple):
@@ -162,6 +211,41 @@ class Job(NamedTuple):
     expires_in: float | None = None
     """Seconds until it expires unleased."""
     possible_duplicate: bool = False
+
+
+class PlainJobs(Sequence[Job]):
+    """Jobs of which there is nothing to say but their ids and envelopes, and whether they all want a receipt; each is
+    made when it is looked at. What storages that write many at once are glad to get. Nobody may change the lists.
+    """
+
+    __slots__ = ("envelopes", "ids", "receipt")
+
+    def __init__(self, ids: list[bytes], envelopes: list[bytes], *, receipt: bool = False) -> None:
+        self.ids, self.envelopes, self.receipt = ids, envelopes, receipt
+
+    def __len__(self) -> int:
+        return len(self.envelopes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, at: int) -> Job: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "PlainJobs": ...
+
+    def __getitem__(self, at: Any) -> "Job | PlainJobs":
+        if isinstance(at, slice):
+            return PlainJobs(self.ids[at], self.envelopes[at], receipt=self.receipt)
+        return Job(MessageId(self.ids[at]), self.envelopes[at], receipt=self.receipt)
+
+    def __iter__(self) -> Iterator[Job]:
+        columns = zip(self.ids, self.envelopes, repeat(0), repeat(None), repeat(self.receipt), repeat(None),
+                      repeat(None), repeat(False))  # fmt: skip
+        return map(tuple.__new__, repeat(Job), columns)
 
 
 class Accepted(NamedTuple):

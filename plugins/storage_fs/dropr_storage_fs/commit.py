@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from dropr_storage_fs import layout, shared
 from dropr_storage_fs.journal import Op
 from dropr_storage_fs.layout import Record, Row
-from dropr_storage_fs.log import Log, flushed_mark, frame_of
-from dropr_storage_fs.mending import End, Place
+from dropr_storage_fs.log import Log
+from dropr_storage_fs.mending import End, Opened, Place
 
 if TYPE_CHECKING:
     from dropr_storage_fs.half import Half
@@ -51,8 +51,8 @@ class Commit:
         target = log.ready()
         end = log.end
         self._before.append((log, end))
-        packed = [layout.pack_rows(target.salt, record.sequence, record.born, [(record.id, record.flags, record.extra,
-                                   record.envelope)]) for _, record in rows]  # fmt: skip
+        packed = [layout.pack_each(target.salt, record.sequence, record.born, [(record.id, record.flags, record.extra,
+                                   record.envelope)])[0] for _, record in rows]  # fmt: skip
         flags = flushed_mark(target, log.flushed.last) | layout.COPY
         data = layout.pack_frame(target.salt, end.last + 1, len(packed), b"".join(packed), flags)
         log.append(target, end, data, end.last, 0, 0)
@@ -95,3 +95,13 @@ class Commit:
             log.take_back(end)
         if self._applied:
             self.half.take_back(self._journal_before)
+
+
+def flushed_mark(target: Opened, flushed: int) -> int:
+    """The part of a frame's flags that says up to where its segment is known to be on stable storage."""
+    return min(max(0, flushed - target.first + 1), (1 << 28) - 1) << 4
+
+
+def frame_of(target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes) -> bytes:
+    """The frame of these records; ``flushed``: the last sequence known to be on stable storage."""
+    return layout.pack_call(target.salt, first, born, rows, flushed_mark(target, flushed), extra)

@@ -9,6 +9,7 @@ import os
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox
 from dropr_core.errors import DroprError
+from dropr_storage_fs.bulk import Reader
 from dropr_storage_fs.consumers import Consumers
 from dropr_storage_fs.half import Half, Tuning
 from dropr_storage_fs.inbox_accept import AcceptPart
@@ -27,6 +28,7 @@ class FsInbox(AcceptPart, ClaimPart, LeasePart, CarePart, ViewPart, Inbox):
         self._cursors, self._senders = {}, {}
         self._consumers = Consumers(context.data / "consumers")
         self._pid = os.getpid()
+        self._reader = Reader()
         self._half = Half(context.data / "inbox", tuning, context, InboxState)
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ Every record stands for itself and has a checksum, so that damage costs what is 
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -20,13 +20,18 @@ begins with the salt of the segment combined with the length of the extra part."
 RECORD = struct.Struct("<Qd16sI")
 """sequence, node time of birth, id, flags. Then the extra part (MessagePack), then the envelope."""
 FRAME = struct.Struct("<QIIQ")
-"""first sequence, how many records, flags, bytes of the records. Then the extra part; then the records."""
+"""first sequence, how many records, flags, bytes of the records. Then the extra part, then the index if there is one;
+then the records."""
 HEAD_SIZE, RECORD_SIZE, FRAME_SIZE = HEAD.size, HEAD.size + RECORD.size, HEAD.size + FRAME.size
 
 RECEIPT, DELAYED, DUPLICATE, OWN, EXPIRES, SPECIAL = 1, 2, 4, 8, 16, 32
 
-COPY = 1
-"""Flag of a frame: its records are copies of older ones, whose segment can go then."""
+COPY, INDEX = 1, 2
+"""Flags of a frame: its records are copies of older ones, whose segment can go then; it has an index: a checksum of all
+its records together, begun with the salt, and the length of each. They are numbered from the first on without gaps and
+alike in everything but id and envelope."""
+INDEX_LEAST, INDEX_MOST = 16, 12_000
+"""Frames of so many records are written with an index, if their records are alike."""
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
@@ -54,32 +59,46 @@ class Frame(NamedTuple):
     at: int
     body: int
     end: int
+    lengths: bytes = b""
+    """The index."""
 
 
 Row = tuple[bytes, int, bytes, bytes]
 """id, flags, extra part, envelope."""
 
 
-def pack_rows(salt: int, first: int, born: float, rows: Iterable[Row]) -> bytes:
+def pack_each(salt: int, first: int, born: float, rows: Sequence[Row]) -> list[bytes]:
     """The bytes of records numbered from ``first`` on."""
-    parts: list[bytes] = []
-    add, head, pack = parts.append, HEAD.pack, RECORD.pack
+    out: list[bytes] = []
+    add, head, pack, join = out.append, HEAD.pack, RECORD.pack, b"".join
     for identity, flags, extra, data in rows:
         rest = pack(first, born, identity, flags)
         length = len(extra)
         if length:
             rest += extra
-        add(head(RECORD_MAGIC, length, crc32(data, crc32(rest, salt ^ length)), len(rest) + len(data)))
-        add(rest)
-        add(data)
+        check = crc32(data, crc32(rest, salt ^ length))
+        add(join((head(RECORD_MAGIC, length, check, len(rest) + len(data)), rest, data)))
         first += 1
-    return b"".join(parts)
+    return out
 
 
-def pack_frame(salt: int, first: int, count: int, body: bytes, flags: int = 0, extra: bytes = b"") -> bytes:
+def pack_frame(salt: int, first: int, count: int, body: bytes, flags: int = 0, extra: bytes = b"",
+               index: bytes = b"") -> bytes:  # fmt: skip
     """The bytes of one frame; ``body``: its records."""
-    rest = FRAME.pack(first, count, flags, len(body)) + extra
+    rest = b"".join((FRAME.pack(first, count, flags | INDEX if index else flags, len(body)), extra, index))
     return b"".join((HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)), rest, body))
+
+
+def pack_call(salt: int, first: int, born: float, rows: Sequence[Row], flags: int = 0, extra: bytes = b"") -> bytes:
+    """The frame of what one call stores: records numbered from ``first`` on."""
+    records = pack_each(salt, first, born, rows)
+    body = b"".join(records)
+    index = b""
+    if INDEX_LEAST <= len(rows) <= INDEX_MOST:
+        _, alike, same, _ = rows[0]
+        if all(row[1] == alike and row[2] == same for row in rows):
+            index = struct.pack(f"<{len(rows) + 1}I", crc32(body, salt), *map(len, records))
+    return pack_frame(salt, first, len(rows), body, flags, extra, index)
 
 
 def read_record(block: bytes, at: int, salt: int) -> tuple[Record, int] | None:
@@ -105,12 +124,15 @@ def read_frame(block: bytes, at: int, salt: int) -> Frame | None:
     magic, extra, check, length = HEAD.unpack_from(block, at)
     start = at + HEAD_SIZE
     end = start + length
-    if magic != FRAME_MAGIC or end > len(block) or length != FRAME.size + extra:
+    if magic != FRAME_MAGIC or end > len(block) or length < FRAME.size + extra:
         return None
-    if crc32(block[start:end], salt ^ extra) != check:
+    if crc32(memoryview(block)[start:end], salt ^ extra) != check:
         return None
     first, count, flags, size = FRAME.unpack_from(block, start)
-    return Frame(first, count, flags, block[end - extra : end], at, end, end + size)
+    behind = start + FRAME.size + extra
+    if end - behind != (4 + 4 * count if flags & INDEX else 0):
+        return None
+    return Frame(first, count, flags, block[behind - extra : behind], at, end, end + size, block[behind:end])
 
 
 def whole(block: bytes, frame: Frame, salt: int) -> bool:

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from dropr_core.errors import WriteFailed
 from dropr_storage_fs import disk, layout, shared
-from dropr_storage_fs.layout import Frame, Record, Row
+from dropr_storage_fs.layout import Frame, Record
 from dropr_storage_fs.mending import HEADER, HEADER_SIZE, MAGIC, VERSION, End, Mending, Opened, Place, read_header
 from dropr_storage_fs.shared import Shared
 
@@ -38,6 +38,11 @@ class Log(Mending):
         self._files: dict[int, Opened] = {}
         self._names: list[int] | None = None
         self._told: set[tuple[int, int]] = set()
+
+    @property
+    def epoch(self) -> int:
+        """Changes when files are replaced or removed."""
+        return self.word(shared.EPOCH)
 
     # ── where it ends ────────────────────────────────────────────────────────────────────────────
 
@@ -78,12 +83,15 @@ class Log(Mending):
 
     def segments(self) -> list[int]:
         """First sequences of all segments, in order."""
-        if self._epoch != self.word(shared.EPOCH):
-            self.close()
-            self._epoch = self.word(shared.EPOCH)
+        self._renew()
         if self._names is None:
             self._names = self._list()
         return self._names
+
+    def _renew(self) -> None:
+        if self._epoch != self.word(shared.EPOCH):
+            self.close()  # another process replaced or removed files
+            self._epoch = self.word(shared.EPOCH)
 
     def _list(self) -> list[int]:
         try:
@@ -93,9 +101,7 @@ class Log(Mending):
 
     def open(self, first: int) -> Opened | None:
         """A segment; None if it is gone or its header is damaged."""
-        if self._epoch != self.word(shared.EPOCH):
-            self.close()  # another process replaced or removed files
-            self._epoch = self.word(shared.EPOCH)
+        self._renew()
         found = self._files.get(first)
         if found is not None:
             return found
@@ -386,14 +392,3 @@ class Log(Mending):
                 if len(block) < 1 << 22:
                     break
                 at += len(block) - 15
-
-
-def flushed_mark(target: Opened, flushed: int) -> int:
-    """The part of a frame's flags that says up to where its segment is known to be on stable storage."""
-    return min(max(0, flushed - target.first + 1), (1 << 28) - 1) << 4
-
-
-def frame_of(target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes) -> bytes:
-    """The frame of these records; ``flushed``: the last sequence known to be on stable storage."""
-    body = layout.pack_rows(target.salt, first, born, rows)
-    return layout.pack_frame(target.salt, first, len(rows), body, flushed_mark(target, flushed), extra)

@@ -5,6 +5,7 @@ Owns nothing but the sum of its parts; see contracts/storage.py for what each me
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outbox
+from dropr_storage_fs.bulk import Reader
 from dropr_storage_fs.half import Half, Tuning
 from dropr_storage_fs.outbox_append import AppendPart
 from dropr_storage_fs.outbox_end import EndPart
@@ -25,6 +26,7 @@ class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):
             or context.channel_limits
         )
         self._cursors, self._next, self._born, self._sums = {}, {}, {}, {}
+        self._reader = Reader()
         self._half = Half(context.data / "outbox", tuning, context, OutboxState)
 
     def close(self) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.records import PlainEntries
 from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.message import State
 from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
-from dropr_storage_fs import bulk
+from dropr_storage_fs.bulk import Columns, Reader
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record, loads
@@ -124,13 +125,13 @@ class ShipPart:
         start = self._start(one, one.head)
         rows: Iterator[tuple[Record, Place]] | None = None
         if one.plain():
-            records, following = bulk.read(log, start, end, one.head, limit, max_bytes)
-            if records:
-                self._next[one.number] = (records[-1].sequence, following)
-                return self._batch(one, records), False
+            found, following = self._reader.read(log, start, end, one.head, limit, max_bytes)
+            if found.numbers:
+                self._next[one.number] = (found.numbers[-1], following)
+                return self._plain_batch(one, found) or self._batch(one, found.records()), False
         rows = self.records(one, one.head, end)
         room = max_bytes
-        records = []
+        records: list[Record] = []
         for record, where in rows:
             if not one.queued(record.sequence):
                 continue
@@ -143,34 +144,31 @@ class ShipPart:
             return self._batch(one, records), False
         return None, end[:2] < log.end[:2]
 
+    def _plain_batch(self, lane: LaneState, found: Columns) -> Batch | None:
+        """Entries of which there is nothing to say; what `settle` needs to know of them is remembered."""
+        if any(found.flags) or found.numbers[0] <= max(lane.duplicate, lane.high) or lane.base or lane.gaps:
+            return None
+        batch = Batch(lane.lane, lane.position, PlainEntries(found.numbers, found.ids, found.envelopes))
+        self._sums[lane.number] = (lane.head, found.numbers[-1], len(found.numbers), batch.size)
+        return batch
+
     def _batch(self, lane: LaneState, records: list[Record]) -> Batch:
-        """The entries of these records; what `settle` needs to know of them is remembered."""
+        """The entries of any records."""
         now = self._context.clock.now()
         entries: list[Entry] = []
         duplicate = max(lane.duplicate, lane.high)
-        size = special = 0
-        new = tuple.__new__  # the constructor of a named tuple costs more than all the rest here
-        if records[0].sequence > duplicate and not (lane.base or lane.gaps):
-            for sequence, identity, flags, born, _, envelope, _ in records:
-                size += len(envelope)
-                if flags:
-                    special |= flags
-                    age = max(0.0, now - born) if flags & (DELAYED | EXPIRES) else 0.0
-                    entries.append(Entry(sequence, MessageId(identity), envelope, age, bool(flags & DUPLICATE)))
-                else:
-                    entries.append(new(Entry, (sequence, identity, envelope, 0.0, False)))
-        else:
-            special = RECEIPT
-            for record in records:
-                flags = record.flags
-                age = max(0.0, now - record.born) if flags & (DELAYED | EXPIRES) else 0.0
-                again = record.sequence <= duplicate or bool(flags & DUPLICATE)
-                sequence = lane.sequence(record.sequence)
-                entries.append(Entry(sequence, MessageId(record.id), record.envelope, age, again))
-        simple = lane.plain() and not special & (RECEIPT | EXPIRES)
-        self._sums[lane.number] = (lane.head, records[-1].sequence, len(records), size if simple else -1)
-        return Batch(lane.lane, lane.position, entries)
+        simple = lane.plain() and records[0].sequence > duplicate and not (lane.base or lane.gaps)
+        for record in records:
+            flags = record.flags
+            age = max(0.0, now - record.born) if flags & (DELAYED | EXPIRES) else 0.0
+            again = record.sequence <= duplicate or bool(flags & DUPLICATE)
+            simple = simple and not flags & (RECEIPT | EXPIRES)
+            entries.append(Entry(lane.sequence(record.sequence), MessageId(record.id), record.envelope, age, again))
+        batch = Batch(lane.lane, lane.position, entries)
+        self._sums[lane.number] = (lane.head, records[-1].sequence, len(records), batch.size if simple else -1)
+        return batch
 
+    _reader: Reader
     _sums: dict[int, tuple[int, int, int, int]]
     """Lane → (head, last place, messages, bytes) of what was taken last; -1 bytes where it was not all plain."""
 

@@ -14,10 +14,10 @@ from typing import Any
 from dropr_core.contracts.context import Context
 from dropr_core.errors import StoreCorrupt, StoreGone, StoreTooNew
 from dropr_storage_fs import disk, journal, shared
-from dropr_storage_fs.commit import Commit
+from dropr_storage_fs.commit import Commit, frame_of
 from dropr_storage_fs.journal import Journal, Op
 from dropr_storage_fs.layout import Frame, Record
-from dropr_storage_fs.log import Log, frame_of
+from dropr_storage_fs.log import Log
 from dropr_storage_fs.mending import Each
 
 JOURNAL_MIN, CHECK_BYTES = 4 << 20, 2 << 20
