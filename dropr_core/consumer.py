@@ -6,6 +6,7 @@ of one message is in received.py. Must not know peers, transports or handlers.
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Literal
 
 from dropr_core import envelope
@@ -13,7 +14,7 @@ from dropr_core.bell import LOOK_AGAIN
 from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.errors import BadEnvelope, LeaseLost
 from dropr_core.names import format_id
-from dropr_core.received import Received, Surroundings, settle
+from dropr_core.received import Received, Surroundings, acknowledge, settle
 
 REAP_EVERY = 0.5
 """Seconds between looks at other consumers' leases, only while such leases exist."""
@@ -53,16 +54,19 @@ class Consumer:
     def claim(self, limit: int = 1) -> list[Received]:
         """Lease what is ready now, without waiting. Damaged messages are buried and reported."""
         self._care()
-        out: list[Received] = []
-        for claim in self._around.inbox.claim(self.channels, limit, self._consumer):
+        around, out = self._around, list[Received]()
+        claims = around.inbox.claim(self.channels, limit, self._consumer)
+        if around.inbox.checked and not around.observed and all([claim.envelope for claim in claims]):  # noqa: C419 -- faster
+            return list(map(Received, repeat(around), claims, repeat(self._swallow)))
+        for claim in claims:
             try:
-                header = envelope.check(claim.envelope)
+                envelope.check(claim.envelope)
             except BadEnvelope as error:
                 self._around.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
                 self._around.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
                 settle(self._around, [Bury(claim, f"damaged at rest: {error}")])
                 continue
-            out.append(Received(self._around, claim, header, self._swallow))
+            out.append(Received(around, claim, self._swallow))
             if self._around.observed:
                 details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
                 self._around.event("message_claimed", details)
@@ -71,13 +75,17 @@ class Consumer:
     def acknowledge(self, batch: Sequence[Received]) -> None:
         """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done)."""
         keep = {channel: self._around.rules(channel).retention for channel in self.channels}
-        acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
-        done = settle(self._around, acks)
+        if len(set(keep.values())) == 1:
+            done = acknowledge(self._around, [received.claim for received in batch], keep[self.channels[0]])
+        else:
+            acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
+            done = settle(self._around, acks)
         for received in batch:
             received.settled = True
+        if all(done):
+            return
         lost = [received.id for received, good in zip(batch, done, strict=True) if not good]
-        if lost:
-            raise LeaseLost(f"{len(lost)} of {len(batch)} leases had ended, the first on message {lost[0]}")
+        raise LeaseLost(f"{len(lost)} of {len(batch)} leases had ended, the first on message {lost[0]}")
 
     def arm(self) -> None:
         """Say that we are about to wait; look for messages once more after it, before waiting."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dropr_core import envelope, wire
 from dropr_core.bodies import Bodies
+from dropr_core.contracts.records import PlainEntries, PlainJobs
 from dropr_core.contracts.storage import Accepted, Arrival, Batch, Delivery, Inbox, Job, Outbox, Selection
 from dropr_core.errors import BadEnvelope, BadName, QueueFull
 from dropr_core.matching import Meaning, judge
@@ -34,21 +35,23 @@ Rejected = tuple[int, str, str]
 LOOK = 1000
 """Deliveries that are looked at when a peer may have lost what we only wait for: bounded work."""
 
+ALIKE = 8
+"""From so many envelopes on it pays to see whether they were made alike."""
+
+ANY_SIZE = 1 << 62
+
 LATER = 5.0
 """Seconds after which a sender shall try a full receiver again."""
 
 
 def pack(batch: Batch) -> wire.LanePart:
     """A batch as it travels."""
-    notes = [
+    notes = [] if isinstance(batch.entries, PlainEntries) else [
         (index, entry.age, entry.possible_duplicate)
         for index, entry in enumerate(batch.entries)
         if entry.age or entry.possible_duplicate
-    ]
-    return wire.LanePart(
-        batch.lane.channel, batch.lane.priority, batch.after, batch.upto,
-        [entry.envelope for entry in batch.entries], notes,
-    )  # fmt: skip
+    ]  # fmt: skip
+    return wire.LanePart(batch.lane.channel, batch.lane.priority, batch.after, batch.upto, batch.envelopes, notes)
 
 
 def take_in(
@@ -113,6 +116,9 @@ def _unpack(
     upto = Head(part.upto[0], MessageId(part.upto[1]))
     notes = {index: (age, doubled) for index, age, doubled in part.notes}
     refusal = _refuse_lane(part, allows)
+    plain = _plain(part, max_body) if refusal is None else None
+    if plain is not None:
+        return Arrival(source, after, upto, plain), []
     jobs: list[Job] = []
     rejected: list[Rejected] = []
     for index, data in enumerate(part.envelopes):
@@ -128,6 +134,21 @@ def _unpack(
         except BadEnvelope as error:
             rejected.append((index, "bad_envelope", str(error)))
     return Arrival(source, after, upto, jobs), rejected
+
+
+def _plain(part: wire.LanePart, max_body: int | None) -> PlainJobs | None:
+    """The jobs of a part whose envelopes are all sound and made alike, with nothing special; the common case."""
+    if part.notes or part.priority >= FREIGHT or len(part.envelopes) < ALIKE:
+        return None
+    try:
+        like = envelope.Likeness(part.envelopes[0])
+        first = _job(part.envelopes[0], part, max_body, None)
+    except (_Unwanted, BadEnvelope):
+        return None
+    if not like.usable or first.key is not None or first.due_in is not None or first.expires_in is not None:
+        return None
+    ids = like.ids(part.envelopes, ANY_SIZE if max_body is None else max_body)
+    return None if ids is None else PlainJobs(ids, part.envelopes, receipt=first.receipt)
 
 
 def _check_body(job: Job, sender: str, bodies: Bodies | None) -> None:
@@ -295,7 +316,7 @@ def mail_for(
         if batch is not None:
             parts.append(pack(batch))
             max_count -= len(batch.entries)
-            max_bytes -= sum(len(entry.envelope) for entry in batch.entries)
+            max_bytes -= batch.size
     return Mail(parts, settled)
 
 

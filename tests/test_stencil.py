@@ -1,5 +1,6 @@
 """The short cut of `send`: a header encoded once for all messages of a route."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,3 +28,22 @@ def test_a_stencil_makes_the_very_bytes_that_encode_makes(message, body, other, 
     assert stencil.fill(message.id, message.created_at, body) == envelope.encode(message, body)
     filled = envelope.decode(stencil.fill(other, moment, body))
     assert (filled.message.id, filled.message.created_at, filled.body) == (other, moment, body)
+
+
+@given(messages, st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.data())
+def test_a_likeness_recognises_what_is_sound_and_made_alike_and_nothing_else(message, bodies, data):
+    """Ids are those that the headers say; an altered byte, another header, too large a body: none at all."""
+    stencil = envelope.Stencil(message)
+    made = [stencil.fill(bytes([n]) * 16, 5.0 + n, body) for n, body in enumerate(bodies)]
+    like = envelope.Likeness(stencil.fill(message.id, message.created_at, b"first"))
+    assert like.message == message
+    if not like.usable:  # an id that looks like a part of the header, by bad luck
+        return
+    assert like.ids(made, 300) == [envelope.header_of(one).id for one in made]
+    at = data.draw(st.integers(0, len(made[-1]) - 1))
+    bad = made[-1][:at] + bytes([made[-1][at] ^ data.draw(st.integers(1, 255))]) + made[-1][at + 1 :]
+    for other in (bad, made[-1][:at], made[-1] + b"\0", b""):
+        assert like.ids([*made, other], 300) is None
+    other = msgspec.structs.replace(message, key="k")
+    assert like.ids([*made, envelope.encode(other, b"x")], 300) is None
+    assert like.ids([stencil.fill(message.id, 1.0, b"x" * 9)], 8) is None

@@ -166,6 +166,10 @@ class Outbox(ABC):
 class Inbox(ABC):
     """A work queue for each channel: filled by the endpoint, emptied by consumers."""
 
+    checked: ClassVar[bool] = False
+    """Whether `claim` has compared every envelope that it gives with a checksum of the storage's own, and gives an
+    empty one where it could not: then nobody looks at the envelope's once more."""
+
     @property
     @abstractmethod
     def store_id(self) -> StoreId:
@@ -211,6 +215,10 @@ class Inbox(ABC):
     @abstractmethod
     def settle(self, changes: Sequence[Settlement]) -> list[bool]:
         """Apply each change whose lease still holds (True); the others change nothing (False)."""
+
+    def acknowledge(self, claims: Sequence[Claim], keep: float = 0.0) -> list[bool]:
+        """`settle` with an `Ack` for each, without results; for storages that can do it in one sweep."""
+        return self.settle([Ack(claim, None, "", keep) for claim in claims])
 
     @abstractmethod
     def holds(self, claim: Claim) -> bool:

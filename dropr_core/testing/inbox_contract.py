@@ -207,6 +207,16 @@ class InboxContract(StorageTests):
         assert info.state is State.DONE
         assert storage.inbox.counts()[CHANNEL]["processed"] == 2
 
+    def test_acknowledging_many_is_settling_each(self, storage: Storage) -> None:
+        """Whatever was claimed together or not: each lease that holds ends, once."""
+        Source(storage.inbox).fill(6)
+        worker = Worker(storage.inbox)
+        one, many = worker.claim(2), worker.claim(4)
+        assert storage.inbox.acknowledge([]) == []
+        assert storage.inbox.acknowledge(many[:2]) == [True, True]
+        assert storage.inbox.acknowledge([*many, *one, one[0]]) == [False, False, True, True, True, True, False]
+        assert not any(map(storage.inbox.holds, [*one, *many]))
+
     def test_ack_survives_reopening(self, storage: Storage, bench: Bench) -> None:
         """What was acknowledged and flushed does not come back."""
         Source(storage.inbox).fill(2)

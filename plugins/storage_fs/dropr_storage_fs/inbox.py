@@ -23,6 +23,8 @@ from dropr_storage_fs.inbox_view import ViewPart
 class FsInbox(AcceptPart, ClaimPart, LeasePart, CarePart, ViewPart, Inbox):
     """See contracts/storage.py."""
 
+    checked = True
+
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self._context = context
         self._cursors, self._senders = {}, {}

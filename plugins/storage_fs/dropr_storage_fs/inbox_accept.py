@@ -5,9 +5,11 @@ Owns the log-matching rule, limits, duplicates, and in which state a message beg
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.records import PlainJobs
 from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import QueueFull, StoreError
 from dropr_core.message import State
@@ -102,6 +104,7 @@ class Filling:
         self._state: InboxState = half.state
         self._rows: dict[tuple[str, int], list[Row]] = {}
         self._heads: dict[tuple[str, int], list[list[Any]]] = {}
+        self._special = False
 
     def add(
         self, channel: str, priority: int, sender: str, jobs: Sequence[Job], source: SourceLane | None, upto: Head
@@ -114,6 +117,9 @@ class Filling:
             heads[:] = [one for one in heads if one[:4] != list(source)]  # two parts of one lane leave one head
             heads.append([*source, *upto])
         plain = encode([sender])
+        if isinstance(jobs, PlainJobs):
+            rows.extend(zip(jobs.ids, repeat(RECEIPT if jobs.receipt else 0), repeat(plain), jobs.envelopes))
+            return
         now = self._now
         for identity, envelope, _, order, receipt, due_in, expires_in, duplicate in jobs:
             flags, extra = RECEIPT if receipt else 0, plain
@@ -123,6 +129,7 @@ class Filling:
                 flags |= DUPLICATE
             if order is not None or expires_in is not None or (due_in is not None and due_in > 0):
                 flags |= SPECIAL
+                self._special = True
                 due = now + max(0.0, due_in or 0.0)
                 extra = encode([sender, order, due, None if expires_in is None else now + expires_in])
             rows.append((identity, flags, extra, envelope))
@@ -171,7 +178,7 @@ class Filling:
         commit.frame(queue.number, first, now, rows, extra)
         for head in heads:
             commit.note(["head", *head])
-        if any(row[1] & SPECIAL for row in rows):
+        if self._special:
             lengths = [RECORD_SIZE + len(row[2]) + len(row[3]) for row in rows]
             end = log.end
             at = end.written - sum(lengths)
@@ -183,6 +190,8 @@ class Filling:
 
     def _check_room(self) -> None:
         context = self._context
+        if context.max_messages is None and context.max_bytes is None and not context.channel_limits:
+            return
         coming: dict[str, list[int]] = {}
         for (channel, _), rows in self._rows.items():
             mine = coming.setdefault(channel, [0, 0])

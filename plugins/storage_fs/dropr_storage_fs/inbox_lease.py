@@ -176,32 +176,42 @@ class LeasePart:
 
         return self._half.lazy(job)
 
+    def acknowledge(self, claims: Sequence[Claim], keep: float = 0.0) -> list[bool]:
+        """`settle` with an `Ack` for each."""
+        if not claims:
+            return []
+
+        def job(commit: Commit) -> list[bool]:
+            if keep <= 0 and self._acknowledge_whole(commit, claims):
+                return [True] * len(claims)
+            return self._settle(commit, [Ack(claim, None, "", keep) for claim in claims])
+
+        return self._half.lazy(job)
+
     def _settle_whole(self, commit: Commit, changes: Sequence[Settlement]) -> list[bool]:
-        """The common case: plain messages of one claim are acknowledged, and nobody wants to hear of it. Else empty."""
-        if not changes:
-            return []
-        first = changes[0].claim
-        token, channel, priority = first.token, first.channel, first.priority
-        lease = self._lease_of(first)
-        if lease is None or lease.receipts:
-            return []
-        numbers: list[int] = []
-        size = 0
+        """The common case: nothing but plain acknowledgements. Else empty."""
         for change in changes:
-            claim = change.claim
-            if (
-                type(change) is not Ack or change.keep > 0 or claim.token != token
-                or claim.channel != channel or claim.priority != priority
-            ):  # fmt: skip
+            if type(change) is not Ack or change.keep > 0:
                 return []
-            numbers.append(claim.number)
-            size += len(claim.envelope)
-        numbers.sort()
+        claims = [change.claim for change in changes]
+        return [True] * len(claims) if claims and self._acknowledge_whole(commit, claims) else []
+
+    def _acknowledge_whole(self, commit: Commit, claims: Sequence[Claim]) -> bool:
+        """Plain messages of one claim, and nobody wants to hear of it: all at once. Else nothing is done."""
+        lease = self._lease_of(claims[0])
+        if lease is None or lease.receipts:
+            return False
+        count = len(claims)
+        tokens, numbers, _, channels, priorities, _, envelopes, *_ = zip(*claims, strict=True)
         mine = set(numbers)
-        if len(mine) != len(numbers) or not mine <= lease.live:
-            return []
-        commit.do(["acked", lease.token, lease.queue, pack_runs(numbers), len(numbers), size])
-        return [True] * len(numbers)
+        if (
+            tokens.count(tokens[0]) < count or channels.count(channels[0]) < count
+            or priorities.count(priorities[0]) < count or len(mine) < count or not mine <= lease.live
+        ):  # fmt: skip
+            return False
+        size = sum(map(len, envelopes))
+        commit.do(["acked", lease.token, lease.queue, pack_runs(sorted(numbers)), count, size])
+        return True
 
     def _settle(self, commit: Commit, changes: Sequence[Settlement]) -> list[bool]:
         plain: dict[bytes, tuple[Lease, list[int], list[int]]] = {}

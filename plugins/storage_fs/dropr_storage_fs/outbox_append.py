@@ -6,6 +6,7 @@ Owns `append`: own ids, limits, numbering and storing. Must not know what happen
 import itertools
 import os
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 from dropr_core.contracts.context import Context
@@ -54,18 +55,24 @@ class AppendPart:
         one = self._half.state.lanes.get((peers[0], channel, priority)) if len(peers) == 1 else None
         if one is None or self._limited:
             return []
-        rows: list[Row] = []
-        add = rows.append
-        for identity, on, level, to, envelope, receipt, expires, delayed, fingerprint in messages:
-            if to != peers or on != channel or level != priority or fingerprint is not None or expires is not None:
-                return []
-            flags = RECEIPT if receipt else 0
-            add((identity, flags | DELAYED if delayed else flags, b"", envelope))
+        count = len(messages)
+        ids, on, levels, to, envelopes, receipts, lives, delays, prints = zip(*messages, strict=True)
+        if (  # compared in columns: this is done for every message
+            on.count(channel) < count or levels.count(priority) < count or to.count(peers) < count
+            or lives.count(None) < count or prints.count(None) < count
+        ):  # fmt: skip
+            return []
+        if any(receipts) or any(delays):
+            marks = [(RECEIPT if receipt else 0) | (DELAYED if delay else 0)
+                     for receipt, delay in zip(receipts, delays, strict=True)]  # fmt: skip
+        else:
+            marks = [0] * count
         first = self._half.log(one.number).end.last + 1
+        rows: list[Row] = list(zip(ids, marks, repeat(b""), envelopes))
         commit.frame(one.number, first, self._context.clock.now(), rows)
         sequence = one.sequence(first)
-        make = tuple.__new__  # half of the time of the named way, and this is done for every message
-        return [make(Placed, (row[0], (sequence + at,), False)) for at, row in enumerate(rows)]
+        places = zip(ids, zip(range(sequence, sequence + count)), repeat(False))
+        return list(map(tuple.__new__, repeat(Placed), places))
 
     def _append_any(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
         state: OutboxState = self._half.state
