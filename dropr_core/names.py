@@ -156,15 +156,17 @@ class IdMaker:
         self._count = itertools.count(_VARIANT | number & (2**61 - 1))
         self._pid = os.getpid()
 
-    def __call__(self) -> MessageId:
-        """The next id."""
+    def __call__(self, wall: float | None = None) -> MessageId:
+        """The next id. ``wall``: the wall time, if the caller has asked for it just now."""
         if os.getpid() != self._pid:  # a forked child must not count where its parent counts
             self._begin()
         # One step of a counter cannot be torn by another thread. Two threads that read the clock at
         # once may get ids in either order, which is all that "at once" can mean.
-        ms = int(self._wall() * 1000)
-        self._last_ms = max(self._last_ms, ms)
-        return MessageId(_HALVES.pack(self._last_ms << 16 | self._version, next(self._count)))
+        ms = int((self._wall() if wall is None else wall) * 1000)
+        last = self._last_ms
+        if ms > last:
+            self._last_ms = last = ms
+        return _HALVES.pack(last << 16 | self._version, next(self._count))  # type: ignore[return-value]
 
 
 def _shorten(value: object) -> str:

@@ -21,7 +21,7 @@ from dropr_core.codecs import Codecs
 from dropr_core.config import NodeConfig, load
 from dropr_core.consumer import Consumer, iterate, iterate_batches
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Inbox, Job, Outbox, Outgoing, Storage
+from dropr_core.contracts.storage import Inbox, Job, Outbox, Outgoing, Placed, Storage
 from dropr_core.errors import Closed, QueueFull, StoreCorrupt, StoreReadOnly, UsageError
 from dropr_core.files import create_text
 from dropr_core.names import DEFAULT_CHANNEL, check_channel, parse_id
@@ -133,20 +133,24 @@ class Node:
             and id is None and dedup_key is None and receipt is None and content_type is None and progress is None
         ):  # fmt: skip
             composed = self._composer.compose_plain(value, to, channel)
-            return self.append([composed.outgoing], timeout, (composed.written,) if composed.written else ())[0]
-        options = SendOptions(
-            to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
-        )
-        composed = self._composer.compose(value, options, progress)
+        else:
+            options = SendOptions(
+                to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
+            )
+            composed = self._composer.compose(value, options, progress)
         return self.append([composed.outgoing], timeout, (composed.written,) if composed.written else ())[0]
 
     def batch(self, *, timeout: Duration = 0.0) -> Batch:
         """A context manager: what is sent through it is stored in one commit, all or nothing."""
-        return Batch(self._composer, lambda messages, written: self.append(messages, timeout, written))
+        return Batch(self, self._composer, timeout)
 
-    def append(
+    def append(self, messages: list[Outgoing], timeout: Duration = 0.0, written: Sequence[Written] = ()) -> list[Sent]:
+        """`store`, and a handle for each message."""
+        return [Sent(self, *each) for each in zip(messages, self.store(messages, timeout, written), strict=True)]
+
+    def store(
         self, messages: list[Outgoing], timeout: Duration = 0.0, written: Sequence[Written] = ()
-    ) -> list[Sent]:
+    ) -> Sequence[Placed]:
         """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
 
         If it fails the bodies are left to the sweep: the same message may have been stored before.
@@ -166,9 +170,7 @@ class Node:
         if self.observers.present:
             for message in messages:
                 self.event("message_queued", {"id": message.id, "channel": message.channel, "peers": message.peers})
-        if len(placed) == 1:
-            return [Sent(self, messages[0], placed[0])]
-        return [Sent(self, message, place) for message, place in zip(messages, placed, strict=True)]
+        return placed
 
     def _append_patiently(self, messages: list[Outgoing], options: SendOptions) -> Any:
         deadline = time.monotonic() + self._composer.seconds(options.delay)

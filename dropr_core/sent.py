@@ -5,7 +5,7 @@ outbox; must not know peers' addresses or transports.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +16,7 @@ from dropr_core.contracts.storage import Delivery, Outgoing, Placed
 from dropr_core.errors import DeliveryFailed, UsageError, WaitTimeout
 from dropr_core.message import State
 from dropr_core.names import MessageId, format_id
-from dropr_core.sending import Composer, SendOptions
+from dropr_core.sending import Composer, Duration, SendOptions
 from dropr_core.states import ENDED, of_message
 
 if TYPE_CHECKING:
@@ -143,15 +143,20 @@ class Sent:
 class Batch:
     """Collects messages and stores them in one commit when the block is left normally."""
 
-    def __init__(
-        self, composer: Composer, append: Callable[[list[Outgoing], list[Written]], list[Sent]]
-    ) -> None:
-        self._composer, self._append = composer, append
+    def __init__(self, node: "Node", composer: Composer, timeout: Duration) -> None:
+        self._node, self._composer, self._timeout = node, composer, timeout
         self._messages: list[Outgoing] = []
         self._written: list[Written] = []
-        self.sent: Sequence[Sent] = ()
-        """The handles, in order, once the block was left."""
+        self._placed: Sequence[Placed] = ()
+        self._sent: list[Sent] = []
         self._open = False
+
+    @property
+    def sent(self) -> Sequence[Sent]:
+        """The handles, in order, once the block was left."""
+        if self._placed and not self._sent:
+            self._sent = [Sent(self._node, *each) for each in zip(self._messages, self._placed, strict=True)]
+        return self._sent
 
     def send(
         self, value: Any = b"", *, to: str | Iterable[str] | None = None, channel: str | None = None, **options: Any
@@ -179,7 +184,7 @@ class Batch:
     ) -> None:
         self._open = False
         if error is None and self._messages:
-            self.sent = self._append(self._messages, self._written)
+            self._placed = self._node.store(self._messages, self._timeout, self._written)
         for body in self._written:
             if error is None:
                 body.release()
