@@ -2,24 +2,25 @@
 
 Owns the files ``….part`` of `bodies.py`. Must not know frames, or who may send what.
 
-Each piece came in a frame that was signed, digest of the piece included: what this process wrote
-itself is what the sender sent. What stood in a part file before survived the death of a process, but a
-power cut may have left anything in it. So a body that was resumed is read once more at its end and
-compared with the digest that its sender promised: if it differs, it is begun anew.
+Each piece comes with the digests of its leaves, and from them follows that of the whole (leaves.py), which
+must be the one that the sender promised: else the body is begun anew. What stood in a part file before survived
+the death of a process, but a power cut may have left anything in it: its leaves are read again at the end.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from dropr_core.bodies import PIECE, Bodies, trouble, write_all
+from dropr_core.bodies import Bodies
+from dropr_core.bodyfiles import PIECE, trouble, write_all
 from dropr_core.envelope import Reference
 from dropr_core.errors import BadBody, QueueFull, StoreBusy, StoreError
 from dropr_core.files import sync_directory
+from dropr_core.leaves import LEAF, SIZE, LeafHash, digest_of, leaves_of
 from dropr_core.names import MessageId, format_id
 
 OPEN = 32
@@ -28,21 +29,25 @@ OPEN = 32
 AHEAD = 16 * 1024 * 1024
 """Bytes kept in memory of pieces that overtook others; what goes beyond is sent again."""
 
-SYNC_EVERY = 64 * 1024 * 1024
-"""Bytes after which the disk is given work, so that the end has not all of it."""
+SYNC_EVERY = 32 * 1024 * 1024
+"""Bytes after which the disk is given work, beside the writing, so that the end has not all of it."""
 
 
 class Arriving:
     """One body on its way in."""
 
-    def __init__(self, final: Path, identity: MessageId, reference: Reference) -> None:
+    def __init__(self, final: Path, identity: MessageId, reference: Reference, disk: ThreadPoolExecutor) -> None:
+        """``disk``: flushes what was written while more is being written."""
         self._final, self._part = final, final.with_name(final.name + ".part")
         self._identity, self._reference = identity, reference
         self._lock = threading.Lock()
-        self._ahead: dict[int, bytes | memoryview] = {}
+        self._ahead: dict[int, tuple[bytes | memoryview, bytes]] = {}
         self._fd = -1
+        self._disk = disk
+        self._flush: Future[None] | None = None
         self._offset = self._synced = 0
-        self._resumed = False
+        self._leaves, self._resumed_at = bytearray(), 0
+        """Digests of what was written since the file was opened, at ``_resumed_at``."""
 
     def have(self) -> int:
         """How many bytes are here, without a gap; all of them only if they are complete and durable."""
@@ -61,23 +66,27 @@ class Arriving:
                 raise self._failed(error) from error
             return self._offset
 
-    def write(self, offset: int, data: bytes | memoryview) -> int:
+    def write(self, offset: int, data: bytes | memoryview, leaves: bytes | None = None) -> int:
         """Take a piece; how many bytes are here now. The last one makes the body complete and durable.
 
-        Raises BadBody if all of it has another digest (it begins anew then), StoreError.
+        ``offset``: of a leaf. ``leaves``: the digests of the piece's leaves, if they are known. Raises BadBody if
+        all of it has another digest (it begins anew then), StoreError.
         """
+        if leaves is None:
+            data = memoryview(data)[: max(0, self._reference.size - offset)]
+            leaves = leaves_of(data)
         with self._lock:
             if self._done():
                 return self._reference.size
             try:
                 have = self._opened()
                 if offset > have:
-                    if sum(map(len, self._ahead.values())) + len(data) <= AHEAD:
-                        self._ahead[offset] = bytes(data)
+                    if sum(len(piece) for piece, _ in self._ahead.values()) + len(data) <= AHEAD:
+                        self._ahead[offset] = data, leaves
                     return have
-                self._append(data[have - offset :])
+                self._append(data[have - offset :], leaves[(have - offset) // LEAF * SIZE :])
                 while (piece := self._ahead.pop(self._offset, None)) is not None:
-                    self._append(piece)
+                    self._append(*piece)
                 if self._offset >= self._reference.size:
                     self._complete()
             except OSError as error:
@@ -105,41 +114,52 @@ class Arriving:
         except BlockingIOError:
             os.close(fd)
             raise StoreBusy(f"{self._part} is being written by another process") from None
-        offset = os.fstat(fd).st_size
-        if offset > self._reference.size:
-            os.ftruncate(fd, 0)
-            offset = 0
+        offset, size = os.fstat(fd).st_size, self._reference.size
+        if offset != size:
+            offset = offset // LEAF * LEAF if offset < size else 0
+            os.ftruncate(fd, offset)
         os.lseek(fd, offset, os.SEEK_SET)
-        self._fd, self._offset, self._synced, self._resumed = fd, offset, offset, offset > 0
+        self._fd, self._offset, self._synced, self._resumed_at = fd, offset, offset, offset
+        self._leaves = bytearray()
         return offset
 
-    def _append(self, data: bytes | memoryview) -> None:
-        data = data[: self._reference.size - self._offset]
+    def _append(self, data: bytes | memoryview, leaves: bytes) -> None:
         write_all(self._fd, data)
         self._offset += len(data)
+        self._leaves += leaves
         if self._offset - self._synced >= SYNC_EVERY:
-            os.fdatasync(self._fd)
+            self._flushed()
             self._synced = self._offset
+            self._flush = self._disk.submit(os.fdatasync, self._fd)
+
+    def _flushed(self) -> None:
+        """Wait until what the disk was given last is there. Raises OSError."""
+        flush, self._flush = self._flush, None
+        if flush is not None:
+            flush.result()
 
     def _complete(self) -> None:
-        if self._resumed and self._digest() != self._reference.digest:
+        if digest_of(self._old_leaves() + self._leaves) != self._reference.digest:
             os.ftruncate(self._fd, 0)
             self._close()
             raise BadBody(f"the body of message {format_id(self._identity)} does not have the digest promised for it")
+        self._flushed()
         os.fsync(self._fd)
         self._part.replace(self._final)
         sync_directory(self._final.parent)
         self._close()
         self._offset = self._reference.size
 
-    def _digest(self) -> bytes:
-        digest, position = hashlib.sha256(), 0
-        while piece := os.pread(self._fd, PIECE, position):
+    def _old_leaves(self) -> bytes:
+        digest, position = LeafHash(), 0
+        while piece := os.pread(self._fd, min(PIECE, self._resumed_at - position), position):
             digest.update(piece)
             position += len(piece)
-        return digest.digest()
+        return digest.leaves()
 
     def _close(self) -> None:
+        with contextlib.suppress(OSError):  # the file is given up, or was flushed as a whole
+            self._flushed()
         fd, self._fd = self._fd, -1
         self._ahead.clear()
         if fd >= 0:
@@ -151,32 +171,34 @@ class Arriving:
             self._close()
 
 
+_Key = tuple[str, MessageId, Reference]
+
+
 class Arrivals:
     """All bodies on their way into one node. Safe from many threads."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="dropr-body-disk")
         self._lock = threading.Lock()
-        self._open: OrderedDict[Path, Arriving] = OrderedDict()
+        self._open: OrderedDict[_Key, Arriving] = OrderedDict()
 
     def of(self, peer: str, identity: MessageId, reference: Reference) -> Arriving:
         """The body of a message that ``peer`` sends or will send. Raises QueueFull if there is no room."""
-        path = self._bodies.place(peer, identity, reference)
+        key = (peer, identity, reference)
         with self._lock:
-            found = self._open.get(path)
+            found = self._open.get(key)
             if found is not None:
-                self._open.move_to_end(path)
+                self._open.move_to_end(key)
                 return found
+        path = self._bodies.place(peer, identity, reference)
         if not path.exists():
+            here = 0
             with contextlib.suppress(FileNotFoundError):
-                self._bodies.check_room(reference.size - path.with_name(path.name + ".part").stat().st_size)
-                return self._enter(path, identity, reference)
-            self._bodies.check_room(reference.size)
-        return self._enter(path, identity, reference)
-
-    def _enter(self, path: Path, identity: MessageId, reference: Reference) -> Arriving:
+                here = path.with_name(path.name + ".part").stat().st_size
+            self._bodies.check_room(reference.size - here)
         with self._lock:
-            found = self._open.setdefault(path, Arriving(path, identity, reference))
+            found = self._open.setdefault(key, Arriving(path, identity, reference, self._disk))
             old = self._open.popitem(last=False)[1] if len(self._open) > OPEN else None
         if old is not None:
             old.close()
@@ -188,3 +210,4 @@ class Arrivals:
             files, self._open = list(self._open.values()), OrderedDict()
         for file in files:
             file.close()
+        self._disk.shutdown()

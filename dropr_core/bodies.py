@@ -4,31 +4,28 @@ Owns the directory ``bodies/`` of a node (docs/formats/bodies.md): writing what 
 what arrives, opening, forgetting. Must not know lanes, peers' addresses or the wire: whether a
 message still needs its body is asked of whoever knows.
 
-    bodies/sent/<message id>-<digest>          complete, on stable storage, before its message is
+    bodies/sent/<message id>-<digest>          complete, on stable storage, before its message is; the digests of
+                                               its leaves follow (leaves.py)
     bodies/sent/<random>.new                   being written; its writer holds a lock on it
     bodies/come/<peer>/<message id>-<digest>   complete; read-only once its message was accepted
     bodies/come/<peer>/….part                  arriving (arriving.py)
 """
 
 import contextlib
-import errno
 import fcntl
-import hashlib
-import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
+from dropr_core.bodyfiles import PIECE, Load, open_checked, trailer_of, trouble, write_all
 from dropr_core.envelope import Reference
-from dropr_core.errors import QueueFull, StoreCorrupt, StoreError, TooBig, WriteFailed
+from dropr_core.errors import QueueFull, TooBig
 from dropr_core.files import sync_directory
-from dropr_core.names import MessageId, format_id
-
-PIECE = 1024 * 1024
-"""Bytes read and written at once."""
+from dropr_core.leaves import LeafHash
+from dropr_core.names import MessageId
 
 LOOK_AT_DISK = 64
 """Pieces between two looks at the free space."""
@@ -91,7 +88,9 @@ class Bodies:
         self.check_room(size or 0)
         temporary, fd = _begin(directory)
         try:
-            reference = self._copy(source, fd, limit, progress, size)
+            reference, leaves = self._copy(source, fd, limit, progress, size)
+            if inbox_of is None:
+                write_all(fd, leaves)
             os.fsync(fd)
             path = directory / name_of(identity, reference)
             temporary.replace(path)
@@ -107,8 +106,8 @@ class Bodies:
 
     def _copy(
         self, source: Readable, fd: int, limit: int | None, progress: Progress | None, size: int | None
-    ) -> Reference:
-        digest, done, pieces = hashlib.sha256(), 0, 0
+    ) -> tuple[Reference, bytes]:
+        digest, done, pieces = LeafHash(), 0, 0
         while piece := source.read(PIECE):
             done += len(piece)
             pieces += 1
@@ -120,11 +119,17 @@ class Bodies:
             write_all(fd, piece)
             if progress is not None:
                 progress(done, size)
-        return Reference(done, digest.digest())
+        return Reference(done, digest.digest()), digest.leaves()
 
     def open_sent(self, identity: MessageId, reference: Reference) -> BinaryIO:
         """The body of a message of the outbox; raises StoreCorrupt if it is gone."""
-        return _open(self.directory / "sent" / name_of(identity, reference), identity, reference)
+        path = self.directory / "sent" / name_of(identity, reference)
+        return open_checked(path, identity, reference, trailer_of(reference))
+
+    def load(self, identity: MessageId, reference: Reference) -> Load:
+        """The body of a message of the outbox, to be sent in pieces; raises StoreCorrupt if it is gone."""
+        with self.open_sent(identity, reference) as file:
+            return Load(os.dup(file.fileno()), reference)
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────
 
@@ -144,7 +149,7 @@ class Bodies:
     def open_come(self, peer: str, identity: MessageId, reference: Reference) -> BinaryIO:
         """The body of a message of the inbox; raises StoreCorrupt if it is gone."""
         path = self.directory / "come" / peer.encode().hex() / name_of(identity, reference)
-        return _open(path, identity, reference)
+        return open_checked(path, identity, reference)
 
     def drop_come(self, peer: str, identity: MessageId, reference: Reference) -> None:
         """The message was settled: its body is not needed any more."""
@@ -231,80 +236,6 @@ def _begin(directory: Path) -> tuple[Path, int]:
 def name_of(identity: MessageId, reference: Reference) -> str:
     """The file name of a body."""
     return f"{identity.hex()}-{reference.digest[:8].hex()}"
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write every byte: `os.write` may take less. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def trouble(error: OSError, path: Path) -> StoreError:
-    """What an error of the file system means for a body."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        full = QueueFull(f"{path.parent}: {error.strerror}; free some space, nothing else is needed")
-        full.__cause__ = error
-        return full
-    return WriteFailed(f"{path}: {error.strerror or error}; nothing was promised")
-
-
-class _Checked(io.RawIOBase):
-    """A body that is compared with its digest while it is read from the beginning to the end."""
-
-    def __init__(self, path: Path, identity: MessageId, reference: Reference) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._path, self._identity, self._reference = path, identity, reference
-        self._digest, self._read, self._in_order = hashlib.sha256(), 0, True
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        position = os.lseek(self._fd, offset, whence)
-        if position != self._read:
-            self._in_order = position == 0
-            self._digest, self._read = hashlib.sha256(), 0
-        return position
-
-    def tell(self) -> int:
-        return os.lseek(self._fd, 0, os.SEEK_CUR)
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def readinto(self, buffer: Any, /) -> int:
-        count = os.readv(self._fd, [buffer])
-        if self._in_order:
-            self._digest.update(memoryview(buffer)[:count])
-            self._read += count
-            if self._read == self._reference.size and self._digest.digest() != self._reference.digest:
-                raise StoreCorrupt(
-                    f"the body of message {format_id(self._identity)} is damaged at rest: its digest does not match: "
-                    f"{self._path}"
-                )
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            os.close(self._fd)
-        super().close()
-
-
-def _open(path: Path, identity: MessageId, reference: Reference) -> BinaryIO:
-    try:
-        file = _Checked(path, identity, reference)
-    except FileNotFoundError:
-        raise StoreCorrupt(f"the body of message {format_id(identity)} is missing: {path}") from None
-    except OSError as error:
-        raise trouble(error, path) from error
-    if os.fstat(file.fileno()).st_size != reference.size:
-        file.close()
-        raise StoreCorrupt(f"the body of message {format_id(identity)} has not its {reference.size} bytes: {path}")
-    return cast("BinaryIO", io.BufferedReader(file, PIECE))
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -5,17 +5,19 @@ with what cannot be read: the message becomes a dead letter with the reason, the
 not know files of a storage (`Storage.check`), nor the command line.
 """
 
-import hashlib
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dropr_core.bodies import PIECE, Bodies, name_of
+from dropr_core.bodies import Bodies, name_of
+from dropr_core.bodyfiles import PIECE, trailer_of
 from dropr_core.contracts.storage import Delivery, Finding, Inbox, JobInfo, Outbox, Selection
 from dropr_core.envelope import Reference, decode, reference_of
 from dropr_core.errors import DroprError
 from dropr_core.files import sync_directory
+from dropr_core.leaves import LeafHash
 from dropr_core.message import State
 from dropr_core.names import Lane, MessageId, format_id
 from dropr_core.states import ENDED, SETTLED
@@ -161,20 +163,31 @@ class Checkup:
         return self._known[path]
 
     def _look(self, path: Path, reference: Reference) -> str:
-        digest, size = hashlib.sha256(), 0
+        digest, left = LeafHash(), reference.size
+        trailer = trailer_of(reference) if path.parent.name == "sent" else 0
         try:
+            size = path.stat().st_size
             with path.open("rb", buffering=0) as file:
-                while piece := file.read(PIECE):
+                while left and (piece := file.read(min(PIECE, left))):
                     digest.update(piece)
-                    size += len(piece)
-                    self._tell(f"reading {path}, {size} of {reference.size} bytes")
+                    left -= len(piece)
+                    self._tell(f"reading {path}, {left} of {reference.size} bytes left")
+                behind = file.read() if not left else b""
+            sound = not left and digest.digest() == reference.digest
+            if sound and behind == digest.leaves()[:trailer]:
+                return ""
+            if sound and trailer and self._repair:
+                with path.open("r+b", buffering=0) as file:
+                    os.pwrite(file.fileno(), digest.leaves(), reference.size)
+                    os.ftruncate(file.fileno(), reference.size + trailer)
+                    os.fsync(file.fileno())
+                return ""
         except FileNotFoundError:
             return f"its body, the file {path}, is missing"
         except OSError as error:
             return f"its body, the file {path}, cannot be read ({error.strerror})"
-        if size == reference.size and digest.digest() == reference.digest:
-            return ""
-        why = f"has {size} bytes, not {reference.size}" if size != reference.size else "has another digest"
+        right = reference.size + trailer
+        why = f"has {size} bytes, not {right}" if size != right else "has another digest"
         where = f", moved to {self._aside(path)}" if self._repair else ""
         return f"its body, the file {path}, is damaged: it {why}{where}"
 

@@ -15,6 +15,7 @@ from dropr_core.clock import Clock
 from dropr_core.conversation import Conversation
 from dropr_core.envelope import header_of, reference_of
 from dropr_core.errors import BadBody, DroprError, StoreError
+from dropr_core.leaves import LEAF
 from dropr_core.names import MessageId
 
 WINDOW = 4
@@ -101,9 +102,11 @@ class Collecting:
         coming.under_way -= 1
         if self._coming.get(name) is not coming:
             return
-        if isinstance(answer, Exception) or not answer.data:
+        if not isinstance(answer, Exception) and not _fits(ask, len(answer.data)):
+            answer = BadBody(f"a piece of {len(answer.data)} bytes where {ask.count} were asked for")
+        if isinstance(answer, Exception):
             self._end(name)
-            self._rest(name, answer if isinstance(answer, Exception) else BadBody("an empty piece of a body"))
+            self._rest(name, answer)
             return
         try:
             have = coming.file.write(ask.offset, answer.data)
@@ -135,3 +138,8 @@ class Collecting:
         """Give up what is under way; what arrived stays. Safe twice."""
         self._coming.clear()
         self._arrivals.close()
+
+
+def _fits(ask: wire.Read, size: int) -> bool:
+    """Whether so many bytes may be the answer: all that was asked for, or fewer whole leaves."""
+    return size == ask.count or (0 < size < ask.count and size % LEAF == 0)

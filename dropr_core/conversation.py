@@ -12,10 +12,10 @@ from typing import TypeVar
 import msgspec
 
 from dropr_core import wire
-from dropr_core.contracts.transport import Connection
+from dropr_core.contracts.transport import Connection, Tail
 from dropr_core.endpoint import UNSIGNED_KEY
 from dropr_core.errors import BadFrame, DroprError, Refused, TransportError, Unanswered
-from dropr_core.signing import ANSWER, OK, REQUEST, Content, FrameHeader, open_body, read_head, request_id, seal, verify
+from dropr_core.signing import ANSWER, OK, REQUEST, FrameHeader, open_body, read_head, request_id, seal, verify
 
 _T = TypeVar("_T")
 MAX_ANSWER = 64 * 1024 * 1024
@@ -46,15 +46,17 @@ class Conversation:
     def ask(
         self,
         verb: str,
-        value: msgspec.Struct | Content,
+        value: msgspec.Struct,
         shape: type[_T],
         done: Callable[[_T | Exception], None],
         *,
         wait: float = 0.0,
+        tail: Tail | None = None,
     ) -> None:
         """Ask, and later call ``done`` in the owner's thread with the answer or what went wrong.
 
-        ``wait``: seconds that the peer may keep the request on top of the idle time-out.
+        ``wait``: seconds that the peer may keep the request on top of the idle time-out. ``tail``: follows
+        the value, which vouches for it.
         What goes wrong is a TransportError or Refused.
         """
         self._counter += 1
@@ -68,7 +70,7 @@ class Conversation:
             counter=self._counter,
         )
         key = self._keys[0]
-        frame, mac = seal(REQUEST, header, value if isinstance(value, Content) else wire.encode(value), key)
+        frame, mac = seal(REQUEST, header, wire.encode(value), key, 0 if tail is None else tail.size)
 
         def finish(future: "Future[bytes]") -> None:
             self.under_way -= 1
@@ -84,7 +86,10 @@ class Conversation:
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            future = self._connection.ask(frame, idle=self._idle + wait)
+            if tail is None:
+                future = self._connection.ask(frame, idle=self._idle + wait)
+            else:
+                future = self._connection.ask_long(frame, tail, idle=self._idle + wait)
         except Exception as error:
             future = Future()
             future.set_exception(error)
@@ -104,7 +109,7 @@ class Conversation:
             )
             if not fits or verify(head, [key]) is None:
                 raise Unanswered("the answer does not verify: it is not this peer's answer to this request")
-            body = open_body(head, data)
+            body, _tail = open_body(head, data)
             if header.status != OK:
                 text = bytes(body[:500]).decode("utf-8", "replace")
                 raise Refused(header.status, text, signed=True)

@@ -14,7 +14,7 @@ from dropr_core.conversation import Conversation
 from dropr_core.deliveries import apply_head, awaited, lane_of, pack
 from dropr_core.endpoint import MAX_WAIT, to_outcomes
 from dropr_core.errors import BadFrame, StoreError, Unanswered
-from dropr_core.freight import Freight, Load
+from dropr_core.freight import Freight, Share
 from dropr_core.link import (
     Collect,
     Compare,
@@ -52,7 +52,7 @@ class Courier:
         event: Event,
         log: logging.Logger,
         bodies: Bodies | None = None,
-        load: Load | None = None,
+        share: Share | None = None,
     ) -> None:
         self.link = link
         self._talk, self._outbox, self._clock = talk, outbox, clock
@@ -60,9 +60,9 @@ class Courier:
         self._ring, self._event, self._log = ring, event, log
         self._cursor = (b"", 0)
         self._awaiting = False
-        self._load = load or Load()
+        self._share = share or Share()
         self.freight = None if bodies is None else Freight(
-            link.peer, talk, outbox, bodies, clock, self._load, backoff=link.settings.backoff, event=event, log=log,
+            link.peer, talk, outbox, bodies, clock, self._share, backoff=link.settings.backoff, event=event, log=log,
             unreachable=lambda error: self._apply(self.link.unreachable(error, self._clock.now())),
         )  # fmt: skip
 
@@ -220,7 +220,7 @@ class Courier:
         match effect:
             case Settle(lane, head, rejected):
                 self._outbox.settle(lane, head, rejected)
-                self._load.settled |= lane.priority >= FREIGHT
+                self._share.settled |= lane.priority >= FREIGHT
                 self._ring("receipts")
                 for rejection in rejected:
                     self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,

@@ -41,7 +41,7 @@ class Desk:
         """Judge a request by its beginning (see the contract)."""
         return self.endpoint.admit(head, caller)
 
-    def answer(self, request: bytes, caller: Caller) -> "Future[bytes]":
+    def answer(self, request: bytes | memoryview, caller: Caller) -> "Future[bytes]":
         """The answer, now or after a long poll (see the contract)."""
         return_to: Future[bytes] = Future()
         try:
@@ -50,7 +50,7 @@ class Desk:
             self._failed(Refused("busy", f"this node cannot answer now: {error}"), return_to)
         return return_to
 
-    def _first(self, frame: bytes, caller: Caller, return_to: "Future[bytes]") -> None:
+    def _first(self, frame: bytes | memoryview, caller: Caller, return_to: "Future[bytes]") -> None:
         try:
             request = self.endpoint.open(frame, caller)
             self._note(request.peer)

@@ -5,6 +5,7 @@ else; long polls are answered with `Wait`, and `server.py` asks again when the b
 """
 
 import fnmatch
+import hmac
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,6 +20,7 @@ from dropr_core.contracts.transport import Caller
 from dropr_core.deliveries import mail_for, take_in
 from dropr_core.envelope import Reference
 from dropr_core.errors import BadBody, BadFrame, Closed, Refused, StoreCorrupt, StoreError
+from dropr_core.leaves import LEAF, leaves_of
 from dropr_core.message import Outcome, State
 from dropr_core.names import START, MessageId, StoreId
 from dropr_core.sessions import Sessions
@@ -73,6 +75,8 @@ class Request:
     header: FrameHeader = attrs.field(repr=False)
     mac: bytes = attrs.field(repr=False)
     key: bytes = attrs.field(repr=False)
+    tail: memoryview = attrs.field(repr=False)
+    """Not checked: the body vouches for it."""
 
 
 @attrs.frozen
@@ -145,14 +149,14 @@ class Endpoint:
         head, _key = self._authenticate(data, caller)
         return head.length
 
-    def open(self, frame: bytes, caller: Caller) -> Request:
+    def open(self, frame: bytes | memoryview, caller: Caller) -> Request:
         """Authenticate a whole request and use up its counter. Raises Refused."""
-        head, key = self._authenticate(frame[:HEAD_SIZE], caller)
+        head, key = self._authenticate(bytes(frame[:HEAD_SIZE]), caller)
         try:
-            body = open_body(head, frame)
+            body, tail = open_body(head, frame)
         except BadFrame as error:
             raise Refused("bad_frame", str(error)) from None
-        return Request(head.header.sender, head.header.verb, body, head.header, head.mac, key)
+        return Request(head.header.sender, head.header.verb, body, head.header, head.mac, key, tail)
 
     def _authenticate(self, data: bytes, caller: Caller) -> tuple[Head, bytes]:
         try:
@@ -180,6 +184,8 @@ class Endpoint:
             verb = self._verbs.get(request.verb)
             if verb is None:
                 raise Refused("unsupported", f"verb {request.verb[:40]!r} is not known to this node")
+            if request.tail and request.verb != wire.CHUNK:
+                raise BadFrame(f"{request.verb}: a tail that nothing vouches for")
             value = verb(request, Round(first, final))
         except Refused as refusal:
             return self._seal(request, refusal.reason.encode(), refusal.code)
@@ -287,10 +293,16 @@ class Endpoint:
 
     def _chunk(self, request: Request, _round: Round) -> wire.Had:
         chunk = wire.decode(request.body, wire.Chunk)
-        if not 0 <= chunk.offset <= chunk.body.size - len(chunk.data):
+        size = len(request.tail)
+        if not 0 <= chunk.offset <= chunk.body.size - size:
             raise Refused("bad_frame", "a piece that is not within its body")
+        if chunk.offset % LEAF or (size % LEAF and chunk.offset + size != chunk.body.size):
+            raise Refused("bad_frame", "a piece that does not consist of whole leaves")
+        arriving = self._arriving(request, chunk.body)
+        if not hmac.compare_digest(leaves_of(request.tail), chunk.leaves):
+            raise Refused("bad_frame", "a piece that does not match the digests of its leaves: altered on the way")
         try:
-            return wire.Had(self._arriving(request, chunk.body).write(chunk.offset, chunk.data))
+            return wire.Had(arriving.write(chunk.offset, request.tail, chunk.leaves))
         except BadBody as error:
             self._event("bad_body", {"peer": request.peer, "error": str(error)})
             raise Refused("bad_body", str(error)) from None

@@ -8,9 +8,7 @@ any break the peer is asked how much it has.
 """
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import attrs
@@ -18,13 +16,14 @@ import attrs
 from dropr_core import wire
 from dropr_core.backoff import Backoff
 from dropr_core.bodies import Bodies
+from dropr_core.bodyfiles import Load
 from dropr_core.clock import Clock
 from dropr_core.contracts.storage import LaneStats, Outbox
 from dropr_core.conversation import Conversation
 from dropr_core.envelope import Reference, reference_of
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
+from dropr_core.leaves import LEAF
 from dropr_core.names import FREIGHT, Lane, MessageId, format_id
-from dropr_core.signing import Content
 
 WINDOW = 4
 """Pieces of one body under way at once."""
@@ -32,8 +31,8 @@ WINDOW = 4
 ALL_PIECES = 16 * 1024 * 1024
 """Bytes of pieces under way at once to all peers together: what bodies cost in memory."""
 
-SMALLEST, LARGEST = 64 * 1024, 2 * 1024 * 1024
-"""Bytes of one piece."""
+LARGEST = 16 * LEAF
+"""Bytes of one piece at most; a leaf at least."""
 
 PATIENCE = 5.0
 """Seconds until a peer that has no room is asked again."""
@@ -54,53 +53,33 @@ class Cargo:
     id: MessageId
     reference: Reference
     ask: wire.Have
-    fd: int
+    file: Load
     asked: int = 0
     """Bytes that pieces were made of since the peer was last asked how much it has."""
     had: int = 0
     under_way: int = 0
-    preparing: int = 0
-    """Pieces that are being read by another thread."""
     known: bool = False
     fruitless: int = 0
 
-    def close(self) -> None:
-        """Let go of the file as soon as nobody reads it. In the daemon's thread."""
-        if self.preparing == 0:
-            os.close(self.fd)
 
+class Share:
+    """How many peers get a body at present; they share the memory for pieces."""
 
-class Load:
-    """How many peers get a body at present; they share the memory for pieces, and the thread that reads them."""
-
-    def __init__(self, post: Callable[[Callable[[], None]], None] | None = None) -> None:
-        """``post``: has a call done by the daemon's thread; without it everything is done at once."""
+    def __init__(self) -> None:
         self.active = 0
         self.settled = False
         """Whether a message of a freight lane was settled since somebody last looked."""
-        self._post = post
-        self._pool: ThreadPoolExecutor | None = None
-
-    def prepare(self, work: Callable[[], Content], done: Callable[[Content | Exception], None]) -> None:
-        """Read and hash a piece beside the daemon's thread, which has urgent mail to carry; then ``done`` in it."""
-        post = self._post
-        if post is None:
-            done(_tried(work))
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="dropr-freight")
-        self._pool.submit(lambda: _tell(post, done, _tried(work)))
-
-    def close(self) -> None:
-        """End the thread; safe twice."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
 
     @property
     def piece(self) -> int:
         """Bytes of one piece now."""
-        return min(LARGEST, max(SMALLEST, ALL_PIECES // (WINDOW * max(1, self.active))))
+        room = ALL_PIECES // (WINDOW * max(1, self.active))
+        return min(LARGEST, max(LEAF, room // LEAF * LEAF))
+
+    @property
+    def window(self) -> int:
+        """Pieces of one body under way at once, now."""
+        return min(WINDOW, max(1, ALL_PIECES // (LEAF * max(1, self.active))))
 
 
 class Freight:
@@ -113,7 +92,7 @@ class Freight:
         outbox: Outbox,
         bodies: Bodies,
         clock: Clock,
-        load: Load,
+        share: Share,
         *,
         backoff: Backoff,
         event: Callable[[str, Mapping[str, object]], None],
@@ -123,10 +102,11 @@ class Freight:
         self.peer = peer
         self.new_session = False
         """The peer began anew: somebody must greet before there is an answer again."""
-        self._talk, self._outbox, self._bodies, self._clock, self._load = talk, outbox, bodies, clock, load
+        self._talk, self._outbox, self._bodies, self._clock, self._share = talk, outbox, bodies, clock, share
         self._backoff, self._event, self._log, self._unreachable = backoff, event, log, unreachable
         self._ready: dict[Lane, int] = {}
         self._cargo: Cargo | None = None
+        self._seen: list[tuple[object, ...]] = []
         self._rest_until = 0.0
         self._failures = 0
 
@@ -165,8 +145,10 @@ class Freight:
 
     def _forget_gone(self, waiting: Sequence[LaneStats]) -> None:
         """What was shipped, cancelled or has expired needs no body any more."""
-        if not self._ready and self._cargo is None:
-            return
+        seen: list[tuple[object, ...]] = [(stats.lane, stats.head, stats.last, stats.depth) for stats in waiting]
+        if seen == self._seen or (not self._ready and self._cargo is None):
+            return  # nothing came or went since: turns are many, one for each piece
+        self._seen = seen
         first = {stats.lane: self._first(stats) for stats in waiting}
         for lane, sequence in list(self._ready.items()):
             if first.get(lane, (0,))[0] != sequence:
@@ -193,15 +175,13 @@ class Freight:
                     self._ready[stats.lane] = sequence  # no freight after all: let the peer judge it
                 continue
             try:
-                file = self._bodies.open_sent(identity, reference)
+                file = self._bodies.load(identity, reference)
             except StoreCorrupt as error:
                 self._give_up(stats.lane, sequence, str(error))
                 continue
-            with file:
-                fd = os.dup(file.fileno())
             ask = wire.Have(identity, stats.lane.channel, reference.size, reference.digest)
-            self._cargo = Cargo(stats.lane, sequence, identity, reference, ask, fd)
-            self._load.active += 1
+            self._cargo = Cargo(stats.lane, sequence, identity, reference, ask, file)
+            self._share.active += 1
             self._ask_have(self._cargo)
             return
 
@@ -239,25 +219,31 @@ class Freight:
             self._pump(cargo)
 
     def _pump(self, cargo: Cargo) -> None:
-        while cargo.known and cargo.under_way < WINDOW and cargo.asked < cargo.reference.size:
-            offset, size = cargo.asked, min(self._load.piece, cargo.reference.size - cargo.asked)
+        while cargo.known and cargo.under_way < self._share.window and cargo.asked < cargo.reference.size:
+            offset, size = cargo.asked, min(self._share.piece, cargo.reference.size - cargo.asked)
+            try:
+                chunk = wire.Chunk(cargo.ask, offset, cargo.file.leaves(offset, size))
+            except OSError as error:
+                self._unreadable(cargo, error)
+                return
             cargo.asked += size
             cargo.under_way += 1
-            cargo.preparing += 1
-            self._load.prepare(partial(_piece, cargo, offset, size), partial(self._prepared, cargo))
+            told = partial(self._told_of_piece, cargo, size)
+            self._talk.ask(wire.CHUNK, chunk, wire.Had, told, tail=cargo.file.piece(offset, size))
+            if cargo is not self._cargo:
+                return
         if cargo.under_way == 0:
             self._ask_have(cargo)  # everything was sent and something is missing: ask what
 
-    def _prepared(self, cargo: Cargo, content: Content | Exception) -> None:
-        cargo.preparing -= 1
-        if cargo is not self._cargo:
-            cargo.close()
-        elif isinstance(content, Exception):
-            self._drop()
-            self._give_up(cargo.lane, cargo.sequence, f"its body cannot be read: {content}")
+    def _told_of_piece(self, cargo: Cargo, size: int, answer: wire.Had | Exception) -> None:
+        if cargo is self._cargo and isinstance(answer, Exception) and cargo.file.failure is not None:
+            self._unreadable(cargo, cargo.file.failure)
         else:
-            size = content.size
-            self._talk.ask(wire.CHUNK, content, wire.Had, lambda answer: self._told(cargo, answer, size))
+            self._told(cargo, answer, size)
+
+    def _unreadable(self, cargo: Cargo, error: OSError) -> None:
+        self._drop()
+        self._give_up(cargo.lane, cargo.sequence, f"its body cannot be read: {error}")
 
     def _failed(self, cargo: Cargo, error: Exception) -> None:
         self._drop()
@@ -297,8 +283,8 @@ class Freight:
     def _drop(self) -> None:
         cargo, self._cargo = self._cargo, None
         if cargo is not None:
-            self._load.active -= 1
-            cargo.close()
+            self._share.active -= 1
+            cargo.file.close()
 
     def sign_of_life(self) -> None:
         """The peer talked to us, or a person asked to retry."""
@@ -307,23 +293,3 @@ class Freight:
     def close(self) -> None:
         """Give up what is under way; safe twice."""
         self._drop()
-
-
-def _piece(cargo: Cargo, offset: int, size: int) -> Content:
-    data = os.pread(cargo.fd, size, offset)
-    if len(data) != size:
-        raise OSError("the file is shorter than it was")
-    return Content.of(*wire.encode_chunk(cargo.ask, offset, data))
-
-
-def _tried(work: Callable[[], Content]) -> Content | Exception:
-    try:
-        return work()
-    except Exception as error:
-        return error
-
-
-def _tell(
-    post: Callable[[Callable[[], None]], None], done: Callable[[Content | Exception], None], result: Content | Exception
-) -> None:
-    post(lambda: done(result))

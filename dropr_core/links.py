@@ -16,7 +16,7 @@ from dropr_core.conversation import Conversation
 from dropr_core.courier import Courier
 from dropr_core.endpoint import Access
 from dropr_core.errors import PluginError, UsageError
-from dropr_core.freight import Load
+from dropr_core.freight import Share
 from dropr_core.link import Link, LinkSettings
 from dropr_core.node import Node
 from dropr_core.puller import Puller
@@ -37,7 +37,7 @@ class Links:
         self.pullers: dict[str, Puller] = {}
         self.refused: dict[str, str] = {}
         """Peers that cannot be served, and why."""
-        self._load = Load(post)
+        self._share = Share()
         self.unloaded = False
         """Whether a message with a large body was settled lately, so that the body may go."""
         self._build(node.config)
@@ -98,7 +98,7 @@ class Links:
             event=self._node.event,
             log=self._log,
             bodies=self._node.bodies,
-            load=self._load,
+            share=self._share,
         )
 
     def _puller(self, config: NodeConfig, name: str, peer: PeerConfig) -> Puller:
@@ -133,8 +133,8 @@ class Links:
         for name, courier in self.couriers.items():
             waiting: Sequence[LaneStats] = lanes.get(name, ())
             wakes.append(courier.turn(waiting, states.get(name, PeerState())))
-        if self._load.settled:
-            self._load.settled, self.unloaded = False, True
+        if self._share.settled:
+            self._share.settled, self.unloaded = False, True
         return min((wake for wake in wakes if wake is not None), default=None)
 
     def sign_of_life(self, peer: str | None) -> None:
@@ -181,4 +181,3 @@ class Links:
             courier.close()
         for puller in self.pullers.values():
             puller.close()
-        self._load.close()

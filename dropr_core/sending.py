@@ -18,7 +18,8 @@ import attrs
 import msgspec
 
 from dropr_core import envelope
-from dropr_core.bodies import Bodies, Progress, Written, trouble
+from dropr_core.bodies import Bodies, Progress, Written
+from dropr_core.bodyfiles import trouble
 from dropr_core.clock import Clock
 from dropr_core.config import NodeConfig
 from dropr_core.contracts.serializer import Serializer

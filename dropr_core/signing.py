@@ -12,7 +12,9 @@ not know what the body means.
 
 The HMAC (RFC 2104) covers everything before it; the header carries the SHA-256 of the body, both
 names, the request id, session and counter; an answer carries the HMAC of its request, so it fits
-no other one. kind: 0 request, 1 answer: a request reflected is no answer.
+no other one. A body may have a tail that the SHA-256 does not cover: then what it covers vouches for
+the tail (leaves.py), so that a long one is hashed once, and not by whoever carries it. kind: 0
+request, 1 answer: a request reflected is no answer.
 """
 
 import hashlib
@@ -51,6 +53,8 @@ class FrameHeader(msgspec.Struct, frozen=True, array_like=True):
     """In an answer: the HMAC of the request that it answers."""
     status: str = OK
     """In an answer: ``ok``, or the code of a refusal whose text is the body."""
+    tail: int = 0
+    """Bytes at the end of the body that ``digest`` does not cover."""
 
 
 @attrs.frozen
@@ -71,33 +75,15 @@ _header = msgspec.msgpack.Decoder(FrameHeader)
 _encoder = msgspec.msgpack.Encoder()
 
 
-@attrs.frozen
-class Content:
-    """The body of a frame, its digest known: made where that takes long, in any thread."""
-
-    parts: tuple[bytes, ...] = attrs.field(repr=False)
-    size: int
-    digest: bytes
-
-    @classmethod
-    def of(cls, *parts: bytes) -> "Content":
-        """The parts, one after the other."""
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        return cls(parts, sum(map(len, parts)), digest.digest())
-
-
-def seal(kind: int, header: FrameHeader, body: bytes | Content, key: bytes) -> tuple[bytes, bytes]:
-    """A finished frame and its HMAC. ``header.digest`` is filled in."""
-    content = Content.of(body) if isinstance(body, bytes) else body
-    header = msgspec.structs.replace(header, digest=content.digest)
+def seal(kind: int, header: FrameHeader, body: bytes, key: bytes, tail: int = 0) -> tuple[bytes, bytes]:
+    """A finished frame and its HMAC. ``header.digest`` is filled in. ``tail``: so many bytes will follow the frame."""
+    header = msgspec.structs.replace(header, digest=hashlib.sha256(body).digest(), tail=tail)
     encoded = _encoder.encode(header)
     if len(encoded) > MAX_HEADER:
         raise BadFrame(f"a frame header of {len(encoded)} bytes: the limit is {MAX_HEADER}")
-    signed = _PRELUDE.pack(b"DRPR", 1, kind, len(encoded), content.size) + encoded
+    signed = _PRELUDE.pack(b"DRPR", 1, kind, len(encoded), len(body) + tail) + encoded
     mac = hmac.digest(key, signed, "sha256")
-    return b"".join((signed, mac, *content.parts)), mac
+    return b"".join((signed, mac, body)), mac
 
 
 def read_head(data: bytes, max_body: int) -> Head:
@@ -136,14 +122,18 @@ def verify(head: Head, keys: Sequence[bytes]) -> bytes | None:
     return found
 
 
-def open_body(head: Head, data: bytes) -> memoryview:
-    """The body of a frame whose head was verified, checked against its digest. Raises BadFrame."""
+def open_body(head: Head, data: bytes | memoryview) -> tuple[memoryview, memoryview]:
+    """The body of a frame whose head was verified, checked, and its unchecked tail. Raises BadFrame."""
     if len(data) != head.length:
         raise BadFrame(f"{len(data)} bytes where the frame says {head.length}")
-    body = memoryview(data)[head.offset :]
+    end = head.length - head.header.tail
+    if not head.offset <= end <= head.length:
+        raise BadFrame("the tail is longer than the body")
+    view = memoryview(data)
+    body = view[head.offset : end]
     if not hmac.compare_digest(hashlib.sha256(body).digest(), head.header.digest):
         raise BadFrame("the body does not match its digest: altered or damaged on the way")
-    return body
+    return body, view[end:]
 
 
 def request_id() -> bytes:

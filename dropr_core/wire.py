@@ -167,15 +167,17 @@ class Have(msgspec.Struct, frozen=True, array_like=True):
     channel: str
     size: int
     digest: bytes
-    """SHA-256 of the whole body."""
+    """Of the whole body (leaves.py)."""
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):
-    """A piece of a body."""
+    """A piece of a body: the tail of the frame."""
 
     body: Have
     offset: int
-    data: memoryview
+    """A multiple of `leaves.LEAF`."""
+    leaves: bytes
+    """SHA-256 of each leaf of the piece."""
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True):
@@ -205,11 +207,6 @@ _T = TypeVar("_T")
 def encode(value: msgspec.Struct) -> bytes:
     """The bytes of a request's or answer's body."""
     return _encoder.encode(value)
-
-
-def encode_chunk(body: Have, offset: int, data: bytes) -> tuple[bytes, bytes]:
-    """The bytes of a `Chunk` in two parts, so that the long one is not copied."""
-    return b"\x93" + _encoder.encode(body) + _encoder.encode(offset) + b"\xc6" + len(data).to_bytes(4, "big"), data
 
 
 def decode(data: bytes | memoryview, shape: type[_T]) -> _T:

@@ -4,7 +4,6 @@ Runs as a program of its own under the power-cut file system (``python powercut_
 [off]``), and is imported by the test that looks at the disks.
 """
 
-import hashlib
 import io
 import os
 import random
@@ -15,10 +14,11 @@ from dropr_core.arriving import Arrivals
 from dropr_core.bodies import Bodies
 from dropr_core.envelope import Reference
 from dropr_core.errors import BadBody, StoreCorrupt
+from dropr_core.leaves import LEAF, digest_of, leaves_of
 from dropr_core.names import MessageId
 
-SIZES = (5_000, 70_000, 20_000)
-PIECE = 30_000
+SIZES = (5_000, 600_000, 300_000)
+PIECE = LEAF
 
 
 def body(number):
@@ -33,7 +33,7 @@ def identity(number):
 
 def reference(number):
     """What its envelope says of it."""
-    return Reference(SIZES[number], hashlib.sha256(body(number)).digest())
+    return Reference(SIZES[number], digest_of(leaves_of(body(number))))
 
 
 def sending(bodies, say):

@@ -1,6 +1,5 @@
 """Large bodies as files: written, taken in piece by piece, checked, swept."""
 
-import hashlib
 import io
 import os
 import random
@@ -10,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dropr_core import bodies as module
-from dropr_core.arriving import Arrivals, Arriving
+from dropr_core.arriving import Arrivals
 from dropr_core.bodies import FORGOTTEN, Bodies
 from dropr_core.envelope import Reference
-from dropr_core.errors import BadBody, QueueFull, StoreCorrupt, WriteFailed
+from dropr_core.errors import BadBody, QueueFull, StoreCorrupt, StoreError, WriteFailed
+from dropr_core.leaves import LEAF, LeafHash, digest_of, leaves_of
 from dropr_core.names import IdMaker, MessageId
 
 make = IdMaker()
@@ -27,7 +26,7 @@ def bodies(tmp_path):
 
 
 def reference(data):
-    return Reference(len(data), hashlib.sha256(data).digest())
+    return Reference(len(data), digest_of(leaves_of(data)))
 
 
 def files(bodies):
@@ -78,7 +77,9 @@ def test_fault_51_a_body_damaged_at_rest_is_never_handed_out_as_whole(bodies):
     written.release()
     damaged = bytearray(data)
     damaged[50_000] ^= 1
-    written.path.write_bytes(damaged)
+    behind = written.path.read_bytes()[len(data) :]
+    assert behind == leaves_of(data)
+    written.path.write_bytes(bytes(damaged) + behind)
     with bodies.open_sent(identity, written.reference) as file, pytest.raises(StoreCorrupt, match="damaged at rest"):
         file.read()
     written.path.write_bytes(data[:-1])
@@ -96,11 +97,11 @@ def test_fault_57_names_never_become_paths(bodies):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 60_000), st.integers(1, 20_000), st.randoms(use_true_random=False), st.integers(0, 4))
+@given(st.integers(1, 9 * LEAF), st.integers(1, 3), st.randoms(use_true_random=False), st.integers(0, 4))
 def test_pieces_in_any_order_with_repeats_and_restarts_make_the_body(tmp_path_factory, size, piece, rng, restarts):
     """However pieces overtake each other, repeat, or a process dies between them: the body arrives, byte for byte."""
     bodies = Bodies(tmp_path_factory.mktemp("b"), 0)
-    data, identity = random.Random(size).randbytes(size), make()
+    data, identity, piece = random.Random(size).randbytes(size), make(), piece * LEAF
     here = arriving(bodies, data, identity)
     for _ in range(200):
         offsets = list(range(here.have(), size, piece))
@@ -121,18 +122,67 @@ def test_pieces_in_any_order_with_repeats_and_restarts_make_the_body(tmp_path_fa
 
 def test_fault_07_what_a_power_cut_left_of_a_part_is_not_believed(bodies):
     """A resumed part whose beginning is damaged: at its end the digest tells, and it is begun anew."""
-    data, identity = os.urandom(200_000), make()
+    data, identity = os.urandom(2 * LEAF), make()
     first = arriving(bodies, data, identity)
-    first.write(0, data[:100_000])
+    first.write(0, data[:LEAF])
     first.close()
     (part,) = files(bodies)
-    part.write_bytes(bytes(100_000))
+    part.write_bytes(bytes(LEAF))
     second = arriving(bodies, data, identity)
-    assert second.have() == 100_000
+    assert second.have() == LEAF
     with pytest.raises(BadBody):
-        second.write(100_000, data[100_000:])
+        second.write(LEAF, data[LEAF:])
     assert second.have() == 0
-    assert second.write(0, data) == 200_000
+    assert second.write(0, data) == 2 * LEAF
+
+
+def test_a_part_that_ends_within_a_leaf_is_resumed_at_its_beginning(bodies):
+    """A process was killed in the middle of a write: the leaf that it wrote comes again, the others do not."""
+    data, identity = os.urandom(3 * LEAF), make()
+    place = bodies.place("shop", identity, reference(data))
+    place.with_name(place.name + ".part").write_bytes(data[: LEAF + 1000])
+    here = arriving(bodies, data, identity)
+    assert here.write(2 * LEAF, data[2 * LEAF :]) == LEAF
+    assert here.write(LEAF, data[LEAF : 2 * LEAF]) == 3 * LEAF
+
+
+def test_leaves_known_from_elsewhere_are_believed_only_if_they_give_the_digest(bodies):
+    """Pieces that pass their own digests but are not what the sender promised: it is begun anew."""
+    data, identity = os.urandom(LEAF + 10), make()
+    here = arriving(bodies, data, identity)
+    other = bytes(LEAF)
+    here.write(0, other, leaves_of(other))
+    with pytest.raises(BadBody):
+        here.write(LEAF, data[LEAF:], leaves_of(data[LEAF:]))
+    assert here.have() == 0
+
+
+@given(st.integers(0, 3 * LEAF), st.lists(st.integers(1, LEAF + 5), min_size=1, max_size=30))
+@settings(max_examples=40, deadline=None)
+def test_the_digest_does_not_depend_on_how_a_body_is_read(size, steps):
+    """Read in pieces of any size, a body has the leaves that it has when it is cut up at once."""
+    data, digest, at = random.Random(size).randbytes(size), LeafHash(), 0
+    while at < size:
+        step = steps[at % len(steps)]
+        digest.update(data[at : at + step])
+        at += step
+    assert digest.leaves() == leaves_of(data)
+    assert digest.digest() == digest_of(leaves_of(data))
+
+
+def test_a_body_that_is_sent_carries_the_digests_of_its_leaves(bodies):
+    """Pieces are read where the body lies, with the digests that were made when it was written."""
+    data, identity = os.urandom(2 * LEAF + 77), make()
+    written = bodies.write(identity, io.BytesIO(data))
+    written.release()
+    load = bodies.load(identity, written.reference)
+    assert load.leaves(LEAF, LEAF + 77) == leaves_of(data[LEAF:])
+    piece = load.piece(LEAF, LEAF + 77)
+    assert (piece.size, piece.read(0, piece.size)) == (LEAF + 77, data[LEAF:])
+    load.close()
+    load.close()
+    with pytest.raises(OSError, match="not being sent"):
+        piece.read(0, 1)
 
 
 def test_two_processes_do_not_write_one_body(bodies):
@@ -140,21 +190,21 @@ def test_two_processes_do_not_write_one_body(bodies):
     data, identity = os.urandom(100), make()
     first = arriving(bodies, data, identity)
     first.write(0, data[:10])
-    with pytest.raises(module.StoreError, match="another process"):
+    with pytest.raises(StoreError, match="another process"):
         arriving(bodies, data, identity).have()
     first.close()
 
 
 def test_pieces_from_many_threads_make_one_body(bodies):
     """Several requests of one peer at once: one file, nothing lost."""
-    data, identity = os.urandom(1_000_000), make()
+    data, identity = os.urandom(5_000_000), make()
     here = arriving(bodies, data, identity)
     start = threading.Barrier(4)
 
     def push(number):
         start.wait(10)
-        for offset in range(number * 10_000, len(data), 40_000):
-            here.write(offset, data[offset : offset + 10_000])
+        for offset in range(number * LEAF, len(data), 4 * LEAF):
+            here.write(offset, data[offset : offset + LEAF])
 
     threads = [threading.Thread(target=push, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -212,7 +262,7 @@ def test_a_sweep_takes_what_never_got_its_message_after_a_day(bodies):
     data = b"body"
     whole, part = arriving(bodies, data), arriving(bodies, data)
     whole.write(0, data)
-    part.write(0, data[:2])
+    part.write(0, data[:1])
     part.close()
     now = bodies.directory.stat().st_mtime
     assert bodies.sweep(lambda _: False, lambda _: False, now) == 0
@@ -252,7 +302,7 @@ def test_an_arriving_body_knows_it_is_here_already(bodies):
     """Once complete, every further question is answered with all of it."""
     data, identity = b"body", make()
     arriving(bodies, data, identity).write(0, data)
-    again = Arriving(bodies.place("shop", identity, reference(data)), identity, reference(data))
+    again = arriving(bodies, data, identity)
     assert again.have() == 4
     assert bodies.has("shop", identity, reference(data))
 

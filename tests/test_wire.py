@@ -2,6 +2,8 @@
 
 import os
 
+import attrs
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,7 +107,27 @@ def test_frame_round_trip(body):
     assert head.length == len(data)
     assert head.mac == mac
     assert verify(head, [b"other" * 8, KEY]) == KEY
-    assert bytes(open_body(head, data)) == body
+    assert open_body(head, data) == (body, b"")
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_a_tail_follows_the_frame_and_is_not_covered_by_its_digest(body, tail):
+    """What follows is given back beside the body; the whole length is known from the beginning."""
+    header = FrameHeader("shop", "store", b"r" * 16, "chunk", b"")
+    data = seal(REQUEST, header, body, KEY, len(tail))[0] + tail
+    head = read_head(data[:HEAD_SIZE], 10_000)
+    assert (head.length, verify(head, [KEY])) == (len(data), KEY)
+    assert open_body(head, data) == (body, tail)
+
+
+def test_a_tail_longer_than_the_body_is_refused():
+    """A frame that lies about its tail, signed or not, is a bad frame and not a crash."""
+    data, _ = frame()
+    head = read_head(data, 10_000)
+    for tail in (6, 1 << 40, -1):
+        lying = attrs.evolve(head, header=msgspec.structs.replace(head.header, tail=tail))
+        with pytest.raises(BadFrame):
+            open_body(lying, data)
 
 
 def test_frame_altered_anywhere_is_refused():

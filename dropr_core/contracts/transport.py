@@ -11,6 +11,8 @@ from typing import ClassVar, Protocol
 
 import attrs
 
+from dropr_core.errors import Unanswered
+
 
 @attrs.frozen
 class Caller:
@@ -35,12 +37,26 @@ class Answerer(Protocol):
         """
         ...
 
-    def answer(self, request: bytes, caller: Caller) -> "Future[bytes]":
+    def answer(self, request: bytes | memoryview, caller: Caller) -> "Future[bytes]":
         """The answer to a whole request, now or after a long poll (up to about 60 s). Does not block.
+
+        ``request`` may be any bytes-like object; it must stay as it is until the future is done, and as long as
+        anybody holds a view of it.
 
         The future fails with Refused (see `admit`) or another exception (an internal error: tell
         the caller so, without details).
         """
+        ...
+
+
+class Tail(Protocol):
+    """The end of a long request, read where it lies while it is sent. Safe to read from any thread, and again."""
+
+    size: int
+    """Bytes."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes from ``offset`` on; raises OSError."""
         ...
 
 
@@ -57,6 +73,19 @@ class Connection(ABC):
         (``unauthorized`` for 401/403, ``too_big`` for 413, ``bad_request`` for 400, ``busy`` for
         429/503 …) where the other side of the transport refused the request before dropr saw it.
         """
+
+    def ask_long(self, beginning: bytes, tail: Tail, *, idle: float) -> "Future[bytes]":
+        """`ask` for a request that is ``beginning`` and then what ``tail`` reads.
+
+        A transport that can send in steps overrides this: then no request is in memory as a whole. An OSError
+        of the tail fails the future with Unanswered.
+        """
+        try:
+            return self.ask(beginning + tail.read(0, tail.size), idle=idle)
+        except OSError as error:
+            future: Future[bytes] = Future()
+            future.set_exception(Unanswered(f"the end of the request cannot be read: {error}"))
+            return future
 
     @abstractmethod
     def close(self) -> None:

@@ -69,8 +69,9 @@ class Echo:
             raise Refused("too_big", f"more than {self.limit} bytes")
         return int(head[:_DIGITS])
 
-    def answer(self, whole: bytes, caller: Caller) -> "Future[bytes]":  # noqa: ARG002
+    def answer(self, request: bytes | memoryview, caller: Caller) -> "Future[bytes]":  # noqa: ARG002
         """Do what the request says: echo, hold, later, empty, refuse, fail, raise."""
+        whole = bytes(request)
         future: Future[bytes] = Future()
         with self.lock:
             self.answered += 1

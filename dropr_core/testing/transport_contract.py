@@ -23,6 +23,18 @@ from dropr_core.testing.echo import MIB, WAIT, Echo, Pair, TransportCase, reques
 __all__ = ["Echo", "Pair", "TransportCase", "TransportContract", "request"]
 
 
+class _Tail:
+    """The end of a request, in memory; ``torn``: its second half cannot be read."""
+
+    def __init__(self, data: bytes, *, torn: bool = False) -> None:
+        self._data, self._torn, self.size = data, torn, len(data)
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self._torn and offset + size > self.size // 2:
+            raise OSError(5, "planted: the file cannot be read")
+        return self._data[offset : offset + size]
+
+
 class TransportContract(Contract):
     """Inherit, and override the fixture `transport_case`."""
 
@@ -201,6 +213,27 @@ class TransportContract(Contract):
             pair.ask(request(100, verb))
         assert "secret" not in str(caught.value)
         assert pair.ask(request(20)) == request(20)
+
+    # ── long requests ────────────────────────────────────────────────────────────────────────────
+
+    def test_a_long_request_arrives_whole(self, pair: Pair) -> None:
+        """Its end is read where it lies, some at once and one after another, between ordinary ones."""
+        for size in (70, 5000, 3_000_000):
+            whole = request(size)
+            for cut in (30, len(whole) - 1):
+                futures = [pair.connection.ask_long(whole[:cut], _Tail(whole[cut:]), idle=WAIT) for _ in range(3)]
+                assert [future.result(WAIT) for future in futures] == [whole] * 3
+            assert pair.ask(request(20)) == request(20)
+
+    def test_the_end_of_a_long_request_cannot_be_read(self, pair: Pair) -> None:
+        """Then it failed, the other side got nothing of it as a whole, and the connection goes on."""
+        pair.ask(request(20))
+        answered = pair.echo.answered
+        whole = request(2_000_000)
+        with pytest.raises((Unanswered, Unreachable)):
+            pair.connection.ask_long(whole[:30], _Tail(whole[30:], torn=True), idle=WAIT).result(WAIT)
+        assert pair.ask(request(20)) == request(20)
+        assert pair.echo.answered == answered + 1
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────
 

@@ -8,11 +8,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Future
-from time import monotonic
 from typing import Any
 
 from dropr_core.contracts.transport import Answerer, Caller
 from dropr_core.errors import Refused
+from dropr_transport_curl.filling import EXTENSION, Buffers, Gone
 from dropr_transport_curl.verdict import CODE_HEADER, CONTENT_TYPE, printable
 
 Scope = MutableMapping[str, Any]
@@ -22,16 +22,36 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _STATUS = {"unknown_peer": 401, "bad_signature": 401, "too_big": 413, "bad_frame": 400, "busy": 503}
 _ANSWER = (b"content-type", CONTENT_TYPE.encode())
 _LINGER, _LINGER_BYTES = 2.0, 4 << 20
+_LONG = 128 << 10
+"""Bytes that are read straight into a buffer, where the server can."""
 _WATCH_AFTER = 1.0
 """Seconds of waiting for an answer after which we look whether the caller is still there."""
 
 
-class _Gone(Exception):
-    """The caller hung up: nobody is left to answer."""
-
-
 class _Slow(Exception):
     """The caller sends too slowly."""
+
+
+class _Pace:
+    """How fast a request comes in: ends ``limit`` when nothing came for a while, or too little."""
+
+    def __init__(self, limit: asyncio.Timeout, idle: float, min_rate: float, window: float) -> None:
+        self._limit, self._idle, self._min_rate, self._window = limit, idle, min_rate, window
+        self._loop = asyncio.get_running_loop()
+        self._since, self._came = self._loop.time(), 0
+        self.slow = False
+
+    def moved(self, count: int) -> None:
+        """So many bytes came."""
+        now = self._loop.time()
+        self._came += count
+        if now - self._since >= self._window:
+            self.slow |= self._came < self._min_rate * (now - self._since)
+            self._since, self._came = now, 0
+        if self.slow:
+            self._limit.reschedule(now)
+        elif count:  # nothing is no progress
+            self._limit.reschedule(now + self._idle)
 
 
 class DroprApp:
@@ -53,6 +73,7 @@ class DroprApp:
         self._log = log or logging.getLogger("dropr.transport.curl")
         self._idle, self._min_rate, self._window = idle, min_rate, window
         self._waiting: set[asyncio.Future[None]] = set()
+        self._buffers = Buffers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -103,7 +124,7 @@ class DroprApp:
             await self._tell(scope, send, 408, "the request came too slowly", (), receive)
         except ConnectionAbortedError as error:
             await self._tell(scope, send, 500, str(error))
-        except _Gone:
+        except Gone:
             return
         except Exception:
             self._log.exception("a request of %s met an internal error", caller.address)
@@ -113,18 +134,19 @@ class DroprApp:
             await send({"type": "http.response.start", "status": 200, "headers": head})
             await send({"type": "http.response.body", "body": answer})
 
-    async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes:
+    async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes | memoryview:
         """The whole request, admitted by its head before more than that is kept."""
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), None)
+        fill = scope.get("extensions", {}).get(EXTENSION)
         chunks: list[bytes] = []
         have, length, more = 0, -1, True
-        window_at, window_have = monotonic(), 0
         try:
             async with asyncio.timeout(self._idle) as limit:
+                pace = _Pace(limit, self._idle, self._min_rate, self._window)
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise _Gone
+                        raise Gone
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     if chunk:
                         chunks.append(chunk)
@@ -136,13 +158,14 @@ class DroprApp:
                             raise Refused("bad_frame", f"the request says {length} bytes, HTTP says {int(announced)}")
                     if length >= 0 and have > length:
                         raise Refused("bad_frame", f"more than the {length} bytes that the request says")
-                    now = monotonic()
-                    if now - window_at >= self._window:
-                        if have - window_have < self._min_rate * (now - window_at):
-                            raise _Slow
-                        window_at, window_have = now, have
-                    if chunk:  # an empty one is no progress
-                        limit.reschedule(asyncio.get_running_loop().time() + self._idle)
+                    pace.moved(len(chunk))
+                    if pace.slow:
+                        raise _Slow
+                    if more and fill is not None and length - have >= _LONG:
+                        request = self._buffers.take(length)
+                        request[:have] = b"".join(chunks)
+                        await fill(request[have:], pace.moved)
+                        return request
         except TimeoutError:
             raise _Slow from None
         if have != length:
@@ -150,7 +173,7 @@ class DroprApp:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def _wait(self, future: "Future[bytes]", receive: Receive) -> None:
-        """Until the answer is there; raises _Gone if the caller leaves, ConnectionAbortedError on `give_up`.
+        """Until the answer is there; raises Gone if the caller leaves, ConnectionAbortedError on `give_up`.
 
         The host's future is never cancelled: it may be shared, and it belongs to the host.
         """
@@ -173,7 +196,7 @@ class DroprApp:
             while (await receive())["type"] != "http.disconnect":
                 pass
             if not waiter.done():
-                waiter.set_exception(_Gone())
+                waiter.set_exception(Gone())
 
         # Most answers come at once; only long polls pay for a look at the caller.
         timer = loop.call_later(_WATCH_AFTER, lambda: watchers.append(loop.create_task(watch())))

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 
-from dropr_core.contracts.transport import Connection
+from dropr_core.contracts.transport import Connection, Tail
 from dropr_core.errors import Closed
 from dropr_transport_curl.engine import Engine
 from dropr_transport_curl.options import Options
@@ -140,12 +140,19 @@ class CurlConnection(Connection):
 
     def ask(self, request: bytes, *, idle: float) -> "Future[bytes]":
         """See the contract. After `close` the future fails with Closed."""
+        return self._ask(request, None, idle)
+
+    def ask_long(self, beginning: bytes, tail: Tail, *, idle: float) -> "Future[bytes]":
+        """See the contract: the tail is read as the peer takes it."""
+        return self._ask(beginning, tail, idle)
+
+    def _ask(self, request: bytes, tail: Tail | None, idle: float) -> "Future[bytes]":
         future: Future[bytes] = Future()
         future.set_running_or_notify_cancel()  # the other side cannot be made to forget it
         if self._closed:
             future.set_exception(Closed(f"{self._url}: this connection is closed"))
         else:
-            self._client.submit(Request(self._url, request, idle, future, self))
+            self._client.submit(Request(self._url, request, idle, future, self, tail))
         return future
 
     def close(self) -> None:

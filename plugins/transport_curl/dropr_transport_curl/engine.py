@@ -13,7 +13,7 @@ import pycurl  # type: ignore[import-untyped]
 
 from dropr_core.errors import DroprError, Unreachable
 from dropr_transport_curl.options import Options
-from dropr_transport_curl.slot import Request, Slot
+from dropr_transport_curl.slot import LongSlot, Request, Slot
 from dropr_transport_curl.verdict import failed
 
 _SPARE = 64
@@ -39,7 +39,7 @@ class Engine:
         self._multi.setopt(pycurl.M_MAXCONNECTS, options.keep)
         self._timer: float | None = None
         self._busy: dict[pycurl.Curl, Slot] = {}
-        self._spare: list[Slot] = []
+        self._spare: dict[type[Slot], list[Slot]] = {Slot: [], LongSlot: []}
         self._looks: list[tuple[float, int, int, Slot]] = []
         self._count = 0
 
@@ -63,9 +63,11 @@ class Engine:
 
     def add(self, request: Request) -> None:
         """Start a request; its future is settled in some later `turn`."""
-        slot = self._spare.pop() if self._spare else None
+        kind = Slot if request.tail is None else LongSlot
+        spare = self._spare[kind]
+        slot = spare.pop() if spare else None
         try:
-            slot = slot or Slot(self._options)
+            slot = slot or kind(self._options)
             slot.load(request)
         except (pycurl.error, ValueError) as error:  # such as an unreadable option of TLS
             if slot:
@@ -123,8 +125,9 @@ class Engine:
         del self._busy[slot.curl]
         request = slot.unload()
         slot.turn += 1  # what was noted about it is void
-        if len(self._spare) < _SPARE:
-            self._spare.append(slot)
+        spare = self._spare[type(slot)]
+        if len(spare) < _SPARE:
+            spare.append(slot)
         else:
             slot.close()
         return request
@@ -158,9 +161,10 @@ class Engine:
 
     def close(self) -> None:
         """Release sockets and handles; nothing may be under way any more."""
-        for slot in self._spare:
-            slot.close()
-        self._spare.clear()
+        for spare in self._spare.values():
+            for slot in spare:
+                slot.close()
+            spare.clear()
         self._looks.clear()
         self._multi.close()
         self._selector.close()

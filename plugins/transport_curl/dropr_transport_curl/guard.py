@@ -1,14 +1,18 @@
 """uvicorn's HTTP protocol with the limits that it lacks.
 
-Owns the limits on a request's head (time and size) and on answers that nobody reads. Must not know
-what is served.
+Owns the limits on a request's head (time and size) and on answers that nobody reads, and the way by which long
+bodies are read straight into a buffer (filling.py). Must not know what is served.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from dropr_transport_curl.filling import EXTENSION, Filler
 
 HEAD_SECONDS = 30.0
 HEAD_BYTES = 64 << 10
@@ -56,7 +60,32 @@ class GuardedProtocol(HttpToolsProtocol):
         """A head is complete: the application has its own limits for the rest."""
         self._in_head = False
         self._stop_waiting()
+        names = [name for name, _ in self.headers]
+        if names.count(b"content-length") == 1 and b"transfer-encoding" not in names:
+            cast("dict[str, Any]", self.scope)["extensions"] = {EXTENSION: self.fill}
         super().on_headers_complete()
+
+    async def fill(self, view: memoryview, moved: Callable[[int], None]) -> None:
+        """The ASGI extension: fill ``view`` with all that follows of the request's body. Raises Gone.
+
+        ``moved`` is called with the bytes that came. The body must be exactly that long, as its head says.
+        """
+        cycle = self.cycle
+        here, cycle.body = cycle.body, bytearray()
+        cycle.message_event.clear()
+        view[: len(here)] = here
+        moved(len(here))
+        if len(here) < len(view):
+            filler = Filler(self, view[len(here) :], moved)
+            self.transport.set_protocol(filler)
+            self.flow.resume_reading()
+            try:
+                await filler.done
+            finally:
+                filler.give_up()
+            # The parser has not seen these bytes, and waits for them: the next request gets another one.
+            self.parser = httptools.HttpRequestParser(self)
+        cycle.more_body = False
 
     def timeout_keep_alive_handler(self) -> None:
         """Hang up after idle time; but while a slow caller still reads its answer, look again later."""

@@ -11,6 +11,7 @@ from time import monotonic
 import attrs
 import pycurl  # type: ignore[import-untyped]
 
+from dropr_core.contracts.transport import Tail
 from dropr_core.errors import DroprError, Unanswered
 from dropr_transport_curl.options import Options
 from dropr_transport_curl.verdict import CONTENT_TYPE, failed, judged
@@ -24,10 +25,17 @@ class Request:
 
     url: str
     body: bytes
+    """All of it, or what comes before the tail."""
     idle: float
     future: "Future[bytes]"
     owner: object
     """The connection that asked; closing it ends its requests."""
+    tail: Tail | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes to send."""
+        return len(self.body) + (0 if self.tail is None else self.tail.size)
 
 
 class Slot:
@@ -89,6 +97,9 @@ class Slot:
         self.turn += 1
         self._begin(now)
         self.curl.setopt(pycurl.URL, request.url)
+        self._load_body(request)
+
+    def _load_body(self, request: Request) -> None:
         self.curl.setopt(pycurl.POSTFIELDS, request.body)  # kept by reference, not copied
 
     def _begin(self, now: float) -> None:
@@ -104,7 +115,7 @@ class Slot:
         """Give the request back; the handle (already out of its multi) is free for another one."""
         request, self.request = self.request, None
         assert request is not None
-        if len(request.body) > _BIG:
+        if request.tail is None and len(request.body) > _BIG:
             self.curl.setopt(pycurl.POSTFIELDS, b"")  # a waiting handle must not hold megabytes
         self._chunks, self._headers = [], []
         return request
@@ -139,7 +150,7 @@ class Slot:
             return Unanswered(
                 f"{request.url}: nothing came or went for {request.idle:g} s; the peer hangs, or the way to it is cut"
             )
-        if sent >= len(request.body) and not self._headers:  # waiting for the answer is no slowness
+        if sent >= request.size and not self._headers:  # waiting for the answer is no slowness
             self._window_at, self._window_bytes = now, moved
         elif now - self._window_at >= options.rate_window:
             rate = (moved - self._window_bytes) / (now - self._window_at)
@@ -176,3 +187,43 @@ class Slot:
             return -1
         self._chunks.append(data)
         return None
+
+
+class LongSlot(Slot):
+    """A handle for requests with a tail, which is read while it is sent.
+
+    A handle that was ever given a whole body cannot be told to ask for it in steps again, so these are handles of
+    their own.
+    """
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._at = 0
+        self.curl.setopt(pycurl.READFUNCTION, self._read)
+        self.curl.setopt(pycurl.SEEKFUNCTION, self._seek)
+
+    def _load_body(self, request: Request) -> None:
+        self._at = 0
+        self.curl.setopt(pycurl.POSTFIELDSIZE_LARGE, request.size)
+
+    def _read(self, size: int) -> bytes | int:
+        request = self.request
+        assert request is not None
+        assert request.tail is not None
+        offset = self._at - len(request.body)
+        if offset < 0:
+            data = request.body[self._at : self._at + size]
+        else:
+            try:
+                data = request.tail.read(offset, min(size, request.tail.size - offset))
+            except OSError:
+                return int(pycurl.READFUNC_ABORT)
+        self._at += len(data)
+        return data
+
+    def _seek(self, offset: int, origin: int) -> int:
+        """Curl sends it again on a new connection when a kept one turns out dead."""
+        if origin != 0:
+            return int(pycurl.SEEKFUNC_CANTSEEK)
+        self._at = offset
+        return int(pycurl.SEEKFUNC_OK)
