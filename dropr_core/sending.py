@@ -92,7 +92,10 @@ class Composer:
         self._make_id = IdMaker(clock.wall)
         self._max_body = config.limits.max_body
         self._inline = config.limits.inline_body
+        self._small = self._inline if self._max_body is None else min(self._inline, self._max_body)
         self._bodies = bodies
+        self._raw: set[str | None] = set()
+        """Channels of the configuration on which bytes go as they are."""
         self._routes: dict[tuple[object, str | None], _Route] = {}
         self._stencils: dict[tuple[object, str | None, str], tuple[tuple[Any, ...], envelope.Stencil]] = {}
 
@@ -100,9 +103,13 @@ class Composer:
         """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
         if to is not None and not isinstance(to, str):
             to = tuple(to)
-        body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
-        if not isinstance(body, bytes) or len(body) > self._inline:
-            return self.compose(value, SendOptions(to, channel))
+        body: Body
+        if type(value) is bytes and len(value) <= self._small and channel in self._raw:
+            body, content_type = value, "application/octet-stream"
+        else:
+            body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
+            if not isinstance(body, bytes) or len(body) > self._inline:
+                return self.compose(value, SendOptions(to, channel))
         new = tuple.__new__
         known = self._stencils.get((to, channel, content_type))
         if known is None:
@@ -220,7 +227,9 @@ class Composer:
         if isinstance(value, Path) or (hasattr(value, "read") and not isinstance(value, bytes)):
             body, own_type = value, "application/octet-stream"
         else:
-            _serializer, body, own_type = self._serialize(channel, value)
+            serializer, body, own_type = self._serialize(channel, value)
+            if serializer is None and body is value and channel in self._config.channels:
+                self._raw.add(channel)
             if self._max_body is not None and len(body) > self._max_body:
                 raise TooBig(
                     f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "

@@ -41,6 +41,34 @@ class Placed(NamedTuple):
     """True: this id was sent before with the same content; nothing was stored anew."""
 
 
+class PlacedRun(Sequence[Placed]):
+    """New messages that stand one behind the other in one lane; each is made when it is looked at."""
+
+    __slots__ = ("first", "ids")
+
+    def __init__(self, ids: Sequence[MessageId], first: int) -> None:
+        self.ids, self.first = ids, first
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, at: int) -> Placed: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Placed]: ...
+
+    def __getitem__(self, at: Any) -> Placed | list[Placed]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(len(self))[at]]
+        return Placed(self.ids[at], (self.first + range(len(self))[at],), False)
+
+
 class Entry(NamedTuple):
     """One delivery as it stands in a lane."""
 

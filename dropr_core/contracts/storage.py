@@ -50,7 +50,7 @@ class Outbox(ABC):
         """The id under which peers know this half now; changes with `renumber`."""
 
     @abstractmethod
-    def append(self, messages: Sequence[Outgoing]) -> list[Placed]:
+    def append(self, messages: Sequence[Outgoing]) -> Sequence[Placed]:
         """Store all messages or none, durably; give each delivery the next number of its lane.
 
         Calls of many threads share one flush. Raises Conflict, QueueFull, StoreError.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dropr_storage_fs import layout, shared
 from dropr_storage_fs.journal import Op
-from dropr_storage_fs.layout import Record, Row
+from dropr_storage_fs.layout import Alike, Record, Row
 from dropr_storage_fs.log import Log
 from dropr_storage_fs.mending import End, Opened, Place
 
@@ -41,7 +41,7 @@ class Commit:
         end = log.end
         self._before.append((log, end))
         data = frame_of(target, first, born, rows, log.word(shared.SYNC_LAST), extra)
-        size = sum([len(row[3]) for row in rows])
+        size = sum(map(len, rows.envelopes)) if isinstance(rows, Alike) else sum([len(row[3]) for row in rows])
         log.append(target, end, data, max(first + len(rows) - 1, end.last), len(rows), size)
         self.touched[number] = log
 
@@ -102,6 +102,6 @@ def flushed_mark(target: Opened, flushed: int) -> int:
     return min(max(0, flushed - target.first + 1), (1 << 28) - 1) << 4
 
 
-def frame_of(target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes) -> bytes:
+def frame_of(target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes) -> bytearray:
     """The frame of these records; ``flushed``: the last sequence known to be on stable storage."""
     return layout.pack_call(target.salt, first, born, rows, flushed_mark(target, flushed), extra)

@@ -29,7 +29,7 @@ def translate(error: Exception, path: Path) -> DroprError:
     return WriteFailed(f"{path}: {error}; nothing was promised by this call; look at the kernel's log")
 
 
-def write_at(fd: int, data: bytes, at: int) -> None:
+def write_at(fd: int, data: bytes | bytearray, at: int) -> None:
     """Write all of ``data`` at an offset. Raises OSError; then nobody knows what of it is there."""
     view = memoryview(data)
     while view:

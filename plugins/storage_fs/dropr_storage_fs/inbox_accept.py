@@ -5,7 +5,6 @@ Owns the log-matching rule, limits, duplicates, and in which state a message beg
 
 import os
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 from typing import Any
 
 from dropr_core.contracts.context import Context
@@ -19,7 +18,7 @@ from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.inbox_rows import Queue
 from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.layout import DUPLICATE, RECEIPT, RECORD_SIZE, SPECIAL, Record, Row, encode
+from dropr_storage_fs.layout import DUPLICATE, RECEIPT, RECORD_SIZE, SPECIAL, Alike, Record, Row, encode
 from dropr_storage_fs.mending import Place
 
 
@@ -102,7 +101,7 @@ class Filling:
         self._inbox, self._commit, self._half, self._context = inbox, commit, half, context
         self._now = context.clock.now()
         self._state: InboxState = half.state
-        self._rows: dict[tuple[str, int], list[Row]] = {}
+        self._rows: dict[tuple[str, int], Sequence[Row]] = {}
         self._heads: dict[tuple[str, int], list[list[Any]]] = {}
         self._special = False
 
@@ -111,15 +110,16 @@ class Filling:
     ) -> None:
         """Queue jobs of one sender on one channel."""
         key = (channel, priority)
-        rows = self._rows.setdefault(key, [])
+        before = self._rows.get(key, ())
         heads = self._heads.setdefault(key, [])
         if source is not None:
             heads[:] = [one for one in heads if one[:4] != list(source)]  # two parts of one lane leave one head
             heads.append([*source, *upto])
         plain = encode([sender])
-        if isinstance(jobs, PlainJobs):
-            rows.extend(zip(jobs.ids, repeat(RECEIPT if jobs.receipt else 0), repeat(plain), jobs.envelopes))
+        if isinstance(jobs, PlainJobs) and not before:
+            self._rows[key] = Alike(jobs.ids, jobs.envelopes, RECEIPT if jobs.receipt else 0, plain)
             return
+        rows = self._rows[key] = list(before)
         now = self._now
         for identity, envelope, _, order, receipt, due_in, expires_in, duplicate in jobs:
             flags, extra = RECEIPT if receipt else 0, plain
@@ -165,13 +165,13 @@ class Filling:
         if transaction:
             for key, rows in parts.items():
                 queue = state.queues[key].number
-                commit.do(["intent", queue, firsts[key], rows, self._now, self._heads[key], transaction])
+                commit.do(["intent", queue, firsts[key], list(rows), self._now, self._heads[key], transaction])
         commit.write()
         for key, rows in parts.items():
             self._write(state.queues[key], rows, firsts[key], self._heads[key], transaction)
         half.words[shared.NUMBER] = number
 
-    def _write(self, queue: Queue, rows: list[Row], first: int, heads: list[list[Any]], transaction: bytes) -> None:
+    def _write(self, queue: Queue, rows: Sequence[Row], first: int, heads: list[list[Any]], transaction: bytes) -> None:
         now, commit = self._now, self._commit
         log = self._half.log(queue.number)
         extra = encode([heads, transaction]) if heads or transaction else b""

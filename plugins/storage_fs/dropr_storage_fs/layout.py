@@ -6,7 +6,8 @@ Every record stands for itself and has a checksum, so that damage costs what is 
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import Any, NamedTuple, overload
 from zlib import crc32
 
 import msgspec
@@ -67,6 +68,32 @@ Row = tuple[bytes, int, bytes, bytes]
 """id, flags, extra part, envelope."""
 
 
+class Alike(Sequence[Row]):
+    """Rows that differ in id and envelope only, as columns: most are, and many are written at once."""
+
+    __slots__ = ("envelopes", "extra", "flags", "ids")
+
+    def __init__(self, ids: Sequence[bytes], envelopes: Sequence[bytes], flags: int, extra: bytes) -> None:
+        self.ids, self.envelopes, self.flags, self.extra = ids, envelopes, flags, extra
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, at: int) -> Row: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "Alike": ...
+
+    def __getitem__(self, at: Any) -> "Row | Alike":
+        if isinstance(at, slice):
+            return Alike(self.ids[at], self.envelopes[at], self.flags, self.extra)
+        return self.ids[at], self.flags, self.extra, self.envelopes[at]
+
+    def __iter__(self) -> Iterator[Row]:
+        return zip(self.ids, repeat(self.flags), repeat(self.extra), self.envelopes)
+
+
 def pack_each(salt: int, first: int, born: float, rows: Sequence[Row]) -> list[bytes]:
     """The bytes of records numbered from ``first`` on."""
     out: list[bytes] = []
@@ -82,23 +109,32 @@ def pack_each(salt: int, first: int, born: float, rows: Sequence[Row]) -> list[b
     return out
 
 
-def pack_frame(salt: int, first: int, count: int, body: bytes, flags: int = 0, extra: bytes = b"",
-               index: bytes = b"") -> bytes:  # fmt: skip
+def _frame_head(salt: int, first: int, count: int, size: int, flags: int, extra: bytes, index: bytes) -> bytes:
+    rest = b"".join((FRAME.pack(first, count, flags | INDEX if index else flags, size), extra, index))
+    return HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)) + rest
+
+
+def pack_frame(salt: int, first: int, count: int, body: bytes, flags: int = 0, extra: bytes = b"") -> bytes:
     """The bytes of one frame; ``body``: its records."""
-    rest = b"".join((FRAME.pack(first, count, flags | INDEX if index else flags, len(body)), extra, index))
-    return b"".join((HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)), rest, body))
+    return _frame_head(salt, first, count, len(body), flags, extra, b"") + body
 
 
-def pack_call(salt: int, first: int, born: float, rows: Sequence[Row], flags: int = 0, extra: bytes = b"") -> bytes:
+def pack_call(salt: int, first: int, born: float, rows: Sequence[Row], flags: int = 0, extra: bytes = b"") -> bytearray:
     """The frame of what one call stores: records numbered from ``first`` on."""
-    records = pack_each(salt, first, born, rows)
-    body = b"".join(records)
+    records, count = pack_each(salt, first, born, rows), len(rows)
+    alike = INDEX_LEAST <= count <= INDEX_MOST and (isinstance(rows, Alike) or _alike(rows))
+    size = FRAME_SIZE + len(extra) + (4 + 4 * count if alike else 0)
+    data = bytearray().join((bytes(size), *records))  # large: it is made once, in place
     index = b""
-    if INDEX_LEAST <= len(rows) <= INDEX_MOST:
-        _, alike, same, _ = rows[0]
-        if all(row[1] == alike and row[2] == same for row in rows):
-            index = struct.pack(f"<{len(rows) + 1}I", crc32(body, salt), *map(len, records))
-    return pack_frame(salt, first, len(rows), body, flags, extra, index)
+    if alike:
+        index = struct.pack(f"<{count + 1}I", crc32(memoryview(data)[size:], salt), *map(len, records))
+    data[:size] = _frame_head(salt, first, count, len(data) - size, flags, extra, index)
+    return data
+
+
+def _alike(rows: Sequence[Row]) -> bool:
+    _, flags, extra, _ = rows[0]
+    return all(row[1] == flags and row[2] == extra for row in rows)
 
 
 def read_record(block: bytes, at: int, salt: int) -> tuple[Record, int] | None:

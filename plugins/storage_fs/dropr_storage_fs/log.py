@@ -208,7 +208,7 @@ class Log(Mending):
         self.set_flushed(end)
         return found
 
-    def append(self, target: Opened, end: End, frame: bytes, last: int, count: int, size: int) -> None:
+    def append(self, target: Opened, end: End, frame: bytes | bytearray, last: int, count: int, size: int) -> None:
         """Write one frame behind the end, which is ``end``. Raises OSError; then nothing is there."""
         stop = end.written + len(frame)
         # Zeros ahead: a flush that need not make the file longer takes half the time. Large frames pay for themselves.

@@ -6,17 +6,17 @@ Owns `append`: own ids, limits, numbering and storing. Must not know what happen
 import itertools
 import os
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.records import PlacedRun
 from dropr_core.contracts.storage import Outgoing, Placed
 from dropr_core.errors import Conflict, QueueFull, StoreError
 from dropr_core.names import Lane, format_id
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.group import Together
 from dropr_storage_fs.half import Half
-from dropr_storage_fs.layout import DELAYED, EXPIRES, OWN, RECEIPT, Row, encode
+from dropr_storage_fs.layout import DELAYED, EXPIRES, OWN, RECEIPT, Alike, Row, encode
 from dropr_storage_fs.outbox_rows import LaneState
 from dropr_storage_fs.outbox_state import OutboxState
 from dropr_storage_fs.shared import MAX_LOGS
@@ -29,7 +29,7 @@ class AppendPart:
     _context: Context
     _limited: bool
 
-    def append(self, messages: Sequence[Outgoing]) -> list[Placed]:
+    def append(self, messages: Sequence[Outgoing]) -> Sequence[Placed]:
         """Store all messages or none, durably; see the contract."""
         self._half.enter(write=True)
         if not messages:
@@ -37,19 +37,19 @@ class AppendPart:
         self._half.space.check()
         return self._half.durable(Together(self._append_all, messages))
 
-    def _append_all(self, commit: Commit, calls: list[Sequence[Outgoing]]) -> list[list[Placed]]:
+    def _append_all(self, commit: Commit, calls: list[Sequence[Outgoing]]) -> list[Sequence[Placed]]:
         """What several threads want to append at the same time, in one frame if it is all for one lane."""
         if len(calls) > 1:
-            placed = iter(self._append_plain(commit, [message for messages in calls for message in messages]))
-            parts = [list(itertools.islice(placed, len(messages))) for messages in calls]
-            if parts[0]:
-                return parts
+            placed = self._append_plain(commit, [message for messages in calls for message in messages])
+            if placed:
+                stops = list(itertools.accumulate(map(len, calls)))
+                return [placed[start:stop] for start, stop in zip([0, *stops], stops)]  # noqa: B905 -- one longer
         return [self._append(commit, messages) for messages in calls]
 
-    def _append(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
+    def _append(self, commit: Commit, messages: Sequence[Outgoing]) -> Sequence[Placed]:
         return self._append_plain(commit, messages) or self._append_any(commit, messages)
 
-    def _append_plain(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
+    def _append_plain(self, commit: Commit, messages: Sequence[Outgoing]) -> Sequence[Placed]:
         """The common case: all for one lane that is known, without limits or anything to remember. Else empty."""
         _, channel, priority, peers, *_ = messages[0]
         one = self._half.state.lanes.get((peers[0], channel, priority)) if len(peers) == 1 else None
@@ -62,17 +62,16 @@ class AppendPart:
             or lives.count(None) < count or prints.count(None) < count
         ):  # fmt: skip
             return []
-        if any(receipts) or any(delays):
-            marks = [(RECEIPT if receipt else 0) | (DELAYED if delay else 0)
-                     for receipt, delay in zip(receipts, delays, strict=True)]  # fmt: skip
+        rows: Sequence[Row]
+        if receipts.count(receipts[0]) < count or delays.count(delays[0]) < count:
+            rows = [(identity, (RECEIPT if receipt else 0) | (DELAYED if delay else 0), b"", envelope)
+                    for identity, receipt, delay, envelope in zip(ids, receipts, delays, envelopes, strict=True)]
         else:
-            marks = [0] * count
+            flags = (RECEIPT if receipts[0] else 0) | (DELAYED if delays[0] else 0)
+            rows = Alike(ids, envelopes, flags, b"")
         first = self._half.log(one.number).end.last + 1
-        rows: list[Row] = list(zip(ids, marks, repeat(b""), envelopes))
         commit.frame(one.number, first, self._context.clock.now(), rows)
-        sequence = one.sequence(first)
-        places = zip(ids, zip(range(sequence, sequence + count)), repeat(False))
-        return list(map(tuple.__new__, repeat(Placed), places))
+        return PlacedRun(ids, one.sequence(first))
 
     def _append_any(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
         state: OutboxState = self._half.state
@@ -137,7 +136,7 @@ class AppendPart:
             # One flush of the journal is the one moment at which all of it is stored; the logs are made to follow.
             extra = os.urandom(8)
             for lane, part in rows.items():
-                commit.do(["intent", state.lanes[lane].number, firsts[lane], part, now, extra])
+                commit.do(["intent", state.lanes[lane].number, firsts[lane], list(part), now, extra])
         commit.write()
         for lane, part in rows.items():
             commit.frame(state.lanes[lane].number, firsts[lane], now, part, extra)
