@@ -60,6 +60,8 @@ class Database:
         self._writing, self._looking = threading.Lock(), threading.Lock()
         self._writers: dict[int, apsw.Connection] = {}
         self._words: dict[int, apsw.Cursor] = {}
+        self.commits = 0
+        """Grows by one with each transaction of this process that went through, and by more with one that did not."""
         self._has_moved = ctypes.c_int()
         self._answer = ctypes.addressof(self._has_moved)
         self._reader: apsw.Connection | None = None
@@ -193,7 +195,9 @@ class Database:
                 try:
                     result = job(writer)
                     words.execute("COMMIT")
+                    self.commits += 1
                 except BaseException:
+                    self.commits += 2
                     if writer.in_transaction:
                         writer.execute("ROLLBACK")
                     raise

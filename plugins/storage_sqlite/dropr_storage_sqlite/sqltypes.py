@@ -14,6 +14,10 @@ class Connection(Protocol):
         """Run one statement; returns a cursor."""
         ...
 
+    def data_version(self) -> int:
+        """Changes with every commit to the file, by this connection or another, that this one sees."""
+        ...
+
     def executemany(self, statements: str, sequenceofbindings: Iterable[Any], /) -> Any:
         """Run one statement for each of many bindings."""
         ...

@@ -10,12 +10,14 @@ import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite.bulk import insert
 from dropr_storage_sqlite.group import GroupCommit, Together, _Ticket
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outgoing
 from dropr_core.errors import Conflict
-from dropr_core.names import IdMaker
+from dropr_core.names import IdMaker, Lane
 
 
 @pytest.fixture
@@ -87,3 +89,54 @@ def test_many_threads_get_their_own_numbers(storage):
         thread.join(60)
     assert sorted(numbers) == list(range(1, 201))
     assert storage.outbox.counts()["p", "c"] == {"sent": 200, "queued": 200}
+
+
+class Planted(Exception):
+    """A transaction that fails on purpose."""
+
+
+@given(st.lists(st.sampled_from(["one", "two", "both", "settle", "renumber", "fail", "soft fail", "other lane"]),
+                max_size=25))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_whoever_writes_between_them_numbers_follow_each_other(tmp_path_factory, steps):
+    """What a store remembers of a lane's end holds only while nobody else wrote, and no transaction failed."""
+    place = tmp_path_factory.mktemp("s")
+    values = {"clock": FakeClock(), "log": logging.getLogger("t"), "min_free": 0, "event": lambda *_: None}
+    one, two = (dropr_storage(Options(reserve=0), Context(node="n", data=place, **values)) for _ in range(2))
+    make, lane, last = IdMaker(), Lane("p", "c", 5), 0
+
+    def send(storage, channel="c", count=1):
+        placed = storage.outbox.append([Outgoing(make(), channel, 5, ("p",), b"x") for _ in range(count)])
+        return [each.sequences[0] for each in placed]
+
+    def fail(storage, run):
+        def job(connection):
+            storage.outbox._append(connection, [Outgoing(make(), "c", 5, ("p",), b"never")])
+            raise Planted
+
+        with pytest.raises(Planted):
+            run(job)
+
+    for step in ["one", *steps, "one", "two"]:
+        if step in {"one", "two"}:
+            assert send(one if step == "one" else two) == [last + 1]
+            last += 1
+        elif step == "both":
+            assert send(two, count=2) == [last + 1, last + 2]
+            last += 2
+        elif step == "settle":
+            batch = two.outbox.take(lane, 1, 1)
+            if batch is not None:
+                two.outbox.settle(lane, batch.upto)
+        elif step == "renumber":
+            one.outbox.renumber()
+            last = sum(stats.depth for stats in one.outbox.lanes() if stats.lane == lane)
+        elif step == "other lane":
+            send(one, "d")
+        else:
+            fail(one, one.outbox._db.full if step == "fail" else one.outbox._db.soft)
+    (stats,) = (stats for stats in one.outbox.lanes() if stats.lane == lane)
+    assert stats.last == last
+    assert stats.bytes == stats.depth
+    one.close()
+    two.close()
