@@ -9,6 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -134,10 +135,9 @@ class Node:
         ):  # fmt: skip
             composed = self._composer.compose_plain(value, to, channel)
         else:
-            options = SendOptions(
+            composed = self._composer.compose(value, SendOptions(
                 to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
-            )
-            composed = self._composer.compose(value, options, progress)
+            ), progress)  # fmt: skip
         return self.append([composed.outgoing], timeout, (composed.written,) if composed.written else ())[0]
 
     def batch(self, *, timeout: Duration = 0.0) -> Batch:
@@ -146,11 +146,10 @@ class Node:
 
     def append(self, messages: list[Outgoing], timeout: Duration = 0.0, written: Sequence[Written] = ()) -> list[Sent]:
         """`store`, and a handle for each message."""
-        return [Sent(self, *each) for each in zip(messages, self.store(messages, timeout, written), strict=True)]
+        placed = self.store(messages, timeout, written)
+        return list(map(Sent, repeat(self), messages, placed))
 
-    def store(
-        self, messages: list[Outgoing], timeout: Duration = 0.0, written: Sequence[Written] = ()
-    ) -> Sequence[Placed]:
+    def store(self, messages: list[Outgoing], timeout: Duration, written: Sequence[Written]) -> Sequence[Placed]:
         """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
 
         If it fails the bodies are left to the sweep: the same message may have been stored before.
@@ -159,7 +158,7 @@ class Node:
         try:
             placed = self.storage.outbox.append(messages)
         except QueueFull:
-            placed = self._append_patiently(messages, SendOptions(delay=timeout))
+            placed = self._append_patiently(messages, timeout)
         finally:
             for body in written:
                 body.release()
@@ -172,8 +171,8 @@ class Node:
                 self.event("message_queued", {"id": message.id, "channel": message.channel, "peers": message.peers})
         return placed
 
-    def _append_patiently(self, messages: list[Outgoing], options: SendOptions) -> Any:
-        deadline = time.monotonic() + self._composer.seconds(options.delay)
+    def _append_patiently(self, messages: list[Outgoing], timeout: Duration) -> Any:
+        deadline = time.monotonic() + self._composer.seconds(timeout)
         with self.bell.listen("receipts") as ear:
             while True:
                 ear.arm()

@@ -35,10 +35,12 @@ class Commit:
     def frame(self, number: int, first: int, born: float, rows: Sequence[Row], extra: bytes = b"") -> None:
         """Append one frame to a log: records numbered from ``first`` on."""
         log = self.half.log(number)
-        if not log.word(shared.WRITTEN):
+        end = log.end
+        if not end.written:
             log.label(self.half.state.label(number))
         target = log.ready()
-        end = log.end
+        if target.first != end.segment:
+            end = log.end
         self._before.append((log, end))
         data = frame_of(target, first, born, rows, log.word(shared.SYNC_LAST), extra)
         size = sum(map(len, rows.envelopes)) if isinstance(rows, Alike) else sum([len(row[3]) for row in rows])
@@ -102,6 +104,8 @@ def flushed_mark(target: Opened, flushed: int) -> int:
     return min(max(0, flushed - target.first + 1), (1 << 28) - 1) << 4
 
 
-def frame_of(target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes) -> bytearray:
+def frame_of(
+    target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes
+) -> bytes | bytearray:
     """The frame of these records; ``flushed``: the last sequence known to be on stable storage."""
     return layout.pack_call(target.salt, first, born, rows, flushed_mark(target, flushed), extra)

@@ -31,10 +31,12 @@ def translate(error: Exception, path: Path) -> DroprError:
 
 def write_at(fd: int, data: bytes | bytearray, at: int) -> None:
     """Write all of ``data`` at an offset. Raises OSError; then nobody knows what of it is there."""
-    view = memoryview(data)
+    done = os.pwrite(fd, data, at)
+    view = memoryview(data)[done:]
     while view:
+        at += done
         done = os.pwrite(fd, view, at)
-        view, at = view[done:], at + done
+        view = view[done:]
 
 
 def flush_file(fd: int) -> None:

@@ -221,27 +221,35 @@ class Half(Door, Opening, Recovery):
         flushes: list[tuple[Log, End, int, int]] = []
         handle, upto, generation = -1, 0, 0
         try:
-            with self.locked():
+            self.lock()
+            try:
                 results = self._run_all(jobs, commits)
-                touched = {number: log for commit in commits for number, log in commit.touched.items()}
+                if len(commits) == 1:  # by far the most
+                    touched, journalled = commits[0].touched, commits[0].journalled
+                else:
+                    touched = {number: log for commit in commits for number, log in commit.touched.items()}
+                    journalled = any(commit.journalled for commit in commits)
                 for log in touched.values():
                     end = log.end
                     flushes.append((log, end, log.handle(end), log.word(shared.CUTS)))
                 words = self.words
-                if any(commit.journalled for commit in commits) or (
-                    touched and words[shared.INTENT] > words[shared.JOURNAL_SYNCED]
-                ):
+                if journalled or (touched and words[shared.INTENT] > words[shared.JOURNAL_SYNCED]):
                     assert self._journal is not None
                     handle, upto = os.dup(self._journal.fd), int(words[shared.JOURNAL])
                     generation = self._journal.generation
                     self.flusher.clean()
+            finally:
+                self.unlock()
             if not flushes and handle < 0:
                 return results
             problem = self._flush_all(flushes, handle)
-            with self.locked():
+            self.lock()
+            try:
                 failure = self._confirm(
                     flushes, journalled=handle >= 0, generation=generation, upto=upto, problem=problem
                 )
+            finally:
+                self.unlock()
         finally:
             for _log, _end, fd, _cuts in flushes:
                 os.close(fd)

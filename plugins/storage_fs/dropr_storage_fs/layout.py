@@ -119,10 +119,13 @@ def pack_frame(salt: int, first: int, count: int, body: bytes, flags: int = 0, e
     return _frame_head(salt, first, count, len(body), flags, extra, b"") + body
 
 
-def pack_call(salt: int, first: int, born: float, rows: Sequence[Row], flags: int = 0, extra: bytes = b"") -> bytearray:
+def pack_call(salt: int, first: int, born: float, rows: Sequence[Row], flags: int = 0,
+              extra: bytes = b"") -> bytes | bytearray:  # fmt: skip
     """The frame of what one call stores: records numbered from ``first`` on."""
     records, count = pack_each(salt, first, born, rows), len(rows)
-    alike = INDEX_LEAST <= count <= INDEX_MOST and (isinstance(rows, Alike) or _alike(rows))
+    if count < INDEX_LEAST:
+        return pack_frame(salt, first, count, b"".join(records), flags, extra)
+    alike = count <= INDEX_MOST and (isinstance(rows, Alike) or _alike(rows))
     size = FRAME_SIZE + len(extra) + (4 + 4 * count if alike else 0)
     data = bytearray().join((bytes(size), *records))  # large: it is made once, in place
     index = b""

@@ -57,7 +57,7 @@ class Log(Mending):
     @property
     def end(self) -> End:
         """What is written, flushed or not."""
-        return End(*self._common.words[self._slot : self._slot + 5])
+        return tuple.__new__(End, self._common.words[self._slot : self._slot + 5])
 
     @property
     def flushed(self) -> End:
@@ -240,12 +240,12 @@ class Log(Mending):
 
     def confirm(self, end: End, cuts: int) -> None:
         """After a flush: note it. Raises WriteFailed if what was flushed has been given up meanwhile."""
-        have = self.flushed
-        if cuts == self.word(shared.CUTS):
-            if end[:2] > have[:2]:
+        words, slot = self._common.words, self._slot
+        if cuts == words[slot + shared.CUTS]:
+            if end[:2] > (words[slot + shared.SYNC_SEGMENT], words[slot + shared.SYNCED]):
                 self.set_flushed(end)
-        elif self.word(shared.CUTS) != cuts + 1 or end[:2] > (
-            self.word(shared.CUT_SEGMENT), self.word(shared.CUT_WRITTEN)
+        elif words[slot + shared.CUTS] != cuts + 1 or end[:2] > (
+            words[slot + shared.CUT_SEGMENT], words[slot + shared.CUT_WRITTEN]
         ):  # fmt: skip
             raise WriteFailed(f"{self.directory}: another process met a disk error while this was written")
 

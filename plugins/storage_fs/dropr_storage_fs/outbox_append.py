@@ -56,6 +56,8 @@ class AppendPart:
         if one is None or self._limited:
             return []
         count = len(messages)
+        if count == 1:
+            return self._append_one(commit, messages[0], one)
         ids, on, levels, to, envelopes, receipts, lives, delays, prints = zip(*messages, strict=True)
         if (  # compared in columns: this is done for every message
             on.count(channel) < count or levels.count(priority) < count or to.count(peers) < count
@@ -72,6 +74,15 @@ class AppendPart:
         first = self._half.log(one.number).end.last + 1
         commit.frame(one.number, first, self._context.clock.now(), rows)
         return PlacedRun(ids, one.sequence(first))
+
+    def _append_one(self, commit: Commit, message: Outgoing, lane: LaneState) -> Sequence[Placed]:
+        identity, _, _, _, envelope, receipt, life, delayed, mark = message
+        if life is not None or mark is not None:
+            return []
+        place = self._half.log(lane.number).end.last + 1
+        flags = (RECEIPT if receipt else 0) | (DELAYED if delayed else 0)
+        commit.frame(lane.number, place, self._context.clock.now(), [(identity, flags, b"", envelope)])
+        return [Placed(identity, (lane.sequence(place),), False)]
 
     def _append_any(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
         state: OutboxState = self._half.state
