@@ -120,9 +120,6 @@ def check(data: bytes) -> int:
     return int(header)
 
 
-_START = struct.Struct(">BBIQI")
-
-
 class Likeness:
     """Recognises envelopes that differ from a known one in id, time and body only, without reading their headers.
 
@@ -159,18 +156,24 @@ class Likeness:
     def ids(self, envelopes: Sequence[bytes], max_body: int) -> list[bytes] | None:
         """The ids of envelopes that are sound, alike, and have bodies of at most so many bytes; None if any is not."""
         identity, behind, time, rest, end = self._id, self._id + 16, self._time, self._time + 8, self._end
-        begin, before, between, after = self._begin, self._before, self._between, self._after
-        unpack, crc32 = _START.unpack_from, zlib.crc32
+        before, between, after = self._before, self._between, self._after
+        unpack, crc32, fixed = _CRC.unpack_from, zlib.crc32, _FIXED.size
         out: list[bytes] = []
         add = out.append
+        known, length, start = b"", 0, 0
         for data in envelopes:
+            if data[:fixed] != known:  # often all have bodies of one size
+                known = data[:fixed]
+                if known[:6] != self._begin or len(known) < fixed:
+                    return None
+                size = _FIXED.unpack(known)[3]
+                length, start = end + size, crc32(known)
+                if size > max_body:
+                    return None
             if (
-                data[:6] != begin or data[PREFIX:identity] != before
-                or data[behind:time] != between or data[rest:end] != after
+                len(data) != length or data[PREFIX:identity] != before or data[behind:time] != between
+                or data[rest:end] != after or crc32(data[PREFIX:], start) != unpack(data, fixed)[0]
             ):  # fmt: skip
-                return None
-            _, _, _, size, check = unpack(data)
-            if size + end != len(data) or size > max_body or crc32(data[PREFIX:], crc32(data[:14])) != check:
                 return None
             add(data[identity:behind])
         return out

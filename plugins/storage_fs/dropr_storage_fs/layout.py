@@ -110,7 +110,9 @@ def pack_each(salt: int, first: int, born: float, rows: Sequence[Row]) -> list[b
 
 
 def _frame_head(salt: int, first: int, count: int, size: int, flags: int, extra: bytes, index: bytes) -> bytes:
-    rest = b"".join((FRAME.pack(first, count, flags | INDEX if index else flags, size), extra, index))
+    rest = FRAME.pack(first, count, flags | INDEX if index else flags, size)
+    if extra or index:
+        rest = b"".join((rest, extra, index))
     return HEAD.pack(FRAME_MAGIC, len(extra), crc32(rest, salt ^ len(extra)), len(rest)) + rest
 
 

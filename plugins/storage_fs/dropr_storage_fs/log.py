@@ -212,7 +212,11 @@ class Log(Mending):
         """Write one frame behind the end, which is ``end``. Raises OSError; then nothing is there."""
         stop = end.written + len(frame)
         # Zeros ahead: a flush that need not make the file longer takes half the time. Large frames pay for themselves.
-        ahead = bytes(_AHEAD) if len(frame) < _AHEAD >> 2 and stop > os.fstat(target.fd).st_size else b""
+        ahead = b""
+        if len(frame) < _AHEAD >> 2 and stop > target.room:
+            target.room = os.fstat(target.fd).st_size
+            if stop > target.room:
+                ahead, target.room = bytes(_AHEAD), stop + _AHEAD
         try:
             disk.write_at(target.fd, frame + ahead if ahead else frame, end.written)
         except OSError:

@@ -43,10 +43,12 @@ class End(NamedTuple):
 class Opened:
     """One segment file."""
 
-    __slots__ = ("bytes", "count", "fd", "first", "salt")
+    __slots__ = ("bytes", "count", "fd", "first", "room", "salt")
 
     def __init__(self, fd: int, first: int, salt: int, count: int, size: int) -> None:
         self.fd, self.first, self.salt, self.count, self.bytes = fd, first, salt, count, size
+        self.room = 0
+        """So long this file was when somebody looked; it may have been cut since."""
 
 
 class Mending:

@@ -39,15 +39,13 @@ class AppendPart:
 
     def _append_all(self, commit: Commit, calls: list[Sequence[Outgoing]]) -> list[Sequence[Placed]]:
         """What several threads want to append at the same time, in one frame if it is all for one lane."""
-        if len(calls) > 1:
-            placed = self._append_plain(commit, [message for messages in calls for message in messages])
-            if placed:
-                stops = list(itertools.accumulate(map(len, calls)))
-                return [placed[start:stop] for start, stop in zip([0, *stops], stops)]  # noqa: B905 -- one longer
-        return [self._append(commit, messages) for messages in calls]
-
-    def _append(self, commit: Commit, messages: Sequence[Outgoing]) -> Sequence[Placed]:
-        return self._append_plain(commit, messages) or self._append_any(commit, messages)
+        if len(calls) == 1:
+            return [self._append_plain(commit, calls[0]) or self._append_any(commit, calls[0])]
+        placed = self._append_plain(commit, [message for messages in calls for message in messages])
+        if placed:
+            stops = list(itertools.accumulate(map(len, calls)))
+            return [placed[start:stop] for start, stop in zip([0, *stops], stops)]  # noqa: B905 -- one longer
+        return [self._append_plain(commit, messages) or self._append_any(commit, messages) for messages in calls]
 
     def _append_plain(self, commit: Commit, messages: Sequence[Outgoing]) -> Sequence[Placed]:
         """The common case: all for one lane that is known, without limits or anything to remember. Else empty."""
