@@ -27,7 +27,7 @@ class FsInbox(AcceptPart, ClaimPart, LeasePart, CarePart, ViewPart, Inbox):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self._context = context
-        self._cursors, self._senders = {}, {}
+        self._cursors, self._senders, self._seen = {}, {}, {}
         self._consumers = Consumers(context.data / "consumers")
         self._pid = os.getpid()
         self._reader = Reader()

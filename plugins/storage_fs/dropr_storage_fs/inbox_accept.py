@@ -87,11 +87,17 @@ class AcceptPart:
             if log.end.count <= queue.taken and not mine:
                 continue
             for record, where in log.find(identity, lowest, log.end):
-                if record.sequence in state.tasks:
-                    continue
-                fresh = record.sequence > queue.frontier and record.sequence not in queue.voids
-                if fresh or any(record.sequence in live for live in mine):
+                if self.stands(queue, record.sequence):
                     yield queue, record, where
+
+    def stands(self, queue: Queue, number: int) -> bool:
+        """Whether a message is simply ready, or leased with others."""
+        state: InboxState = self._half.state
+        if number in state.tasks:
+            return False
+        if number > queue.frontier and number not in queue.voids:
+            return True
+        return any(number in lease.live for lease in state.leases.values() if lease.queue == queue.number)
 
 
 class Filling:

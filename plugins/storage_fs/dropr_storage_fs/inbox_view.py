@@ -16,6 +16,10 @@ from dropr_storage_fs.half import Half
 from dropr_storage_fs.inbox_rows import Queue, Task
 from dropr_storage_fs.inbox_state import InboxState
 from dropr_storage_fs.layout import DUPLICATE, Record
+from dropr_storage_fs.mending import Place
+
+_Row = tuple[int, JobInfo, float, tuple[int, Place] | None]
+"""Number, what is shown, since when, and where it stands if that is its place in the queue."""
 
 
 class ViewPart:
@@ -29,6 +33,9 @@ class ViewPart:
     leased_records: Any
     sender_of: Any
     body: Any
+    stands: Any
+    _seen: dict[MessageId, tuple[int, Place]]
+    """Where the messages of the last page stand: who walks through all of them asks for each one's bytes."""
 
     def _show(self, task: Task) -> JobInfo:
         now = self._context.clock.now()
@@ -88,6 +95,11 @@ class ViewPart:
             state: InboxState = self._half.state
             for number in reversed(state.by_id.get(message_id, [])):
                 return bytes(self.body(state.tasks[number]))
+            seen = self._seen.get(message_id)
+            if seen is not None and (queue := state.numbers.get(seen[0])) is not None:
+                record = self._half.log(seen[0]).record_at(seen[1])
+                if record is not None and record.id == message_id and self.stands(queue, record.sequence):
+                    return record.envelope
             return next((record.envelope for _, record, _ in self.find(message_id)), None)
 
         return self._half.look(job)
@@ -97,7 +109,8 @@ class ViewPart:
 
         def job() -> list[JobInfo]:
             state: InboxState = self._half.state
-            sources: list[Iterator[tuple[int, JobInfo, float]]] = [self._tasks(after)]
+            self._seen.clear()
+            sources: list[Iterator[_Row]] = [self._tasks(after)]
             for queue in state.numbers.values():
                 if selection.channel in {None, queue.channel}:
                     for lease in state.leases.values():
@@ -106,29 +119,31 @@ class ViewPart:
                     if (not selection.states or State.READY in selection.states) and self.left(queue) > 0:
                         sources.append(self._fresh_infos(queue, after))
             out: list[JobInfo] = []
-            for _, info, since in heapq.merge(*sources, key=lambda row: row[0]):
+            for _, info, since, where in heapq.merge(*sources, key=lambda row: row[0]):
                 if self._meant(selection, info, since):
                     out.append(info)
+                    if where is not None:
+                        self._seen[info.id] = where
                     if len(out) >= limit:
                         break
             return out
 
         return self._half.look(job)
 
-    def _tasks(self, after: int) -> Iterator[tuple[int, JobInfo, float]]:
+    def _tasks(self, after: int) -> Iterator[_Row]:
         tasks = self._half.state.tasks
         for number in sorted(number for number in tasks if number > after):
-            yield number, self._show(tasks[number]), tasks[number].changed
+            yield number, self._show(tasks[number]), tasks[number].changed, None
 
     def _leased(
         self, queue: Queue, live: set[int], after: int, consumer: str
-    ) -> Iterator[tuple[int, JobInfo, float]]:
-        for record, _ in self.leased_records(queue, {number for number in live if number > after}):
-            yield record.sequence, self._show_plain(queue, record, consumer), record.born
+    ) -> Iterator[_Row]:
+        for record, where in self.leased_records(queue, {number for number in live if number > after}):
+            yield record.sequence, self._show_plain(queue, record, consumer), record.born, (queue.number, where)
 
-    def _fresh_infos(self, queue: Queue, after: int) -> Iterator[tuple[int, JobInfo, float]]:
-        for record, _ in self.fresh(queue, after, self._half.log(queue.number).end):
-            yield record.sequence, self._show_plain(queue, record, ""), record.born
+    def _fresh_infos(self, queue: Queue, after: int) -> Iterator[_Row]:
+        for record, where in self.fresh(queue, after, self._half.log(queue.number).end):
+            yield record.sequence, self._show_plain(queue, record, ""), record.born, (queue.number, where)
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Channel → state → number, and ``processed`` ever, ``bytes``; kept, not counted."""

@@ -25,7 +25,7 @@ class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):
             or context.peer_limits
             or context.channel_limits
         )
-        self._cursors, self._next, self._born, self._sums = {}, {}, {}, {}
+        self._cursors, self._next, self._born, self._sums, self._seen = {}, {}, {}, {}, {}
         self._reader = Reader()
         self._half = Half(context.data / "outbox", tuning, context, OutboxState)
 

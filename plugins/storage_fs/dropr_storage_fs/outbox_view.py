@@ -14,6 +14,7 @@ from dropr_core.names import MessageId, StoreId
 from dropr_core.states import ENDED
 from dropr_storage_fs.half import Half
 from dropr_storage_fs.layout import DUPLICATE, RECEIPT, Record
+from dropr_storage_fs.mending import Place
 from dropr_storage_fs.outbox_rows import Known, LaneState
 from dropr_storage_fs.outbox_ship import mark
 from dropr_storage_fs.outbox_state import OutboxState
@@ -27,6 +28,8 @@ class ViewPart:
     records: Any
     depth: Any
     _queued_by_id: Any
+    _seen: dict[MessageId, tuple[int, Place]]
+    """Where the queued deliveries of the last page stand: who walks through all of them asks for each one's bytes."""
 
     @property
     def store_id(self) -> StoreId:
@@ -79,6 +82,11 @@ class ViewPart:
                 record = self._half.log(known.number).record_at(known.at)
                 if record is not None:
                     return record.envelope
+            seen = self._seen.get(message_id)
+            if seen is not None and (lane := self._half.state.numbers.get(seen[0])) is not None:
+                record = self._half.log(seen[0]).record_at(seen[1])
+                if record is not None and record.id == message_id and lane.queued(record.sequence):
+                    return record.envelope
             return next((record.envelope for _, record, _ in self._queued_by_id(message_id)), None)
 
         return self._half.look(job)
@@ -91,35 +99,40 @@ class ViewPart:
         def job() -> list[tuple[tuple[int, int], Delivery]]:
             out: list[tuple[tuple[int, int], Delivery]] = []
             state: OutboxState = self._half.state
+            self._seen.clear()
             for number in sorted(state.numbers):
                 if number < after[0] or len(out) >= limit:
                     continue
                 lane = state.numbers[number]
                 start = after[1] if number == after[0] else 0
-                for place, delivery in self._all(lane, start, selection):
+                for place, delivery, where in self._all(lane, start, selection):
                     if meant(selection, delivery):
                         out.append(((number, place), delivery))
+                        if where is not None:
+                            self._seen[delivery.id] = number, where
                         if len(out) >= limit:
                             break
             return out
 
         return self._half.look(job)
 
-    def _all(self, lane: LaneState, after: int, selection: Selection) -> Iterator[tuple[int, Delivery]]:
+    def _all(
+        self, lane: LaneState, after: int, selection: Selection
+    ) -> Iterator[tuple[int, Delivery, Place | None]]:
         """Every delivery of a lane beyond a place, in order."""
         if selection.channel not in {None, lane.lane.channel} or selection.peer not in {None, lane.lane.peer}:
             return
         places = sorted(place for place in lane.known if place > after)
         at = 0
         if (not selection.states or State.QUEUED in selection.states) and self.depth(lane)[0] > 0:
-            for record, _ in self.records(lane, max(after, lane.head), self._half.log(lane.number).end):
+            for record, where in self.records(lane, max(after, lane.head), self._half.log(lane.number).end):
                 while at < len(places) and places[at] <= record.sequence:
-                    yield places[at], self._show(lane.known[places[at]])
+                    yield places[at], self._show(lane.known[places[at]]), None
                     at += 1
                 if lane.queued(record.sequence):
-                    yield record.sequence, self._show_queued(lane, record)
+                    yield record.sequence, self._show_queued(lane, record), where
         for place in places[at:]:
-            yield place, self._show(lane.known[place])
+            yield place, self._show(lane.known[place]), None
 
     def peers(self) -> Mapping[str, PeerState]:
         """Every peer that a delivery was ever sent to, or that is held."""

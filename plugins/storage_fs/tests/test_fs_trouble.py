@@ -424,3 +424,19 @@ def test_a_forked_child_does_not_keep_the_locks(opener, tmp_path):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody has it
         finally:
             os.close(fd)
+
+
+def test_who_walks_through_all_messages_searches_for_none(opener, monkeypatch):
+    """The bytes of what the last page showed are read where they stand; what went meanwhile is not kept."""
+    storage = opener()
+    placed = send(storage, *range(1, 31))
+    push(storage, 1, 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(log_module.Log, "find", None)
+        deliveries = storage.outbox.scan(Selection(), limit=100)
+        infos = storage.inbox.scan(Selection(), limit=100)
+        for number in range(30):
+            assert storage.outbox.envelope(deliveries[number][1].id) == b"%03d" % (number + 1) * 40
+            assert storage.inbox.envelope(infos[number].id) == b"%03d" % (number + 1) * 40
+    storage.outbox.settle(LANE, storage.outbox.take(LANE, 10, 10_000).upto)
+    assert [storage.outbox.envelope(one.id) is None for one in placed] == [True] * 10 + [False] * 20
