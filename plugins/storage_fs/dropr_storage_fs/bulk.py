@@ -16,7 +16,7 @@ from zlib import crc32
 import attrs
 
 from dropr_storage_fs import layout
-from dropr_storage_fs.layout import FRAME_MAGIC, HEAD_SIZE, INDEX, RECORD_MAGIC, RECORD_SIZE, Frame, Record
+from dropr_storage_fs.layout import FRAME_MAGIC, HEAD_SIZE, INDEX, INDEX_BYTES, RECORD_MAGIC, RECORD_SIZE, Frame, Record
 from dropr_storage_fs.log import Log
 from dropr_storage_fs.mending import HEADER_SIZE, End, Place
 
@@ -119,7 +119,7 @@ class _Walk:
                 leaf, wanted = None, min(BLOCK, limit - at)
                 frame = layout.read_frame(block, at - base, found.salt)
                 whole = True
-                if frame is not None and frame.flags & INDEX:
+                if frame is not None and frame.flags & INDEX and frame.end - frame.body <= INDEX_BYTES:
                     wanted = min(max(wanted, frame.end - frame.at), limit - at)
                     whole = frame.end <= len(block)
                     leaf = _leaf_of(key, block, base, frame, found.salt) if whole else None

@@ -31,8 +31,10 @@ COPY, INDEX = 1, 2
 """Flags of a frame: its records are copies of older ones, whose segment can go then; it has an index: a checksum of all
 its records together, begun with the salt, and the length of each. They are numbered from the first on without gaps and
 alike in everything but id and envelope."""
-INDEX_LEAST, INDEX_MOST = 16, 12_000
-"""Frames of so many records are written with an index, if their records are alike."""
+INDEX_LEAST, INDEX_MOST, INDEX_BYTES = 16, 12_000, 8 << 20
+"""Frames of so many records, and up to so long, are written with an index, if their records are alike: who reads by an
+index has all of its frame in memory.
+"""
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
@@ -127,7 +129,7 @@ def pack_call(salt: int, first: int, born: float, rows: Sequence[Row], flags: in
     records, count = pack_each(salt, first, born, rows), len(rows)
     if count < INDEX_LEAST:
         return pack_frame(salt, first, count, b"".join(records), flags, extra)
-    alike = count <= INDEX_MOST and (isinstance(rows, Alike) or _alike(rows))
+    alike = count <= INDEX_MOST and sum(map(len, records)) <= INDEX_BYTES and (isinstance(rows, Alike) or _alike(rows))
     size = FRAME_SIZE + len(extra) + (4 + 4 * count if alike else 0)
     data = bytearray().join((bytes(size), *records))  # large: it is made once, in place
     index = b""

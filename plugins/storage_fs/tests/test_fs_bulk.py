@@ -131,3 +131,20 @@ def test_what_is_claimed_in_small_parts_is_read_once(storage):
         assert (storage.inbox._reader.leaf is None) == (len(got) == 200)
     assert got == ids
     assert worker.claim(10) == []
+
+
+def test_frames_too_long_for_memory_have_no_index(storage, monkeypatch):
+    """Who reads by an index has all of its frame in memory: longer ones are read one by one, whoever wrote them."""
+    monkeypatch.setattr(layout, "INDEX_BYTES", 20_000)
+    fill(storage, calls=(100,))
+    monkeypatch.setattr(layout, "INDEX_BYTES", 1 << 20)
+    fill(storage, calls=(100, 20))
+    monkeypatch.setattr(bulk, "INDEX_BYTES", 20_000)
+    log = lane_log(storage)
+    frames = [item for item, _ in log.scan(Place(1, HEADER_SIZE), log.end) if isinstance(item, Frame)]
+    assert [bool(frame.flags & INDEX) for frame in frames] == [False, True, True]
+    reader = bulk.Reader()
+    found, place = reader.read(log, Place(1, HEADER_SIZE), log.end, 0, 150, 1 << 30)
+    assert reader.leaf is None
+    rest, _ = reader.read(log, place, log.end, 150, 1000, 1 << 30)
+    assert [record[:6] for record in found.records() + rest.records()] == scanned(log, 0, 1000, 1 << 30)
