@@ -81,6 +81,8 @@ class PieceOf:
 class _Checked(io.RawIOBase):
     """A body that is compared with its digest while it is read from the beginning to the end."""
 
+    _fd = -1
+
     def __init__(self, path: Path, identity: MessageId, reference: Reference) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._path, self._identity, self._reference = path, identity, reference
@@ -121,8 +123,9 @@ class _Checked(io.RawIOBase):
         return got
 
     def close(self) -> None:
-        if not self.closed:
-            os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:  # -1 also where it could not be opened
+            os.close(fd)
         super().close()
 
 
