@@ -29,7 +29,7 @@ class Desk:
     """Implements `contracts.transport.Answerer` over an endpoint."""
 
     def __init__(self, endpoint: Endpoint, bell: Bell, clock: Clock, alive: Callable[[str], None],
-                 log: logging.Logger, threads: int = 2) -> None:  # fmt: skip
+                 log: logging.Logger, threads: int = 4) -> None:  # fmt: skip
         self.endpoint = endpoint
         self.head_size = endpoint.head_size
         self._clock, self._alive, self._log = clock, alive, log

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 EXTENSION = "dropr.fill"
 """Name of the ASGI extension: ``await extension(view, moved)`` fills the view with what follows of the body."""
 
-KEPT = 6
+KEPT = 5
 """Buffers kept for the next requests."""
 
 

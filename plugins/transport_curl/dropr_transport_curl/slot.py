@@ -199,6 +199,7 @@ class LongSlot(Slot):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._at = 0
+        self.curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 1 << 20)  # the fewer steps, the less is done in Python
         self.curl.setopt(pycurl.READFUNCTION, self._read)
         self.curl.setopt(pycurl.SEEKFUNCTION, self._seek)
 
