@@ -13,7 +13,7 @@ LINES = 400
 
 FLOORS = {
     0: "errors names clock locks files exits",
-    1: "message states backoff units yamlfile heartbeat systemd logs",
+    1: "message states backoff units yamlfile heartbeat systemd logs space flusher",
     2: "envelope leaves bodyfiles bodies arriving wire signing matching contracts hookspecs supervision",
     3: "references options plugins bell sessions child angel_state mainloop",
     4: "sections config configdocs codecs sending link deliveries endpoint received consumer transports conversation "

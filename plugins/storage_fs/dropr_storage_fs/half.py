@@ -22,17 +22,17 @@ import attrs
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import DroprError, QueueFull, WriteFailed
+from dropr_core.flusher import Flusher
+from dropr_core.space import Space
 from dropr_storage_fs import disk, journal, shared
 from dropr_storage_fs.commit import Commit
 from dropr_storage_fs.door import Door, Locked
-from dropr_storage_fs.flusher import Flusher
 from dropr_storage_fs.group import Group, Together
 from dropr_storage_fs.journal import Journal, Op
 from dropr_storage_fs.log import Log
 from dropr_storage_fs.mending import End
 from dropr_storage_fs.opening import Opening
 from dropr_storage_fs.recovery import Recovery
-from dropr_storage_fs.space import Space
 
 T = TypeVar("T")
 TELL_EVERY = 60.0

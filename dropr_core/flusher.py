@@ -1,7 +1,7 @@
 """The flush interval: what was committed without a flush gets one soon.
 
 Owns one thread for each half of a store, started with the first such commit and asleep on a
-condition whenever nothing is unflushed. Must not know what it flushes.
+condition whenever nothing is unflushed. For any storage on a disk; must not know what it flushes.
 """
 
 import logging

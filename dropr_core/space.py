@@ -1,7 +1,7 @@
 """Room on the disk: the free-space floor and the reserve.
 
 Owns how much must stay free, and a file of blocks that is given up when the disk is full so that
-acknowledgements, receipts and wipes can still commit. Must not know tables.
+acknowledgements, receipts and wipes can still commit. For any storage on a disk; must not know what it keeps.
 """
 
 import contextlib
