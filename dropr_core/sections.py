@@ -89,7 +89,8 @@ def _limit(what: str) -> Any:
 
 
 def _room(what: str) -> Any:
-    return size(None, least=1, doc=f"Most bytes that may wait {what}; large bodies are files, and `min_free` bounds them.")
+    more = "large bodies are files, and `min_free` bounds them"
+    return size(None, least=1, doc=f"Most bytes that may wait {what}; {more}.")
 
 
 @attrs.frozen(kw_only=True)
