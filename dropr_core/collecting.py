@@ -57,10 +57,16 @@ class Collecting:
         self._coming: dict[_Name, _Coming] = {}
         self._resting: dict[_Name, float] = {}
 
-    def without(self, now: float) -> list[_Name]:
+    def without(self) -> list[_Name]:
         """The lanes of which nothing is wanted now."""
-        self._resting = {name: until for name, until in self._resting.items() if until > now}
         return [*self._coming, *self._resting]
+
+    def end_rests(self, now: float) -> bool:
+        """Let lanes that rested long enough be asked for again; whether there were any."""
+        over = [name for name, until in self._resting.items() if until <= now]
+        for name in over:
+            del self._resting[name]
+        return bool(over)
 
     @property
     def wakes_at(self) -> float | None:

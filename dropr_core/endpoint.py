@@ -5,22 +5,18 @@ else; long polls are answered with `Wait`, and `server.py` asks again when the b
 """
 
 import fnmatch
-import hmac
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 import msgspec
 
 from dropr_core import wire
-from dropr_core.arriving import Arrivals, Arriving
 from dropr_core.bodies import Bodies
+from dropr_core.bodyverbs import PIECE, BodyVerbs
 from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.contracts.transport import Caller
 from dropr_core.deliveries import mail_for, take_in
-from dropr_core.envelope import Reference
-from dropr_core.errors import BadBody, BadFrame, Closed, Refused, StoreCorrupt, StoreError
-from dropr_core.leaves import LEAF, leaves_of
+from dropr_core.errors import BadFrame, Closed, Refused, StoreError
 from dropr_core.message import Outcome, State
 from dropr_core.names import START, MessageId, StoreId
 from dropr_core.sessions import Sessions
@@ -28,9 +24,6 @@ from dropr_core.signing import ANSWER, HEAD_SIZE, OK, REQUEST, FrameHeader, Head
 
 UNSIGNED_KEY = b"insecure"
 """Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
-
-PIECE = 4 * 1024 * 1024
-"""Bytes of the largest piece of a body."""
 
 MAX_WAIT = 55.0
 """Seconds that a long poll is kept at most: below the idle time-outs of common proxies."""
@@ -125,7 +118,7 @@ class Endpoint:
         self._outbox, self._inbox = outbox, inbox
         self.limits = limits or Limits()
         self._bodies = bodies
-        self._arrivals = None if bodies is None else Arrivals(bodies)
+        self._carry = BodyVerbs(outbox, bodies, lambda: self.limits.max_body, event)
         self._on_reset = on_reset
         self._ring, self._event = ring, event
         self._sessions = Sessions()
@@ -289,51 +282,24 @@ class Endpoint:
         return wire.Fetched(self._outbox.store_id, parts, cursor)
 
     def _have(self, request: Request, _round: Round) -> wire.Had:
-        return wire.Had(self._arriving(request, wire.decode(request.body, wire.Have)).have())
+        return self._carry.have(request.peer, self._for_writer(request, wire.decode(request.body, wire.Have)))
 
     def _chunk(self, request: Request, _round: Round) -> wire.Had:
         chunk = wire.decode(request.body, wire.Chunk)
-        size = len(request.tail)
-        if not 0 <= chunk.offset <= chunk.body.size - size:
-            raise Refused("bad_frame", "a piece that is not within its body")
-        if chunk.offset % LEAF or (size % LEAF and chunk.offset + size != chunk.body.size):
-            raise Refused("bad_frame", "a piece that does not consist of whole leaves")
-        arriving = self._arriving(request, chunk.body)
-        if not hmac.compare_digest(leaves_of(request.tail), chunk.leaves):
-            raise Refused("bad_frame", "a piece that does not match the digests of its leaves: altered on the way")
-        try:
-            return wire.Had(arriving.write(chunk.offset, request.tail, chunk.leaves))
-        except BadBody as error:
-            self._event("bad_body", {"peer": request.peer, "error": str(error)})
-            raise Refused("bad_body", str(error)) from None
+        self._for_writer(request, chunk.body)
+        return self._carry.chunk(request.peer, chunk, request.tail)
 
-    def _arriving(self, request: Request, have: wire.Have) -> Arriving:
-        if self._arrivals is None:
-            raise Refused("unsupported", f"{request.verb}: this node keeps no large bodies")
-        if len(have.id) != 16 or len(have.digest) != 32 or have.size < 0:
-            raise Refused("bad_frame", "an impossible id, digest or size of a body")
-        if not self.access[request.peer].allows(have.channel):
-            raise Refused("not_allowed", f"this peer may not write to channel {have.channel[:200]}")
-        if self.limits.max_body is not None and have.size > self.limits.max_body:
-            raise Refused("too_big", f"a body of {have.size} bytes: the limit here is {self.limits.max_body}")
-        return self._arrivals.of(request.peer, MessageId(have.id), Reference(have.size, have.digest))
+    def _for_writer(self, request: Request, body: wire.Have) -> wire.Have:
+        if not self.access[request.peer].allows(body.channel):
+            raise Refused("not_allowed", f"this peer may not write to channel {body.channel[:200]}")
+        return body
 
     def _read(self, request: Request, _round: Round) -> wire.Piece:
-        ask = wire.decode(request.body, wire.Read)
-        identity = MessageId(ask.body.id)
-        if self._bodies is None or not any(d.peer == request.peer for d in self._outbox.status(identity)):
-            raise Refused("unknown_body", "no such message for this peer")
-        try:
-            with self._bodies.open_sent(identity, Reference(ask.body.size, ask.body.digest)) as file:
-                data = os.pread(file.fileno(), max(0, min(ask.count, PIECE)), max(0, ask.offset))
-                return wire.Piece(memoryview(data))
-        except StoreCorrupt as error:
-            raise Refused("unknown_body", str(error)) from None
+        return self._carry.read(request.peer, wire.decode(request.body, wire.Read))
 
     def close(self) -> None:
         """Let go of files that are being written; safe twice."""
-        if self._arrivals is not None:
-            self._arrivals.close()
+        self._carry.close()
 
     def _page(self, peer: str, cursor: wire.Cursor) -> wire.Outcomes:
         log = StoreId(cursor.log) if cursor.log else None

@@ -12,7 +12,7 @@ from dropr_core import wire
 from dropr_core.backoff import Backoff
 from dropr_core.bodies import Bodies
 from dropr_core.clock import Clock
-from dropr_core.collecting import REST, Collecting
+from dropr_core.collecting import Collecting
 from dropr_core.contracts.storage import Inbox
 from dropr_core.conversation import Conversation
 from dropr_core.deliveries import take_in
@@ -21,9 +21,6 @@ from dropr_core.errors import Refused, StoreError
 from dropr_core.names import StoreId
 
 Event = Callable[[str, Mapping[str, object]], None]
-
-POLL_WHILE_RESTING = REST
-"""Seconds of a long poll while a lane is left out because its body could not be brought."""
 
 
 class Puller:
@@ -59,7 +56,7 @@ class Puller:
         self._asking = False
         self._telling = False
         self._news = False
-        """A body was brought and its message taken in, which the request that waits cannot tell."""
+        """A body was brought, or a lane may be asked for again: the request that waits knows nothing of it."""
         self._cursor: tuple[StoreId | None, int] = (None, 0)
 
     def sign_of_life(self) -> None:
@@ -77,6 +74,8 @@ class Puller:
                 self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
             return None
         try:
+            if self._collecting is not None and self._collecting.end_rests(now):
+                self._news = True  # beside the poll that is under way: that one was asked without these lanes
             if not self._asking:
                 self._fetch()
             if not self._telling:
@@ -89,11 +88,9 @@ class Puller:
     def _fetch(self) -> None:
         """Say how far we are, and wait for what follows."""
         self._asking, self._news = True, False
-        without = [] if self._collecting is None else self._collecting.without(self._clock.now())
-        # While a lane rests the poll is short: when the rest ends it has to be asked for again.
-        wait = MAX_WAIT if self._collecting is None or self._collecting.wakes_at is None else POLL_WHILE_RESTING
-        ask = wire.Fetch(self._heads(), None, wait, without)
-        self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=wait)
+        without = [] if self._collecting is None else self._collecting.without()
+        ask = wire.Fetch(self._heads(), None, MAX_WAIT, without)
+        self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
 
     def _heads(self) -> list[tuple[bytes, str, int, int, bytes]]:
         return [
@@ -105,7 +102,7 @@ class Puller:
         """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
         if self._news and self._collecting is not None:
             self._news, self._telling = False, True
-            ask = wire.Fetch(self._heads(), None, 0.0, self._collecting.without(self._clock.now()))
+            ask = wire.Fetch(self._heads(), None, 0.0, self._collecting.without())
             self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
             return
         log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)

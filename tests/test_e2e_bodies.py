@@ -168,3 +168,31 @@ def test_a_body_for_a_node_that_fetches(road):
         assert receive_digest(there)[0] == digest
         eventually(lambda: sent.status.ended, what="the receipt")
         eventually(lambda: not files(shop, "sent"), what="the body to go")
+
+
+@pytest.mark.parametrize("mode", ["push", "pull"])
+@pytest.mark.parametrize("how", ["flipped", "gone"])
+def test_fault_51_a_body_damaged_before_it_was_sent_is_named_and_the_next_goes_on(road, mode, how):
+    """It ends as dead with the reason, is not tried for ever, and what was sent after it arrives."""
+    shop, ware = road.build("shop", "ware")
+    if mode == "pull":
+        shop.write(peers={"ware": {"mode": "pull", "key": key_of("shop", "ware")}})
+        del ware.config["listen"]
+        ware.write()
+    with shop.opened() as here, ware.opened() as there:
+        damaged = here.send(os.urandom(3 * MIB), to="ware")
+        (path,) = files(shop, "sent")
+        if how == "gone":
+            path.unlink()
+        else:
+            with path.open("r+b") as file:
+                file.seek(2 * MIB)
+                file.write(b"damaged")
+        body, digest = noise(MIB)
+        here.send(body, to="ware")
+        (shop if mode == "pull" else ware).run("server")
+        (ware if mode == "pull" else shop).run("daemon")
+        assert receive_digest(there)[0] == digest
+        (delivery,) = damaged.status.deliveries
+        assert delivery.state == "dead"
+        assert "body" in delivery.reason

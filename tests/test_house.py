@@ -16,8 +16,8 @@ FLOORS = {
     1: "message states backoff units yamlfile heartbeat systemd logs space flusher",
     2: "envelope leaves bodyfiles bodies arriving wire signing matching contracts hookspecs supervision",
     3: "references options plugins bell sessions child angel_state mainloop",
-    4: "sections config configdocs codecs sending link deliveries endpoint received consumer transports conversation "
-    "desk checkup",
+    4: "sections config configdocs codecs sending link deliveries bodyverbs endpoint received consumer transports "
+    "conversation desk checkup",
     5: "sent node aio freight collecting courier puller links daemon server worker",
     6: "angel cli demo __main__ dropr_core",
 }
