@@ -68,9 +68,7 @@ def write_nodes(home: Path) -> tuple[Path, Path]:
 
 @contextlib.contextmanager
 def running(*roles: tuple[str, Path]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    children = [
-        subprocess.Popen([sys.executable, "-m", "dropr_core", role, "-c", str(file)]) for role, file in roles
-    ]
+    children = [subprocess.Popen([sys.executable, "-m", "dropr_core", role, "-c", str(file)]) for role, file in roles]
     try:
         time.sleep(1.5)
         yield children
@@ -166,8 +164,10 @@ def bench_end_to_end(home: Path, total: int = 400_000) -> None:
         child.wait()
         used = [after - b for after, b in zip((cpu(c.pid) for c in children), before, strict=True)]
         print(f"end to end, {total} messages        {got / spent:10,.0f} /s   (bar 60,000)")
-        print(f"  CPU a message: daemon {used[0] / got * 1e6:.1f} µs, server {used[1] / got * 1e6:.1f} µs, "
-              f"consumer {(time.process_time() - mine) / got * 1e6:.1f} µs")
+        print(
+            f"  CPU a message: daemon {used[0] / got * 1e6:.1f} µs, server {used[1] / got * 1e6:.1f} µs, "
+            f"consumer {(time.process_time() - mine) / got * 1e6:.1f} µs"
+        )
 
 
 def bench_latency(home: Path, count: int = 500) -> None:
@@ -194,8 +194,10 @@ def bench_latency(home: Path, count: int = 500) -> None:
             time.sleep(0.005)
         thread.join()
     times.sort()
-    print(f"one message, idle system           p50 {times[len(times) // 2] * 1000:.2f} ms, "
-          f"p99 {times[int(len(times) * 0.99)] * 1000:.2f} ms   (bar: median 5 ms)")
+    print(
+        f"one message, idle system           p50 {times[len(times) // 2] * 1000:.2f} ms, "
+        f"p99 {times[int(len(times) * 0.99)] * 1000:.2f} ms   (bar: median 5 ms)"
+    )
 
 
 def bench_body(home: Path, size: int = 1 << 30) -> None:
@@ -256,13 +258,20 @@ def bench_body(home: Path, size: int = 1 << 30) -> None:
         watcher.join()
     base, send, way = (statistics.median(times) for times in (bases, sends, ways))
     share = statistics.median(a / b for a, b in zip(bases, ways, strict=True))
-    print(f"a body of {size >> 20} MiB: cp + fsync {base:.2f} s, send {send:.2f} s, then to the consumer {way:.2f} s: "
-          f"{share:.2f} of cp (bar 0.4)")
-    print("  memory above idle: " + ", ".join(f"{(most - before) / 2**20:.0f} MiB" for most, before
-          in zip(peak, idle, strict=True)) + " (bar 64)")
+    print(
+        f"a body of {size >> 20} MiB: cp + fsync {base:.2f} s, send {send:.2f} s, then to the consumer {way:.2f} s: "
+        f"{share:.2f} of cp (bar 0.4)"
+    )
+    print(
+        "  memory above idle: "
+        + ", ".join(f"{(most - before) / 2**20:.0f} MiB" for most, before in zip(peak, idle, strict=True))
+        + " (bar 64)"
+    )
     waits.sort()
-    print(f"  {len(waits)} urgent messages meanwhile: p50 {waits[len(waits) // 2] * 1000:.1f} ms, "
-          f"p99 {waits[int(len(waits) * 0.99)] * 1000:.1f} ms (bar 100), most {waits[-1] * 1000:.1f} ms")
+    print(
+        f"  {len(waits)} urgent messages meanwhile: p50 {waits[len(waits) // 2] * 1000:.1f} ms, "
+        f"p99 {waits[int(len(waits) * 0.99)] * 1000:.1f} ms (bar 100), most {waits[-1] * 1000:.1f} ms"
+    )
 
 
 def urgent(here: dropr.Node, there: dropr.Node, movie: Path) -> list[float]:

@@ -168,9 +168,7 @@ class Bodies:
                 "free some space or lower limits.min_free"
             )
 
-    def sweep(
-        self, is_sent: Callable[[MessageId], bool], is_come: Callable[[MessageId], bool], wall: float
-    ) -> int:
+    def sweep(self, is_sent: Callable[[MessageId], bool], is_come: Callable[[MessageId], bool], wall: float) -> int:
         """Remove what no message needs: bodies of ended messages, and what a dead process left behind.
 
         ``is_sent``, ``is_come``: whether outbox and inbox keep the envelope of a message. Returns

@@ -108,7 +108,11 @@ def _accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> Sequence[Accepted | Qu
 
 
 def _unpack(
-    sender: str, store: StoreId, part: wire.LanePart, allows: Callable[[str], bool], max_body: int | None,
+    sender: str,
+    store: StoreId,
+    part: wire.LanePart,
+    allows: Callable[[str], bool],
+    max_body: int | None,
     bodies: Bodies | None,
 ) -> tuple[Arrival, list[Rejected]]:
     source = SourceLane(sender, store, part.channel, part.priority)

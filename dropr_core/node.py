@@ -263,9 +263,7 @@ class Node:
             timeout=None if timeout is None else seconds(timeout),
         )
 
-    def consumer(
-        self, *channels: str, on_error: Literal["raise", "continue"] = "raise", label: str = ""
-    ) -> Consumer:
+    def consumer(self, *channels: str, on_error: Literal["raise", "continue"] = "raise", label: str = "") -> Consumer:
         """A consumer to be driven by hand: claim, wait, close."""
         if not channels:
             raise UsageError("name at least one channel to receive from")

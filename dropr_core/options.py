@@ -69,9 +69,7 @@ class Note:
     """YAML of a good use, for the template."""
 
 
-def option(
-    default: Any = attrs.NOTHING, *, doc: str = "", secret: bool = False, show: bool = True, **note: Any
-) -> Any:
+def option(default: Any = attrs.NOTHING, *, doc: str = "", secret: bool = False, show: bool = True, **note: Any) -> Any:
     """Declare an option whose type is its annotation; without ``default`` it must be given.
 
     ``doc`` is one or two sentences for the user; without ``show`` the value stays out of the repr. ``note``

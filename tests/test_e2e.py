@@ -1,6 +1,5 @@
 """The real thing: real processes, real sockets, real disks, and signals that kill."""
 
-
 import pytest
 from helpers_nodes import Road, eventually
 

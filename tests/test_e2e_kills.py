@@ -175,5 +175,3 @@ def test_fault_28_a_peer_that_hangs_keeps_nobody_else_waiting(road):
         assert take_all(there, "common") == []
         stuck.signal(signal.SIGCONT)
         assert [received.body for received in take_all(there, "common", at_least=1)] == [b"waits"]
-
-

@@ -280,5 +280,3 @@ def test_fault_85_a_process_that_runs_out_of_handles_lives_and_goes_on_when_it_h
             b"%d" % number for number in range(5)
         ]
     assert all(process.stop() == Exit.OK for process in processes.values())
-
-

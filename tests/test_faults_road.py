@@ -252,5 +252,3 @@ def test_fault_76_one_peer_that_is_gone_for_ever_ends_by_the_life_of_its_deliver
     dead = next(delivery for delivery in sender.outbox.status(ident(1)) if delivery.peer == "gone")
     assert dead.state is State.DEAD
     assert dead.reason
-
-

@@ -86,4 +86,3 @@ class TestWebhook(Surroundings):
             yield HandlerCase(lambda: make("webhook", url), good=b"12345", never=b"never", later=b"later")
             server.shutdown()
             thread.join(30)
-

@@ -276,5 +276,3 @@ PROFILE = settings(max_examples=3000 if DEEP else 100, stateful_step_count=60, d
 def test_the_lane_protocol_survives_every_mixture_of_faults(machine):
     """Nothing acknowledged is lost, nothing enters twice unflagged, lanes keep their order, whatever happens."""
     run_state_machine_as_test(machine, settings=PROFILE)
-
-

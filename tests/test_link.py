@@ -181,8 +181,10 @@ def run_poisoned(link, poison, error, depth=16, others=True):
             if isinstance(order, Probe):
                 link.probed(order, [Head(done, ident(done)) for _ in order.lanes])
             elif isinstance(order, Ship):
-                of = [batch(one, done + 1, min(count, depth - done)) if one == lane else batch(one)
-                      for one, count in order.lanes]
+                of = [
+                    batch(one, done + 1, min(count, depth - done)) if one == lane else batch(one)
+                    for one, count in order.lanes
+                ]
                 bad = any(b.lane == lane and any(e.sequence == poison for e in b.entries) and aside is None for b in of)
                 if bad:
                     for effect in link.failed(order, of, error, now):

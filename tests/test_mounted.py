@@ -20,8 +20,7 @@ def test_the_example_application_serves_pages_and_takes_mail(tmp_path):
     port, key = free_port(), key_of("shop", "ware")
     shop, ware = tmp_path / "shop.yaml", tmp_path / "ware.yaml"
     shop.write_text(
-        f"node: shop\nlimits: {{min_free: 0}}\n"
-        f"peers: {{ware: {{url: 'http://127.0.0.1:{port}/dropr/', key: {key}}}}}\n"
+        f"node: shop\nlimits: {{min_free: 0}}\npeers: {{ware: {{url: 'http://127.0.0.1:{port}/dropr/', key: {key}}}}}\n"
     )
     ware.write_text(f"node: ware\nlimits: {{min_free: 0}}\npeers: {{shop: {{mode: pull, key: {key}}}}}\n")
     web = subprocess.Popen(

@@ -94,8 +94,9 @@ def test_garbage_never_crashes_a_parser(data):
 
 
 def frame(body=b"hello", kind=REQUEST, key=KEY, **changes):
-    header = FrameHeader(**({"sender": "shop", "receiver": "store", "request": b"r" * 16, "verb": "push", "digest": b""}
-                            | changes))
+    header = FrameHeader(
+        **({"sender": "shop", "receiver": "store", "request": b"r" * 16, "verb": "push", "digest": b""} | changes)
+    )
     return seal(kind, header, body, key)
 
 

@@ -36,12 +36,20 @@ FORMATS = ("body", "raw", "json", "table")
 @click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after so many messages.")
 @click.option(
-    "--wait", type=DURATION, default=0.0, show_default=True, metavar="SECONDS",
+    "--wait",
+    type=DURATION,
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
     help="Stop after so long without a message; 0: take what is there.",
 )
 @click.option("--follow", is_flag=True, help="Never stop; wait for the next message.")
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="body", show_default=True,
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="body",
+    show_default=True,
     help="body: each body and a newline; raw: the bytes alone; json: as --json; table: a line about each.",
 )
 @click.option("--peek", is_flag=True, help="Show what is ready and leave it there: nothing is leased or acknowledged.")
@@ -64,9 +72,7 @@ def receive_verb(
     form = "json" if as_json else form
     count = 0
     with opened(config_file, change=not peek) as node:
-        source = (
-            _peeked(node, channels, limit) if peek else _taken(node, channels, limit, None if follow else wait)
-        )
+        source = _peeked(node, channels, limit) if peek else _taken(node, channels, limit, None if follow else wait)
         # Closed before the node is: whatever goes wrong, the message in hand is given back first.
         with closing(source):
             for document, body, size in source:
@@ -80,15 +86,19 @@ def _taken(node: "Node", channels: tuple[str, ...], limit: int | None, wait: flo
     source = node.receive(*channels, limit=limit, wait=wait)
     try:
         for received in source:
-            yield {
-                "id": received.id,
-                "channel": received.channel,
-                "sender": received.sender,
-                "priority": received.priority,
-                "attempt": received.attempt,
-                "possible_duplicate": received.possible_duplicate,
-                **_facts(received.message),
-            }, received.open, received.size
+            yield (
+                {
+                    "id": received.id,
+                    "channel": received.channel,
+                    "sender": received.sender,
+                    "priority": received.priority,
+                    "attempt": received.attempt,
+                    "possible_duplicate": received.possible_duplicate,
+                    **_facts(received.message),
+                },
+                received.open,
+                received.size,
+            )
     finally:
         close = getattr(source, "close", None)  # a generator has it, an iterator need not
         if close is not None:
@@ -119,15 +129,19 @@ def _peeked(node: "Node", channels: tuple[str, ...], limit: int | None) -> Messa
             body = open_body(node, job.id)
             if body is None:
                 continue
-            yield {
-                "id": format_id(job.id),
-                "channel": job.channel,
-                "sender": job.sender,
-                "priority": job.priority,
-                "attempt": 0,
-                "possible_duplicate": job.possible_duplicate,
-                **_facts(header_of(data)),
-            }, partial(_same, body), body_size(data)
+            yield (
+                {
+                    "id": format_id(job.id),
+                    "channel": job.channel,
+                    "sender": job.sender,
+                    "priority": job.priority,
+                    "attempt": 0,
+                    "possible_duplicate": job.possible_duplicate,
+                    **_facts(header_of(data)),
+                },
+                partial(_same, body),
+                body_size(data),
+            )
             left = None if left is None else left - 1
         if left == 0:
             return

@@ -145,9 +145,9 @@ class Outbox(ABC):
         """Forget ended deliveries (never live ones). Returns how many."""
 
     @abstractmethod
-    def scan(self, selection: Selection, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[
-        tuple[tuple[int, int], Delivery]
-    ]:
+    def scan(
+        self, selection: Selection, after: tuple[int, int] = (0, 0), limit: int = 100
+    ) -> list[tuple[tuple[int, int], Delivery]]:
         """A page of deliveries and the cursor of each, in a stable order."""
 
     @abstractmethod

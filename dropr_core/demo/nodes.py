@@ -163,4 +163,3 @@ def _common(storage: str) -> dict[str, Any]:
 def make_key() -> str:
     """A secret for this one run."""
     return secrets.token_hex(32)
-

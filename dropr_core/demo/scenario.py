@@ -116,9 +116,7 @@ class Scenario:
             self._village.start(name)
         warehouse, berlin = nodes["warehouse"], nodes["berlin"]
         self._readers.start(warehouse, {"files": enter_file(self._files, self._originals)}, 25)
-        self._readers.start(
-            warehouse, {"orders": enter_json(self._orders), "news": enter_json(self._news[0])}, 1000
-        )
+        self._readers.start(warehouse, {"orders": enter_json(self._orders), "news": enter_json(self._news[0])}, 1000)
         self._readers.start(berlin, {"news": enter_json(self._news[1])}, 100)
         self._until(lambda: self._village.ready(self._village.names), "the nodes' processes did not come up")
         self._screen.say("all processes are up")

@@ -235,9 +235,7 @@ class NodeContract(Contract):
         rig.open("reader")
         lost = set(rig.sent) - {bytes.fromhex(identity) for identity in given | acked}
         rig.until(lambda: lost <= rig.arrived, 3 * self.patience, "the living consumer gets the rest")
-        rig.until(
-            lambda: not rig["shop"].outbox.peers()["ware"].awaiting, 3 * self.patience, "all receipts come home"
-        )
+        rig.until(lambda: not rig["shop"].outbox.peers()["ware"].awaiting, 3 * self.patience, "all receipts come home")
         assert not rig.arrived & {bytes.fromhex(identity) for identity in acked}, "an acknowledged one came back"
         assert rig.arrived <= set(rig.sent)
 

@@ -336,6 +336,7 @@ class OutboxLogContract(StorageTests):
 
     def test_many_threads_append_without_gap_or_double(self, storage: Storage) -> None:
         """Eight threads share a lane: every number once, each thread's messages in its own order."""
+
         def work(_: int) -> list[tuple[int, ...]]:
             return [storage.outbox.append([outgoing()])[0].sequences for _ in range(15)]
 

@@ -116,9 +116,7 @@ class SerializerContract(Contract):
         first = serializer_case.values[0]
         assert serializer.loads(serializer.dumps(first)) == first
 
-    def test_foreign_bytes_are_a_protocol_error(
-        self, serializer_case: SerializerCase, serializer: Serializer
-    ) -> None:
+    def test_foreign_bytes_are_a_protocol_error(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
         """A body that is not its own is a ProtocolError, never the library's own exception."""
         for data in serializer_case.foreign:
             with pytest.raises(ProtocolError):

@@ -25,9 +25,7 @@ from dropr_core.testing.storage_process_contract import StorageProcessContract
 ABILITIES = frozenset({"durable", "processes", "ordering_key"})
 
 
-class StorageContract(
-    OutboxLogContract, OutboxEndsContract, InboxContract, InboxCareContract, StorageProcessContract
-):
+class StorageContract(OutboxLogContract, OutboxEndsContract, InboxContract, InboxCareContract, StorageProcessContract):
     """Every test of the contract. Subclass it and write the fixture `storage_case`."""
 
     def test_abilities_are_known_words(self, bench: Bench) -> None:

@@ -49,9 +49,7 @@ class Options:
         doc="Program and arguments, split as a shell does; no shell runs it.", check=_check_target
     )
     timeout: float | None = words.duration(None, least=0.001, doc="After it the program is ended.", unset="no limit")
-    directory: Path | None = words.path(
-        None, doc="Where it runs.", unset="the current directory"
-    )
+    directory: Path | None = words.path(None, doc="Where it runs.", unset="the current directory")
 
 
 class Command(Handler):

@@ -54,9 +54,7 @@ class Options:
     secret: str | None = words.secret(None, doc="Signs each request (header Dropr-Signature).", unset="no signature")
     timeout: float = words.duration("30s", least=0.001, doc="How long the whole answer may take.")
     connect: float = words.duration("5s", least=0.001, doc="How long connecting may take.")
-    ca: Path | None = words.path(
-        None, doc="PEM file of the authorities that sign the server's certificate."
-    )
+    ca: Path | None = words.path(None, doc="PEM file of the authorities that sign the server's certificate.")
     verify: bool = words.option(default=True, doc="Check the server's certificate. Turn it off for tests only.")
 
 

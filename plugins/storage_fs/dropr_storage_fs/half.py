@@ -51,9 +51,7 @@ class Tuning:
 class Half(Door, Opening, Recovery):
     """Files of one half, for one process."""
 
-    def __init__(
-        self, directory: Path, tuning: Tuning, context: Context, make_state: Callable[[], Any]
-    ) -> None:
+    def __init__(self, directory: Path, tuning: Tuning, context: Context, make_state: Callable[[], Any]) -> None:
         self.directory, self.tuning, self.context = directory, tuning, context
         self._lock_path = str(directory / "write.lock")
         self._make_state = make_state

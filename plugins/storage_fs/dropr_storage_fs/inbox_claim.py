@@ -56,9 +56,7 @@ class ClaimPart:
             claims, _ = self._half.lazy(job)
         return claims
 
-    def _claim(
-        self, commit: Commit, channels: set[str], limit: int, consumer: str
-    ) -> tuple[list[Claim], list[int]]:
+    def _claim(self, commit: Commit, channels: set[str], limit: int, consumer: str) -> tuple[list[Claim], list[int]]:
         state: InboxState = self._half.state
         self.expire(commit, None)
         self._wake(commit, channels)

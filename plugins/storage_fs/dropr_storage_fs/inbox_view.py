@@ -135,9 +135,7 @@ class ViewPart:
         for number in sorted(number for number in tasks if number > after):
             yield number, self._show(tasks[number]), tasks[number].changed, None
 
-    def _leased(
-        self, queue: Queue, live: set[int], after: int, consumer: str
-    ) -> Iterator[_Row]:
+    def _leased(self, queue: Queue, live: set[int], after: int, consumer: str) -> Iterator[_Row]:
         for record, where in self.leased_records(queue, {number for number in live if number > after}):
             yield record.sequence, self._show_plain(queue, record, consumer), record.born, (queue.number, where)
 

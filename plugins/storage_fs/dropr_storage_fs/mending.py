@@ -138,9 +138,7 @@ class Mending:
             end = End(end.segment, at, last, end.count + frame.count, end.bytes + payload)
         return self._beyond(found, end, size, upper, each)
 
-    def _beyond(
-        self, found: Opened, end: End, size: int, upper: int, each: Each
-    ) -> End:
+    def _beyond(self, found: Opened, end: End, size: int, upper: int, each: Each) -> End:
         """Damage in the middle, not a torn tail, if a later frame says that more was flushed when it was written."""
         if end.written >= size:
             return end

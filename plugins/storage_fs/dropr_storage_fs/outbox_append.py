@@ -64,8 +64,10 @@ class AppendPart:
             return []
         rows: Sequence[Row]
         if receipts.count(receipts[0]) < count or delays.count(delays[0]) < count:
-            rows = [(identity, (RECEIPT if receipt else 0) | (DELAYED if delay else 0), b"", envelope)
-                    for identity, receipt, delay, envelope in zip(ids, receipts, delays, envelopes, strict=True)]
+            rows = [
+                (identity, (RECEIPT if receipt else 0) | (DELAYED if delay else 0), b"", envelope)
+                for identity, receipt, delay, envelope in zip(ids, receipts, delays, envelopes, strict=True)
+            ]
         else:
             flags = (RECEIPT if receipts[0] else 0) | (DELAYED if delays[0] else 0)
             rows = Alike(ids, envelopes, flags, b"")

@@ -143,9 +143,7 @@ class EndPart:
 
         return self._half.durable(job)
 
-    def append_again(
-        self, commit: Commit, state: OutboxState, number: int, rows: list[tuple[Known, Record]]
-    ) -> None:
+    def append_again(self, commit: Commit, state: OutboxState, number: int, rows: list[tuple[Known, Record]]) -> None:
         """Append known deliveries once more, as possible duplicates."""
         if not rows:
             return

@@ -116,9 +116,7 @@ class ViewPart:
 
         return self._half.look(job)
 
-    def _all(
-        self, lane: LaneState, after: int, selection: Selection
-    ) -> Iterator[tuple[int, Delivery, Place | None]]:
+    def _all(self, lane: LaneState, after: int, selection: Selection) -> Iterator[tuple[int, Delivery, Place | None]]:
         """Every delivery of a lane beyond a place, in order."""
         if selection.channel not in {None, lane.lane.channel} or selection.peer not in {None, lane.lane.peer}:
             return

@@ -220,9 +220,7 @@ def _stuck(check: Checkup) -> None:
             some = [row[0] for row in check.rows(f"SELECT id {_STUCK} LIMIT 3", values)]
 
             def fix(values: tuple[int, int, str, int] = values) -> None:
-                while rows := check.rows(
-                    f"SELECT {_COLUMNS} {_STUCK} ORDER BY place LIMIT {PAGE}", values
-                ):
+                while rows := check.rows(f"SELECT {_COLUMNS} {_STUCK} ORDER BY place LIMIT {PAGE}", values):
                     _make_ready(check, [MessageRow._make(row) for row in rows])
 
             check.find(

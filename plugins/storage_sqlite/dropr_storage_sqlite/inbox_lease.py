@@ -46,9 +46,7 @@ class LeasePart:
             return []
         return self._db.soft(lambda connection: self._claim(connection, channels, limit, consumer))
 
-    def _claim(
-        self, connection: Connection, channels: Sequence[str], limit: int, consumer: str
-    ) -> list[Claim]:
+    def _claim(self, connection: Connection, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
         book = Book(connection, self._context, self._context.clock.now())
         for queue in _queues_of(connection, channels):
             if queue.delayed:

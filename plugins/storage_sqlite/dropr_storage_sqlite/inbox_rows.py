@@ -168,9 +168,7 @@ class Book:
     def block(self, row: MessageRow, due: float | None) -> None:
         """Another message of its key comes first."""
         queue = row.place >> sql.N_BITS
-        self._connection.execute(
-            sql.BLOCK, (self.queue(queue).channel, row.key, row.place & sql.MASK, row.place, due)
-        )
+        self._connection.execute(sql.BLOCK, (self.queue(queue).channel, row.key, row.place & sql.MASK, row.place, due))
         self.count(queue, "blocked")
 
     def bury(self, row: MessageRow, attempts: int, reason: str, why: str) -> None:
@@ -184,9 +182,7 @@ class Book:
 
     def keep_done(self, row: MessageRow, seconds: float, attempts: int, reason: str) -> None:
         """Done, and still readable for a while."""
-        self._connection.execute(
-            sql.END, (row.place, State.DONE.value, self.now, self.now + seconds, attempts, reason)
-        )
+        self._connection.execute(sql.END, (row.place, State.DONE.value, self.now, self.now + seconds, attempts, reason))
         self.count(row.place >> sql.N_BITS, "done")
 
     def expire(self, row: MessageRow) -> None:
@@ -257,9 +253,7 @@ class Book:
         for sender, rows in self._outcomes.items():
             last = self._connection.execute(sql.NUMBER, (len(rows), sender)).fetchall()[0][0]
             first = last - len(rows) + 1
-            self._connection.executemany(
-                sql.OUTCOME, [(sender, first + index, *row) for index, row in enumerate(rows)]
-            )
+            self._connection.executemany(sql.OUTCOME, [(sender, first + index, *row) for index, row in enumerate(rows)])
         self._deltas.clear()
         self._outcomes.clear()
         self._queues.clear()

@@ -53,9 +53,7 @@ class Taking:
     def _merge(self, returned: list[TakenRow], fresh: list[TakenRow]) -> list[TakenRow]:
         return sorted(returned + fresh, key=lambda row: row[0] & sql.MASK)
 
-    def _advance(
-        self, frontiers: dict[int, int], returned: set[int], rows: list[TakenRow], *, all_taken: bool
-    ) -> None:
+    def _advance(self, frontiers: dict[int, int], returned: set[int], rows: list[TakenRow], *, all_taken: bool) -> None:
         """Move the frontiers past what is taken; past everything, parked ones too, where nothing is left."""
         new = dict(frontiers)
         if all_taken:

@@ -194,9 +194,7 @@ class EndPart:
     def _ledger(self, connection: Connection) -> Ledger:
         return Ledger(connection, self._context, self._context.clock.now())
 
-    def _chosen(
-        self, connection: Connection, selection: Selection, states: frozenset[State]
-    ) -> Iterator[EndedRow]:
+    def _chosen(self, connection: Connection, selection: Selection, states: frozenset[State]) -> Iterator[EndedRow]:
         """Ended deliveries that a selection means, page by page, so that they may be moved meanwhile."""
         lanes = lane_rows(connection)
         for row in ended_rows(connection, selection):

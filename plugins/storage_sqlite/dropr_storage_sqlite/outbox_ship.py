@@ -174,9 +174,7 @@ class ShipPart:
                 ledger.forget([(ended.n, row.number, ended.state, ended.shared)], release=False)
                 ledger.count(row.number, ended.size, 1, queued=True)
                 again += 1
-        connection.execute(
-            sql.ADVANCE, (head.sequence, head.id, -count, -int(size), -count, -int(size), row.number)
-        )
+        connection.execute(sql.ADVANCE, (head.sequence, head.id, -count, -int(size), -count, -int(size), row.number))
         ledger.close()
         return again
 

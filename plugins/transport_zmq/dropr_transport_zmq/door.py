@@ -201,4 +201,3 @@ def _number(host: str) -> str:
     except ValueError:
         places = sockets.getaddrinfo(host, None, type=sockets.SOCK_STREAM)
         return str(places[0][4][0])
-

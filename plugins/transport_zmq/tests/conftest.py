@@ -62,4 +62,3 @@ def raw():
     for socket in opened:
         socket.close()
     context.term()
-
