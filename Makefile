@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plugins/transport_zmq
 
-.PHONY: demo test test-all check bench dist dist-check clean
+.PHONY: demo fmt test test-all check bench dist dist-check clean
 
 # One stamp: installed anew whenever a project file changed.
 $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
@@ -18,7 +18,12 @@ $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
 demo: $(VENV)/.installed
 	$(BIN)/dropr demo
 
+fmt: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
 check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
