@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import powercut_scenes as scenes
-from dropr_storage_fs import disk, log, recovery
-from dropr_storage_fs.half import Tuning
+from dropr_storage_fs.engine import recovery
+from dropr_storage_fs.engine.engine import Tuning
+from dropr_storage_fs.files import disk, log
 from dropr_storage_fs.storage import FsStorage
 from powercut_scenes import append, arrival, identity, jobs, queued, state
 

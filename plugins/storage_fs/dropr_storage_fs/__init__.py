@@ -9,7 +9,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.hookspecs import hookimpl
 from dropr_core.options import duration, size
-from dropr_storage_fs.half import Tuning
+from dropr_storage_fs.engine.engine import Tuning
 from dropr_storage_fs.storage import FsStorage
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.errors import StoreGone
-from dropr_storage_fs import disk
-from dropr_storage_fs.half import Tuning
-from dropr_storage_fs.opening import MARKER
-from dropr_storage_fs.outbox import FsOutbox
+from dropr_storage_fs.engine.engine import Tuning
+from dropr_storage_fs.engine.opening import MARKER
+from dropr_storage_fs.files import disk
+from dropr_storage_fs.outbox.outbox import FsOutbox
 
 
 class FsStorage(Storage):
@@ -31,7 +31,7 @@ class FsStorage(Storage):
                     )
             self.outbox: FsOutbox = FsOutbox(tuning, context)
             try:
-                from dropr_storage_fs.inbox import FsInbox
+                from dropr_storage_fs.inbox.inbox import FsInbox
 
                 self.inbox: FsInbox = FsInbox(tuning, context)
             except BaseException:

@@ -3,10 +3,12 @@
 import random
 
 import pytest
-from dropr_storage_fs import Options, bulk, dropr_storage, layout
-from dropr_storage_fs import log as logs
-from dropr_storage_fs.layout import INDEX, INDEX_LEAST, Frame, Record
-from dropr_storage_fs.mending import HEADER_SIZE, Place
+from dropr_storage_fs import Options, dropr_storage
+from dropr_storage_fs.files import column_reader as bulk
+from dropr_storage_fs.files import layout
+from dropr_storage_fs.files import log as logs
+from dropr_storage_fs.files.layout import INDEX, INDEX_LEAST, Frame, Record
+from dropr_storage_fs.files.log_recovery import HEADER_SIZE, Place
 
 from dropr_core.clock import FakeClock
 from dropr_core.contracts.storage import Ack, Outgoing

@@ -2,7 +2,7 @@
 
 import pytest
 from dropr_storage_fs import Options, dropr_storage
-from dropr_storage_fs import log as logs
+from dropr_storage_fs.files import log as logs
 
 from dropr_core.clock import FakeClock
 from dropr_core.contracts.storage import Ack, Bury, Selection

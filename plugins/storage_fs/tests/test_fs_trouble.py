@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dropr_storage_fs import Options, dropr_storage
-from dropr_storage_fs import log as log_module
+from dropr_storage_fs.files import log as log_module
 
 from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
@@ -158,7 +158,7 @@ def test_fault_52_a_flipped_bit_in_a_journal_costs_no_message(opener, tmp_path, 
 
 def test_fault_81_a_newer_store_is_refused_untouched(opener, tmp_path):
     """A journal of a later version is refused with a clear text and not changed."""
-    from dropr_storage_fs import journal
+    from dropr_storage_fs.engine import journal
 
     opener().close()
     (place,) = tmp_path.glob("inbox/journal.*")

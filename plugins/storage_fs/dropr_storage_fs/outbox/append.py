@@ -13,13 +13,13 @@ from dropr_core.contracts.records import PlacedRun
 from dropr_core.contracts.storage import Outgoing, Placed
 from dropr_core.errors import Conflict, QueueFull, StoreError
 from dropr_core.names import Lane, format_id
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.group import Together
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.layout import DELAYED, EXPIRES, OWN, RECEIPT, Alike, Row, encode
-from dropr_storage_fs.outbox_rows import LaneState
-from dropr_storage_fs.outbox_state import OutboxState
-from dropr_storage_fs.shared import MAX_LOGS
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.engine.group_commit import Together
+from dropr_storage_fs.files.layout import DELAYED, EXPIRES, OWN, RECEIPT, Alike, Row, encode
+from dropr_storage_fs.files.shared import MAX_LOGS
+from dropr_storage_fs.outbox.rows import LaneState
+from dropr_storage_fs.outbox.state import OutboxState
 
 
 class AppendPart:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from dropr_storage_fs import disk, layout
-from dropr_storage_fs.layout import Frame, Record
-from dropr_storage_fs.shared import Shared
+from dropr_storage_fs.files import disk, layout
+from dropr_storage_fs.files.layout import Frame, Record
+from dropr_storage_fs.files.shared import Shared
 
 Each = Callable[[Frame, list[Record]], None]
 """Told of each whole frame."""

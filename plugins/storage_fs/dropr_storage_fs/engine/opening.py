@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dropr_core.contracts.context import Context
-from dropr_storage_fs import disk
-from dropr_storage_fs.shared import Shared
+from dropr_storage_fs.files import disk
+from dropr_storage_fs.files.shared import Shared
 
 MARKER = "store-fs.json"
 

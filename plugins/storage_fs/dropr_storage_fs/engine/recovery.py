@@ -13,12 +13,13 @@ from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import StoreCorrupt, StoreGone, StoreTooNew
-from dropr_storage_fs import disk, journal, shared
-from dropr_storage_fs.commit import Commit, frame_of
-from dropr_storage_fs.journal import Journal, Op
-from dropr_storage_fs.layout import Frame, Record
-from dropr_storage_fs.log import Log
-from dropr_storage_fs.mending import Each
+from dropr_storage_fs.engine import journal
+from dropr_storage_fs.engine.commit import Commit, frame_of
+from dropr_storage_fs.engine.journal import Journal, Op
+from dropr_storage_fs.files import disk, shared
+from dropr_storage_fs.files.layout import Frame, Record
+from dropr_storage_fs.files.log import Log
+from dropr_storage_fs.files.log_recovery import Each
 
 JOURNAL_MIN, CHECK_BYTES = 4 << 20, 2 << 20
 """A journal below this size is not rewritten; a log is checked off after so many bytes."""

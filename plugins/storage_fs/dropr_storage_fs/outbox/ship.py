@@ -12,13 +12,13 @@ from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.message import State
 from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
-from dropr_storage_fs.bulk import Columns, Reader
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record, loads
-from dropr_storage_fs.mending import End, Place
-from dropr_storage_fs.outbox_rows import Known, LaneState
-from dropr_storage_fs.outbox_state import OutboxState
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files.column_reader import Columns, Reader
+from dropr_storage_fs.files.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record, loads
+from dropr_storage_fs.files.log_recovery import End, Place
+from dropr_storage_fs.outbox.rows import Known, LaneState
+from dropr_storage_fs.outbox.state import OutboxState
 
 
 class ShipPart:

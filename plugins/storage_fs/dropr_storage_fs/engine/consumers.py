@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dropr_core.errors import Closed, Held, StoreError
 from dropr_core.locks import FileLock, is_held
-from dropr_storage_fs.disk import translate
+from dropr_storage_fs.files.disk import translate
 
 
 class Consumers:

@@ -15,10 +15,19 @@ from zlib import crc32
 
 import attrs
 
-from dropr_storage_fs import layout
-from dropr_storage_fs.layout import FRAME_MAGIC, HEAD_SIZE, INDEX, INDEX_BYTES, RECORD_MAGIC, RECORD_SIZE, Frame, Record
-from dropr_storage_fs.log import Log
-from dropr_storage_fs.mending import HEADER_SIZE, End, Place
+from dropr_storage_fs.files import layout
+from dropr_storage_fs.files.layout import (
+    FRAME_MAGIC,
+    HEAD_SIZE,
+    INDEX,
+    INDEX_BYTES,
+    RECORD_MAGIC,
+    RECORD_SIZE,
+    Frame,
+    Record,
+)
+from dropr_storage_fs.files.log import Log
+from dropr_storage_fs.files.log_recovery import HEADER_SIZE, End, Place
 
 BOTH = struct.Struct("<HHIIQd16sI")
 """The head of a record, and what follows it, in one."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, StoreGone, StoreReadOnly
-from dropr_storage_fs import shared
-from dropr_storage_fs.opening import MARKER
+from dropr_storage_fs.engine.opening import MARKER
+from dropr_storage_fs.files import shared
 
 
 class Locked:

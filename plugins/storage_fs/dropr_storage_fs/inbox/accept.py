@@ -13,13 +13,13 @@ from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import QueueFull, StoreError
 from dropr_core.message import State
 from dropr_core.names import START, Head, SourceLane, StoreId, priority_of
-from dropr_storage_fs import shared
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_rows import Queue
-from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.layout import DUPLICATE, RECEIPT, RECORD_SIZE, SPECIAL, Alike, Record, Row, encode
-from dropr_storage_fs.mending import Place
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files import shared
+from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, RECORD_SIZE, SPECIAL, Alike, Record, Row, encode
+from dropr_storage_fs.files.log_recovery import Place
+from dropr_storage_fs.inbox.rows import Queue
+from dropr_storage_fs.inbox.state import InboxState
 
 
 class AcceptPart:

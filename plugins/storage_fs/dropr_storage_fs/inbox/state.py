@@ -11,10 +11,10 @@ from typing import Any
 
 from dropr_core.message import Outcome, State
 from dropr_core.names import Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
-from dropr_storage_fs import layout
-from dropr_storage_fs.inbox_rows import Lease, Queue, Task, pack_runs, unpack_runs
-from dropr_storage_fs.layout import SPECIAL, Frame, Record, Row
-from dropr_storage_fs.mending import End, Place
+from dropr_storage_fs.files import layout
+from dropr_storage_fs.files.layout import SPECIAL, Frame, Record, Row
+from dropr_storage_fs.files.log_recovery import End, Place
+from dropr_storage_fs.inbox.rows import Lease, Queue, Task, pack_runs, unpack_runs
 
 Op = Sequence[Any]
 HOLDING = frozenset({State.READY, State.DELAYED, State.LEASED})

@@ -12,11 +12,11 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.message import State
 from dropr_core.names import MessageId
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_rows import Queue, Task
-from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.layout import DUPLICATE, Record
-from dropr_storage_fs.mending import Place
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files.layout import DUPLICATE, Record
+from dropr_storage_fs.files.log_recovery import Place
+from dropr_storage_fs.inbox.rows import Queue, Task
+from dropr_storage_fs.inbox.state import InboxState
 
 _Row = tuple[int, JobInfo, float, tuple[int, Place] | None]
 """Number, what is shown, since when, and where it stands if that is its place in the queue."""

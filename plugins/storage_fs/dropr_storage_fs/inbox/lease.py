@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
 from dropr_core.message import State
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.consumers import Consumers
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_rows import Lease, Queue, Task, pack_runs
-from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.layout import RECEIPT, SPECIAL, Record, loads
-from dropr_storage_fs.mending import End, Place
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.consumers import Consumers
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files.layout import RECEIPT, SPECIAL, Record, loads
+from dropr_storage_fs.files.log_recovery import End, Place
+from dropr_storage_fs.inbox.rows import Lease, Queue, Task, pack_runs
+from dropr_storage_fs.inbox.state import InboxState
 
 DEFAULT_ATTEMPTS = 10
 SKIPPED = 500

@@ -24,15 +24,16 @@ from dropr_core.contracts.context import Context
 from dropr_core.errors import DroprError, QueueFull, WriteFailed
 from dropr_core.flusher import Flusher
 from dropr_core.space import Space
-from dropr_storage_fs import disk, journal, shared
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.door import Door, Locked
-from dropr_storage_fs.group import Group, Together
-from dropr_storage_fs.journal import Journal, Op
-from dropr_storage_fs.log import Log
-from dropr_storage_fs.mending import End
-from dropr_storage_fs.opening import Opening
-from dropr_storage_fs.recovery import Recovery
+from dropr_storage_fs.engine import journal
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.group_commit import Group, Together
+from dropr_storage_fs.engine.journal import Journal, Op
+from dropr_storage_fs.engine.locking import Door, Locked
+from dropr_storage_fs.engine.opening import Opening
+from dropr_storage_fs.engine.recovery import Recovery
+from dropr_storage_fs.files import disk, shared
+from dropr_storage_fs.files.log import Log
+from dropr_storage_fs.files.log_recovery import End
 
 T = TypeVar("T")
 TELL_EVERY = 60.0

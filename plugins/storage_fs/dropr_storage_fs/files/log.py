@@ -13,10 +13,10 @@ from typing import Any
 from zlib import crc32
 
 from dropr_core.errors import WriteFailed
-from dropr_storage_fs import disk, layout, shared
-from dropr_storage_fs.layout import Frame, Record
-from dropr_storage_fs.mending import HEADER, HEADER_SIZE, MAGIC, VERSION, End, Mending, Opened, Place, read_header
-from dropr_storage_fs.shared import Shared
+from dropr_storage_fs.files import disk, layout, log_recovery, shared
+from dropr_storage_fs.files.layout import Frame, Record
+from dropr_storage_fs.files.log_recovery import HEADER_SIZE, End, Mending, Opened, Place
+from dropr_storage_fs.files.shared import Shared
 
 SEGMENT_SIZE = 32 << 20
 OPEN_FILES = 6
@@ -110,7 +110,7 @@ class Log(Mending):
             fd = disk.open_file(path, write=not self._read_only)
         except FileNotFoundError:
             return None
-        found = read_header(fd, first)
+        found = log_recovery.read_header(fd, first)
         if found is None:
             os.close(fd)
             if (first, 0) not in self._told:
@@ -144,7 +144,7 @@ class Log(Mending):
         with contextlib.suppress(FileNotFoundError):
             path.rename(path.with_suffix(f".aside-{os.urandom(3).hex()}"))
         salt = int.from_bytes(os.urandom(4), "little")
-        packed = HEADER.pack(MAGIC, VERSION, 0, salt, first, count, size, 0)[:-4]
+        packed = log_recovery.HEADER.pack(log_recovery.MAGIC, log_recovery.VERSION, 0, salt, first, count, size, 0)[:-4]
         fd = disk.open_file(path, write=True, create=True)
         try:
             disk.write_at(fd, (packed + crc32(packed).to_bytes(4, "little")).ljust(HEADER_SIZE, b"\0"), 0)

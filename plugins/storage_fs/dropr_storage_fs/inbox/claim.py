@@ -13,14 +13,14 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Claim
 from dropr_core.message import State
 from dropr_core.names import MessageId
-from dropr_storage_fs.bulk import Reader
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.consumers import Consumers
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_rows import Queue, Task, pack_runs
-from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.layout import DUPLICATE, RECEIPT, Record, loads
-from dropr_storage_fs.mending import Place
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.consumers import Consumers
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files.column_reader import Reader
+from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record, loads
+from dropr_storage_fs.files.log_recovery import Place
+from dropr_storage_fs.inbox.rows import Queue, Task, pack_runs
+from dropr_storage_fs.inbox.state import InboxState
 
 
 class ClaimPart:

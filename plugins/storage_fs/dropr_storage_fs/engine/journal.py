@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from dropr_storage_fs import disk, layout
+from dropr_storage_fs.files import disk, layout
 
 HEAD = struct.Struct("<IIIII")
 """magic, checksum, flags (1: promised when flushed), length, how much of the file was on stable storage by then."""

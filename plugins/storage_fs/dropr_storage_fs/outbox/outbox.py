@@ -5,13 +5,13 @@ Owns nothing but the sum of its parts; see contracts/storage.py for what each me
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outbox
-from dropr_storage_fs.bulk import Reader
-from dropr_storage_fs.half import Half, Tuning
-from dropr_storage_fs.outbox_append import AppendPart
-from dropr_storage_fs.outbox_end import EndPart
-from dropr_storage_fs.outbox_ship import ShipPart
-from dropr_storage_fs.outbox_state import OutboxState
-from dropr_storage_fs.outbox_view import ViewPart
+from dropr_storage_fs.engine.engine import Half, Tuning
+from dropr_storage_fs.files.column_reader import Reader
+from dropr_storage_fs.outbox.append import AppendPart
+from dropr_storage_fs.outbox.end import EndPart
+from dropr_storage_fs.outbox.ship import ShipPart
+from dropr_storage_fs.outbox.state import OutboxState
+from dropr_storage_fs.outbox.view import ViewPart
 
 
 class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):

@@ -12,12 +12,12 @@ from dropr_core.contracts.storage import Delivery, PeerState, Selection
 from dropr_core.message import State
 from dropr_core.names import MessageId, StoreId
 from dropr_core.states import ENDED
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.layout import DUPLICATE, RECEIPT, Record
-from dropr_storage_fs.mending import Place
-from dropr_storage_fs.outbox_rows import Known, LaneState
-from dropr_storage_fs.outbox_ship import mark
-from dropr_storage_fs.outbox_state import OutboxState
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
+from dropr_storage_fs.files.log_recovery import Place
+from dropr_storage_fs.outbox.rows import Known, LaneState
+from dropr_storage_fs.outbox.ship import mark
+from dropr_storage_fs.outbox.state import OutboxState
 
 
 class ViewPart:

@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dropr_storage_fs import layout
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.log import Log
-from dropr_storage_fs.mending import Place
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files import layout
+from dropr_storage_fs.files.log import Log
+from dropr_storage_fs.files.log_recovery import Place
 
 SHARE = 4
 """A segment is given up when less than one part in so many of it is needed."""

@@ -7,14 +7,14 @@ they mean.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from dropr_storage_fs import layout, shared
-from dropr_storage_fs.journal import Op
-from dropr_storage_fs.layout import Alike, Record, Row
-from dropr_storage_fs.log import Log
-from dropr_storage_fs.mending import End, Opened, Place
+from dropr_storage_fs.engine.journal import Op
+from dropr_storage_fs.files import layout, shared
+from dropr_storage_fs.files.layout import Alike, Record, Row
+from dropr_storage_fs.files.log import Log
+from dropr_storage_fs.files.log_recovery import End, Opened, Place
 
 if TYPE_CHECKING:
-    from dropr_storage_fs.half import Half
+    from dropr_storage_fs.engine.engine import Half
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import attrs
 
 from dropr_core.message import State
 from dropr_core.states import SETTLED
-from dropr_storage_fs.mending import End, Place
+from dropr_storage_fs.files.log_recovery import End, Place
 
 
 @attrs.define(eq=False)

@@ -9,15 +9,15 @@ import os
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox
 from dropr_core.errors import DroprError
-from dropr_storage_fs.bulk import Reader
-from dropr_storage_fs.consumers import Consumers
-from dropr_storage_fs.half import Half, Tuning
-from dropr_storage_fs.inbox_accept import AcceptPart
-from dropr_storage_fs.inbox_care import CarePart
-from dropr_storage_fs.inbox_claim import ClaimPart
-from dropr_storage_fs.inbox_lease import LeasePart
-from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.inbox_view import ViewPart
+from dropr_storage_fs.engine.consumers import Consumers
+from dropr_storage_fs.engine.engine import Half, Tuning
+from dropr_storage_fs.files.column_reader import Reader
+from dropr_storage_fs.inbox.accept import AcceptPart
+from dropr_storage_fs.inbox.care import CarePart
+from dropr_storage_fs.inbox.claim import ClaimPart
+from dropr_storage_fs.inbox.lease import LeasePart
+from dropr_storage_fs.inbox.state import InboxState
+from dropr_storage_fs.inbox.view import ViewPart
 
 
 class FsInbox(AcceptPart, ClaimPart, LeasePart, CarePart, ViewPart, Inbox):

@@ -13,15 +13,15 @@ from dropr_core.contracts.storage import Selection
 from dropr_core.message import Outcome, State
 from dropr_core.names import Lane, MessageId, StoreId
 from dropr_core.states import DELIVERY, ENDED, may_follow
-from dropr_storage_fs import stragglers
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.layout import DUPLICATE, EXPIRES, Record, loads
-from dropr_storage_fs.mending import Place
-from dropr_storage_fs.outbox_rows import Known, LaneState
-from dropr_storage_fs.outbox_ship import known_op, state_op
-from dropr_storage_fs.outbox_state import OutboxState
-from dropr_storage_fs.stragglers import Pinned
+from dropr_storage_fs.engine import compaction as stragglers
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.compaction import Pinned
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files.layout import DUPLICATE, EXPIRES, Record, loads
+from dropr_storage_fs.files.log_recovery import Place
+from dropr_storage_fs.outbox.rows import Known, LaneState
+from dropr_storage_fs.outbox.ship import known_op, state_op
+from dropr_storage_fs.outbox.state import OutboxState
 
 SWEEP = 1000
 """Deliveries that one sweep handles at most."""

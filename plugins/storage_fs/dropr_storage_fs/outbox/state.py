@@ -9,10 +9,10 @@ from typing import Any
 
 from dropr_core.message import State
 from dropr_core.names import NO_MESSAGE, Lane, StoreId, make_store_id
-from dropr_storage_fs import layout
-from dropr_storage_fs.layout import EXPIRES, OWN, Frame, Record, Row
-from dropr_storage_fs.mending import End, Place
-from dropr_storage_fs.outbox_rows import Known, LaneState, Peer
+from dropr_storage_fs.files import layout
+from dropr_storage_fs.files.layout import EXPIRES, OWN, Frame, Record, Row
+from dropr_storage_fs.files.log_recovery import End, Place
+from dropr_storage_fs.outbox.rows import Known, LaneState, Peer
 
 Op = Sequence[Any]
 

@@ -8,7 +8,7 @@ import mmap
 import os
 from pathlib import Path
 
-from dropr_storage_fs.disk import open_file
+from dropr_storage_fs.files.disk import open_file
 
 MAX_LOGS = 60_000
 _HEADER, _SLOT, _FIRST, _STEP = 64, 16, 56, 256

@@ -12,8 +12,8 @@ import attrs
 from dropr_core.message import State
 from dropr_core.names import NO_MESSAGE, Head, Lane, MessageId, StoreId
 from dropr_core.states import ENDED
-from dropr_storage_fs.layout import RECEIPT
-from dropr_storage_fs.mending import End, Place
+from dropr_storage_fs.files.layout import RECEIPT
+from dropr_storage_fs.files.log_recovery import End, Place
 
 
 @attrs.define(eq=False)

@@ -11,13 +11,14 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
 from dropr_core.message import Outcome, State
 from dropr_core.names import MessageId, StoreId, make_store_id
-from dropr_storage_fs import shared, stragglers
-from dropr_storage_fs.commit import Commit
-from dropr_storage_fs.half import Half
-from dropr_storage_fs.inbox_rows import Task
-from dropr_storage_fs.inbox_state import InboxState
-from dropr_storage_fs.mending import Place
-from dropr_storage_fs.stragglers import Pinned
+from dropr_storage_fs.engine import compaction as stragglers
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.compaction import Pinned
+from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.files import shared
+from dropr_storage_fs.files.log_recovery import Place
+from dropr_storage_fs.inbox.rows import Task
+from dropr_storage_fs.inbox.state import InboxState
 
 SWEEP = 1000
 
