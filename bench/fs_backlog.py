@@ -20,10 +20,10 @@ from pathlib import Path
 import psutil
 from dropr_storage_fs import Options, dropr_storage
 
-from dropr_core.clock import SystemClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing
-from dropr_core.names import START, Head, IdMaker, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.names import START, Head, IdMaker, Lane, MessageId, SourceLane, StoreId
+from dropr_core.system.clock import SystemClock
 
 LANE = Lane("there", "orders", 5)
 SOURCE = SourceLane("shop", StoreId(b"store--1"), "orders", 5)

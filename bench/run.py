@@ -27,7 +27,7 @@ import apsw
 import psutil
 
 import dropr_core as dropr
-from dropr_core.plugins import keypair
+from dropr_core.plugin.registry import keypair
 
 BODY = os.urandom(200)
 KEY = "k" * 40

@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dropr_core.aio import AsyncNode
-    from dropr_core.config import NodeConfig
-    from dropr_core.node import Node as Node
-    from dropr_core.received import Received as Received
-    from dropr_core.sent import Sent as Sent
+    from dropr_core.api.aio import AsyncNode
+    from dropr_core.api.node import Node as Node
+    from dropr_core.api.received import Received as Received
+    from dropr_core.api.sent import Sent as Sent
+    from dropr_core.config.node import NodeConfig
 
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Node": "node",
-    "NodeConfig": "config",
-    "Received": "received",
-    "Sent": "sent",
-    "MessageStatus": "sent",
-    "AsyncNode": "aio",
-    "asgi": "server",
-    "Message": "message",
-    "State": "message",
+    "Node": "api.node",
+    "NodeConfig": "config.node",
+    "Received": "api.received",
+    "Sent": "api.sent",
+    "MessageStatus": "api.sent",
+    "AsyncNode": "api.aio",
+    "asgi": "processes.server",
+    "Message": "model.message",
+    "State": "model.message",
     "Work": "contracts.handler",
     "DroprError": "errors",
     "Conflict": "errors",
@@ -47,14 +47,14 @@ __all__ = [*_WHERE, "__version__", "aopen", "open"]  # noqa: PLE0604 - the table
 
 def open(config: "NodeConfig | Path | str") -> "Node":  # noqa: A001 - reads as dropr.open(...)
     """Open a node by its configuration or the path of its YAML file; use it with ``with``."""
-    from dropr_core.node import Node
+    from dropr_core.api.node import Node
 
     return Node.open(config)
 
 
 def aopen(config: "NodeConfig | Path | str") -> "AsyncNode":
     """The same for asyncio; use it with ``async with``."""
-    from dropr_core.aio import AsyncNode
+    from dropr_core.api.aio import AsyncNode
 
     return AsyncNode(config)
 

@@ -29,7 +29,7 @@ from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Storage
 from dropr_core.contracts.transport import Transport
-from dropr_core.names import MessageId
+from dropr_core.model.names import MessageId
 
 CONTRACT = 1
 """The version of the plugin contracts that this dropr speaks; a plugin's DROPR_CONTRACT may not be higher."""

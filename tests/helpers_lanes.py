@@ -12,21 +12,21 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
-from dropr_core import envelope
-from dropr_core.backoff import Backoff
 from dropr_core.builtin.memory_data import InboxData, OutboxData
 from dropr_core.builtin.memory_inbox import MemoryInbox
 from dropr_core.builtin.memory_outbox import MemoryOutbox
 from dropr_core.contracts.storage import Ack, Outgoing, PeerState
 from dropr_core.contracts.transport import Caller, Connection
-from dropr_core.conversation import Conversation
-from dropr_core.courier import Courier
-from dropr_core.endpoint import Access, Endpoint, Wait
+from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.puller import Puller
+from dropr_core.delivery.pusher import Courier
 from dropr_core.errors import Refused, Unanswered
-from dropr_core.link import Link, LinkSettings
-from dropr_core.message import Message
-from dropr_core.names import MessageId
-from dropr_core.puller import Puller
+from dropr_core.model import envelope
+from dropr_core.model.backoff import Backoff
+from dropr_core.model.message import Message
+from dropr_core.model.names import MessageId
+from dropr_core.protocol.endpoint import Access, Endpoint, Wait
+from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.testing.builders import make_context
 
 SHOP, THERE, KEY = "shop", "there", b"k" * 32
@@ -287,7 +287,7 @@ def drain(node):
 
 def verb(flight):
     """What a request asks."""
-    from dropr_core.signing import read_head
+    from dropr_core.protocol.frames import read_head
 
     return read_head(flight.frame, 1 << 30).header.verb
 

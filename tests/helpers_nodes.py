@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from dropr_core.node import Node
+from dropr_core.api.node import Node
 
 PATIENCE = 30.0
 """Seconds after which something that should have happened is taken as a failure. Never a pause."""

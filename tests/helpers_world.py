@@ -14,23 +14,23 @@ from pathlib import Path
 
 import attrs
 
-from dropr_core import envelope
-from dropr_core.backoff import Backoff
 from dropr_core.builtin.memory_data import InboxData, OutboxData
 from dropr_core.builtin.memory_inbox import MemoryInbox
 from dropr_core.builtin.memory_outbox import MemoryOutbox
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outgoing, PeerState
 from dropr_core.contracts.transport import Caller, Connection
-from dropr_core.conversation import Conversation
-from dropr_core.courier import Courier
-from dropr_core.endpoint import Access, Endpoint, Limits, Wait
+from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.puller import Puller
+from dropr_core.delivery.pusher import Courier
 from dropr_core.errors import DroprError, Unanswered, Unreachable
-from dropr_core.link import Link, LinkSettings
-from dropr_core.message import Message
-from dropr_core.names import Lane, MessageId
-from dropr_core.puller import Puller
+from dropr_core.model import envelope
+from dropr_core.model.backoff import Backoff
+from dropr_core.model.message import Message
+from dropr_core.model.names import Lane, MessageId
+from dropr_core.protocol.endpoint import Access, Endpoint, Limits, Wait
+from dropr_core.protocol.link import Link, LinkSettings
+from dropr_core.system.clock import FakeClock
 
 KEY = b"the key of shop and ware"
 CALLER = Caller("test")

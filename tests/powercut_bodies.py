@@ -10,12 +10,12 @@ import random
 import sys
 from pathlib import Path
 
-from dropr_core.arriving import Arrivals
-from dropr_core.bodies import Bodies
-from dropr_core.envelope import Reference
+from dropr_core.bodies.chunk_digest import LEAF, digest_of, leaves_of
+from dropr_core.bodies.partial_body import Arrivals
+from dropr_core.bodies.store import Bodies
 from dropr_core.errors import BadBody, StoreCorrupt
-from dropr_core.leaves import LEAF, digest_of, leaves_of
-from dropr_core.names import MessageId
+from dropr_core.model.envelope import Reference
+from dropr_core.model.names import MessageId
 
 SIZES = (5_000, 600_000, 300_000)
 PIECE = LEAF

@@ -15,11 +15,11 @@ from dropr_storage_fs.files import disk, log
 from dropr_storage_fs.storage import FsStorage
 from powercut_scenes import append, arrival, identity, jobs, queued, state
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
-from dropr_core.message import State
-from dropr_core.names import START, Head, Lane
+from dropr_core.model.message import State
+from dropr_core.model.names import START, Head, Lane
+from dropr_core.system.clock import FakeClock
 
 PEERS = ("ware", "there", "yonder")
 

@@ -15,11 +15,11 @@ from dropr_storage_sqlite import connection as opening
 from dropr_storage_sqlite.database import Tuning
 from dropr_storage_sqlite.storage import SqliteStorage
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
-from dropr_core.message import Outcome, State
-from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.system.clock import FakeClock
 
 LANE = Lane("ware", "orders", 5)
 SOURCE = SourceLane("shop", StoreId(b"store--1"), "orders", 5)

@@ -6,13 +6,13 @@ import inspect
 import pytest
 
 import dropr_core as dropr
-from dropr_core.aio import AsyncNode, AsyncReceived, AsyncSent
-from dropr_core.config import parse
+from dropr_core.api.aio import AsyncNode, AsyncReceived, AsyncSent
+from dropr_core.api.node import Node
+from dropr_core.api.received import Received
+from dropr_core.api.sent import Sent
+from dropr_core.config.node import parse
 from dropr_core.errors import Closed, WaitTimeout
-from dropr_core.message import State
-from dropr_core.node import Node
-from dropr_core.received import Received
-from dropr_core.sent import Sent
+from dropr_core.model.message import State
 
 YAML = f"""
 node: shop

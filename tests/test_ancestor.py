@@ -12,15 +12,16 @@ import threading
 import pytest
 
 import dropr_core as dropr
-from dropr_core import envelope, wire
-from dropr_core.config import parse
+from dropr_core.config.node import parse
 from dropr_core.contracts.storage import Accepted, Arrival, Job, Selection
 from dropr_core.contracts.transport import Caller
-from dropr_core.endpoint import Access, Endpoint
 from dropr_core.errors import BadName, Held, QueueFull, Refused, StoreError
-from dropr_core.locks import FileLock
-from dropr_core.message import Message, State
-from dropr_core.names import START, Head, MessageId, SourceLane, StoreId
+from dropr_core.model import envelope
+from dropr_core.model.message import Message, State
+from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId
+from dropr_core.protocol import messages as wire
+from dropr_core.protocol.endpoint import Access, Endpoint
+from dropr_core.system.locks import FileLock
 
 YAML = """
 node: shop

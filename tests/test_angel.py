@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from dropr_core.angel import Angel, ChildSpec, role_child
-from dropr_core.angel_state import read_state
+from dropr_core.angel.angel import Angel, ChildSpec, role_child
+from dropr_core.angel.status_file import read_state
 from dropr_core.errors import UsageError
-from dropr_core.exits import Exit
+from dropr_core.system.exit_codes import Exit
 
 pytestmark = pytest.mark.e2e
 
 DRIVER = """
 import ctypes, json, logging, sys
 from pathlib import Path
-from dropr_core.angel import Angel, ChildSpec
-from dropr_core.systemd import ServiceManager
+from dropr_core.angel.angel import Angel, ChildSpec
+from dropr_core.angel.systemd import ServiceManager
 wish = json.loads(sys.argv[1])
 logging.basicConfig(level="DEBUG", format="%(message)s")
 if wish.pop("subreaper"):
@@ -39,7 +39,7 @@ sys.exit(Angel(specs, manager=ServiceManager.from_environment(), **wish).run())
 # A well-behaved child: writes a line for its start and for each thing that happens to it.
 PRELUDE = """
 import os, select, signal, sys, time
-from dropr_core.heartbeat import Heartbeat
+from dropr_core.angel.heartbeat import Heartbeat
 here = {here!r}
 def note(word):
     with open(here, "a") as file:

@@ -2,10 +2,10 @@
 
 import random
 
-from dropr_core.backoff import Backoff
-from dropr_core.clock import FakeClock
-from dropr_core.exits import Exit, describe_exit
-from dropr_core.supervision import Action, Policy, State, Ward
+from dropr_core.angel.policy import Action, Policy, State, Ward
+from dropr_core.model.backoff import Backoff
+from dropr_core.system.clock import FakeClock
+from dropr_core.system.exit_codes import Exit, describe_exit
 
 
 def running(clock: FakeClock, **policy: object) -> Ward:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dropr_core import bell as bell_module
-from dropr_core.bell import Bell
 from dropr_core.errors import Closed, WriteFailed
+from dropr_core.system import notifier as bell_module
+from dropr_core.system.notifier import Bell
 
 LONG = 60.0
 
@@ -37,7 +37,11 @@ def fifos(bell):
     return [path for path in bell.directory.glob("*/*") if path.is_fifo()]
 
 
-RING = "import sys, pathlib; from dropr_core.bell import Bell; Bell(pathlib.Path(sys.argv[1])).ring(sys.argv[2])"
+RING = """
+import sys, pathlib
+from dropr_core.system.notifier import Bell
+Bell(pathlib.Path(sys.argv[1])).ring(sys.argv[2])
+"""
 
 
 def test_a_ring_in_another_process_wakes_a_sleeper(bell):
@@ -118,7 +122,7 @@ def test_wait_arms_by_itself(bell):
 def test_the_fifo_of_a_dead_listener_is_removed(bell):
     """kill -9 on a listener leaves a FIFO; the next ring clears it away and reaches the living."""
     code = """if True:
-        import sys, pathlib; from dropr_core.bell import Bell
+        import sys, pathlib; from dropr_core.system.notifier import Bell
         ear = Bell(pathlib.Path(sys.argv[1])).listen("outbox"); ear.arm(); print("armed", flush=True); sys.stdin.read()
     """
     child = python(code, bell.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -238,7 +242,7 @@ def test_many_topics_cost_a_bounded_number_of_files(bell, monkeypatch):
 
 
 PRODUCE = """if True:
-    import os, sys, pathlib; from dropr_core.bell import Bell
+    import os, sys, pathlib; from dropr_core.system.notifier import Bell
     bell, queue = Bell(pathlib.Path(sys.argv[1])), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
     for number in range(int(sys.argv[3])):
         os.write(queue, b"x")

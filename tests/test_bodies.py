@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dropr_core.arriving import Arrivals
-from dropr_core.bodies import FORGOTTEN, Bodies
-from dropr_core.envelope import Reference
+from dropr_core.bodies.chunk_digest import LEAF, LeafHash, digest_of, leaves_of
+from dropr_core.bodies.partial_body import Arrivals
+from dropr_core.bodies.store import FORGOTTEN, Bodies
 from dropr_core.errors import BadBody, QueueFull, StoreCorrupt, StoreError, WriteFailed
-from dropr_core.leaves import LEAF, LeafHash, digest_of, leaves_of
-from dropr_core.names import IdMaker, MessageId
+from dropr_core.model.envelope import Reference
+from dropr_core.model.names import IdMaker, MessageId
 
 make = IdMaker()
 NOW = 2_000_000_000.0

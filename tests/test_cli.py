@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from dropr_core import errors
-from dropr_core.cli import words
+from dropr_core.cli import output as words
 from dropr_core.cli.app import SECTIONS, application
 from dropr_core.cli.common import PAIR, Settings, Verb, verb
 from dropr_core.cli.failures import BROKEN_PIPE, INTERRUPTED, Stop, explain, report
 from dropr_core.cli.reference import reference
-from dropr_core.exits import Exit
+from dropr_core.system.exit_codes import Exit
 
 VERBS = [name for _, verbs in SECTIONS for name in verbs]
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
+from dropr_core.api.node import Node
 from dropr_core.builtin.memory import medium_of
 from dropr_core.cli.app import SECTIONS, application
 from dropr_core.cli.failures import BROKEN_PIPE
-from dropr_core.exits import Exit
-from dropr_core.names import parse_id
-from dropr_core.node import Node
+from dropr_core.model.names import parse_id
+from dropr_core.system.exit_codes import Exit
 
 YAML = """
 node: shop
@@ -321,7 +321,7 @@ def test_a_reader_that_goes_away_loses_nothing(run, put, told, monkeypatch, erro
         written.append(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dropr_core.cli.words.write_bytes", write)
+        patch.setattr("dropr_core.cli.output.write_bytes", write)
         assert run("receive", "jobs").exit_code == code
     assert written == [b"x\n"]
     assert [(m["state"], m["attempts"]) for m in told("list")["messages"]] == [("ready", 0)] * 2
@@ -342,7 +342,7 @@ def test_a_node_without_data_says_so(run, file):
 
 def test_list_filters_and_pages(run, put, told, monkeypatch):
     """list walks page by page and shows what the filters mean, on both sides."""
-    monkeypatch.setattr("dropr_core.cli.selecting.PAGE", 2)
+    monkeypatch.setattr("dropr_core.cli.filters.PAGE", 2)
     put(*[str(n).encode() for n in range(5)])
     put(b"later", channel="late", delay="1h")
     for _ in range(5):

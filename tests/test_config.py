@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropr_core import configdocs
-from dropr_core.config import Component, load, parse
+from dropr_core.config.node import Component, load, parse
+from dropr_core.config.node import docs as configdocs
+from dropr_core.config.units import format_duration, format_size, parse_duration, parse_size
 from dropr_core.errors import ConfigError, UnknownPeer, UsageError
-from dropr_core.units import format_duration, format_size, parse_duration, parse_size
 
 KEY = "k" * 20
 HERE = Path("/somewhere")
@@ -163,7 +163,7 @@ def test_the_template_loads_without_mistakes():
 
 
 def test_the_reference_is_what_the_classes_say():
-    """docs/configuration.md is generated: `python -c "from dropr_core.configdocs import reference; ..."`."""
+    """docs/configuration.md is generated: `python -c "from dropr_core.config.docs import reference; ..."`."""
     written = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert written == configdocs.reference()
 

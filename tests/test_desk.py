@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from helpers_nodes import eventually
 
-from dropr_core import desk as desk_module
-from dropr_core.bell import Bell
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.transport import Caller
-from dropr_core.desk import Desk, WaitingRoom
-from dropr_core.endpoint import Wait
 from dropr_core.errors import Refused, WriteFailed
+from dropr_core.protocol.endpoint import Wait
+from dropr_core.serving import dispatcher as desk_module
+from dropr_core.serving.dispatcher import Desk, WaitingRoom
+from dropr_core.system.clock import FakeClock
+from dropr_core.system.notifier import Bell
 
 LOG = logging.getLogger("test.desk")
 

@@ -16,7 +16,7 @@ from helpers_nodes import Road, eventually, take_all
 
 from dropr_core.cli.new import render
 from dropr_core.hookspecs import CONTRACT
-from dropr_core.message import State
+from dropr_core.model.message import State
 
 pytestmark = pytest.mark.e2e
 

@@ -4,7 +4,7 @@ import pytest
 from helpers_nodes import Road, eventually
 
 from dropr_core.errors import DeliveryFailed, WaitTimeout
-from dropr_core.message import State
+from dropr_core.model.message import State
 
 pytestmark = pytest.mark.e2e
 

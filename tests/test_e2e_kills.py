@@ -91,7 +91,7 @@ def test_fault_59_a_killed_worker_gives_its_message_back_at_once(road):
 
 def status(node, job):
     """What a node's inbox knows of a message."""
-    from dropr_core.names import parse_id
+    from dropr_core.model.names import parse_id
 
     return node.inbox.status(parse_id(job))
 

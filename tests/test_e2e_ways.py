@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers_nodes import Road, eventually, key_of, take_all
 
-from dropr_core.exits import Exit
-from dropr_core.message import State
+from dropr_core.model.message import State
+from dropr_core.system.exit_codes import Exit
 
 pytestmark = pytest.mark.e2e
 

@@ -6,15 +6,15 @@ import msgspec
 import pytest
 from helpers_lanes import SHOP, THERE, Node, Sender, ident, verb
 
-from dropr_core import envelope
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.storage import Ack, LaneStats, Outgoing, Selection
-from dropr_core.endpoint import Access
 from dropr_core.errors import Unreachable
-from dropr_core.link import Greet, Link, LinkSettings, Probe, Ship
-from dropr_core.message import MAX_HOPS, Message, State
-from dropr_core.names import START, Lane
-from dropr_core.wire import Welcome
+from dropr_core.model import envelope
+from dropr_core.model.message import MAX_HOPS, Message, State
+from dropr_core.model.names import START, Lane
+from dropr_core.protocol.endpoint import Access
+from dropr_core.protocol.link import Greet, Link, LinkSettings, Probe, Ship
+from dropr_core.protocol.messages import Welcome
+from dropr_core.system.clock import FakeClock
 
 YEAR = 365 * 86400.0
 

@@ -17,19 +17,19 @@ from dropr_storage_sqlite import storage as storage_module
 from helpers_nodes import eventually
 
 import dropr_core as dropr
-from dropr_core import daemon as daemon_module
+from dropr_core.angel.heartbeat import Heartbeat
 from dropr_core.cli.failures import explain
-from dropr_core.clock import FakeClock
-from dropr_core.config import load, parse
+from dropr_core.config.node import load, parse
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
 from dropr_core.errors import ConfigError, LeaseLost, QueueFull, StoreError, WriteFailed
-from dropr_core.exits import Exit
-from dropr_core.heartbeat import Heartbeat
-from dropr_core.mainloop import MainLoop
-from dropr_core.message import State
-from dropr_core.names import START, Head, IdMaker, SourceLane, StoreId, parse_id
-from dropr_core.server import make_desk
+from dropr_core.model.message import State
+from dropr_core.model.names import START, Head, IdMaker, SourceLane, StoreId, parse_id
+from dropr_core.processes import daemon as daemon_module
+from dropr_core.processes.mainloop import MainLoop
+from dropr_core.processes.server import make_desk
+from dropr_core.system.clock import FakeClock
+from dropr_core.system.exit_codes import Exit
 
 DAY = 86400.0
 make = IdMaker()

@@ -10,14 +10,14 @@ from click.testing import CliRunner
 pytest.importorskip("dropr_storage_sqlite")
 import apsw
 
-from dropr_core.bodies import Bodies
+from dropr_core.api.node import Node
+from dropr_core.bodies.store import Bodies
 from dropr_core.cli.app import application
 from dropr_core.contracts.storage import Job, Selection, Storage
-from dropr_core.exits import Exit
-from dropr_core.locks import FileLock
-from dropr_core.message import State
-from dropr_core.names import parse_id
-from dropr_core.node import Node
+from dropr_core.model.message import State
+from dropr_core.model.names import parse_id
+from dropr_core.system.exit_codes import Exit
+from dropr_core.system.locks import FileLock
 
 YAML = """
 node: shop

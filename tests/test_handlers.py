@@ -18,12 +18,12 @@ import pytest
 
 from dropr_core.builtin.handlers import command, webhook
 from dropr_core.builtin.handlers import python as python_handler
-from dropr_core.clock import FakeClock, SystemClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Work
 from dropr_core.errors import ConfigError, DroprError, PluginError, Reject, Retry
-from dropr_core.message import MAX_RESULT, Message
-from dropr_core.plugins import create
+from dropr_core.model.message import MAX_RESULT, Message
+from dropr_core.plugin.registry import create
+from dropr_core.system.clock import FakeClock, SystemClock
 
 LONG = 60.0
 

@@ -4,8 +4,8 @@ import os
 import socket
 import tempfile
 
-from dropr_core.heartbeat import UNWATCHED_INTERVAL, Heartbeat, WearLimits, resident_bytes
-from dropr_core.systemd import ServiceManager
+from dropr_core.angel.heartbeat import UNWATCHED_INTERVAL, Heartbeat, WearLimits, resident_bytes
+from dropr_core.angel.systemd import ServiceManager
 
 
 def pipes() -> tuple[dict[str, str], tuple[int, int, int, int]]:

@@ -5,7 +5,7 @@ import threading
 import uuid
 import warnings
 
-from dropr_core.names import IdMaker
+from dropr_core.model.names import IdMaker
 
 
 def test_ids_are_version_7_uuids_of_the_moment():

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from dropr_core.clock import SystemClock
 from dropr_core.contracts.context import Context
-from dropr_core.plugins import create
+from dropr_core.plugin.registry import create
+from dropr_core.system.clock import SystemClock
 from dropr_core.testing import HandlerCase, HandlerContract
 
 CODE = """

@@ -6,7 +6,7 @@ import pytest
 
 from dropr_core.builtin import loopback
 from dropr_core.builtin.memory import MemoryStorage
-from dropr_core.plugins import create
+from dropr_core.plugin.registry import create
 from dropr_core.testing import NodeCase, NodeContract
 from dropr_core.testing.builders import make_context
 

@@ -7,10 +7,10 @@ from helpers_world import World, make_puller, pull_world
 
 from dropr_core.builtin.memory_data import InboxData
 from dropr_core.contracts.storage import Ack
-from dropr_core.endpoint import Wait
 from dropr_core.errors import Refused
-from dropr_core.message import State
-from dropr_core.signing import read_head
+from dropr_core.model.message import State
+from dropr_core.protocol.endpoint import Wait
+from dropr_core.protocol.frames import read_head
 
 
 @pytest.fixture

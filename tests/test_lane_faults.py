@@ -5,10 +5,10 @@ import copy
 import pytest
 from helpers_lanes import KEY, SHOP, THERE, Fetcher, Node, Sender, ident, verb
 
-from dropr_core.clock import FakeClock
-from dropr_core.endpoint import Access
 from dropr_core.errors import Refused, Unanswered, Unreachable
-from dropr_core.names import Lane
+from dropr_core.model.names import Lane
+from dropr_core.protocol.endpoint import Access
+from dropr_core.system.clock import FakeClock
 
 
 @pytest.fixture

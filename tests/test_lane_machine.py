@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from dropr_core.clock import FakeClock
 from dropr_core.errors import Unanswered, Unreachable
+from dropr_core.system.clock import FakeClock
 
 CHANNELS = ("orders", "news")
 PICK = st.integers(0, 10**6)

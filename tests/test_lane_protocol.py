@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from dropr_core.builtin.memory_data import InboxData
-from dropr_core.message import State
+from dropr_core.model.message import State
 
 CHANNELS = ["a", "b"]
 

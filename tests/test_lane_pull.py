@@ -3,7 +3,7 @@
 import pytest
 from helpers_lanes import Fetcher, Sender, ident
 
-from dropr_core.clock import FakeClock
+from dropr_core.system.clock import FakeClock
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 
 from dropr_core.contracts.storage import Batch, Entry, LaneStats
 from dropr_core.errors import Refused, Unanswered, Unreachable
-from dropr_core.link import (
+from dropr_core.model.names import START, Head, Lane, MessageId
+from dropr_core.protocol.link import (
     Collect,
     Compare,
     Greet,
@@ -20,9 +21,8 @@ from dropr_core.link import (
     Ship,
     Unoffer,
 )
-from dropr_core.matching import Meaning, judge
-from dropr_core.names import START, Head, Lane, MessageId
-from dropr_core.wire import Verdict, Welcome
+from dropr_core.protocol.log_matching import Meaning, judge
+from dropr_core.protocol.messages import Verdict, Welcome
 
 WELCOME = Welcome(1, b"n" * 16, b"s" * 16, b"i" * 8, 4 << 20, 10_000, 1 << 24)
 

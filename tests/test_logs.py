@@ -3,7 +3,7 @@
 import io
 import logging
 
-from dropr_core.logs import Line, in_journal, to_error_stream
+from dropr_core.cli.logs import Line, in_journal, to_error_stream
 
 
 def test_a_line_has_time_role_and_message():

@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropr_core import config, configdocs, options, yamlfile
+from dropr_core.config import node as config
+from dropr_core.config import options, yamlfile
+from dropr_core.config.interpolation import Where, expand
+from dropr_core.config.node import docs as configdocs
+from dropr_core.config.options import build, format_duration, format_size, parse_duration, parse_size
+from dropr_core.delivery.transports import Transports
 from dropr_core.errors import ConfigError, UsageError
-from dropr_core.options import build, format_duration, format_size, parse_duration, parse_size
-from dropr_core.references import Where, expand
-from dropr_core.transports import Transports
 
 HUSH = "hush-hush-hush-hush-hush"
 HERE = Path("/somewhere")
@@ -227,9 +229,11 @@ def test_every_commented_option_of_the_template_may_be_uncommented():
 
 def test_a_relative_path_of_a_plugin_is_relative_to_the_file(tmp_path, monkeypatch):
     """Certificates are found wherever the process was started, and a plugin's mistake names file and line."""
-    monkeypatch.setattr("dropr_core.transports.transport_for", lambda *_: "curl")
+    monkeypatch.setattr("dropr_core.delivery.transports.transport_for", lambda *_: "curl")
     made = []
-    monkeypatch.setattr("dropr_core.transports.create", lambda *a: made.append(build(Options, a[2], a[4], a[5])))
+    monkeypatch.setattr(
+        "dropr_core.delivery.transports.create", lambda *a: made.append(build(Options, a[2], a[4], a[5]))
+    )
     for options_text in ("{name: x, inner: {cert: ./node.pem}}", "{name: 5}"):
         node = config.parse(f"node: s\ntransports:\n  curl: {options_text}\n", tmp_path, "node.yaml")
         transports = Transports(node.transports, None, node.where)

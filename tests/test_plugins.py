@@ -8,13 +8,13 @@ import textwrap
 import pytest
 from stevedore import ExtensionManager
 
-from dropr_core import plugins
+from dropr_core.api.node import Node
 from dropr_core.builtin.serializers.json import Json
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.errors import ConfigError, PluginError, UsageError
-from dropr_core.node import Node
-from dropr_core.plugins import Observers, create, find, installed, transport_for
+from dropr_core.plugin import registry as plugins
+from dropr_core.plugin.registry import Observers, create, find, installed, transport_for
+from dropr_core.system.clock import FakeClock
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import powercut_bodies
 import pytest
 from test_powercut import POLICIES, tool  # noqa: F401 - a fixture
 
-from dropr_core.bodies import Bodies
+from dropr_core.bodies.store import Bodies
 
 pytestmark = pytest.mark.powercut
 

@@ -4,8 +4,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropr_core import envelope
-from dropr_core.message import Message
+from dropr_core.model import envelope
+from dropr_core.model.message import Message
 
 messages = st.builds(
     Message,

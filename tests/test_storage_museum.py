@@ -4,7 +4,7 @@ import pytest
 
 from dropr_core.builtin.memory import MemoryStorage
 from dropr_core.contracts.storage import Accepted, Ack, Placed
-from dropr_core.message import State
+from dropr_core.model.message import State
 from dropr_core.testing.builders import make_context
 from dropr_core.testing.storage_machine import run_machine
 

@@ -8,11 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dropr_core import envelope, wire
 from dropr_core.errors import BadEnvelope, BadFrame, ProtocolError, Refused
-from dropr_core.message import Message
-from dropr_core.sessions import Sessions
-from dropr_core.signing import ANSWER, HEAD_SIZE, REQUEST, FrameHeader, ReplayWindow, open_body, read_head, seal, verify
+from dropr_core.model import envelope
+from dropr_core.model.message import Message
+from dropr_core.protocol import messages as wire
+from dropr_core.protocol.frames import (
+    ANSWER,
+    HEAD_SIZE,
+    REQUEST,
+    FrameHeader,
+    ReplayWindow,
+    open_body,
+    read_head,
+    seal,
+    verify,
+)
+from dropr_core.protocol.replay_guard import Sessions
 
 KEY = b"k" * 32
 texts = st.text(st.characters(codec="utf-8"), max_size=20)

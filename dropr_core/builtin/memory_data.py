@@ -8,9 +8,9 @@ from collections import Counter
 import attrs
 
 from dropr_core.contracts.storage import Job, Outgoing
-from dropr_core.message import Outcome, State
-from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId, make_store_id
-from dropr_core.states import ENDED, SETTLED
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId, make_store_id
+from dropr_core.model.states import ENDED, SETTLED
 
 
 @attrs.define(eq=False)

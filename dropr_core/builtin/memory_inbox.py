@@ -27,9 +27,9 @@ from dropr_core.contracts.storage import (
     Settlement,
 )
 from dropr_core.errors import Closed
-from dropr_core.message import Outcome, State
-from dropr_core.names import START, Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
-from dropr_core.states import JOB, may_follow
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
+from dropr_core.model.states import JOB, may_follow
 
 DEFAULT_ATTEMPTS = 10
 

@@ -24,9 +24,9 @@ from dropr_core.contracts.storage import (
     Selection,
 )
 from dropr_core.errors import Conflict
-from dropr_core.message import Outcome, State
-from dropr_core.names import START, Head, Lane, MessageId, StoreId, format_id, make_store_id
-from dropr_core.states import DELIVERY, ENDED, may_follow
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, Head, Lane, MessageId, StoreId, format_id, make_store_id
+from dropr_core.model.states import DELIVERY, ENDED, may_follow
 
 _REDRIVABLE = frozenset({State.DEAD, State.FAILED, State.EXPIRED})
 

@@ -30,9 +30,9 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Act",
         {
-            "init": "making", "keygen": "making", "send": "sending", "receive": "receiving",
+            "init": "init", "keygen": "init", "send": "sending", "receive": "receiving",
             "retry": "peers", "hold": "peers", "release": "peers",
-            "cancel": "mending", "bury": "mending", "kick": "mending", "redrive": "mending", "wipe": "wiping",
+            "cancel": "messages", "bury": "messages", "kick": "messages", "redrive": "messages", "wipe": "wiping",
             "fsck": "fsck",
         },
     ),

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from dropr_core.cli.common import find_config, load_config, verb
-from dropr_core.cli.words import echo, echo_json, echo_table, say_count
+from dropr_core.cli.output import echo, echo_json, echo_table, say_count
 
 
 @verb(
@@ -21,7 +21,7 @@ from dropr_core.cli.words import echo, echo_json, echo_table, say_count
 def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> None:
     """Check the configuration: every mistake at once, with its line and what would be right. Exit 78 if any."""
     from dropr_core.errors import ConfigError
-    from dropr_core.exits import Exit
+    from dropr_core.system.exit_codes import Exit
 
     path = find_config(config_file)
     try:
@@ -49,7 +49,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
 @verb("config", keys="the effective configuration as one mapping, secrets masked.")
 def config_verb(config_file: Path | None, as_json: bool) -> None:
     """Show the configuration in effect, defaults filled in and secrets masked."""
-    from dropr_core.configdocs import masked
+    from dropr_core.config.docs import masked
 
     document = masked(load_config(config_file))
     if as_json:
@@ -63,7 +63,7 @@ def config_verb(config_file: Path | None, as_json: bool) -> None:
 @verb("schema", config=False)
 def schema_verb() -> None:
     """Print a JSON Schema of the configuration, for editors."""
-    from dropr_core.configdocs import schema
+    from dropr_core.config.docs import schema
 
     echo_json(schema())
 
@@ -76,7 +76,7 @@ def schema_verb() -> None:
 )
 def plugins_verb(as_json: bool) -> None:
     """List the plugins installed here, by kind, and try whether each can be used."""
-    from dropr_core.plugins import installed
+    from dropr_core.plugin.registry import installed
 
     found = [
         {

@@ -13,12 +13,12 @@ import click
 
 from dropr_core.cli.failures import Stop
 from dropr_core.errors import DroprError
-from dropr_core.exits import Exit
+from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.config import NodeConfig
-    from dropr_core.logs import Line
-    from dropr_core.node import Node
+    from dropr_core.api.node import Node
+    from dropr_core.cli.logs import Line
+    from dropr_core.config.node import NodeConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_FILE = "dropr.yaml"
@@ -102,7 +102,7 @@ def find_config(config_file: Path | None) -> Path:
 def load_config(config_file: Path | None) -> "NodeConfig":
     """The node's configuration; ConfigError with every mistake."""
     path = find_config(config_file)
-    from dropr_core.config import load
+    from dropr_core.config.node import load
 
     return load(path)
 
@@ -112,7 +112,7 @@ def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Node"
     """The node, open for a verb: only to look, unless the verb will ``change`` something."""
     ctx = click.get_current_context(silent=True)
     config = load_config(config_file)
-    from dropr_core.node import Node
+    from dropr_core.api.node import Node
 
     if ctx is not None:
         start_log(ctx, "dropr", least=-1)
@@ -130,7 +130,7 @@ def start_log(ctx: click.Context, role: str, *, least: int = 0) -> "Line":
 
     Returns the form of its lines, which can be told secrets to hide.
     """
-    from dropr_core.logs import to_error_stream
+    from dropr_core.cli.logs import to_error_stream
 
     return ctx.with_resource(to_error_stream(role, ctx.ensure_object(Settings).verbosity + least)).line
 
@@ -145,7 +145,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read one; a bare number is seconds."""
-        from dropr_core.units import parse_duration
+        from dropr_core.config.units import parse_duration
 
         try:
             try:
@@ -163,7 +163,7 @@ class Identifier(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         """Read one."""
-        from dropr_core.names import parse_id
+        from dropr_core.model.names import parse_id
 
         try:
             return parse_id(value)

@@ -14,8 +14,8 @@ from types import FrameType
 import click
 
 from dropr_core.cli.common import DURATION, Settings, verb
-from dropr_core.cli.words import echo_json
-from dropr_core.exits import Exit
+from dropr_core.cli.output import echo_json
+from dropr_core.system.exit_codes import Exit
 
 
 @verb(

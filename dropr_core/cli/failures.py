@@ -11,7 +11,7 @@ import traceback
 import click
 
 from dropr_core import errors
-from dropr_core.exits import Exit
+from dropr_core.system.exit_codes import Exit
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
@@ -87,7 +87,7 @@ def _of_system(error: OSError) -> int:
 
 def report(error: BaseException, *, tracebacks: bool = False) -> int:
     """Print what went wrong to the error stream, one line for each mistake; returns the exit code."""
-    from dropr_core.logs import one_line
+    from dropr_core.cli.logs import one_line
 
     code, lines = explain(error)
     try:

@@ -16,12 +16,12 @@ import click
 
 from dropr_core.cli.common import load_config, start_log, verb
 from dropr_core.cli.failures import Stop
-from dropr_core.cli.words import echo, echo_json_list, say_count
+from dropr_core.cli.output import echo, echo_json_list, say_count
 from dropr_core.errors import DroprError, Held
-from dropr_core.exits import Exit
+from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.config import NodeConfig
+    from dropr_core.config.node import NodeConfig
     from dropr_core.contracts.storage import Finding
 
 
@@ -91,8 +91,8 @@ def _findings(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Iterator
 
 def _head(config: "NodeConfig", *, repair: bool) -> "Iterator[Finding]":
     """The node's id."""
+    from dropr_core.api.node import prepare
     from dropr_core.contracts.storage import Finding
-    from dropr_core.node import prepare
 
     missing = not (config.data / "node.id").exists()
     try:
@@ -109,10 +109,10 @@ def _of_storage(config: "NodeConfig", *, repair: bool) -> "Iterator[Finding]":
     """What the storage says about its own files."""
     import attrs
 
-    from dropr_core.clock import open_clock, read_clock
+    from dropr_core.api.node import make_context
     from dropr_core.contracts.storage import Finding
-    from dropr_core.node import make_context
-    from dropr_core.plugins import Observers, create
+    from dropr_core.plugin.registry import Observers, create
+    from dropr_core.system.clock import open_clock, read_clock
 
     log = logging.getLogger(f"dropr.{config.node}")
     clock = open_clock(config.data) if repair else read_clock(config.data)
@@ -143,9 +143,9 @@ def _is_mine(error: DroprError) -> bool:
 
 def _of_messages(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Iterator[Finding]":
     """Whether each message can be read."""
-    from dropr_core.checkup import Checkup
+    from dropr_core.api.node import Node
     from dropr_core.contracts.storage import Finding
-    from dropr_core.node import Node
+    from dropr_core.fsck.contents import Checkup
 
     try:
         node = Node.open(config, read_only=not repair)
@@ -172,7 +172,7 @@ def _of_messages(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Itera
 @contextmanager
 def _alone(config: "NodeConfig") -> Iterator[None]:
     """Keep daemon and angel from beginning; raises Held naming who runs."""
-    from dropr_core.locks import FileLock, is_held
+    from dropr_core.system.locks import FileLock, is_held
 
     with ExitStack() as held:
         for path in (config.data / "run" / "angel.lock", config.data / "daemon.lock"):

@@ -13,7 +13,7 @@ import click
 
 from dropr_core.cli.common import IDENTIFIER, opened, verb
 from dropr_core.cli.failures import not_found
-from dropr_core.cli.selecting import (
+from dropr_core.cli.filters import (
     INBOX_STATES,
     OUTBOX_STATES,
     age_option,
@@ -26,7 +26,7 @@ from dropr_core.cli.selecting import (
     walk_inbox,
     walk_outbox,
 )
-from dropr_core.cli.words import (
+from dropr_core.cli.output import (
     echo,
     echo_json,
     echo_json_list,
@@ -40,10 +40,10 @@ from dropr_core.cli.words import (
 )
 
 if TYPE_CHECKING:
+    from dropr_core.api.node import Node
     from dropr_core.contracts.storage import Delivery, JobInfo
-    from dropr_core.message import Message
-    from dropr_core.names import MessageId
-    from dropr_core.node import Node
+    from dropr_core.model.message import Message
+    from dropr_core.model.names import MessageId
 
 DELIVERY_KEYS = (
     "`in` (`outbox`), `id`, `peer`, `channel`, `priority`, `state`, `sequence`, `age` (seconds), `size` (bytes), "
@@ -57,7 +57,7 @@ JOB_KEYS = (
 
 def delivery_document(delivery: "Delivery", held: frozenset[str] = frozenset()) -> dict[str, Any]:
     """A delivery in JSON; what is queued for a peer in ``held`` is shown as held."""
-    from dropr_core.names import format_id, priority_of
+    from dropr_core.model.names import format_id, priority_of
 
     return {
         "in": "outbox",
@@ -77,7 +77,7 @@ def delivery_document(delivery: "Delivery", held: frozenset[str] = frozenset()) 
 
 def job_document(job: "JobInfo") -> dict[str, Any]:
     """A message of the inbox in JSON."""
-    from dropr_core.names import format_id
+    from dropr_core.model.names import format_id
 
     return {
         "in": "inbox",
@@ -173,7 +173,7 @@ def envelope_of(node: "Node", message_id: "MessageId") -> bytes | None:
 
 def open_body(node: "Node", message_id: "MessageId") -> BinaryIO | None:
     """The body of a message as a file, from whichever half keeps it."""
-    from dropr_core.envelope import decode, reference_of
+    from dropr_core.model.envelope import decode, reference_of
 
     data = envelope_of(node, message_id)
     if data is None:
@@ -212,8 +212,8 @@ def message_document(message: "Message") -> dict[str, Any]:
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
 def show_verb(config_file: Path | None, as_json: bool, message_id: "MessageId") -> None:
     """Show everything that is known of one message, but not its body (see cat)."""
-    from dropr_core.envelope import body_size, header_of
-    from dropr_core.names import format_id
+    from dropr_core.model.envelope import body_size, header_of
+    from dropr_core.model.names import format_id
 
     with opened(config_file) as node:
         deliveries, job = node.outbox.status(message_id), node.inbox.status(message_id)
@@ -272,7 +272,7 @@ def _show_head(head: dict[str, Any]) -> None:
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
 def cat_verb(config_file: Path | None, message_id: "MessageId") -> None:
     """Write the body of one message to standard output, byte for byte."""
-    from dropr_core.names import format_id
+    from dropr_core.model.names import format_id
 
     with opened(config_file) as node:
         body = open_body(node, message_id)

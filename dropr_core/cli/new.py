@@ -15,9 +15,9 @@ import click
 
 from dropr_core.cli.common import verb
 from dropr_core.cli.failures import Stop
-from dropr_core.cli.words import echo, echo_json
+from dropr_core.cli.output import echo, echo_json
 from dropr_core.errors import BadName
-from dropr_core.exits import Exit
+from dropr_core.system.exit_codes import Exit
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 

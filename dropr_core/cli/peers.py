@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from dropr_core.cli.common import opened, verb
-from dropr_core.cli.words import echo, echo_json
+from dropr_core.cli.output import echo, echo_json
 
 if TYPE_CHECKING:
-    from dropr_core.node import Node
+    from dropr_core.api.node import Node
 
 
 def known_peer(node: "Node", peer: str) -> str:
     """``peer``, if it is configured or the outbox still has something for it; else UnknownPeer."""
+    from dropr_core.config.options import suggest
     from dropr_core.errors import UnknownPeer
-    from dropr_core.options import suggest
 
     names = {*node.config.peers, *node.outbox.peers()}
     if peer not in names:
@@ -28,7 +28,7 @@ def known_peer(node: "Node", peer: str) -> str:
 
 def daemon_runs(node: "Node") -> bool:
     """Whether a daemon works on this node now."""
-    from dropr_core.locks import is_held
+    from dropr_core.system.locks import is_held
 
     return is_held(node.config.data / "daemon.lock")
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from dropr_core.cli.common import DURATION, opened, verb
-from dropr_core.cli.words import echo, say_size, text_or_base64, write_bytes, write_stream
-from dropr_core.logs import one_line
+from dropr_core.cli.logs import one_line
+from dropr_core.cli.output import echo, say_size, text_or_base64, write_bytes, write_stream
 
 if TYPE_CHECKING:
-    from dropr_core.message import Message
-    from dropr_core.node import Node
+    from dropr_core.api.node import Node
+    from dropr_core.model.message import Message
 
 Body = Callable[[], BinaryIO]
 Messages = Generator[tuple[dict[str, Any], Body, int], None, None]
@@ -115,10 +115,10 @@ def _facts(message: "Message") -> dict[str, Any]:
 
 
 def _peeked(node: "Node", channels: tuple[str, ...], limit: int | None) -> Messages:
+    from dropr_core.cli.filters import select, walk_inbox
     from dropr_core.cli.listing import open_body
-    from dropr_core.cli.selecting import select, walk_inbox
-    from dropr_core.envelope import body_size, header_of
-    from dropr_core.names import format_id
+    from dropr_core.model.envelope import body_size, header_of
+    from dropr_core.model.names import format_id
 
     left = limit
     for channel in channels:

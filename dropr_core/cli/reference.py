@@ -10,7 +10,7 @@ import click
 from dropr_core.cli.app import SECTIONS, application
 from dropr_core.cli.common import Verb
 from dropr_core.cli.failures import BROKEN_PIPE, INTERRUPTED
-from dropr_core.exits import Exit
+from dropr_core.system.exit_codes import Exit
 
 INTRODUCTION = """# The command line
 

@@ -15,7 +15,7 @@ import click
 from dropr_core.cli.common import find_config, load_config, start_log, verb
 
 if TYPE_CHECKING:
-    from dropr_core.config import NodeConfig
+    from dropr_core.config.node import NodeConfig
 
 HEARTBEAT = "DROPR_HEARTBEAT_FD"
 """Set where an angel started us (heartbeat.py)."""
@@ -28,7 +28,7 @@ ROLES = ("daemon", "server", "worker")
 def daemon_verb(ctx: click.Context, config_file: Path | None) -> None:
     """Carry this node's messages to its peers, and fetch from peers that are fetched from."""
     path, config = _begin(ctx, "daemon", config_file)
-    from dropr_core.daemon import run
+    from dropr_core.processes.daemon import run
 
     ctx.exit(run(config, path=path))
 
@@ -38,7 +38,7 @@ def daemon_verb(ctx: click.Context, config_file: Path | None) -> None:
 def server_verb(ctx: click.Context, config_file: Path | None) -> None:
     """Listen for peers: take their messages in, hand them what they fetch."""
     path, config = _begin(ctx, "server", config_file)
-    from dropr_core.server import run
+    from dropr_core.processes.server import run
 
     ctx.exit(run(config, path=path))
 
@@ -48,7 +48,7 @@ def server_verb(ctx: click.Context, config_file: Path | None) -> None:
 def worker_verb(ctx: click.Context, config_file: Path | None) -> None:
     """Call the handlers of this node's channels for the messages that came in."""
     path, config = _begin(ctx, "worker", config_file)
-    from dropr_core.worker import run
+    from dropr_core.processes.worker import run
 
     ctx.exit(run(config, path=path))
 
@@ -84,9 +84,9 @@ def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Pa
 def _watch(ctx: click.Context, path: Path, config: "NodeConfig", roles: Sequence[str]) -> None:
     import attrs
 
-    from dropr_core.angel import Angel, role_child
-    from dropr_core.locks import FileLock
-    from dropr_core.node import prepare
+    from dropr_core.angel.angel import Angel, role_child
+    from dropr_core.api.node import prepare
+    from dropr_core.system.locks import FileLock
 
     prepare(config.data, read_only=False)
     directory = config.data / "run"

@@ -14,14 +14,14 @@ import click
 
 from dropr_core.cli.common import DURATION, PAIR, opened, verb
 from dropr_core.cli.failures import Stop
-from dropr_core.cli.words import echo, echo_json
-from dropr_core.exits import Exit
+from dropr_core.cli.output import echo, echo_json
+from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.bodies import Progress
-    from dropr_core.config import NodeConfig
-    from dropr_core.node import Node
-    from dropr_core.sent import Sent
+    from dropr_core.api.node import Node
+    from dropr_core.api.sent import Sent
+    from dropr_core.bodies.store import Progress
+    from dropr_core.config.node import NodeConfig
 
 BAR_FROM = 16 * 1024 * 1024
 """Bytes of the smallest file that gets a bar."""
@@ -102,7 +102,7 @@ def _check_source(value: str | None, file: Path | None) -> None:
 
 def _meaning(config: "NodeConfig", channel: str | None, value: str | None, file: Path | None) -> Any:
     """What `Node.send` is given, so that the channel's serializer carries what was meant."""
-    from dropr_core.names import DEFAULT_CHANNEL
+    from dropr_core.model.names import DEFAULT_CHANNEL
 
     name = channel or DEFAULT_CHANNEL
     found = config.channels.get(name)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dropr_core.cli.common import opened, verb
+from dropr_core.cli.output import echo, echo_json, echo_table, say_age, say_count, say_size
 from dropr_core.cli.peers import daemon_runs
-from dropr_core.cli.words import echo, echo_json, echo_table, say_age, say_count, say_size
 
 if TYPE_CHECKING:
-    from dropr_core.node import Node
+    from dropr_core.api.node import Node
 
 QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
 
@@ -77,7 +77,7 @@ def _report(path: Path) -> dict[str, Any] | None:
 
 
 def _processes(node: "Node") -> dict[str, Any]:
-    from dropr_core.angel_state import read_state
+    from dropr_core.angel.status_file import read_state
 
     directory = node.run_directory
     found: dict[str, Any] = {"daemon": None}

@@ -12,7 +12,7 @@ import click
 
 from dropr_core.cli.common import opened, verb
 from dropr_core.cli.failures import Stop
-from dropr_core.cli.selecting import (
+from dropr_core.cli.filters import (
     age_option,
     channel_option,
     id_option,
@@ -23,12 +23,12 @@ from dropr_core.cli.selecting import (
     walk_inbox,
     walk_outbox,
 )
-from dropr_core.cli.words import echo, echo_json, say_count
-from dropr_core.exits import Exit
+from dropr_core.cli.output import echo, echo_json, say_count
+from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
+    from dropr_core.api.node import Node
     from dropr_core.contracts.storage import Selection
-    from dropr_core.node import Node
 
 ENDED_OUT = ("processed", "accepted", "failed", "expired", "cancelled", "dead")
 ENDED_IN = ("done", "buried", "expired")

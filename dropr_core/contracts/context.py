@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from dropr_core.clock import Clock
+from dropr_core.system.clock import Clock
 
 
 def _nobody(_event: str, _details: Mapping[str, Any]) -> None:

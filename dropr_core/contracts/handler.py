@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 import attrs
 
-from dropr_core.message import Message
-from dropr_core.names import format_id
+from dropr_core.model.message import Message
+from dropr_core.model.names import format_id
 
 
 @attrs.frozen

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, overload
 
 import attrs
 
-from dropr_core.message import State
-from dropr_core.names import Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.message import State
+from dropr_core.model.names import Head, Lane, MessageId, SourceLane, StoreId
 
 # ── values of the outbox ─────────────────────────────────────────────────────────────────────────
 

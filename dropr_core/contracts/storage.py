@@ -37,8 +37,8 @@ from dropr_core.contracts.records import (
     Selection,
     Settlement,
 )
-from dropr_core.message import Outcome
-from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.message import Outcome
+from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId
 
 
 class Outbox(ABC):

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from dropr_core.angel_state import AngelReport, read_state
+from dropr_core.angel.status_file import AngelReport, read_state
 from dropr_core.errors import DroprError
 
 STOP_PATIENCE = 10.0

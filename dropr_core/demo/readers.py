@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Mapping
 
 import dropr_core
+from dropr_core.api.node import Node
+from dropr_core.api.received import Received
 from dropr_core.demo.tally import Stream
-from dropr_core.node import Node
-from dropr_core.received import Received
 
 Enter = Callable[[Received], None]
 

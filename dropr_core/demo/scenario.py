@@ -11,6 +11,8 @@ from pathlib import Path
 
 import attrs
 
+from dropr_core.api.node import Node
+from dropr_core.api.sent import Sent
 from dropr_core.demo.chaos import Chaos
 from dropr_core.demo.handlers import answer
 from dropr_core.demo.mail import FileMail, Orders
@@ -21,8 +23,6 @@ from dropr_core.demo.road import Road
 from dropr_core.demo.screen import Screen
 from dropr_core.demo.tally import Recovery, Stream, Verdict
 from dropr_core.errors import ConfigError, DeliveryFailed, DroprError, PluginError, WaitTimeout
-from dropr_core.node import Node
-from dropr_core.sent import Sent
 
 STEPS = 100
 """The small messages are sent in so many batches; each brings jobs and news along."""

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 import pytest
 
-from dropr_core.clock import Clock, FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
+from dropr_core.system.clock import Clock, FakeClock
 from dropr_core.testing.builders import make_context
 from dropr_core.testing.contract import Contract
 

@@ -10,10 +10,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from dropr_core.clock import Clock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Accepted, Arrival, Batch, Claim, Inbox, Job, Outbox, Outgoing, Storage
-from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.system.clock import Clock
 
 PEER, CHANNEL, SENDER, PRIORITY = "there", "orders", "shop", 5
 LANE = Lane(PEER, CHANNEL, PRIORITY)

@@ -18,7 +18,7 @@ import pytest
 
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import Reject, Retry
-from dropr_core.message import MAX_RESULT, Message
+from dropr_core.model.message import MAX_RESULT, Message
 from dropr_core.testing.builders import new_id
 from dropr_core.testing.contract import Contract, within
 

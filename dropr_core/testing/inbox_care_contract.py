@@ -10,8 +10,8 @@ import pytest
 
 from dropr_core.contracts.storage import Ack, Bury, JobInfo, Selection, Storage
 from dropr_core.errors import Closed
-from dropr_core.message import State
-from dropr_core.names import MessageId, StoreId
+from dropr_core.model.message import State
+from dropr_core.model.names import MessageId, StoreId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, SENDER, Source, Worker, job, new_id
 

@@ -11,8 +11,8 @@ import pytest
 
 from dropr_core.contracts.storage import Accepted, Ack, Bury, Release, Storage
 from dropr_core.errors import QueueFull
-from dropr_core.message import State
-from dropr_core.names import START, Head, MessageId
+from dropr_core.model.message import State
+from dropr_core.model.names import START, Head, MessageId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, SENDER, STORE, Source, Worker, job, new_id
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from dropr_core.errors import DroprError
-from dropr_core.message import State
-from dropr_core.names import parse_id
+from dropr_core.model.message import State
+from dropr_core.model.names import parse_id
 from dropr_core.testing.checker import check
 from dropr_core.testing.contract import Contract
 from dropr_core.testing.forks import Child, Say

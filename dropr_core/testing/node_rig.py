@@ -17,21 +17,21 @@ from typing import Any
 
 import attrs
 
-from dropr_core.clock import open_clock
-from dropr_core.codecs import Codecs
-from dropr_core.config import from_mapping
+from dropr_core.angel.heartbeat import UNWATCHED_INTERVAL, Heartbeat
+from dropr_core.api.node import Node, make_context, prepare
+from dropr_core.api.serialization import Codecs
+from dropr_core.config.node import from_mapping
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection, Storage
 from dropr_core.contracts.transport import Answerer, Connection, Listener, Transport
-from dropr_core.desk import Desk
+from dropr_core.delivery.links import Links
 from dropr_core.errors import LeaseLost, Unanswered, Unreachable
-from dropr_core.heartbeat import UNWATCHED_INTERVAL, Heartbeat
-from dropr_core.links import Links
-from dropr_core.mainloop import MainLoop
-from dropr_core.names import parse_id
-from dropr_core.node import Node, make_context, prepare
-from dropr_core.plugins import Observers
-from dropr_core.server import make_desk
+from dropr_core.model.names import parse_id
+from dropr_core.plugin.registry import Observers
+from dropr_core.processes.mainloop import MainLoop
+from dropr_core.processes.server import make_desk
+from dropr_core.serving.dispatcher import Desk
+from dropr_core.system.clock import open_clock
 from dropr_core.testing.checker import Event, History, digest
 
 KEY = "the-key-of-shop-and-ware-0123456789abcdef"

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dropr_core import envelope
 from dropr_core.contracts.storage import Rejection, Selection, Storage
 from dropr_core.errors import Conflict, QueueFull
-from dropr_core.message import Message, Outcome, State
-from dropr_core.names import START, Head, Lane, StoreId
+from dropr_core.model import envelope
+from dropr_core.model.message import Message, Outcome, State
+from dropr_core.model.names import START, Head, Lane, StoreId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
 

@@ -11,8 +11,8 @@ import pytest
 
 from dropr_core.contracts.storage import Selection, Storage
 from dropr_core.errors import Closed
-from dropr_core.message import Outcome, State
-from dropr_core.names import START, StoreId
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, StoreId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
 

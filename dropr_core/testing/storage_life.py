@@ -14,10 +14,10 @@ import attrs
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from dropr_core.builtin.memory import MemoryStorage
-from dropr_core.clock import Clock, FakeClock
 from dropr_core.contracts.storage import Arrival, Claim, Outgoing, Selection, Storage
-from dropr_core.message import State
-from dropr_core.names import Lane, MessageId
+from dropr_core.model.message import State
+from dropr_core.model.names import Lane, MessageId
+from dropr_core.system.clock import Clock, FakeClock
 from dropr_core.testing.builders import PEER, SENDER, make_context
 from dropr_core.testing.checker import Event, History, check, digest
 

@@ -14,9 +14,9 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, Outgoing, Release, Selection
 from dropr_core.errors import Conflict
-from dropr_core.matching import Meaning, judge
-from dropr_core.message import State
-from dropr_core.names import START, Lane, MessageId, SourceLane
+from dropr_core.model.message import State
+from dropr_core.model.names import START, Lane, MessageId, SourceLane
+from dropr_core.protocol.log_matching import Meaning, judge
 from dropr_core.testing.builders import PEER, SENDER
 from dropr_core.testing.checker import digest
 from dropr_core.testing.storage_life import CHANNELS, LANES, LIFE, Fact, Kill, Lease, Open, StorageLife

@@ -11,7 +11,7 @@ import pytest
 
 from dropr_core.contracts.storage import Ack, Selection, Storage
 from dropr_core.errors import Closed, DroprError
-from dropr_core.message import State
+from dropr_core.model.message import State
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, LANE, Source, Worker, job, outgoing, taken
 from dropr_core.testing.forks import Child, Say

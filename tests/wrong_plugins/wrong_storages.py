@@ -8,7 +8,7 @@ from dropr_storage_sqlite import Options, dropr_storage
 from dropr_core.builtin.memory import MemoryStorage, medium_of
 from dropr_core.contracts.storage import Accepted
 from dropr_core.errors import QueueFull
-from dropr_core.message import State
+from dropr_core.model.message import State
 from dropr_core.testing import StorageCase, StorageContract
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import attrs
 
 from dropr_core import options as words
+from dropr_core.config.options import suggest
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import DroprError, PluginError, UsageError
 from dropr_core.hookspecs import hookimpl
-from dropr_core.options import suggest
 
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 

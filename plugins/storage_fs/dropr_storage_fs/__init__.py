@@ -5,10 +5,10 @@ Owns the hook and the user's options. See docs/formats/fs.md for what is written
 
 import attrs
 
+from dropr_core.config.options import duration, size
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.hookspecs import hookimpl
-from dropr_core.options import duration, size
 from dropr_storage_fs.engine.engine import Tuning
 from dropr_storage_fs.storage import FsStorage
 

@@ -10,8 +10,8 @@ from dropr_storage_fs.files import log as logs
 from dropr_storage_fs.files.layout import INDEX, INDEX_LEAST, Frame, Record
 from dropr_storage_fs.files.log_recovery import HEADER_SIZE, Place
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.storage import Ack, Outgoing
+from dropr_core.system.clock import FakeClock
 from dropr_core.testing.builders import LANE, Source, Worker, make_context, new_id
 
 CALLS = (1, INDEX_LEAST, 3, 100, 1, 1, INDEX_LEAST - 1, 40, 500)

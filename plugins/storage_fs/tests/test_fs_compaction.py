@@ -4,10 +4,10 @@ import pytest
 from dropr_storage_fs import Options, dropr_storage
 from dropr_storage_fs.files import log as logs
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.storage import Ack, Bury, Selection
-from dropr_core.message import Outcome, State
-from dropr_core.names import START, StoreId
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, StoreId
+from dropr_core.system.clock import FakeClock
 from dropr_core.testing.builders import LANE, PEER, Source, Worker, deliver, make_context, send, state_of, taken
 
 LIFE = 1e9

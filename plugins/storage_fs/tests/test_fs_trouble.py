@@ -13,11 +13,11 @@ import pytest
 from dropr_storage_fs import Options, dropr_storage
 from dropr_storage_fs.files import log as log_module
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
 from dropr_core.errors import QueueFull, StoreGone, StoreReadOnly, StoreTooNew, WriteFailed
-from dropr_core.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.system.clock import FakeClock
 from dropr_core.testing.forks import Child
 
 LANE = Lane("there", "orders", 5)

@@ -18,7 +18,7 @@ import apsw
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import Finding
 from dropr_core.errors import DroprError, Held, StoreBusy, StoreError
-from dropr_core.names import StoreId, make_store_id
+from dropr_core.model.names import StoreId, make_store_id
 from dropr_storage_sqlite import outbox_sql, salvage
 from dropr_storage_sqlite.checkup_inbox import check_inbox
 from dropr_storage_sqlite.checkup_outbox import check_outbox

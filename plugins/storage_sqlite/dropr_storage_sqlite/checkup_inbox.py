@@ -6,9 +6,9 @@ Owns the statements that compare them, and what a repair writes. They walk whole
 
 # ruff: noqa: S608 -- statements are put together here from constants of this package only
 
-from dropr_core.envelope import header_of
 from dropr_core.errors import DroprError
-from dropr_core.names import priority_of
+from dropr_core.model.envelope import header_of
+from dropr_core.model.names import priority_of
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.checkup_rows import PAGE, Checkup, say, say_ids
 from dropr_storage_sqlite.inbox_lease import end_lease

@@ -6,9 +6,9 @@ Owns the statements that compare them, and what a repair writes. They walk whole
 
 # ruff: noqa: S608 -- statements are put together here from constants of this package only
 
-from dropr_core.envelope import header_of
 from dropr_core.errors import DroprError
-from dropr_core.message import State
+from dropr_core.model.envelope import header_of
+from dropr_core.model.message import State
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.checkup_rows import PAGE, Checkup, say, say_ids
 from dropr_storage_sqlite.outbox_rows import LaneRow, Ledger, Row, lane_rows

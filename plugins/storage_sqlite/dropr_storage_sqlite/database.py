@@ -23,8 +23,8 @@ import attrs
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreGone, StoreReadOnly, WriteFailed
-from dropr_core.flusher import Flusher
-from dropr_core.space import Space
+from dropr_core.system.flusher import Flusher
+from dropr_core.system.space import Space
 from dropr_storage_sqlite import connection as opening
 from dropr_storage_sqlite.group import GroupCommit
 from dropr_storage_sqlite.mishaps import translate

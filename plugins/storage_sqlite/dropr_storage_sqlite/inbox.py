@@ -11,7 +11,7 @@ Owns how its parts make one object; each part owns one kind of work:
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox
 from dropr_core.errors import DroprError
-from dropr_core.names import StoreId
+from dropr_core.model.names import StoreId
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.consumers import Consumers
 from dropr_storage_sqlite.database import Database

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import StoreError
-from dropr_core.names import START, Head, MessageId, SourceLane, StoreId, priority_of
+from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, priority_of
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.bulk import insert
 from dropr_storage_sqlite.database import Database

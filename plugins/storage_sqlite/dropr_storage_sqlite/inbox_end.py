@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
-from dropr_core.message import Outcome, State
-from dropr_core.names import MessageId, StoreId, make_store_id
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import MessageId, StoreId, make_store_id
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.database import FLUSH, Database
 from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line

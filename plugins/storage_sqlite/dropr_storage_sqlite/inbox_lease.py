@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
-from dropr_core.message import State
+from dropr_core.model.message import State
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.consumers import Consumers
 from dropr_storage_sqlite.database import Database

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import StoreError
-from dropr_core.message import State
-from dropr_core.states import JOB, may_follow
+from dropr_core.model.message import State
+from dropr_core.model.states import JOB, may_follow
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.sqltypes import Connection
 

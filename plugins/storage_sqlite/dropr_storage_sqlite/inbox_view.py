@@ -8,8 +8,8 @@ from itertools import islice
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
-from dropr_core.message import State
-from dropr_core.names import MessageId
+from dropr_core.model.message import State
+from dropr_core.model.names import MessageId
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.database import Database
 from dropr_storage_sqlite.inbox_end import chosen

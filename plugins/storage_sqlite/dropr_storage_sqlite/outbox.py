@@ -10,7 +10,7 @@ Owns how its parts make one object; each part owns one kind of work:
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outbox
-from dropr_core.names import StoreId
+from dropr_core.model.names import StoreId
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
 from dropr_storage_sqlite.outbox_append import AppendPart

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outgoing, Placed
 from dropr_core.errors import Conflict, QueueFull, StoreError
-from dropr_core.names import format_id
+from dropr_core.model.names import format_id
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.bulk import insert
 from dropr_storage_sqlite.database import Database

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
-from dropr_core.message import Outcome, State
-from dropr_core.names import Lane, MessageId, StoreId
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import Lane, MessageId, StoreId
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
 from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, lane_rows, own_lane

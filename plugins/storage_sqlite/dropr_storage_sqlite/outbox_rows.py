@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from dropr_core.contracts.context import Context
-from dropr_core.message import State
-from dropr_core.names import Lane, MessageId
-from dropr_core.states import DELIVERY, may_follow
+from dropr_core.model.message import State
+from dropr_core.model.names import Lane, MessageId
+from dropr_core.model.states import DELIVERY, may_follow
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.sqltypes import Connection
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
-from dropr_core.message import State
-from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
+from dropr_core.model.message import State
+from dropr_core.model.names import Head, Lane, MessageId, StoreId, make_store_id
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
 from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane

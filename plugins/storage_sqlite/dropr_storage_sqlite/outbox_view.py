@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Delivery, PeerState, Selection
-from dropr_core.message import State
-from dropr_core.names import MessageId, StoreId
+from dropr_core.model.message import State
+from dropr_core.model.names import MessageId, StoreId
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
 from dropr_storage_sqlite.outbox_end import ended_rows, fits

@@ -10,12 +10,12 @@ import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite import outbox_sql as sql
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
 from dropr_core.errors import Held
-from dropr_core.message import State
-from dropr_core.names import START, Head, IdMaker, Lane, SourceLane, StoreId
+from dropr_core.model.message import State
+from dropr_core.model.names import START, Head, IdMaker, Lane, SourceLane, StoreId
+from dropr_core.system.clock import FakeClock
 
 make = IdMaker()
 LANE = Lane("peer", "orders", 5)

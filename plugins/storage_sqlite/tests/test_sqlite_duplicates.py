@@ -8,10 +8,10 @@ pytest.importorskip("apsw")
 
 from dropr_storage_sqlite import Options, dropr_storage
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Arrival, Bury, Job, Outgoing, Selection
-from dropr_core.names import START, Head, IdMaker, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.names import START, Head, IdMaker, Lane, MessageId, SourceLane, StoreId
+from dropr_core.system.clock import FakeClock
 
 make = IdMaker()
 

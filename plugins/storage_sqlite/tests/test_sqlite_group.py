@@ -13,11 +13,11 @@ from dropr_storage_sqlite.group import GroupCommit, Together, _Ticket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outgoing
 from dropr_core.errors import Conflict
-from dropr_core.names import IdMaker, Lane
+from dropr_core.model.names import IdMaker, Lane
+from dropr_core.system.clock import FakeClock
 
 
 @pytest.fixture

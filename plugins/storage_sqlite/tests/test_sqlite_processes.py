@@ -12,21 +12,21 @@ pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 
-from dropr_core.clock import SystemClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outgoing
 from dropr_core.errors import Closed, Conflict, StoreBusy
-from dropr_core.names import IdMaker, Lane, parse_id
+from dropr_core.model.names import IdMaker, Lane, parse_id
+from dropr_core.system.clock import SystemClock
 
 LANE = Lane("peer", "orders", 5)
 
 SENDER = """
 import logging, sys
 from pathlib import Path
-from dropr_core.clock import SystemClock
+from dropr_core.system.clock import SystemClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outgoing
-from dropr_core.names import IdMaker
+from dropr_core.model.names import IdMaker
 from dropr_storage_sqlite import dropr_storage
 context = Context(node="n", data=Path(sys.argv[1]), clock=SystemClock(), log=logging.getLogger("t"), min_free=0)
 storage = dropr_storage(None, context)

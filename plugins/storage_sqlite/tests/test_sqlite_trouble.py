@@ -16,7 +16,6 @@ from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite import storage as storage_module
 from dropr_storage_sqlite.storage import file_system
 
-from dropr_core.clock import FakeClock
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Job, Outgoing
 from dropr_core.errors import (
@@ -27,7 +26,8 @@ from dropr_core.errors import (
     StoreTooNew,
     WriteFailed,
 )
-from dropr_core.names import IdMaker, Lane
+from dropr_core.model.names import IdMaker, Lane
+from dropr_core.system.clock import FakeClock
 
 make = IdMaker()
 

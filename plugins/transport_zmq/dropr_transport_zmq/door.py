@@ -21,7 +21,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from dropr_core.contracts.transport import Answerer, Listener
 from dropr_core.errors import Closed, Held, Unreachable
-from dropr_core.locks import FileLock
+from dropr_core.system.locks import FileLock
 from dropr_transport_zmq.address import Address, endpoint
 from dropr_transport_zmq.answering import Answering
 from dropr_transport_zmq.dealer import settle

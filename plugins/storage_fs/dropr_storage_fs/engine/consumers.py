@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 from dropr_core.errors import Closed, Held, StoreError
-from dropr_core.locks import FileLock, is_held
+from dropr_core.system.locks import FileLock, is_held
 from dropr_storage_fs.files.disk import translate
 
 

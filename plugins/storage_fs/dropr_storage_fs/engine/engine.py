@@ -22,8 +22,8 @@ import attrs
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import DroprError, QueueFull, WriteFailed
-from dropr_core.flusher import Flusher
-from dropr_core.space import Space
+from dropr_core.system.flusher import Flusher
+from dropr_core.system.space import Space
 from dropr_storage_fs.engine import journal
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.group_commit import Group, Together

@@ -11,8 +11,8 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import PlainJobs
 from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import QueueFull, StoreError
-from dropr_core.message import State
-from dropr_core.names import START, Head, SourceLane, StoreId, priority_of
+from dropr_core.model.message import State
+from dropr_core.model.names import START, Head, SourceLane, StoreId, priority_of
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Half
 from dropr_storage_fs.files import shared

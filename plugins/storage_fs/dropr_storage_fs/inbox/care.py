@@ -9,8 +9,8 @@ from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
-from dropr_core.message import Outcome, State
-from dropr_core.names import MessageId, StoreId, make_store_id
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import MessageId, StoreId, make_store_id
 from dropr_storage_fs.engine import compaction as stragglers
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.compaction import Pinned

@@ -11,8 +11,8 @@ from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Claim
-from dropr_core.message import State
-from dropr_core.names import MessageId
+from dropr_core.model.message import State
+from dropr_core.model.names import MessageId
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.consumers import Consumers
 from dropr_storage_fs.engine.engine import Half

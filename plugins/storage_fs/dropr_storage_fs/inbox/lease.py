@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
-from dropr_core.message import State
+from dropr_core.model.message import State
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.consumers import Consumers
 from dropr_storage_fs.engine.engine import Half

@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-from dropr_core.message import State
-from dropr_core.states import SETTLED
+from dropr_core.model.message import State
+from dropr_core.model.states import SETTLED
 from dropr_storage_fs.files.log_recovery import End, Place
 
 

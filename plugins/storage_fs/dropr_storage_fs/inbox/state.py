@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from dropr_core.message import Outcome, State
-from dropr_core.names import Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
 from dropr_storage_fs.files import layout
 from dropr_storage_fs.files.layout import SPECIAL, Frame, Record, Row
 from dropr_storage_fs.files.log_recovery import End, Place

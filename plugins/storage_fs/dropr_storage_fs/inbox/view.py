@@ -10,8 +10,8 @@ from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
-from dropr_core.message import State
-from dropr_core.names import MessageId
+from dropr_core.model.message import State
+from dropr_core.model.names import MessageId
 from dropr_storage_fs.engine.engine import Half
 from dropr_storage_fs.files.layout import DUPLICATE, Record
 from dropr_storage_fs.files.log_recovery import Place

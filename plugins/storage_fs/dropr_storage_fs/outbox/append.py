@@ -12,7 +12,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import PlacedRun
 from dropr_core.contracts.storage import Outgoing, Placed
 from dropr_core.errors import Conflict, QueueFull, StoreError
-from dropr_core.names import Lane, format_id
+from dropr_core.model.names import Lane, format_id
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Half
 from dropr_storage_fs.engine.group_commit import Together

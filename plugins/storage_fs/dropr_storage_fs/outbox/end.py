@@ -10,9 +10,9 @@ from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
-from dropr_core.message import Outcome, State
-from dropr_core.names import Lane, MessageId, StoreId
-from dropr_core.states import DELIVERY, ENDED, may_follow
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import Lane, MessageId, StoreId
+from dropr_core.model.states import DELIVERY, ENDED, may_follow
 from dropr_storage_fs.engine import compaction as stragglers
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.compaction import Pinned

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from dropr_core.message import State
-from dropr_core.names import NO_MESSAGE, Head, Lane, MessageId, StoreId
-from dropr_core.states import ENDED
+from dropr_core.model.message import State
+from dropr_core.model.names import NO_MESSAGE, Head, Lane, MessageId, StoreId
+from dropr_core.model.states import ENDED
 from dropr_storage_fs.files.layout import RECEIPT
 from dropr_storage_fs.files.log_recovery import End, Place
 

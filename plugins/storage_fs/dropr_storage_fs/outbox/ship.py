@@ -10,8 +10,8 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import PlainEntries
 from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
-from dropr_core.message import State
-from dropr_core.names import Head, Lane, MessageId, StoreId, make_store_id
+from dropr_core.model.message import State
+from dropr_core.model.names import Head, Lane, MessageId, StoreId, make_store_id
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Half
 from dropr_storage_fs.files.column_reader import Columns, Reader

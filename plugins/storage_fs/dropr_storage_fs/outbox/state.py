@@ -7,8 +7,8 @@ lane's log. Must not know files.
 from collections.abc import Sequence
 from typing import Any
 
-from dropr_core.message import State
-from dropr_core.names import NO_MESSAGE, Lane, StoreId, make_store_id
+from dropr_core.model.message import State
+from dropr_core.model.names import NO_MESSAGE, Lane, StoreId, make_store_id
 from dropr_storage_fs.files import layout
 from dropr_storage_fs.files.layout import EXPIRES, OWN, Frame, Record, Row
 from dropr_storage_fs.files.log_recovery import End, Place

@@ -9,9 +9,9 @@ from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Delivery, PeerState, Selection
-from dropr_core.message import State
-from dropr_core.names import MessageId, StoreId
-from dropr_core.states import ENDED
+from dropr_core.model.message import State
+from dropr_core.model.names import MessageId, StoreId
+from dropr_core.model.states import ENDED
 from dropr_storage_fs.engine.engine import Half
 from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
 from dropr_storage_fs.files.log_recovery import Place

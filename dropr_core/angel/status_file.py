@@ -1,0 +1,93 @@
+"""The angel's status file: what ``dropr status`` may read while the angel works.
+
+Owns the file's form and its atomic replacement. It is a report, never a promise: nothing is decided
+by it, and it is not forced to the disk. Must not know processes.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+
+from dropr_core.angel.policy import State, Ward
+from dropr_core.system.clock import Clock
+
+
+@frozen
+class ChildReport:
+    """One child as last reported. ``next_start`` is wall time (seconds since the epoch) or None."""
+
+    name: str
+    state: str
+    pid: int | None
+    restarts: int
+    last_exit: str
+    next_start: float | None
+
+
+@frozen
+class AngelReport:
+    """What an angel last wrote. ``written`` is wall time; ``alive`` whether that angel is still there."""
+
+    pid: int
+    written: float
+    alive: bool
+    children: tuple[ChildReport, ...]
+
+
+def write_state(path: Path, wards: Sequence[Ward], clock: Clock) -> None:
+    """Replace the file in one step. Raises OSError."""
+    now, wall = clock.now(), clock.wall()
+    report = {
+        "angel": os.getpid(),
+        "written": round(wall, 3),
+        "children": [
+            {
+                "name": ward.name,
+                "state": ward.state.value,
+                "pid": ward.pid,
+                "restarts": ward.restarts,
+                "last_exit": ward.last_exit,
+                "next_start": round(wall + ward.start_at - now, 3) if ward.state is State.WAITING else None,
+            }
+            for ward in wards
+        ],
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text(json.dumps(report), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def read_state(path: Path) -> AngelReport | None:
+    """The last report, or None if there is none that can be read."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        children = tuple(
+            ChildReport(
+                str(child["name"]), str(child["state"]), child["pid"], int(child["restarts"]),
+                str(child["last_exit"]), child["next_start"],
+            )
+            for child in kept["children"]
+        )  # fmt: skip
+        pid = int(kept["angel"])
+        return AngelReport(pid, float(kept["written"]), _alive(pid), children)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,333 @@
+"""From the arguments of `send` to what the outbox stores.
+
+Owns the rules of `send`: defaults of the channel, routes, limits, ids, the envelope. Pure but for
+the id maker and the clock it is given; must not know stores or processes.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import attrs
+import msgspec
+
+from dropr_core.bodies.files import trouble
+from dropr_core.bodies.store import Bodies, Progress, Written
+from dropr_core.config.node import NodeConfig
+from dropr_core.config.units import parse_duration
+from dropr_core.contracts.serializer import Serializer
+from dropr_core.contracts.storage import Outgoing
+from dropr_core.errors import TooBig, UnknownPeer, UsageError, passes
+from dropr_core.model import envelope
+from dropr_core.model.message import Message, check_message, check_options
+from dropr_core.model.names import (
+    DEFAULT_CHANNEL,
+    DEFAULT_PRIORITY,
+    FREIGHT,
+    IdMaker,
+    MessageId,
+    check_channel,
+    id_of_key,
+    parse_id,
+)
+from dropr_core.system.clock import Clock
+
+Duration = float | int | str | timedelta
+Body = bytes | Path | BinaryIO
+
+
+@attrs.define
+class SendOptions:
+    """Everything that `send` may be told besides the value; None means: as the channel says."""
+
+    to: str | Iterable[str] | None = None
+    channel: str | None = None
+    priority: int | None = None
+    delay: Duration | None = None
+    expires_in: Duration | None = None
+    headers: Mapping[str, str] | None = None
+    key: str | None = None
+    id: str | bytes | uuid.UUID | None = None
+    dedup_key: str | None = None
+    receipt: bool | None = None
+    content_type: str | None = None
+
+
+@attrs.frozen
+class _Route:
+    peers: tuple[str, ...]
+    channel: str
+    priority: int
+    receipt: bool
+    delay: float | None
+    expires_in: float | None
+
+
+class Composed(NamedTuple):
+    """A message to store, and its body if that is large: to be released when the message is stored."""
+
+    outgoing: Outgoing
+    written: Written | None = None
+
+
+class Composer:
+    """Makes messages for one node. Safe from many threads."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        clock: Clock,
+        serializer: Callable[[str, Any], tuple[Serializer | None, bytes, str]],
+        bodies: Bodies,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._serialize = serializer
+        self._make_id = IdMaker(clock.wall)
+        self._max_body = config.limits.max_body
+        self._inline = config.limits.inline_body
+        self._small = self._inline if self._max_body is None else min(self._inline, self._max_body)
+        self._bodies = bodies
+        self._raw: set[str | None] = set()
+        """Channels of the configuration on which bytes go as they are."""
+        self._routes: dict[tuple[object, str | None], _Route] = {}
+        self._stencils: dict[tuple[object, str | None, str], tuple[tuple[Any, ...], envelope.Stencil]] = {}
+
+    def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Composed:
+        """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
+        if to is not None and not isinstance(to, str):
+            to = tuple(to)
+        body: Body
+        if type(value) is bytes and len(value) <= self._small and channel in self._raw:
+            body, content_type = value, "application/octet-stream"
+        else:
+            body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
+            if not isinstance(body, bytes) or len(body) > self._inline:
+                return self.compose(value, SendOptions(to, channel))
+        new = tuple.__new__
+        known = self._stencils.get((to, channel, content_type))
+        if known is None:
+            known = self._stencil(to, channel, content_type)
+        plain, stencil = known
+        now = self._clock.wall()
+        identity = self._make_id(now)
+        # The constructors of named tuples cost as much as all the rest here.
+        outgoing = new(Outgoing, (identity, *plain[:3], stencil.fill(identity, now, body), *plain[3:]))
+        return new(Composed, (outgoing, None))
+
+    def _stencil(
+        self, to: str | Iterable[str] | None, channel: str | None, content_type: str
+    ) -> tuple[tuple[Any, ...], envelope.Stencil]:
+        """What messages of a route have in common: the fields of `Outgoing` without id and envelope, and the rest."""
+        route = self._route(to, channel)
+        message = Message(
+            id=b"", sender=self._config.node, channel=route.channel, priority=route.priority, content_type=content_type,
+            receipt=route.receipt, delay=route.delay, expires_in=route.expires_in,
+        )  # fmt: skip
+        plain = (route.channel, route.priority, route.peers, route.receipt, route.expires_in, bool(route.delay), None)
+        made = plain, envelope.Stencil(check_options(message))
+        if len(self._stencils) < 10_000:
+            self._stencils[to, channel, content_type] = made
+        return made
+
+    def compose(self, value: Any, options: SendOptions, progress: Progress | None = None) -> Composed:
+        """The message to store, its body written if it is large. Raises UsageError (UnknownPeer, TooBig …),
+        StoreError; nothing was stored then.
+        """
+        route = self._route(options.to, options.channel)
+        body, content_type = self._body(value, route.channel, options.content_type)
+        own = True
+        if options.id is not None:
+            if options.dedup_key is not None:
+                raise UsageError("give id= or dedup_key=, not both")
+            identity = parse_id(options.id)
+        elif options.dedup_key is not None:
+            identity = id_of_key(self._config.node, route.channel, options.dedup_key)
+        else:
+            own, identity = False, self._make_id()
+        priority, receipt, delay, life = options.priority, options.receipt, options.delay, options.expires_in
+        message = Message(
+            id=identity,
+            sender=self._config.node,
+            channel=route.channel,
+            priority=route.priority if priority is None else priority,
+            content_type=content_type,
+            headers=_headers(options.headers, value),
+            key=options.key,
+            receipt=route.receipt if receipt is None else receipt,
+            created_at=self._clock.wall(),
+            delay=route.delay if delay is None else _seconds(delay, "delay"),
+            expires_in=route.expires_in if life is None else _seconds(life, "expires_in"),
+        )
+        check_options(message)
+        inline, written = self._inside(identity, body, progress)
+        content = inline if written is None else written.reference
+        outgoing = Outgoing(
+            identity,
+            route.channel,
+            message.priority if written is None else message.priority + FREIGHT,
+            route.peers,
+            envelope.encode(message, content),
+            message.receipt,
+            message.expires_in,
+            bool(message.delay),
+            fingerprint(message, inline if written is None else written.reference.digest, route.peers) if own else None,
+        )
+        return Composed(outgoing, written)
+
+    def _inside(
+        self, identity: MessageId, body: Body, progress: Progress | None = None, inbox_of: str | None = None
+    ) -> tuple[bytes, Written | None]:
+        """The body if it is small enough to stand in its envelope; else it is written to a file of its own."""
+        if isinstance(body, bytes) and len(body) <= self._inline:
+            return body, None
+        with contextlib.ExitStack() as stack:
+            source, size = _opened(body, stack)
+            begin = _up_to(source, self._inline + 1)
+            if len(begin) <= self._inline:
+                return begin, None
+            whole = _Rejoined(begin, source)
+            return b"", self._bodies.write(
+                identity, whole, limit=self._max_body, progress=progress, size=size, inbox_of=inbox_of
+            )
+
+    @staticmethod
+    def seconds(value: Duration | None) -> float:
+        """A duration as seconds; raises UsageError."""
+        return 0.0 if value is None else _seconds(value, "duration")
+
+    def compose_local(self, value: Any, channel: str, options: SendOptions) -> tuple[Message, bytes, Written | None]:
+        """A message for this node's own inbox: its facts, its envelope, and its body if that is large."""
+        config = self._config.channels.get(check_channel(channel))
+        body, content_type = self._body(value, channel, options.content_type)
+        message = Message(
+            id=self._make_id(),
+            sender=self._config.node,
+            channel=channel,
+            priority=(config.priority if config else 5) if options.priority is None else options.priority,
+            content_type=content_type,
+            headers=_headers(options.headers, value),
+            key=options.key,
+            created_at=self._clock.wall(),
+            delay=None if options.delay is None else _seconds(options.delay, "delay"),
+            expires_in=None if options.expires_in is None else _seconds(options.expires_in, "expires_in"),
+        )
+        check_message(message)
+        inline, written = self._inside(message.message_id, body, inbox_of=self._config.node)
+        return message, envelope.encode(message, inline if written is None else written.reference), written
+
+    def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[Body, str]:
+        body: Body
+        if isinstance(value, Path) or (hasattr(value, "read") and not isinstance(value, bytes)):
+            body, own_type = value, "application/octet-stream"
+        else:
+            serializer, body, own_type = self._serialize(channel, value)
+            if serializer is None and body is value and channel in self._config.channels:
+                self._raw.add(channel)
+            if self._max_body is not None and len(body) > self._max_body:
+                raise TooBig(
+                    f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "
+                    "split it, or raise the limit on both nodes"
+                )
+        return body, content_type or own_type
+
+    def _route(self, to: str | Iterable[str] | None, channel: str | None) -> _Route:
+        hashable = to if to is None or isinstance(to, str) else tuple(to)
+        cached = self._routes.get((hashable, channel))
+        if cached is not None:
+            return cached
+        name = check_channel(channel) if channel is not None else DEFAULT_CHANNEL
+        config = self._config.channels.get(name)
+        targets = hashable if hashable is not None else (config.to if config else None)
+        if not targets:
+            raise UnknownPeer(
+                f"channel {name} has no `to:` in the configuration: add one, or say to=PEER (known: {self._known()})"
+            )
+        peers: dict[str, None] = {}
+        for target in (targets,) if isinstance(targets, str) else targets:
+            for peer in self._resolve(target):
+                peers[peer] = None
+        if config is None:
+            route = _Route(tuple(peers), name, DEFAULT_PRIORITY, False, None, None)
+        else:
+            route = _Route(tuple(peers), name, config.priority, config.receipt, config.delay, config.expires_in)
+        if len(self._routes) < 10_000:  # names come from the application: bounded all the same
+            self._routes[hashable, channel] = route
+        return route
+
+    def _resolve(self, target: str) -> tuple[str, ...]:
+        if target in self._config.peers or target in self._config.groups:
+            return self._config.resolve(target)
+        raise UnknownPeer(f"no peer or group {target!r} in the configuration (known: {self._known()})")
+
+    def _known(self) -> str:
+        return ", ".join(sorted([*self._config.peers, *self._config.groups])) or "none"
+
+
+def fingerprint(message: Message, body: bytes, peers: tuple[str, ...]) -> bytes:
+    """Equal for the same content: everything that `send` was told but the moment it was told."""
+    facts = msgspec.structs.replace(message, created_at=0.0)
+    digest = hashlib.blake2b(msgspec.msgpack.encode((facts, sorted(peers))), digest_size=16)
+    digest.update(body)
+    return digest.digest()
+
+
+def _seconds(value: Duration, what: str) -> float:
+    try:
+        return parse_duration(value, strict=False)
+    except ValueError as error:
+        raise UsageError(f"{what}: {error}") from None
+
+
+class _Rejoined:
+    """A stream of which the beginning was read already."""
+
+    def __init__(self, begin: bytes, rest: BinaryIO) -> None:
+        self._begin, self._rest = begin, rest
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        if self._begin:
+            piece, self._begin = self._begin[:size], self._begin[size:]
+            return piece
+        return _bytes_of(self._rest.read(size))
+
+
+def _opened(body: Body, stack: contextlib.ExitStack) -> tuple[BinaryIO, int | None]:
+    """A body as a stream, and its size if that is known."""
+    if isinstance(body, bytes):
+        return io.BytesIO(body), len(body)
+    if not isinstance(body, Path):
+        return body, None
+    try:
+        file = stack.enter_context(body.open("rb"))
+        return file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        if passes(error):
+            raise trouble(error, body) from error
+        raise UsageError(f"{body}: {error.strerror or error}") from None
+
+
+def _up_to(source: BinaryIO, count: int) -> bytes:
+    begin = b""
+    while len(begin) < count and (piece := _bytes_of(source.read(count - len(begin)))):
+        begin += piece
+    return begin
+
+
+def _bytes_of(piece: object) -> bytes:
+    if not isinstance(piece, bytes):
+        raise UsageError(f"a stream that gives {type(piece).__name__}, not bytes: open the file with mode 'rb'")
+    return piece
+
+
+def _headers(headers: Mapping[str, str] | None, value: object) -> dict[str, str]:
+    """The sender's headers; a file brings its name, which is worth more than the path it had here."""
+    own = {"filename": value.name} if isinstance(value, Path) else {}
+    return {**own, **(headers or {})}

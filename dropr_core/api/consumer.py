@@ -1,0 +1,202 @@
+"""Taking messages out of the inbox: leases, acknowledgements, the iterator.
+
+Owns `Consumer` (claims for some channels, woken by the bell) and the iterators over it. What becomes
+of one message is in received.py. Must not know peers, transports or handlers.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Literal
+
+from dropr_core.api.received import Received, Surroundings, acknowledge, settle
+from dropr_core.contracts.storage import Ack, Bury
+from dropr_core.errors import BadEnvelope, LeaseLost
+from dropr_core.model import envelope
+from dropr_core.model.names import format_id
+from dropr_core.system.notifier import LOOK_AGAIN
+
+REAP_EVERY = 0.5
+"""Seconds between looks at other consumers' leases, only while such leases exist."""
+
+SWEEP_EVERY = 0.25
+"""Seconds at least between two sweeps for expired messages."""
+
+
+class Consumer:
+    """Claims messages of some channels. One thread uses it; its leases end with its process."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        channels: Sequence[str],
+        *,
+        on_error: Literal["raise", "continue"] = "raise",
+        label: str = "",
+    ) -> None:
+        self._around = around
+        self.channels = tuple(channels)
+        self._swallow = on_error == "continue"
+        self._ear = around.bell.listen(*(f"inbox:{channel}" for channel in self.channels))
+        try:
+            self._consumer = around.inbox.register(label)
+        except BaseException:
+            self._ear.close()
+            raise
+        self._next_reap = 0.0
+        self._next_sweep = 0.0
+        self._closed = False
+
+    def fileno(self) -> int:
+        """Readable when there may be something new; for select and event loops."""
+        return self._ear.fileno()
+
+    def claim(self, limit: int = 1) -> list[Received]:
+        """Lease what is ready now, without waiting. Damaged messages are buried and reported."""
+        self._care()
+        around, out = self._around, list[Received]()
+        claims = around.inbox.claim(self.channels, limit, self._consumer)
+        if around.inbox.checked and not around.observed and all([claim.envelope for claim in claims]):  # noqa: C419 -- faster
+            return list(map(Received, repeat(around), claims, repeat(self._swallow)))
+        for claim in claims:
+            try:
+                envelope.check(claim.envelope)
+            except BadEnvelope as error:
+                self._around.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
+                self._around.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
+                settle(self._around, [Bury(claim, f"damaged at rest: {error}")])
+                continue
+            out.append(Received(around, claim, self._swallow))
+            if self._around.observed:
+                details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
+                self._around.event("message_claimed", details)
+        return out
+
+    def acknowledge(self, batch: Sequence[Received]) -> None:
+        """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done)."""
+        keep = {channel: self._around.rules(channel).retention for channel in self.channels}
+        if len(set(keep.values())) == 1:
+            done = acknowledge(self._around, [received.claim for received in batch], keep[self.channels[0]])
+        else:
+            acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
+            done = settle(self._around, acks)
+        for received in batch:
+            received.settled = True
+        if all(done):
+            return
+        lost = [received.id for received, good in zip(batch, done, strict=True) if not good]
+        raise LeaseLost(f"{len(lost)} of {len(batch)} leases had ended, the first on message {lost[0]}")
+
+    def arm(self) -> None:
+        """Say that we are about to wait; look for messages once more after it, before waiting."""
+        self._ear.arm()
+
+    def wait(self, timeout: float | None) -> None:
+        """Sleep until there may be something to claim, at most ``timeout`` seconds."""
+        self._ear.wait(self.patience(timeout))
+
+    def patience(self, timeout: float | None) -> float:
+        """How long to wait at most: until a delayed message is due or other consumers must be looked at."""
+        now = self._around.clock.now()
+        limits = [LOOK_AGAIN] if timeout is None else [timeout, LOOK_AGAIN]  # a killed sender rings nobody
+        due = self._around.inbox.next_due(self.channels)
+        if due is not None:
+            limits.append(due - now)
+        if self._next_reap != float("inf"):
+            limits.append(self._next_reap - now)
+        return max(0.0, min(limits))
+
+    def take(self, limit: int, deadline: float | None) -> list[Received]:
+        """Up to ``limit`` messages; waits for the first until ``deadline`` (time.monotonic seconds)."""
+        while True:
+            if found := self.claim(limit):
+                return found
+            self.arm()
+            if found := self.claim(limit):
+                return found
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return []
+            self.wait(left)
+
+    def _care(self) -> None:
+        """Free what dead consumers held, and end what expired. Costs nothing while nothing is leased."""
+        now = self._around.clock.now()
+        if now >= self._next_reap or self._next_reap == float("inf"):
+            freed, others = self._around.inbox.reap(self._around.attempts)
+            for channel in freed:
+                self._around.bell.ring(f"inbox:{channel}")
+            self._next_reap = now + REAP_EVERY if others else float("inf")
+        if now >= self._next_sweep:
+            self._around.inbox.sweep()
+            self._next_sweep = now + SWEEP_EVERY
+
+    def close(self) -> None:
+        """Give up all leases, their attempts not counted; safe twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._ear.close()
+        self._around.inbox.retire(self._consumer)
+        for channel in self.channels:
+            self._around.bell.ring(f"inbox:{channel}")
+
+
+def iterate(
+    consumer: Consumer, *, limit: int | None, wait: float | None, timeout: float | None, prefetch: int
+) -> Iterator[Received]:
+    """The iterator behind `Node.receive`: leaving the loop body acknowledges, abandoning it releases."""
+    ends = None if timeout is None else time.monotonic() + timeout
+    left = limit
+    try:
+        while left is None or left > 0:
+            pause = None if wait is None else time.monotonic() + wait
+            deadline = min((moment for moment in (ends, pause) if moment is not None), default=None)
+            batch = consumer.take(prefetch if left is None else min(prefetch, left), deadline)
+            if not batch:
+                return
+            for index, received in enumerate(batch):
+                finished = False
+                try:
+                    yield received
+                    finished = True
+                finally:
+                    if not finished:
+                        for unused in batch[index:]:
+                            unused.give_back()
+                if not received.settled:
+                    received.ack()
+                left = None if left is None else left - 1
+                if ends is not None and time.monotonic() >= ends:
+                    for unused in batch[index + 1 :]:
+                        unused.give_back()
+                    return
+    finally:
+        consumer.close()
+
+
+def iterate_batches(
+    consumer: Consumer, *, size: int, limit: int | None, wait: float | None, timeout: float | None
+) -> Iterator[list[Received]]:
+    """The iterator behind `Node.receive_batches`: leaving the body acknowledges the rest in one commit."""
+    ends = None if timeout is None else time.monotonic() + timeout
+    left = limit
+    try:
+        while left is None or left > 0:
+            pause = None if wait is None else time.monotonic() + wait
+            deadline = min((moment for moment in (ends, pause) if moment is not None), default=None)
+            batch = consumer.take(size if left is None else min(size, left), deadline)
+            if not batch:
+                return
+            finished = False
+            try:
+                yield batch
+                finished = True
+            finally:
+                if not finished:
+                    for unused in batch:
+                        unused.give_back()
+            consumer.acknowledge([received for received in batch if not received.settled])
+            left = None if left is None else left - len(batch)
+    finally:
+        consumer.close()

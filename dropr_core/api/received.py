@@ -1,0 +1,271 @@
+"""One leased message in a consumer's hands, and how it is settled.
+
+Owns `Received` and what it needs of its node. Must not know how messages are claimed (consumer.py),
+peers, transports or handlers.
+"""
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import attrs
+import msgspec
+
+from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.storage import Ack, Bury, Claim, Inbox, Release, Settlement
+from dropr_core.errors import LeaseLost, TooBig
+from dropr_core.model import envelope
+from dropr_core.model.backoff import Backoff
+from dropr_core.model.message import MAX_RESULT, Message
+from dropr_core.model.names import format_id
+from dropr_core.system.clock import Clock
+from dropr_core.system.notifier import Bell
+
+
+@attrs.frozen
+class ChannelRules:
+    """What the configuration says about taking from one channel."""
+
+    attempts: int = 10
+    backoff: Backoff = attrs.field(factory=lambda: Backoff(1.0, 600.0))
+    retention: float = 0.0
+
+
+@attrs.frozen
+class Surroundings:
+    """What consumers need of their node."""
+
+    inbox: Inbox
+    bell: Bell
+    clock: Clock
+    log: logging.Logger
+    loads: Callable[[Message, bytes], Any]
+    dumps_result: Callable[[Any], tuple[bytes, str]]
+    rules: Callable[[str], ChannelRules]
+    event: Callable[[str, Mapping[str, object]], None]
+    observed: bool
+    """Whether anybody observes: telling nobody about each message has a price too."""
+    attempts: Mapping[str, int]
+    bodies: Bodies
+
+
+class Received(msgspec.Struct, eq=False, gc=False):
+    """A leased message. Acknowledge, release or bury it; as a context manager it does so by itself:
+    leaving the block acknowledges, an exception releases with backoff.
+    """
+
+    # A Struct, and not looked at for cycles, because thousands are made a second.
+    _around: Surroundings
+    claim: Claim
+    _swallow: bool
+    settled: bool = False
+    _message: Message | None = None
+    _body: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<message {self.id}>"
+
+    @property
+    def message(self) -> Message:
+        """The facts that the sender fixed; read when first asked for."""
+        if self._message is None:
+            self._message = envelope.header_of(self.claim.envelope)
+        return self._message
+
+    @property
+    def body(self) -> bytes:
+        """The body as it was sent, whole in memory; a large one is better taken with `open`.
+
+        A large body goes when its message is settled: read it before.
+        """
+        if self._reference is None:
+            return envelope.body_of(self.claim.envelope)
+        if self._body is None:
+            with self.open() as file:
+                self._body = file.read()
+        return self._body
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return envelope.body_size(self.claim.envelope)
+
+    @property
+    def large(self) -> bool:
+        """Whether the body is a file of its own, better taken with `open`."""
+        return self._reference is not None
+
+    def loads(self, body: bytes) -> Any:
+        """What `value` makes of a body."""
+        return self._around.loads(self.message, body)
+
+    def open(self) -> BinaryIO:
+        """The body as a binary file to read, at its beginning; whatever its size, nothing is loaded.
+
+        To be closed by the caller. Raises StoreCorrupt if a large body is damaged or gone.
+        """
+        if self._reference is None:
+            return io.BytesIO(self.body)
+        return self._around.bodies.open_come(self.claim.sender, self.claim.id, self._reference)
+
+    @property
+    def _reference(self) -> envelope.Reference | None:
+        return envelope.reference_of(self.claim.envelope)
+
+    @property
+    def id(self) -> str:
+        """The message's id as text."""
+        return format_id(self.claim.id)
+
+    @property
+    def value(self) -> Any:
+        """The body through the serializer of its content type; raises ProtocolError if it does not fit."""
+        return self._around.loads(self.message, self.body)
+
+    @property
+    def channel(self) -> str:
+        """The channel it came on."""
+        return self.claim.channel
+
+    @property
+    def priority(self) -> int:
+        """0 (first) to 9 (last)."""
+        return self.claim.priority
+
+    @property
+    def sender(self) -> str:
+        """The peer that sent it, as this node calls it."""
+        return self.claim.sender
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The sender's headers."""
+        return self.message.headers
+
+    @property
+    def attempt(self) -> int:
+        """1 at the first try."""
+        return self.claim.attempt
+
+    @property
+    def possible_duplicate(self) -> bool:
+        """Whether it may have been given out before (a store was rolled back, wiped or cloned)."""
+        return self.claim.possible_duplicate
+
+    @property
+    def age(self) -> float:
+        """Seconds since it entered this node's queue."""
+        return self._around.clock.now() - self.claim.arrived
+
+    @property
+    def lease_holds(self) -> bool:
+        """Whether the message is still ours to settle."""
+        return self._around.inbox.holds(self.claim)
+
+    def ack(self, result: Any = None) -> None:
+        """Done. ``result`` (up to 64 KiB once encoded) goes home with the receipt.
+
+        When it returns the death of any process changes nothing; a power cut within the flush
+        interval (20 ms) may bring the message back. Raises LeaseLost, TooBig, StoreError.
+        """
+        self._settle(self.make_ack(result))
+
+    def make_ack(self, result: Any = None) -> Ack:
+        """The change that `ack` makes, for settling many at once."""
+        data, content_type = (None, "") if result is None else self._around.dumps_result(result)
+        if data is not None and len(data) > MAX_RESULT:
+            raise TooBig(f"a result of {len(data)} bytes: the limit is {MAX_RESULT}; send a message instead")
+        return Ack(self.claim, data, content_type, self._around.rules(self.channel).retention)
+
+    def release(self, delay: float | None = None, reason: str = "") -> None:
+        """Give it back, to be ready again after ``delay`` seconds (None: the channel's backoff)."""
+        self._settle(self.make_failure(delay, reason))
+
+    def make_failure(self, delay: float | None = None, reason: str = "") -> Release | Bury:
+        """The change after a failed attempt: back with backoff, or buried when attempts are used up."""
+        rules = self._around.rules(self.channel)
+        if self.attempt >= rules.attempts:
+            return Bury(self.claim, reason or f"{self.attempt} attempts")
+        return Release(self.claim, rules.backoff.fixed(self.attempt) if delay is None else delay, reason)
+
+    def bury(self, reason: str = "") -> None:
+        """Into the dead-letter list; a sender that asked for a receipt learns that it failed."""
+        self._settle(Bury(self.claim, reason))
+
+    def apply(self, change: Settlement) -> None:
+        """Settle with a change made before by `make_ack` or `make_failure`. Raises LeaseLost, StoreError."""
+        self._settle(change)
+
+    def give_back(self) -> None:
+        """Back to the queue at once, the attempt not counted: it was never really tried."""
+        if not self.settled:
+            with contextlib.suppress(LeaseLost):
+                self._settle(Release(self.claim, counted=False))
+
+    def _settle(self, change: Settlement) -> None:
+        if self.settled:
+            raise LeaseLost(f"message {self.id} was settled before")
+        if not settle(self._around, [change])[0]:
+            self.settled = True
+            raise LeaseLost(f"message {self.id}: the lease ended, another consumer may have it; nothing was changed")
+        self.settled = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if self.settled:
+            return False
+        if error is None:
+            self.ack()
+            return False
+        if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: not the message's fault
+            self.give_back()
+            return False
+        self._around.log.warning("%s: attempt %d failed: %s: %s", self.id, self.attempt, type(error).__name__, error)
+        self.release(reason=f"{type(error).__name__}: {error}")
+        return self._swallow
+
+
+def settle(around: Surroundings, changes: Sequence[Settlement]) -> list[bool]:
+    """Settle changes in one commit, then ring for who waits for their effects."""
+    done = around.inbox.settle(changes)
+    ready, senders = set(), set()
+    for change, good in zip(changes, done, strict=True):
+        if good:
+            claim = change.claim
+            if isinstance(change, Release):
+                ready.add(claim.channel)
+            else:
+                senders.add(claim.sender)
+                if type(change) is Ack and not change.keep and (large := envelope.reference_of(claim.envelope)):
+                    around.bodies.drop_come(claim.sender, claim.id, large)
+            if around.observed:
+                outcome = type(change).__name__.lower()
+                around.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})
+    for channel in ready:
+        around.bell.ring(f"inbox:{channel}")
+    for sender in senders:
+        around.bell.ring(f"outcomes:{sender}")
+    return done
+
+
+def acknowledge(around: Surroundings, claims: Sequence[Claim], keep: float) -> list[bool]:
+    """`settle` with an `Ack` without a result for each claim."""
+    if around.observed:
+        return settle(around, [Ack(claim, None, "", keep) for claim in claims])
+    done = around.inbox.acknowledge(claims, keep)
+    mine = claims if all(done) else [claim for claim, good in zip(claims, done, strict=True) if good]
+    if not keep:
+        for claim in [claim for claim in mine if claim.envelope[1] & envelope.OUTSIDE]:
+            large = envelope.reference_of(claim.envelope)
+            assert large is not None
+            around.bodies.drop_come(claim.sender, claim.id, large)
+    for sender in {claim.sender for claim in mine}:
+        around.bell.ring(f"outcomes:{sender}")
+    return done

@@ -1,0 +1,100 @@
+"""Which serializer turns which value into bytes, and back.
+
+Owns the choice: the channel's serializer for sending, the content type for reading. Only what the
+configuration names is imported, plus the three built-in ones for types that need no choice.
+"""
+
+from typing import Any
+
+from dropr_core.config.node import NodeConfig
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.serializer import Serializer
+from dropr_core.errors import ProtocolError, UsageError
+from dropr_core.model.message import Message
+from dropr_core.plugin.registry import create
+
+_BUILT_IN = {
+    "application/octet-stream": "bytes",
+    "text/plain; charset=utf-8": "text",
+    "text/plain": "text",
+    "application/json": "json",
+}
+
+
+class Codecs:
+    """All serializers of one node, made when first needed."""
+
+    def __init__(self, config: NodeConfig, context: Context) -> None:
+        self._config, self._context = config, context
+        self._by_channel: dict[str, Serializer | None] = {}
+        self._by_name: dict[str, Serializer] = {}
+
+    def dump(self, channel: str, value: Any) -> tuple[Serializer | None, bytes, str]:
+        """(serializer, body, content type) of a value sent on a channel.
+
+        Without a serializer in the configuration bytes and text go as they are; anything else is
+        refused, because the receiver could not know what it is.
+        """
+        serializer = self._of_channel(channel)
+        if serializer is not None:
+            return serializer, serializer.dumps(value), serializer.content_type
+        if isinstance(value, bytes):
+            return None, value, "application/octet-stream"
+        if isinstance(value, (bytearray, memoryview)):
+            return None, bytes(value), "application/octet-stream"
+        if isinstance(value, str):
+            return None, value.encode(), "text/plain; charset=utf-8"
+        raise UsageError(
+            f"channel {channel}: cannot send a {type(value).__name__} as it is; "
+            f"send bytes or text, or give the channel a serializer (channels.{channel}.serializer: json)"
+        )
+
+    def load(self, message: Message, body: bytes) -> Any:
+        """The value of a body."""
+        return self.load_as(message.content_type, message.channel, body)
+
+    def load_as(self, content_type: str, channel: str, data: bytes) -> Any:
+        """The value of bytes with a content type; raises ProtocolError."""
+        serializer = self._of_channel(channel)
+        if serializer is not None and serializer.content_type == content_type:
+            return serializer.loads(data)
+        name = _BUILT_IN.get(content_type)
+        if name is None:
+            for other in self._config.channels:
+                candidate = self._of_channel(other)
+                if candidate is not None and candidate.content_type == content_type:
+                    return candidate.loads(data)
+            raise ProtocolError(
+                f"no serializer for content type {content_type!r}: name one for channel {channel} in the configuration"
+            )
+        return self._built_in(name).loads(data)
+
+    def dump_result(self, value: Any) -> tuple[bytes, str]:
+        """A handler's result: bytes and text as they are, everything else as JSON."""
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value), "application/octet-stream"
+        if isinstance(value, str):
+            return value.encode(), "text/plain; charset=utf-8"
+        serializer = self._built_in("json")
+        return serializer.dumps(value), serializer.content_type
+
+    def _of_channel(self, channel: str) -> Serializer | None:
+        found = self._by_channel.get(channel)
+        if found is not None or channel in self._by_channel:
+            return found
+        config = self._config.channels.get(channel)
+        if config is None:
+            return None
+        if config.serializer is None:
+            self._by_channel[channel] = None
+            return None
+        made: Serializer = create("serializer", config.serializer.use, config.serializer.options, self._context,
+                                  where=f"channels.{channel}.serializer", at=self._config.where)  # fmt: skip
+        self._by_channel[channel] = made
+        return made
+
+    def _built_in(self, name: str) -> Serializer:
+        found = self._by_name.get(name)
+        if found is None:
+            found = self._by_name[name] = create("serializer", name, {}, self._context, where="serializer")
+        return found

@@ -1,0 +1,164 @@
+"""Files of large bodies, opened: to be read from the beginning to the end, or to be sent in pieces.
+
+Owns the check of the digest while a body is read, the trailer of files that are sent (docs/formats/bodies.md),
+and what an error of the file system means. Must not know where bodies lie or when they go (bodies.py).
+"""
+
+import errno
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from dropr_core.bodies.chunk_digest import LEAF, SIZE, LeafHash, count
+from dropr_core.errors import QueueFull, StoreCorrupt, StoreError, WriteFailed
+from dropr_core.model.envelope import Reference
+from dropr_core.model.names import MessageId, format_id
+
+PIECE = 1024 * 1024
+"""Bytes read and written at once."""
+
+
+class Load:
+    """A body that is being sent. Safe to read from many threads; close it when nobody reads any more."""
+
+    def __init__(self, fd: int, reference: Reference) -> None:
+        self._fd, self.reference = fd, reference
+        self._readers, self._lock, self._closed = 0, threading.Lock(), False
+        self.failure: OSError | None = None
+        """Why a piece could not be read."""
+
+    def leaves(self, offset: int, size: int) -> bytes:
+        """The digests of the leaves of a piece, as they were when the body was written. Raises OSError."""
+        return self.read(self.reference.size + offset // LEAF * SIZE, count(size) * SIZE)
+
+    def piece(self, offset: int, size: int) -> "PieceOf":
+        """A piece as the tail of a request."""
+        return PieceOf(self, offset, size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly so many bytes; raises OSError."""
+        with self._lock:
+            if self._closed:
+                raise OSError(errno.EBADF, "the body is not being sent any more")
+            self._readers += 1
+        try:
+            data = os.pread(self._fd, size, offset)
+            if len(data) != size:
+                raise OSError(errno.EIO, "the file of the body is shorter than it was")
+        except OSError as error:
+            self.failure = error
+            raise
+        finally:
+            with self._lock:
+                self._readers -= 1
+                last = self._closed and self._readers == 0
+            if last:
+                os.close(self._fd)
+        return data
+
+    def close(self) -> None:
+        """Let go of the file, at once or when the last reader has ended; safe twice."""
+        with self._lock:
+            idle = not self._closed and self._readers == 0
+            self._closed = True
+        if idle:
+            os.close(self._fd)
+
+
+class PieceOf:
+    """A piece of a body that is being sent (`contracts.transport.Tail`)."""
+
+    def __init__(self, load: Load, offset: int, size: int) -> None:
+        self._load, self._offset, self.size = load, offset, size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Some bytes of the piece; raises OSError."""
+        return self._load.read(self._offset + offset, size)
+
+
+class _Checked(io.RawIOBase):
+    """A body that is compared with its digest while it is read from the beginning to the end."""
+
+    _fd = -1
+
+    def __init__(self, path: Path, identity: MessageId, reference: Reference) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._path, self._identity, self._reference = path, identity, reference
+        self._digest, self._read, self._in_order = LeafHash(), 0, True
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_END:  # the end of the body; the file may go on behind it
+            offset, whence = offset + self._reference.size, os.SEEK_SET
+        position = os.lseek(self._fd, offset, whence)
+        if position != self._read:
+            self._in_order = position == 0
+            self._digest, self._read = LeafHash(), 0
+        return position
+
+    def tell(self) -> int:
+        return os.lseek(self._fd, 0, os.SEEK_CUR)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def readinto(self, buffer: Any, /) -> int:
+        room = max(0, self._reference.size - self.tell())
+        got = os.readv(self._fd, [memoryview(buffer)[:room]])
+        if self._in_order:
+            self._digest.update(memoryview(buffer)[:got])
+            self._read += got
+            if self._read == self._reference.size and self._digest.digest() != self._reference.digest:
+                raise StoreCorrupt(
+                    f"the body of message {format_id(self._identity)} is damaged at rest: its digest does not match: "
+                    f"{self._path}"
+                )
+        return got
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:  # -1 also where it could not be opened
+            os.close(fd)
+        super().close()
+
+
+def trailer_of(reference: Reference) -> int:
+    """Bytes that stand behind a body in ``sent/``: the digests of its leaves."""
+    return count(reference.size) * SIZE
+
+
+def open_checked(path: Path, identity: MessageId, reference: Reference, more: int = 0) -> BinaryIO:
+    """A body to be read; ``more``: bytes that stand behind it. Raises StoreCorrupt if it is gone or too short."""
+    try:
+        file = _Checked(path, identity, reference)
+    except FileNotFoundError:
+        raise StoreCorrupt(f"the body of message {format_id(identity)} is missing: {path}") from None
+    except OSError as error:
+        raise trouble(error, path) from error
+    if os.fstat(file.fileno()).st_size != reference.size + more:
+        file.close()
+        raise StoreCorrupt(f"the body of message {format_id(identity)} has not its {reference.size} bytes: {path}")
+    return cast("BinaryIO", io.BufferedReader(file, PIECE))
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write every byte: `os.write` may take less. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def trouble(error: OSError, path: Path) -> StoreError:
+    """What an error of the file system means for a body."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        full = QueueFull(f"{path.parent}: {error.strerror}; free some space, nothing else is needed")
+        full.__cause__ = error
+        return full
+    return WriteFailed(f"{path}: {error.strerror or error}; nothing was promised")

@@ -1,0 +1,213 @@
+"""Bodies on their way in: pieces in any order, one file, resumed after any break.
+
+Owns the files ``….part`` of `bodies.py`. Must not know frames, or who may send what.
+
+Each piece comes with the digests of its leaves, and from them follows that of the whole (leaves.py), which
+must be the one that the sender promised: else the body is begun anew. What stood in a part file before survived
+the death of a process, but a power cut may have left anything in it: its leaves are read again at the end.
+"""
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from dropr_core.bodies.chunk_digest import LEAF, SIZE, LeafHash, digest_of, leaves_of
+from dropr_core.bodies.files import PIECE, trouble, write_all
+from dropr_core.bodies.store import Bodies
+from dropr_core.errors import BadBody, QueueFull, StoreBusy, StoreError
+from dropr_core.model.envelope import Reference
+from dropr_core.model.names import MessageId, format_id
+from dropr_core.system.files import sync_directory
+
+OPEN = 32
+"""Part files kept open at once."""
+
+AHEAD = 16 * 1024 * 1024
+"""Bytes kept in memory of pieces that overtook others; what goes beyond is sent again."""
+
+SYNC_EVERY = 32 * 1024 * 1024
+"""Bytes after which the disk is given work, beside the writing, so that the end has not all of it."""
+
+
+class Arriving:
+    """One body on its way in."""
+
+    def __init__(self, final: Path, identity: MessageId, reference: Reference, disk: ThreadPoolExecutor) -> None:
+        """``disk``: flushes what was written while more is being written."""
+        self._final, self._part = final, final.with_name(final.name + ".part")
+        self._identity, self._reference = identity, reference
+        self._lock = threading.Lock()
+        self._ahead: dict[int, tuple[bytes | memoryview, bytes]] = {}
+        self._fd = -1
+        self._disk = disk
+        self._flush: Future[None] | None = None
+        self._offset = self._synced = 0
+        self._leaves, self._resumed_at = bytearray(), 0
+        """Digests of what was written since the file was opened, at ``_resumed_at``."""
+
+    def have(self) -> int:
+        """How many bytes are here, without a gap; all of them only if they are complete and durable."""
+        with self._lock:
+            if self._done():
+                return self._reference.size
+            if self._fd < 0 and not self._part.exists():
+                return 0  # a question alone makes no file
+            try:
+                if self._opened() >= self._reference.size:
+                    # Killed between the last piece and the name: nobody would send anything any more.
+                    self._complete()
+            except BadBody:
+                return self._opened()
+            except OSError as error:
+                raise self._failed(error) from error
+            return self._offset
+
+    def write(self, offset: int, data: bytes | memoryview, leaves: bytes | None = None) -> int:
+        """Take a piece; how many bytes are here now. The last one makes the body complete and durable.
+
+        ``offset``: of a leaf. ``leaves``: the digests of the piece's leaves, if they are known. Raises BadBody if
+        all of it has another digest (it begins anew then), StoreError.
+        """
+        if leaves is None:
+            data = memoryview(data)[: max(0, self._reference.size - offset)]
+            leaves = leaves_of(data)
+        with self._lock:
+            if self._done():
+                return self._reference.size
+            try:
+                have = self._opened()
+                if offset > have:
+                    if sum(len(piece) for piece, _ in self._ahead.values()) + len(data) <= AHEAD:
+                        self._ahead[offset] = data, leaves
+                    return have
+                self._append(data[have - offset :], leaves[(have - offset) // LEAF * SIZE :])
+                while (piece := self._ahead.pop(self._offset, None)) is not None:
+                    self._append(*piece)
+                if self._offset >= self._reference.size:
+                    self._complete()
+            except OSError as error:
+                raise self._failed(error) from error
+            return self._offset
+
+    def _failed(self, error: OSError) -> StoreError:
+        self._close()
+        failed = trouble(error, self._part)
+        if not isinstance(failed, QueueFull):
+            # After a failed write or fsync the file is not trusted again: all of it comes anew.
+            with contextlib.suppress(OSError):
+                self._part.unlink()
+        return failed
+
+    def _done(self) -> bool:
+        return self._fd < 0 and self._final.exists()
+
+    def _opened(self) -> int:
+        if self._fd >= 0:
+            return self._offset
+        fd = os.open(self._part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise StoreBusy(f"{self._part} is being written by another process") from None
+        offset, size = os.fstat(fd).st_size, self._reference.size
+        if offset != size:
+            offset = offset // LEAF * LEAF if offset < size else 0
+            os.ftruncate(fd, offset)
+        os.lseek(fd, offset, os.SEEK_SET)
+        self._fd, self._offset, self._synced, self._resumed_at = fd, offset, offset, offset
+        self._leaves = bytearray()
+        return offset
+
+    def _append(self, data: bytes | memoryview, leaves: bytes) -> None:
+        write_all(self._fd, data)
+        self._offset += len(data)
+        self._leaves += leaves
+        if self._offset - self._synced >= SYNC_EVERY:
+            self._flushed()
+            self._synced = self._offset
+            self._flush = self._disk.submit(os.fdatasync, self._fd)
+
+    def _flushed(self) -> None:
+        """Wait until what the disk was given last is there. Raises OSError."""
+        flush, self._flush = self._flush, None
+        if flush is not None:
+            flush.result()
+
+    def _complete(self) -> None:
+        if digest_of(self._old_leaves() + self._leaves) != self._reference.digest:
+            os.ftruncate(self._fd, 0)
+            self._close()
+            raise BadBody(f"the body of message {format_id(self._identity)} does not have the digest promised for it")
+        self._flushed()
+        os.fsync(self._fd)
+        self._part.replace(self._final)
+        sync_directory(self._final.parent)
+        self._close()
+        self._offset = self._reference.size
+
+    def _old_leaves(self) -> bytes:
+        digest, position = LeafHash(), 0
+        while piece := os.pread(self._fd, min(PIECE, self._resumed_at - position), position):
+            digest.update(piece)
+            position += len(piece)
+        return digest.leaves()
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # the file is given up, or was flushed as a whole
+            self._flushed()
+        fd, self._fd = self._fd, -1
+        self._ahead.clear()
+        if fd >= 0:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Let go of the file; what is there stays. Safe twice."""
+        with self._lock:
+            self._close()
+
+
+_Key = tuple[str, MessageId, Reference]
+
+
+class Arrivals:
+    """All bodies on their way into one node. Safe from many threads."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="dropr-body-disk")
+        self._lock = threading.Lock()
+        self._open: OrderedDict[_Key, Arriving] = OrderedDict()
+
+    def of(self, peer: str, identity: MessageId, reference: Reference) -> Arriving:
+        """The body of a message that ``peer`` sends or will send. Raises QueueFull if there is no room."""
+        key = (peer, identity, reference)
+        with self._lock:
+            found = self._open.get(key)
+            if found is not None:
+                self._open.move_to_end(key)
+                return found
+        path = self._bodies.place(peer, identity, reference)
+        if not path.exists():
+            here = 0
+            with contextlib.suppress(FileNotFoundError):
+                here = path.with_name(path.name + ".part").stat().st_size
+            self._bodies.check_room(reference.size - here)
+        with self._lock:
+            found = self._open.setdefault(key, Arriving(path, identity, reference, self._disk))
+            old = self._open.popitem(last=False)[1] if len(self._open) > OPEN else None
+        if old is not None:
+            old.close()
+        return found
+
+    def close(self) -> None:
+        """Let go of all files; safe twice."""
+        with self._lock:
+            files, self._open = list(self._open.values()), OrderedDict()
+        for file in files:
+            file.close()
+        self._disk.shutdown()

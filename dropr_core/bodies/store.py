@@ -1,0 +1,277 @@
+"""Large bodies: files beside the store, named by their message.
+
+Owns the directory ``bodies/`` of a node (docs/formats/bodies.md): writing what is sent, taking in
+what arrives, opening, forgetting. Must not know lanes, peers' addresses or the wire: whether a
+message still needs its body is asked of whoever knows.
+
+    bodies/sent/<message id>-<digest>          complete, on stable storage, before its message is; the digests of
+                                               its leaves follow (leaves.py)
+    bodies/sent/<random>.new                   being written; its writer holds a lock on it
+    bodies/come/<peer>/<message id>-<digest>   complete; read-only once its message was accepted
+    bodies/come/<peer>/….part                  arriving (arriving.py)
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from dropr_core.bodies.chunk_digest import LeafHash
+from dropr_core.bodies.files import PIECE, Load, open_checked, trailer_of, trouble, write_all
+from dropr_core.errors import QueueFull, TooBig
+from dropr_core.model.envelope import Reference
+from dropr_core.model.names import MessageId
+from dropr_core.system.files import sync_directory
+
+LOOK_AT_DISK = 64
+"""Pieces between two looks at the free space."""
+
+FORGOTTEN = 86400.0
+"""Seconds after which what arrived for a message that never came is given up."""
+
+
+class Readable(Protocol):
+    """What a body is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        ...
+
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes done and, where it is known, of how many."""
+
+
+class Written:
+    """A body on stable storage whose message is not stored yet. Until `release` no sweep takes it."""
+
+    def __init__(self, path: Path, fd: int, reference: Reference) -> None:
+        self.path, self.reference = path, reference
+        self._fd = fd
+
+    def discard(self) -> None:
+        """The message was not stored: remove the body."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self.release()
+
+    def release(self) -> None:
+        """The message is stored; safe twice."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Bodies:
+    """All large bodies of one node. Safe from many threads and processes."""
+
+    def __init__(self, directory: Path, min_free: int | None = None) -> None:
+        self.directory = directory
+        self._min_free = min_free
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────
+
+    def write(
+        self, identity: MessageId, source: Readable, *, limit: int | None = None, progress: Progress | None = None,
+        size: int | None = None, inbox_of: str | None = None,
+    ) -> Written:  # fmt: skip
+        """Copy ``source`` to its end, hashing on the way; durable on return.
+
+        ``inbox_of``: it is for this node's own inbox, under this name. Raises TooBig, QueueFull,
+        WriteFailed; nothing is left behind then.
+        """
+        directory = self._directory("sent") if inbox_of is None else self._directory("come", inbox_of)
+        self.check_room(size or 0)
+        temporary, fd = _begin(directory)
+        try:
+            reference, leaves = self._copy(source, fd, limit, progress, size)
+            if inbox_of is None:
+                write_all(fd, leaves)
+            os.fsync(fd)
+            path = directory / name_of(identity, reference)
+            temporary.replace(path)
+            sync_directory(directory)
+        except BaseException as error:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            if isinstance(error, OSError):
+                raise trouble(error, temporary) from error
+            raise
+        return Written(path, fd, reference)
+
+    def _copy(
+        self, source: Readable, fd: int, limit: int | None, progress: Progress | None, size: int | None
+    ) -> tuple[Reference, bytes]:
+        digest, done, pieces = LeafHash(), 0, 0
+        while piece := source.read(PIECE):
+            done += len(piece)
+            pieces += 1
+            if limit is not None and done > limit:
+                raise TooBig(f"a body of more than {limit} bytes (limits.max_body); raise the limit on both nodes")
+            if pieces % LOOK_AT_DISK == 0:
+                self.check_room(0)
+            digest.update(piece)
+            write_all(fd, piece)
+            if progress is not None:
+                progress(done, size)
+        return Reference(done, digest.digest()), digest.leaves()
+
+    def open_sent(self, identity: MessageId, reference: Reference) -> BinaryIO:
+        """The body of a message of the outbox; raises StoreCorrupt if it is gone."""
+        path = self.directory / "sent" / name_of(identity, reference)
+        return open_checked(path, identity, reference, trailer_of(reference))
+
+    def load(self, identity: MessageId, reference: Reference) -> Load:
+        """The body of a message of the outbox, to be sent in pieces; raises StoreCorrupt if it is gone."""
+        with self.open_sent(identity, reference) as file:
+            return Load(os.dup(file.fileno()), reference)
+
+    # ── receiving ────────────────────────────────────────────────────────────────────────────────
+
+    def place(self, peer: str, identity: MessageId, reference: Reference) -> Path:
+        """Where the body of a message from ``peer`` belongs. Makes the directory."""
+        return self._directory("come", peer) / name_of(identity, reference)
+
+    def has(self, peer: str, identity: MessageId, reference: Reference) -> bool:
+        """Whether the body of a message from ``peer`` is here, complete."""
+        return (self.directory / "come" / peer.encode().hex() / name_of(identity, reference)).exists()
+
+    def accepted(self, peer: str, identity: MessageId, reference: Reference) -> None:
+        """Its message is in the inbox: from now on the body goes when the message goes."""
+        with contextlib.suppress(OSError):  # the sweep makes up for it
+            self.place(peer, identity, reference).chmod(0o400)
+
+    def open_come(self, peer: str, identity: MessageId, reference: Reference) -> BinaryIO:
+        """The body of a message of the inbox; raises StoreCorrupt if it is gone."""
+        path = self.directory / "come" / peer.encode().hex() / name_of(identity, reference)
+        return open_checked(path, identity, reference)
+
+    def drop_come(self, peer: str, identity: MessageId, reference: Reference) -> None:
+        """The message was settled: its body is not needed any more."""
+        with contextlib.suppress(OSError):
+            (self.directory / "come" / peer.encode().hex() / name_of(identity, reference)).unlink()
+
+    # ── care ─────────────────────────────────────────────────────────────────────────────────────
+
+    def check_room(self, more: int) -> None:
+        """Raise QueueFull if ``more`` bytes would leave less free than ``limits.min_free``."""
+        usage = shutil.disk_usage(self.directory if self.directory.exists() else self.directory.parent)
+        floor = max(1024**3, usage.total // 50) if self._min_free is None else self._min_free
+        if usage.free - more < floor:
+            raise QueueFull(
+                f"{self.directory}: {usage.free} bytes are free, {more} more would go below the floor of {floor}; "
+                "free some space or lower limits.min_free"
+            )
+
+    def sweep(self, is_sent: Callable[[MessageId], bool], is_come: Callable[[MessageId], bool], wall: float) -> int:
+        """Remove what no message needs: bodies of ended messages, and what a dead process left behind.
+
+        ``is_sent``, ``is_come``: whether outbox and inbox keep the envelope of a message. Returns
+        how many files went. Bodies are few and large: each is looked at.
+        """
+        gone = 0
+        for path in _files(self.directory / "sent"):
+            if path.suffix:
+                gone += _remove_unless_locked(path, lambda: False)
+            else:
+                gone += _remove_unless_locked(path, partial(is_sent, _id_in(path.name)))
+        for directory in _folders(self.directory / "come"):
+            for path in _files(directory):
+                with contextlib.suppress(FileNotFoundError):  # a consumer was faster
+                    gone += self._sweep_come(path, is_come, wall)
+        return gone
+
+    @staticmethod
+    def _sweep_come(path: Path, is_come: Callable[[MessageId], bool], wall: float) -> bool:
+        if path.suffix:
+            old = wall - path.stat().st_mtime > FORGOTTEN or path.suffix == ".new"
+            return old and _remove_unless_locked(path, lambda: False)
+        if is_come(_id_in(path.name)):
+            path.chmod(0o400)
+            return False
+        old = not path.stat().st_mode & 0o200 or wall - path.stat().st_mtime > FORGOTTEN
+        return old and _remove_unless_locked(path, lambda: False)
+
+    def any(self) -> bool:
+        """Whether there is a body, or a part of one."""
+        folders = [self.directory / "sent", *_folders(self.directory / "come")]
+        return any(True for folder in folders for _ in _files(folder))
+
+    def _directory(self, *parts: str) -> Path:
+        """A directory of bodies, made durably when it is first needed. Names become hexadecimal."""
+        path = self.directory
+        for part in (None, parts[0], *(name.encode().hex() for name in parts[1:])):
+            path = path if part is None else path / part
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise trouble(error, path) from error
+            sync_directory(path.parent)
+        return path
+
+
+def _begin(directory: Path) -> tuple[Path, int]:
+    """A new file that no sweep takes, since it is locked."""
+    while True:
+        path = directory / f"{os.urandom(8).hex()}.new"
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise trouble(error, path) from error
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return path, fd
+        os.close(fd)  # a sweep was between the two
+
+
+def name_of(identity: MessageId, reference: Reference) -> str:
+    """The file name of a body."""
+    return f"{identity.hex()}-{reference.digest[:8].hex()}"
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in directory.iterdir() if path.is_file())
+    except FileNotFoundError:
+        return
+
+
+def _folders(directory: Path) -> Iterator[Path]:
+    try:
+        yield from (path for path in directory.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return
+
+
+def _id_in(name: str) -> MessageId:
+    try:
+        return MessageId(bytes.fromhex(name.partition("-")[0]))
+    except ValueError:
+        return MessageId(b"")
+
+
+def _remove_unless_locked(path: Path, needed: Callable[[], bool]) -> bool:
+    """Remove a file that nobody holds and nobody needs; in this order, since a writer lets go of it
+    only after its message is stored. Returns whether it went.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if needed():
+            return False
+        path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

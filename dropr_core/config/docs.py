@@ -1,0 +1,226 @@
+"""What can be said about the configuration from its classes: schema, reference, template, masked view.
+
+Owns the forms; the facts are the declarations in `config.py` and `sections.py`, so that nothing here
+can differ from what is read.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import attrs
+
+from dropr_core.config.interpolation import NOWHERE, REFERENCE, Where
+from dropr_core.config.node import NodeConfig
+from dropr_core.config.options import Note, fields_of, format_duration, format_size
+from dropr_core.config.schema import ChannelConfig, Component, PeerConfig
+from dropr_core.config.units import DURATION_PATTERN, SIZE_PATTERN
+from dropr_core.config.yamlfile import Steps
+
+MASK = "***"
+_REFERENCE = {"type": "string", "pattern": r"\$\{(?:env|file):"}
+_TELLING = re.compile("secret|passw|passphrase|token|credential|authorization|cookie|api_?key|proxy")
+
+
+def make_key() -> str:
+    """A new key for a pair of nodes: 256 random bits as 43 characters."""
+    return secrets.token_urlsafe(32)
+
+
+# ── the effective configuration ──────────────────────────────────────────────────────────────────
+
+
+def masked(config: NodeConfig) -> dict[str, Any]:
+    """Everything that is in force, defaults included, in the words of the file; secrets masked.
+
+    An option of a plugin that came from a ``${...}`` is shown as it stands in the file.
+    """
+    view: dict[str, Any] = _plain(config, (), config.where)
+    return view
+
+
+def _plain(value: Any, steps: Steps = (), where: Where = NOWHERE, note: Note | None = None) -> Any:
+    if note is not None and note.secret and value:
+        return MASK
+    if isinstance(value, Component):
+        return {"use": value.use} | {word: _hide(item, (*steps, word), where) for word, item in value.options.items()}
+    if attrs.has(type(value)):
+        return {
+            word: _hide(getattr(value, field.name), (word,), where)
+            if word == "transports"
+            else _plain(getattr(value, field.name), (*steps, word), where, note)
+            for word, (field, _, note) in fields_of(type(value)).items()
+        }
+    if isinstance(value, Mapping):
+        return {word: _plain(item, (*steps, word), where) for word, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item, (*steps, index), where) for index, item in enumerate(value)]
+    if note is not None and value is not None and note.kind in {"duration", "size"}:
+        return format_duration(value) if note.kind == "duration" else format_size(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _hide(value: Any, steps: Steps, where: Where) -> Any:
+    """A plugin's option; its own class may not be at hand to say what is secret, so names and forms must do."""
+    if isinstance(value, Mapping):
+        return {word: _hide(item, (*steps, word), where) for word, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_hide(item, (*steps, index), where) for index, item in enumerate(value)]
+    original = where.references.get(steps)
+    names = [step.lower() for step in steps if isinstance(step, str)]
+    telling = _TELLING.search(names[-1]) or (isinstance(original or value, str) and "@" in (original or value))
+    if original is not None and (REFERENCE.fullmatch(original) or not telling):
+        return original
+    return MASK if value and (telling or where.hides(steps)) else str(value) if isinstance(value, Path) else value
+
+
+# ── JSON Schema ──────────────────────────────────────────────────────────────────────────────────
+
+
+def schema() -> dict[str, Any]:
+    """A JSON Schema (draft 2020-12) of the file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dropr node"} | _object(NodeConfig)
+
+
+def _object(cls: type) -> dict[str, Any]:
+    properties, required = {}, []
+    for word, (field, kind, note) in fields_of(cls).items():
+        properties[word] = _type(kind, note) | ({"description": note.doc} if note.doc else {})
+        if field.default is attrs.NOTHING:
+            required.append(word)
+    out: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    return out | ({"required": required} if required else {})
+
+
+def _type(kind: Any, note: Note) -> dict[str, Any]:
+    if note.own:
+        return dict(note.own.schema)
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in {Union, UnionType}:
+        kind = next(arg for arg in args if arg is not type(None))
+        origin, args = get_origin(kind), get_args(kind)
+    if note.kind in {"duration", "size"}:
+        # A reference is followed before the value is read; what it stands for, no schema can know.
+        pattern = DURATION_PATTERN if note.kind == "duration" else SIZE_PATTERN
+        return {"anyOf": [{"const": 0}, {"type": "string", "pattern": pattern}, _REFERENCE]}
+    if origin is Literal:
+        return {"enum": list(args)}
+    if origin is tuple:
+        items = _type(args[0], Note())
+        return {"oneOf": [items, {"type": "array", "items": items}]}
+    if origin is not None:
+        return {"type": "object", "additionalProperties": _type(args[1], Note())}
+    if attrs.has(kind):
+        return _object(kind)
+    bounds = {word: value for word, value in (("minimum", note.least), ("maximum", note.most)) if value is not None}
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "string"}
+    return {"type": names[kind]} | bounds if kind in names else {}
+
+
+# ── the reference ────────────────────────────────────────────────────────────────────────────────
+
+_INTRODUCTION = """\
+# Configuration reference
+
+Generated from the classes that read it; a test keeps the two together. One YAML file describes one node.
+`dropr check` says every mistake at once, `dropr config` shows what is in force, `dropr init` writes a file to begin
+with, `dropr schema` prints a JSON Schema for editors.
+
+Durations and sizes have units: `250ms`, `5m`, `1h30m`, `1d`; `64KiB` (1024), `4MB` (1000 * 1000). `${env:NAME}` and
+`${file:PATH}` stand for an environment variable and a file's content; a relative path is relative to the file.
+Unknown and doubled keys are refused; so are `yes`, `no`, `on` and `off` in the place of `true` and `false`. Plugins
+are named as `NAME`, or `{use: NAME, option: value}`.
+"""
+
+
+def reference() -> str:
+    """docs/configuration.md."""
+    parts = [_INTRODUCTION, "## The file\n", _table(NodeConfig)]
+    for title, cls in _sections():
+        parts += [f"\n## {title}\n", f"{(cls.__doc__ or '').strip()}\n", _table(cls)]
+    return "\n".join(parts)
+
+
+def _sections() -> Iterator[tuple[str, type]]:
+    for word, (_, kind, _note) in fields_of(NodeConfig).items():
+        if word == "peers":
+            yield "`peers.NAME`", PeerConfig
+        elif word == "channels":
+            yield "`channels.NAME`", ChannelConfig
+        elif attrs.has(kind) and word != "storage":
+            yield f"`{word}`", kind
+
+
+def _table(cls: type) -> str:
+    lines = ["| option | what | default |", "|---|---|---|"]
+    for word, (field, _, note) in fields_of(cls).items():
+        lines.append(f"| `{word}` | {note.doc} | {_default(field, note)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: Any, note: Note) -> str:
+    if field.default is attrs.NOTHING:
+        return "must be given"
+    if note.unset:
+        return note.unset
+    if isinstance(field.default, attrs.Factory) or field.default in ((), None):  # type: ignore[arg-type]
+        return "none"
+    text = _plain(field.default, note=note)
+    if isinstance(text, dict):
+        text = text["use"]
+    return f"`{str(text).lower() if isinstance(text, bool) else text}`"
+
+
+# ── the template ─────────────────────────────────────────────────────────────────────────────────
+
+
+def init_text(
+    node: str = "shop", peer: str = "warehouse", url: str = "http://127.0.0.1:8420", key: str = "${file:pair.key}"
+) -> str:
+    """A commented file to begin with; every option that is commented out stands at its default.
+
+    Whatever has no default value stands with nothing after it, which is as good as not being there.
+    """
+    lines = [
+        f"# The dropr node '{node}'. `dropr check` says what is wrong with it, `dropr config` what is in force.",
+        f"node: {node}",
+        "",
+        "# The other nodes. The key is the same on both sides.",
+        "peers:",
+        f"  {peer}:",
+        f'    url: "{url}"',
+        f'    key: "{key}"',
+        *_comments(PeerConfig, "    # ", skip=("url", "key")),
+        "",
+        "# What is sent on a channel goes to its peers; what arrives on it goes to its handler, if it has one.",
+        "channels:",
+        "  orders:",
+        f"    to: {peer}",
+        "    serializer: json",
+        *_comments(ChannelConfig, "    # ", skip=("to", "serializer")),
+        "",
+        '# listen: ["http://127.0.0.1:8421"]     # URLs at which peers reach this node',
+        "# groups: {everywhere: [" + peer + "]}",
+    ]
+    lines += _comments(NodeConfig, "# ", skip=("node", "peers", "channels", "listen", "groups", "limits", "delivery",
+                                               "worker", "angel"))  # fmt: skip
+    for title, cls in _sections():
+        name = title.strip("`")
+        if name in {"limits", "delivery", "worker", "angel"}:
+            lines += ["", f"# {name}:", *_comments(cls, "#   ")]
+    return "\n".join(lines) + "\n"
+
+
+def _comments(cls: type, indent: str, skip: tuple[str, ...] = ()) -> list[str]:
+    lines = []
+    for word, (field, _, note) in fields_of(cls).items():
+        if word in skip:
+            continue
+        default = _default(field, note).strip("`")
+        shown = f"{word}: {default}" if not note.unset and default != "none" else f"{word}:"
+        tail = f" ({note.unset})" if note.unset else ""
+        lines.append(f"{indent}{shown:<28}# {note.doc}{tail}")
+    return lines

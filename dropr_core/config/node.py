@@ -1,0 +1,223 @@
+"""The configuration of a node: one YAML file → one frozen `NodeConfig`, every reference checked.
+
+Owns the top of the file, and what its parts say of each other. Mistakes come all at once, each with
+file, line, path and what would be right. Whether a plugin exists is asked when it is needed.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import attrs
+
+from dropr_core.config import yamlfile
+from dropr_core.config.interpolation import NOWHERE, Where, expand
+from dropr_core.config.options import Reader, given, own, path, suggest
+from dropr_core.config.options import option as _option
+from dropr_core.config.schema import (
+    AngelConfig,
+    ChannelConfig,
+    Component,
+    DeliveryConfig,
+    Limits,
+    PeerConfig,
+    WorkerConfig,
+    component,
+    read_components,
+)
+from dropr_core.errors import ConfigError, UnknownPeer
+from dropr_core.model.names import check_channel, check_name
+
+Role = Literal["daemon", "server", "worker"]
+_ANY: Mapping[str, Any] = {"type": "array"}
+
+
+@attrs.frozen(kw_only=True)
+class NodeConfig:
+    """Everything that one node's file says."""
+
+    node: str = _option(doc="What peers call this node.", check=lambda text: check_name(text, "node"))
+    data: Path = path(None, doc="Its directory, on a local disk.", unset="NODE-data beside this file")
+    storage: Component = component(Component("sqlite"), "The plugin that keeps the durable queue.")
+    listen: tuple[str, ...] = _option((), doc="URLs at which peers reach this node.")
+    peers: Mapping[str, PeerConfig] = _option(dict, doc="The other nodes.", check_key=lambda k: check_name(k, "peer"))
+    groups: Mapping[str, tuple[str, ...]] = _option(
+        dict, doc="Names for several peers.", check_key=lambda key: check_name(key, "group")
+    )
+    channels: Mapping[str, ChannelConfig] = _option(dict, doc="Channels with their rules.", check_key=check_channel)
+    transports: Mapping[str, Mapping[str, Any]] = _option(
+        dict, doc="Options of transports, by plugin name.", show=False, check_key=lambda k: check_name(k, "transport")
+    )
+    observers: tuple[Component, ...] = own(
+        read_components, "list of plugins", _ANY, default=(), doc="Plugins that are told what happens."
+    )
+    run: tuple[Role, ...] = _option(
+        (), doc="What `dropr up` keeps alive.", unset="daemon; server if `listen`; worker if any channel has a handler"
+    )
+    limits: Limits = _option(Limits, doc="Limits of this node.")
+    delivery: DeliveryConfig = _option(DeliveryConfig, doc="How messages are carried.")
+    worker: WorkerConfig = _option(WorkerConfig, doc="How `dropr worker` works.")
+    angel: AngelConfig = _option(AngelConfig, doc="How `dropr up` watches.")
+    insecure: Literal[False, True, "really"] = _option(
+        False, doc="Peers without a key: `true` allows them on loopback, `really` anywhere. Anybody can be that peer."
+    )
+
+    where: Where = given(NOWHERE, repr=False, eq=False)
+    """The file, for what its plugins find wrong with their options, and for relative paths in them."""
+
+    def resolve(self, target: str) -> tuple[str, ...]:
+        """The peers that a peer's or group's name stands for. Raises UnknownPeer."""
+        if target in self.peers:
+            return (target,)
+        if target in self.groups:
+            return tuple(dict.fromkeys(peer for name in self.groups[target] for peer in self.resolve(name)))
+        raise UnknownPeer(f"no peer or group {target!r}{suggest(target, [*self.peers, *self.groups])}")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What works but should be known: messages that travel signed but not encrypted."""
+        urls = [(f"peers.{name}.url", peer.url) for name, peer in self.peers.items() if peer.url]
+        urls += [("listen", url) for url in self.listen]
+        return tuple(
+            f"{where}: {url} is signed but not encrypted; others on the way can read it; use https"
+            for where, url in urls
+            if urlsplit(url).scheme == "http" and not _is_loopback(url)
+        )
+
+
+def load(file: Path | str) -> NodeConfig:
+    """The configuration in a file. Raises ConfigError with every mistake."""
+    file = Path(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        advice = f"; `dropr init {file}` writes one to begin with" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError([f"{file}: cannot be read: {reason}{advice}"]) from error
+    return parse(text, file.resolve().parent, str(file))
+
+
+def parse(text: str, directory: Path, name: str = "<text>") -> NodeConfig:
+    """The configuration in a text; relative paths are relative to ``directory``. Raises ConfigError."""
+    document = yamlfile.read(text, name)
+    return _read(document.mapping, Where(name, directory, document.lines))
+
+
+def from_mapping(mapping: Mapping[str, Any], directory: Path) -> NodeConfig:
+    """The configuration from a program's own mapping. Raises ConfigError."""
+    return _read(mapping, Where("", directory))
+
+
+def _read(mapping: Mapping[str, Any], where: Where) -> NodeConfig:
+    tree, where = expand(mapping, where)
+    reader = Reader(where)
+    config = reader.read(NodeConfig, tree, (), where=where)
+    if config is not None:
+        _check(reader, config)
+    reader.finish()
+    config = cast("NodeConfig", config)
+    return attrs.evolve(
+        config,
+        data=config.data or where.directory / f"{config.node}-data",
+        run=config.run or _default_run(config),
+        peers=MappingProxyType(dict(config.peers)),
+    )
+
+
+def _default_run(config: NodeConfig) -> tuple[Role, ...]:
+    run: list[Role] = ["daemon"]
+    if config.listen:
+        run.append("server")
+    if any(channel.handler for channel in config.channels.values()):
+        run.append("worker")
+    return tuple(run)
+
+
+def _check(reader: Reader, config: NodeConfig) -> None:
+    known = [*config.peers, *config.groups]
+    for name in config.groups:
+        if name in config.peers:
+            reader.mistake(("groups", name), f"'{name}' is a peer as well; give the group another name")
+        if not config.groups[name]:
+            reader.mistake(("groups", name), "has no member; what is sent to it would reach nobody")
+        _check_targets(reader, ("groups", name), config.groups[name], list(config.peers), "peer")
+    for name, channel in config.channels.items():
+        _check_targets(reader, ("channels", name, "to"), channel.to, known, "peer or group")
+        if channel.retry_backoff_max < channel.retry_backoff_min:
+            reader.mistake(("channels", name, "retry_backoff_max"), "is less than retry_backoff_min; swap the two")
+        if channel.expires_in is not None and (channel.delay or 0) >= channel.expires_in:
+            reader.mistake(("channels", name, "expires_in"), "is not more than delay: every message would expire")
+    for name, peer in config.peers.items():
+        _check_peer(reader, config, name, peer)
+    for index, url in enumerate(config.listen):
+        _check_url(reader, url, ("listen", index))
+    for role in set(config.run):
+        if config.run.count(role) > 1:
+            reader.mistake(("run",), f"names {role} twice; once is enough")
+    open_peers = [name for name, peer in config.peers.items() if not peer.keys]
+    if open_peers and config.insecure is True:
+        for index, url in enumerate(config.listen):
+            if not _is_loopback(url):
+                reader.mistake(("listen", index), f"peer '{open_peers[0]}' has no key, so this node may listen on "
+                               "loopback only; give it a key, or say insecure: really")  # fmt: skip
+    for kind in ("delivery", "angel"):
+        section = getattr(config, kind)
+        if section is not None and section.backoff_max < section.backoff_min:
+            reader.mistake((kind, "backoff_max"), "is less than backoff_min; swap the two")
+
+
+def _check_peer(reader: Reader, config: NodeConfig, name: str, peer: PeerConfig) -> None:
+    steps = ("peers", name)
+    if name == config.node:
+        reader.mistake(steps, "is this node itself; its own consumers get what `put` stores")
+    if peer.url is not None:
+        _check_url(reader, peer.url, (*steps, "url"))
+    elif peer.mode == "push" and not reader.wrong(*steps):
+        reader.mistake(steps, "has no url; say where it listens, or `mode: pull` if it fetches its mail from here")
+    if peer.fetch and peer.url is None:
+        reader.mistake((*steps, "fetch"), "needs the peer's url; say where it listens")
+    if not peer.keys and not reader.wrong(*steps, "key"):
+        if not config.insecure:
+            reader.mistake(steps, "has no key; `dropr keygen` makes one for both nodes (or insecure: true, for tests)")
+        elif config.insecure is True and peer.url is not None and not _is_loopback(peer.url):
+            reader.mistake(steps, "has no key and is not on loopback; give it a key, or say insecure: really")
+
+
+def _check_targets(
+    reader: Reader, steps: tuple[str, ...], targets: tuple[str, ...], known: list[str], what: str
+) -> None:
+    for target in targets or ():
+        if target not in known:
+            reader.mistake(steps, f"no {what} '{target}'{suggest(target, known)}")
+
+
+def _check_url(reader: Reader, url: str, steps: tuple[str | int, ...]) -> None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") else parts.netloc or parts.path
+        good = bool(parts.scheme and host) and (parts.port is None or parts.port >= 0)
+    except ValueError:  # brackets that do not match, a port that is no number or beyond 65535
+        good = False
+    if not good:
+        shown = "the value" if "@" in url else reader.show(url, steps)
+        reader.mistake(steps, f"{shown} is not a URL; write it like https://host:8420")
+    elif "@" in parts.netloc:
+        reader.mistake(steps, "logs show URLs: remove user and password, the key is what counts")
+
+
+def _is_loopback(url: str) -> bool:
+    """Whether what is sent there stays on this machine. A name that only looks like an address does not count."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        local = parts.scheme in ("loopback", "zmq+ipc", "zmq+inproc")
+        return local or host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+__all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "Limits", "NodeConfig", "PeerConfig",
+           "WorkerConfig", "from_mapping", "load", "parse"]  # fmt: skip

@@ -1,0 +1,183 @@
+"""All links of one node: builds couriers and pullers from the configuration, and turns them.
+
+Owns which peers are served how; the daemon only calls `turn`. Must not know signals, sleeping or
+the process around it.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from dropr_core.api.node import Node
+from dropr_core.config.node import NodeConfig, PeerConfig
+from dropr_core.contracts.storage import LaneStats, PeerState
+from dropr_core.contracts.transport import Connection, Transport
+from dropr_core.delivery.body_upload import Share
+from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.puller import Puller
+from dropr_core.delivery.pusher import Courier
+from dropr_core.delivery.transports import Transports
+from dropr_core.errors import PluginError, UsageError
+from dropr_core.model.backoff import Backoff
+from dropr_core.protocol.endpoint import Access
+from dropr_core.protocol.link import Link, LinkSettings
+
+BY_CONFIG = "configuration: "
+"""Prefix of the reason of a hold that the configuration caused, and a better one ends."""
+
+
+class Links:
+    """Couriers and pullers of one node, used by one thread."""
+
+    def __init__(self, node: Node, transports: Transports, post: Callable[[Callable[[], None]], None],
+                 log: logging.Logger, rng: random.Random | None = None) -> None:  # fmt: skip
+        self._node, self._transports, self._post, self._log = node, transports, post, log
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self.couriers: dict[str, Courier] = {}
+        self.pullers: dict[str, Puller] = {}
+        self.refused: dict[str, str] = {}
+        """Peers that cannot be served, and why."""
+        self._share = Share()
+        self.unloaded = False
+        """Whether a message with a large body was settled lately, so that the body may go."""
+        self._build(node.config)
+
+    def _build(self, config: NodeConfig) -> None:
+        for name, peer in config.peers.items():
+            try:
+                if peer.mode == "push":
+                    self.couriers[name] = self._courier(config, name, peer)
+                if self._fetches(config, peer):
+                    self.pullers[name] = self._puller(config, name, peer)
+            except (PluginError, UsageError) as error:
+                self.refused[name] = str(error)
+                self._log.error("%s: cannot be served, its deliveries are held: %s", name, error)
+        for name in self._node.outbox.peers():
+            if name not in config.peers:
+                self.refused[name] = "no longer in the configuration"
+        states = self._node.outbox.peers()
+        for name, reason in self.refused.items():
+            if not (name in states and states[name].held):
+                self._node.outbox.hold(name, BY_CONFIG + reason)
+        for name, state in states.items():
+            if state.held and state.reason.startswith(BY_CONFIG) and name not in self.refused:
+                self._node.outbox.release(name)
+                self._log.info("%s: can be served again", name)
+
+    @staticmethod
+    def _fetches(config: NodeConfig, peer: PeerConfig) -> bool:
+        if peer.url is None or peer.mode == "pull":
+            return False
+        return not config.listen if peer.fetch is None else peer.fetch
+
+    def _talk(self, config: NodeConfig, name: str, peer: PeerConfig) -> Conversation:
+        url = peer.url or ""
+        transport: Transport = self._transports.for_url(url)
+        if problem := transport.check(url, listen=False):
+            raise UsageError(f"url {url}: {problem}")
+
+        def connect() -> Connection:
+            return transport.connect(url)
+
+        return Conversation(config.node, name, peer.keys, connect, self._post, config.delivery.idle_timeout)
+
+    def _courier(self, config: NodeConfig, name: str, peer: PeerConfig) -> Courier:
+        delivery, limits = config.delivery, config.limits
+        settings = LinkSettings(
+            backoff=Backoff(delivery.backoff_min, delivery.backoff_max), max_count=limits.batch_count
+        )
+        return Courier(
+            Link(name, settings, self._rng),
+            self._talk(config, name, peer),
+            self._node.outbox,
+            self._node.clock,
+            node_id=self._node.node_id,
+            on_reset=delivery.on_peer_reset,
+            batch_bytes=limits.batch_bytes,
+            ring=self._node.bell.ring,
+            event=self._node.event,
+            log=self._log,
+            bodies=self._node.bodies,
+            share=self._share,
+        )
+
+    def _puller(self, config: NodeConfig, name: str, peer: PeerConfig) -> Puller:
+        return Puller(
+            name,
+            self._talk(config, name, peer),
+            self._node.inbox,
+            self._node.clock,
+            node_id=self._node.node_id,
+            allows=Access((), peer.may_write).allows,
+            max_body=config.limits.max_body,
+            backoff=Backoff(config.delivery.backoff_min, config.delivery.backoff_max),
+            rng=self._rng,
+            ring=self._node.bell.ring,
+            event=self._node.event,
+            log=self._log,
+            bodies=self._node.bodies,
+        )
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What to listen to besides the outbox: receipts for peers that we fetch from."""
+        return tuple(f"outcomes:{name}" for name in self.pullers)
+
+    def turn(self) -> float | None:
+        """Do what can be done now; the node time at which to be called again at the latest."""
+        wakes: list[float | None] = [puller.turn() for puller in self.pullers.values()]
+        lanes: dict[str, list[LaneStats]] = {}
+        for stats in self._node.outbox.lanes():
+            lanes.setdefault(stats.lane.peer, []).append(stats)
+        states: Mapping[str, PeerState] = self._node.outbox.peers()
+        for name, courier in self.couriers.items():
+            waiting: Sequence[LaneStats] = lanes.get(name, ())
+            wakes.append(courier.turn(waiting, states.get(name, PeerState())))
+        if self._share.settled:
+            self._share.settled, self.unloaded = False, True
+        return min((wake for wake in wakes if wake is not None), default=None)
+
+    def sign_of_life(self, peer: str | None) -> None:
+        """A peer talked to us, or a person said retry (None: to all)."""
+        for name, courier in self.couriers.items():
+            if peer in {None, name}:
+                courier.link.sign_of_life()
+                if courier.freight is not None:
+                    courier.freight.sign_of_life()
+        for name, puller in self.pullers.items():
+            if peer in {None, name}:
+                puller.sign_of_life()
+
+    def report(self) -> dict[str, dict[str, object]]:
+        """State of each peer for people: peer → state, reason, failures, next try (node time)."""
+        out: dict[str, dict[str, object]] = {}
+        for name, courier in self.couriers.items():
+            link = courier.link
+            state = "resting" if link.down_reason else "up" if link.welcome else "idle"
+            out[name] = {"state": state, "reason": link.down_reason or "", "failures": link.failures,
+                         "next_try": link.rest_until if link.down_reason else None}  # fmt: skip
+            if courier.freight is not None and (progress := courier.freight.progress):
+                out[name]["body"] = progress
+        for name, puller in self.pullers.items():
+            mine: dict[str, object] = {"state": "resting" if puller.down_reason else "up",
+                                       "reason": puller.down_reason or "", "failures": puller.failures,
+                                       "next_try": puller.rest_until if puller.down_reason else None}  # fmt: skip
+            if name in out:
+                out[name]["fetch"] = mine
+            else:
+                out[name] = mine
+        for name, reason in self.refused.items():
+            out[name] = {"state": "refused", "reason": reason, "failures": 0, "next_try": None}
+        return out
+
+    @property
+    def busy(self) -> bool:
+        """Whether a push is under way (long polls do not count: they may be dropped)."""
+        return any(courier.link.shipping for courier in self.couriers.values())
+
+    def close(self) -> None:
+        """Give up what is under way; safe twice."""
+        for courier in self.couriers.values():
+            courier.close()
+        for puller in self.pullers.values():
+            puller.close()

@@ -1,0 +1,193 @@
+"""Fetches this node's mail from one peer, because the peer cannot reach us.
+
+Owns the fetching side of `mode: pull`: the same log-matching rule in the other direction, with our
+heads as the acknowledgement. Used by the daemon's one thread.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+
+from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.storage import Inbox
+from dropr_core.delivery.body_download import Collecting
+from dropr_core.delivery.peer_client import Conversation
+from dropr_core.errors import Refused, StoreError
+from dropr_core.model.backoff import Backoff
+from dropr_core.model.names import StoreId
+from dropr_core.protocol import messages as wire
+from dropr_core.protocol.batches import take_in
+from dropr_core.protocol.endpoint import MAX_WAIT, from_outcome
+from dropr_core.system.clock import Clock
+
+Event = Callable[[str, Mapping[str, object]], None]
+
+
+class Puller:
+    """One peer that we fetch from: greet, then one long poll after the other, and receipts beside it."""
+
+    def __init__(
+        self,
+        peer: str,
+        talk: Conversation,
+        inbox: Inbox,
+        clock: Clock,
+        *,
+        node_id: bytes,
+        allows: Callable[[str], bool],
+        max_body: int | None,
+        backoff: Backoff,
+        rng: random.Random,
+        ring: Callable[[str], None],
+        event: Event,
+        log: logging.Logger,
+        bodies: Bodies | None = None,
+    ) -> None:
+        self.peer = peer
+        self.down_reason: str | None = None
+        self.failures = 0
+        self.rest_until = 0.0
+        self._talk, self._inbox, self._clock = talk, inbox, clock
+        self._node_id, self._allows, self._max_body = node_id, allows, max_body
+        self._backoff, self._rng = backoff, rng
+        self._ring, self._event, self._log = ring, event, log
+        self._bodies = bodies
+        self._collecting = None if bodies is None else Collecting(peer, talk, bodies, clock, log, self._brought)
+        self._asking = False
+        self._telling = False
+        self._news = False
+        """A body was brought, or a lane may be asked for again: the request that waits knows nothing of it."""
+        self._cursor: tuple[StoreId | None, int] = (None, 0)
+
+    def sign_of_life(self) -> None:
+        """End the rest."""
+        self.rest_until = 0.0
+
+    def turn(self) -> float | None:
+        """Ask and tell if it is time; the node time at which to be called again at the latest."""
+        now = self._clock.now()
+        if now < self.rest_until:
+            return self.rest_until
+        if not self._talk.session:
+            if not self._asking:
+                self._asking = True
+                self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
+            return None
+        try:
+            if self._collecting is not None and self._collecting.end_rests(now):
+                self._news = True  # beside the poll that is under way: that one was asked without these lanes
+            if not self._asking:
+                self._fetch()
+            if not self._telling:
+                self._tell()
+        except StoreError as error:
+            self._failed(error)
+            return self.rest_until
+        return None if self._collecting is None else self._collecting.wakes_at
+
+    def _fetch(self) -> None:
+        """Say how far we are, and wait for what follows."""
+        self._asking, self._news = True, False
+        without = [] if self._collecting is None else self._collecting.without()
+        ask = wire.Fetch(self._heads(), None, MAX_WAIT, without)
+        self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
+
+    def _heads(self) -> list[tuple[bytes, str, int, int, bytes]]:
+        return [
+            (lane.store, lane.channel, lane.priority, head.sequence, head.id)
+            for lane, head in self._inbox.heads(self.peer).items()
+        ]
+
+    def _tell(self) -> None:
+        """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
+        if self._news and self._collecting is not None:
+            self._news, self._telling = False, True
+            ask = wire.Fetch(self._heads(), None, 0.0, self._collecting.without())
+            self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
+            return
+        log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)
+        if rows:
+            self._telling = True
+            outcomes = wire.Outcomes(log, rows[-1].number, [from_outcome(row) for row in rows])
+            self._talk.ask(wire.FETCH, wire.Fetch([], outcomes, 0.0), wire.Fetched, self._told)
+
+    def _greeted(self, answer: wire.Welcome | Exception) -> None:
+        self._asking = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+            return
+        self._talk.session = answer.session
+        self._alive()
+
+    def _fetched(self, answer: wire.Fetched | Exception) -> None:
+        self._asking = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+            return
+        self._alive()
+        if answer.lanes:
+            self._take_in(answer.store, answer.lanes)
+
+    def _told_heads(self, answer: wire.Fetched | Exception) -> None:
+        self._telling = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+        elif answer.lanes:
+            self._take_in(answer.store, answer.lanes)
+
+    def _brought(self, store: bytes, part: wire.LanePart) -> None:
+        """The body of a message that was fetched is here."""
+        self._take_in(store, [part])
+        self._news = True
+
+    def _take_in(self, store: bytes, parts: list[wire.LanePart]) -> None:
+        try:
+            verdicts, channels = take_in(
+                self._inbox, self.peer, StoreId(store), parts, self._allows, self._max_body, self._bodies
+            )
+        except StoreError as error:
+            self._failed(error)
+            return
+        for channel in channels:
+            self._ring(f"inbox:{channel}")
+        for part, verdict in zip(parts, verdicts, strict=True):
+            if verdict.missing and self._collecting is not None:
+                self._collecting.begin(store, part)
+            for index, code, reason in verdict.rejected:
+                self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
+        later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]
+        if later:
+            self.rest_until = self._clock.now() + max(later)
+
+    def _told(self, answer: wire.Fetched | Exception) -> None:
+        self._telling = False
+        if isinstance(answer, Exception):
+            self._failed(answer)
+            return
+        # What the peer has on stable storage by now; the rows up to there are forgotten here.
+        self._cursor = (StoreId(answer.cursor.log) if answer.cursor.log else None, answer.cursor.after)
+        self._alive()
+
+    def _alive(self) -> None:
+        self.failures, self.rest_until = 0, 0.0
+        if self.down_reason is not None:
+            self.down_reason = None
+            self._event("peer_up", {"peer": self.peer})
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, Refused) and error.signed and error.code == "new_session":
+            self._talk.session = b""
+            return
+        self._talk.session = b""
+        self.failures += 1
+        self.rest_until = self._clock.now() + self._backoff.delay(self.failures, self._rng)
+        if self.down_reason is None:
+            self._event("peer_down", {"peer": self.peer, "reason": str(error)})
+            self._log.warning("%s: cannot fetch: %s", self.peer, error)
+        self.down_reason = str(error)
+
+    def close(self) -> None:
+        """Give up what is under way; safe twice."""
+        if self._collecting is not None:
+            self._collecting.close()
+        self._talk.close()

@@ -1,0 +1,253 @@
+"""Carries out the orders of one link: reads the outbox, asks the peer, applies what it means.
+
+Owns the I/O between a `Link`, an `Outbox` and a `Conversation`; decides nothing itself.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
+from dropr_core.delivery.body_upload import Freight, Share
+from dropr_core.delivery.peer_client import Conversation
+from dropr_core.errors import BadFrame, StoreError, Unanswered
+from dropr_core.model.names import FREIGHT, StoreId
+from dropr_core.protocol import messages as wire
+from dropr_core.protocol.batches import apply_head, awaited, lane_of, pack
+from dropr_core.protocol.endpoint import MAX_WAIT, to_outcomes
+from dropr_core.protocol.link import (
+    Collect,
+    Compare,
+    Effect,
+    Greet,
+    Link,
+    Order,
+    PeerDown,
+    PeerUp,
+    Probe,
+    SetAside,
+    Settle,
+    Ship,
+    Unoffer,
+)
+from dropr_core.system.clock import Clock
+
+Event = Callable[[str, Mapping[str, object]], None]
+
+
+class Courier:
+    """One peer's carrier. All methods are called by the daemon's one thread."""
+
+    def __init__(
+        self,
+        link: Link,
+        talk: Conversation,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        node_id: bytes,
+        on_reset: str,
+        batch_bytes: int,
+        ring: Callable[[str], None],
+        event: Event,
+        log: logging.Logger,
+        bodies: Bodies | None = None,
+        share: Share | None = None,
+    ) -> None:
+        self.link = link
+        self._talk, self._outbox, self._clock = talk, outbox, clock
+        self._node_id, self._on_reset, self._batch_bytes = node_id, on_reset, batch_bytes
+        self._ring, self._event, self._log = ring, event, log
+        self._cursor = (b"", 0)
+        self._awaiting = False
+        self._share = share or Share()
+        self.freight = None if bodies is None else Freight(
+            link.peer, talk, outbox, bodies, clock, self._share, backoff=link.settings.backoff, event=event, log=log,
+            unreachable=lambda error: self._apply(self.link.unreachable(error, self._clock.now())),
+        )  # fmt: skip
+
+    @property
+    def peer(self) -> str:
+        """The peer's name."""
+        return self.link.peer
+
+    def turn(self, lanes: Sequence[LaneStats], state: PeerState) -> float | None:
+        """Do what can be done now; returns the node time at which to be called again at the latest."""
+        now = self._clock.now()
+        self._cursor = (state.log or b"", state.cursor)
+        self._awaiting = state.awaiting > 0
+        if state.held:
+            lanes = ()
+        try:
+            ready = self._turn_freight(now, lanes)
+            if self.link.welcome is not None:
+                lanes = ready  # before the greeting any lane is a reason to greet
+            for order in self.link.orders(now, lanes, awaiting=state.awaiting > 0):
+                self._carry(order)
+        except StoreError as error:
+            self._store_trouble(error)
+        wakes = [self.link.wakes_at(now), None if self.freight is None else self.freight.wakes_at(now)]
+        return min((wake for wake in wakes if wake is not None), default=None)
+
+    def _turn_freight(self, now: float, lanes: Sequence[LaneStats]) -> Sequence[LaneStats]:
+        """Bring large bodies on their way; which lanes may be shipped now."""
+        freight = self.freight
+        if freight is None:
+            return lanes
+        if freight.new_session:
+            freight.new_session = False
+            self.link.welcome = None
+        link = self.link
+        open_ = link.welcome is not None and link.down_reason is None and now >= link.rest_until
+        ready = freight.turn(now, lanes, open_=open_)
+        return [*(stats for stats in lanes if stats.lane.priority < FREIGHT), *ready]
+
+    def _carry(self, order: Order) -> None:
+        match order:
+            case Greet():
+                hello = wire.Hello(wire.VERSION, self._node_id)
+                self._talk.session = b""
+                self._talk.ask(wire.HELLO, hello, wire.Welcome, lambda answer: self._greeted(order, answer))
+            case Probe(lanes):
+                ask = wire.AskHeads(self._outbox.store_id, [(lane.channel, lane.priority) for lane in lanes])
+                self._talk.ask(wire.HEADS, ask, wire.HeadsAnswer, lambda answer: self._probed(order, answer))
+            case Ship():
+                self._ship(order)
+            case Collect():
+                poll = wire.AskReceipts(wire.Cursor(*self._cursor), MAX_WAIT)
+                self._talk.ask(
+                    wire.RECEIPTS, poll, wire.Outcomes, lambda answer: self._collected(order, answer), wait=MAX_WAIT
+                )
+
+    def _ship(self, order: Ship) -> None:
+        batches: list[Batch] = []
+        room = min(self._batch_bytes, self.link.welcome.batch_bytes if self.link.welcome else self._batch_bytes)
+        try:
+            store = self._outbox.store_id
+            for lane, count in order.lanes:
+                if room <= 0:
+                    break
+                # Of a lane of large bodies one: only that one's body is known to be there.
+                batch = self._outbox.take(lane, count if lane.priority < FREIGHT else 1, room)
+                if batch is not None:
+                    batches.append(batch)
+                    room -= sum(len(entry.envelope) for entry in batch.entries)
+        except StoreError:
+            self.link.empty(order)
+            raise
+        if not batches:
+            self.link.empty(order)
+            return
+        push = wire.Push(store, [pack(batch) for batch in batches], wire.Cursor(*self._cursor))
+        self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, batches, answer))
+
+    # ── answers ──────────────────────────────────────────────────────────────────────────────────
+
+    def _greeted(self, order: Greet, answer: wire.Welcome | Exception) -> None:
+        if isinstance(answer, Exception):
+            self._failed(order, (), answer)
+            return
+        self._talk.session = answer.session
+        self._apply(self.link.greeted(answer))
+        if self._awaiting:
+            # The other side began anew, maybe with an empty or an older store, and a lane without
+            # anything to ship would never find out that what it waits for is lost (fault 53).
+            try:
+                self.link.doubt({lane_of(delivery) for delivery in awaited(self._outbox, self.peer)})
+            except StoreError as error:
+                self._store_trouble(error)
+
+    def _probed(self, order: Probe, answer: wire.HeadsAnswer | Exception) -> None:
+        if isinstance(answer, wire.HeadsAnswer) and len(answer.heads) != len(order.lanes):
+            answer = Unanswered("heads for other lanes than were asked")
+        if isinstance(answer, Exception):
+            self._failed(order, (), answer)
+            return
+        self._apply(self.link.probed(order, answer.heads))
+
+    def _pushed(self, order: Ship, batches: list[Batch], answer: wire.Pushed | Exception) -> None:
+        if isinstance(answer, wire.Pushed) and len(answer.verdicts) != len(batches):
+            answer = Unanswered(f"{len(answer.verdicts)} verdicts for {len(batches)} lanes")
+        if isinstance(answer, Exception):
+            self._failed(order, batches, answer)
+            return
+        self._apply(self.link.pushed(order, batches, answer.verdicts, self._clock.now()))
+        for batch, verdict in zip(batches, answer.verdicts, strict=True):
+            if verdict.missing and self.freight is not None:
+                self.freight.missing(batch.lane)
+        count = sum(
+            len(batch.entries) - len(verdict.rejected)
+            for batch, verdict in zip(batches, answer.verdicts, strict=True)
+            if verdict.taken
+        )
+        if count:
+            self._event("batch_accepted", {"side": "outbox", "peer": self.peer, "count": count})
+        if answer.receipts is not None:
+            self._receipts(answer.receipts)
+
+    def _collected(self, order: Collect, answer: wire.Outcomes | Exception) -> None:
+        if isinstance(answer, Exception):
+            self._failed(order, (), answer)
+            return
+        if answer.rows or answer.log != self._cursor[0]:
+            self._receipts(answer)
+        self._apply(self.link.collected())
+
+    def _receipts(self, page: wire.Outcomes) -> None:
+        try:
+            if self._outbox.receipts(self.peer, StoreId(page.log), to_outcomes(page.rows), page.upto):
+                self._ring("receipts")
+        except BadFrame as error:
+            self._log.warning("%s: receipts ignored: %s", self.peer, error)
+        except StoreError as error:
+            self._store_trouble(error)
+
+    def _failed(self, order: Order, batches: Sequence[Batch], error: Exception) -> None:
+        self._log.debug("%s: %s: %s", self.peer, type(order).__name__, error)
+        self._apply(self.link.failed(order, batches, error, self._clock.now()))
+
+    # ── effects ──────────────────────────────────────────────────────────────────────────────────
+
+    def _apply(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            try:
+                self._apply_one(effect)
+            except StoreError as error:
+                # Nothing is lost: the next push does not match, and the head tells us again.
+                self._store_trouble(error)
+
+    def _apply_one(self, effect: Effect) -> None:
+        match effect:
+            case Settle(lane, head, rejected):
+                self._outbox.settle(lane, head, rejected)
+                self._share.settled |= lane.priority >= FREIGHT
+                self._ring("receipts")
+                for rejection in rejected:
+                    self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,
+                                      rejection.code, rejection.reason)  # fmt: skip
+            case Compare(lane, head):
+                apply_head(self._outbox, lane, head, on_reset=self._on_reset, event=self._event)
+                self._ring("receipts")
+            case Unoffer(lane):
+                self._outbox.unoffer(lane)
+            case SetAside(lane, sequence, reason):
+                self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
+                self._outbox.set_aside(lane, sequence, reason)
+                self._ring("receipts")
+            case PeerDown(reason):
+                self._log.warning("%s: down: %s", self.peer, reason)
+                self._event("peer_down", {"peer": self.peer, "reason": reason})
+            case PeerUp():
+                self._log.info("%s: up", self.peer)
+                self._event("peer_up", {"peer": self.peer})
+
+    def _store_trouble(self, error: StoreError) -> None:
+        self._log.error("%s: the store failed: %s", self.peer, error)
+        self._event("store_trouble", {"error": str(error)})
+        self.link.rest(self._clock.now(), 1.0)
+
+    def close(self) -> None:
+        """Give up what is under way; safe twice."""
+        if self.freight is not None:
+            self.freight.close()
+        self._talk.close()

@@ -1,0 +1,215 @@
+"""The stored and shipped form of a message.
+
+Owns the bytes (docs/formats/envelope.md): encoded once at `send`, shipped untouched, opened by the
+consumer; a receiver reads the header only. Must not know stores, lanes or peers.
+
+    0      1      2          6            14         18
+    ┌──────┬──────┬──────────┬────────────┬──────────┬────────┬──────┐
+    │ 0xD1 │ flags│ header   │ body       │ CRC-32   │ header │ body │
+    │ v1   │      │ length   │ length     │ of rest  │ msgpack│      │
+    └──────┴──────┴──────────┴────────────┴──────────┴────────┴──────┘
+
+With flag OUTSIDE the body stands in a file of its own, and the body section is a `Reference` to it:
+8 bytes length and 32 bytes SHA-256.
+
+All numbers big-endian. The checksum covers the first 14 bytes, header and body. Unknown fields of
+the header are kept because the bytes are kept; an unknown flag is critical and refused.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from dropr_core.errors import BadEnvelope
+from dropr_core.model.message import Message
+
+MAGIC = 0xD1
+OUTSIDE = 0x01
+KNOWN_FLAGS = OUTSIDE
+MAX_HEADER = 256 * 1024
+LARGE = 16 * 1024
+
+_FIXED = struct.Struct(">BBIQ")
+_CRC = struct.Struct(">I")
+_REFERENCE = struct.Struct(">Q32s")
+_TIME = struct.Struct(">d")
+_NEVER = -7.3e77
+PREFIX = _FIXED.size + _CRC.size
+_encode_header = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(Message).decode
+
+
+class Opened(NamedTuple):
+    """A decoded envelope."""
+
+    message: Message
+    body: bytes
+
+
+class Reference(NamedTuple):
+    """A body outside of its envelope."""
+
+    size: int
+    """Bytes."""
+    digest: bytes
+    """Of all of it (leaves.py)."""
+
+
+def encode(message: Message, body: bytes | Reference) -> bytes:
+    """The envelope of ``message`` with ``body``, or with a reference to it."""
+    header, flags = _encode_header(message), 0
+    if isinstance(body, Reference):
+        body, flags = _REFERENCE.pack(*body), OUTSIDE
+    fixed = _FIXED.pack(MAGIC, flags, len(header), len(body))
+    crc = zlib.crc32(body, zlib.crc32(header, zlib.crc32(fixed)))
+    return b"".join((fixed, _CRC.pack(crc), header, body))
+
+
+class Stencil:
+    """Envelopes of messages that differ in id, time and body only: their header is encoded once.
+
+    For what `send` does most; the same bytes as `encode`, at a third of the time.
+    """
+
+    def __init__(self, message: Message) -> None:
+        """``message``: everything that they share; without headers and key, which could look like a gap."""
+        gaps = (b"\x00id of the mail\x00", _TIME.pack(_NEVER))
+        header = _encode_header(msgspec.structs.replace(message, id=gaps[0], created_at=_NEVER))
+        assert not message.headers
+        assert message.key is None
+        assert all(header.count(gap) == 1 for gap in gaps)
+        self._length = len(header)
+        self._before, rest = header.split(gaps[0])
+        self._between, self._after = rest.split(gaps[1])
+        self._start = (-1, b"", 0)
+
+    def fill(self, identity: bytes, created_at: float, body: bytes) -> bytes:
+        """The envelope of one of them."""
+        size, fixed, check = self._start
+        if size != len(body):  # often it is that of the last one
+            fixed = _FIXED.pack(MAGIC, 0, self._length, len(body))
+            check = zlib.crc32(fixed)
+            self._start = (len(body), fixed, check)
+        rest = b"".join((self._before, identity, self._between, _TIME.pack(created_at), self._after, body))
+        return b"".join((fixed, _CRC.pack(zlib.crc32(rest, check)), rest))
+
+
+def check(data: bytes) -> int:
+    """Verify version, flags, lengths and checksum of a whole envelope; return the header's length.
+
+    Raises BadEnvelope saying what is wrong.
+    """
+    if len(data) < PREFIX:
+        raise BadEnvelope(f"{len(data)} bytes are shorter than any envelope")
+    magic, flags, header, body = _FIXED.unpack_from(data)
+    if magic != MAGIC:
+        raise BadEnvelope(f"first byte is {magic:#04x}: not an envelope of version 1 ({MAGIC:#04x})")
+    if flags & ~KNOWN_FLAGS:
+        raise BadEnvelope(f"flags {flags:#04x}: made by a newer dropr with a feature that this one must not ignore")
+    if header > MAX_HEADER or PREFIX + header + body != len(data):
+        raise BadEnvelope(f"lengths {header} + {body} do not fit into {len(data)} bytes: torn or damaged")
+    # The checksum field itself is skipped. Copying is faster than a view for all but large bodies.
+    rest = data[PREFIX:] if len(data) < LARGE else memoryview(data)[PREFIX:]
+    if zlib.crc32(rest, zlib.crc32(data[: _FIXED.size])) != _CRC.unpack_from(data, _FIXED.size)[0]:
+        raise BadEnvelope("checksum does not match: damaged")
+    if flags & OUTSIDE and body != _REFERENCE.size:
+        raise BadEnvelope(f"a reference of {body} bytes where {_REFERENCE.size} are right")
+    return int(header)
+
+
+class Likeness:
+    """Recognises envelopes that differ from a known one in id, time and body only, without reading their headers.
+
+    For what arrives most: many messages of one lane, all made alike. What is recognised is as if it had gone through
+    `check` and `header_of`.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """``data``: the one to go by. Raises BadEnvelope."""
+        length = check(data)
+        self.message = message = _header(data, length)
+        self._begin, self._end = data[:6], PREFIX + length
+        header = data[PREFIX : self._end]
+        time = _TIME.pack(message.created_at)
+        self.usable = (
+            data[1] == 0 and len(message.id) == 16 and header.count(message.id) == 1 and header.count(time) == 1
+            and self._fits(header, time)
+        )  # fmt: skip
+        if self.usable:
+            self._id = PREFIX + header.index(message.id)
+            self._time = PREFIX + header.index(time)
+            self._before = data[PREFIX : self._id]
+            self._between, self._after = data[self._id + 16 : self._time], data[self._time + 8 : self._end]
+
+    def _fits(self, header: bytes, time: bytes) -> bool:
+        """Whether the two gaps are where they seem to be: the header with others says what it should say."""
+        other = header.replace(self.message.id, bytes(16)).replace(time, bytes(8))
+        try:
+            wanted = msgspec.structs.replace(self.message, id=bytes(16), created_at=0.0)
+            return header.index(self.message.id) + 16 <= header.index(time) and _decode_header(other) == wanted
+        except msgspec.MsgspecError:
+            return False
+
+    def ids(self, envelopes: Sequence[bytes], max_body: int) -> list[bytes] | None:
+        """The ids of envelopes that are sound, alike, and have bodies of at most so many bytes; None if any is not."""
+        identity, behind, time, rest, end = self._id, self._id + 16, self._time, self._time + 8, self._end
+        before, between, after = self._before, self._between, self._after
+        unpack, crc32, fixed = _CRC.unpack_from, zlib.crc32, _FIXED.size
+        out: list[bytes] = []
+        add = out.append
+        known, length, start = b"", 0, 0
+        for data in envelopes:
+            if data[:fixed] != known:  # often all have bodies of one size
+                known = data[:fixed]
+                if known[:6] != self._begin or len(known) < fixed:
+                    return None
+                size = _FIXED.unpack(known)[3]
+                length, start = end + size, crc32(known)
+                if size > max_body:
+                    return None
+            if (
+                len(data) != length or data[PREFIX:identity] != before or data[behind:time] != between
+                or data[rest:end] != after or crc32(data[PREFIX:], start) != unpack(data, fixed)[0]
+            ):  # fmt: skip
+                return None
+            add(data[identity:behind])
+        return out
+
+
+def body_of(data: bytes) -> bytes:
+    """The body inside of a trusted envelope."""
+    return data[PREFIX + _FIXED.unpack_from(data)[2] :]
+
+
+def reference_of(data: bytes) -> Reference | None:
+    """Where the body of a trusted envelope is, if it is outside of it."""
+    if not data[1] & OUTSIDE:
+        return None
+    return Reference(*_REFERENCE.unpack_from(data, len(data) - _REFERENCE.size))
+
+
+def header_of(data: bytes) -> Message:
+    """The header of an envelope whose bytes are trusted already (checked on arrival, checked at rest)."""
+    return _header(data, _FIXED.unpack_from(data)[2])
+
+
+def _header(data: bytes, length: int) -> Message:
+    try:
+        return _decode_header(data[PREFIX : PREFIX + length])
+    except msgspec.MsgspecError as error:
+        raise BadEnvelope(f"header cannot be read: {error}") from None
+
+
+def decode(data: bytes) -> Opened:
+    """Check and open an envelope; raises BadEnvelope."""
+    length = check(data)
+    return Opened(_header(data, length), data[PREFIX + length :])
+
+
+def body_size(data: bytes) -> int:
+    """Length of the body in bytes, wherever it is."""
+    outside = reference_of(data)
+    return int(_FIXED.unpack_from(data)[3]) if outside is None else outside.size

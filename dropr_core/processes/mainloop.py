@@ -1,0 +1,102 @@
+"""The main loop that daemon, server and worker share: sleep until something happens.
+
+Owns waking up: by signals, by other threads' posts, by file descriptors, by time; and the beat to
+the angel on every turn. Must not know what a turn does.
+"""
+
+import collections
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+from dropr_core.angel.heartbeat import Heartbeat
+
+
+class MainLoop:
+    """Wakes one thread up. Entered by the main thread, it takes SIGTERM, SIGINT and SIGHUP."""
+
+    def __init__(self, heart: Heartbeat) -> None:
+        self.stopping = False
+        """Set by SIGTERM, SIGINT, or the death of the angel."""
+        self.reload = False
+        """Set by SIGHUP; the owner clears it."""
+        self._heart = heart
+        self._posts: collections.deque[Callable[[], None]] = collections.deque()
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._old: dict[signal.Signals, object] = {}
+        self._old_wakeup = -1
+
+    def __enter__(self) -> Self:
+        # The wake-up descriptor makes a signal end the sleep even if it comes just before it.
+        self._old_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._old[number] = signal.signal(number, self._signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave us it takes back
+        self._old.clear()
+        signal.set_wakeup_fd(self._old_wakeup)
+        self.close()
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have ``call`` done by the loop's thread, soon. Safe from any thread."""
+        self._posts.append(call)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the sleep. Safe from any thread and after close."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._writer, b"\0")
+
+    def run_posts(self) -> int:
+        """Do what was posted so far; how many calls that were."""
+        count = 0
+        for _ in range(len(self._posts)):
+            self._posts.popleft()()
+            count += 1
+        return count
+
+    def beat(self) -> None:
+        """Tell the angel that this process makes progress, where a turn takes long."""
+        self._heart.beat()
+
+    def sleep(self, timeout: float | None, *fds: int) -> None:
+        """Sleep until a signal, a post, a readable descriptor, or the time (seconds); then beat."""
+        self._heart.beat()
+        limit = self._heart.interval if timeout is None else min(timeout, self._heart.interval)
+        if self._posts or self.stopping:
+            limit = min(limit, 0.0 if self._posts else 0.05)
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        lifeline = self._heart.lifeline
+        for fd in (*fds, *(() if lifeline is None else (lifeline,))):
+            poll.register(fd, select.POLLIN)
+        # Rounded up: waking a fraction of a millisecond too early would spin until the time has come.
+        for fd, _ in poll.poll(max(0, int(limit * 1000 + 0.999))):
+            if fd == self._reader:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._reader, 4096)
+            elif fd == lifeline and self._heart.orphaned:
+                self.stopping = True
+
+    def _signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self.reload = True
+        else:
+            self.stopping = True
+
+    def close(self) -> None:
+        """Release the pipe; safe twice."""
+        reader, self._reader = self._reader, -1
+        writer, self._writer = self._writer, -1
+        for fd in (reader, writer):
+            if fd >= 0:
+                os.close(fd)

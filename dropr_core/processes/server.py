@@ -1,0 +1,116 @@
+"""The server runner: listeners around an endpoint. Killing it at any moment loses nothing.
+
+Owns the process: doors, signals, reload, its report for `dropr status`.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from dropr_core.angel.heartbeat import Heartbeat, WearLimits
+from dropr_core.api.node import Node, make_context
+from dropr_core.config.node import NodeConfig, load
+from dropr_core.contracts.transport import Listener
+from dropr_core.delivery.transports import Transports
+from dropr_core.errors import ConfigError, StoreError
+from dropr_core.plugin.registry import find
+from dropr_core.processes.mainloop import MainLoop
+from dropr_core.protocol.endpoint import Access, Endpoint, Limits
+from dropr_core.serving.dispatcher import Desk
+from dropr_core.system.exit_codes import Exit
+from dropr_core.system.files import replace_text
+
+
+def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:
+    """Answer peers until told to stop. Returns an exit code. Raises Unreachable if a door cannot open."""
+    heart = heart or Heartbeat.from_environment()
+    log = logging.getLogger("dropr.server")
+    with Node.open(config) as node, MainLoop(heart) as loop:
+        context = make_context(config, node.clock, log, node.observers)
+        transports = Transports(config.transports, context, config.where)
+        desk = make_desk(node, log)
+        listeners: list[Listener] = []
+        state = node.run_directory / f"server-{os.getpid()}.json"
+        try:
+            for url in config.listen:
+                listeners.append(transports.for_url(url).listen(url, desk))
+            urls = [listener.url for listener in listeners]
+            replace_text(state, json.dumps({"pid": os.getpid(), "urls": urls}))
+            log.info("server of %s listens on %s", node.name, ", ".join(urls) or "nothing")
+            heart.ready()
+            wear = WearLimits(None, config.angel.max_memory)
+            while not loop.stopping:
+                loop.run_posts()
+                if loop.reload:
+                    loop.reload = False
+                    _reload(path, desk, log)
+                if reason := wear.worn(0):
+                    log.info("asks for a fresh start: %s", reason)
+                    return Exit.RECYCLE
+                loop.sleep(None)
+        finally:
+            state.unlink(missing_ok=True)
+            desk.close_waiting()
+            for listener in listeners:
+                listener.close(drain=config.angel.drain)
+            desk.close()
+            transports.close()
+        log.info("server stopped")
+        return Exit.OK
+
+
+def make_desk(node: Node, log: logging.Logger) -> Desk:
+    """Everything that answers requests for a node; also what `asgi` mounts."""
+    config = node.config
+    endpoint = Endpoint(
+        config.node,
+        node.node_id,
+        access_of(config),
+        node.outbox,
+        node.inbox,
+        limits=Limits(
+            config.limits.batch_bytes, config.limits.batch_count, config.limits.max_body, config.limits.inline_body
+        ),
+        bodies=node.bodies,
+        on_reset=config.delivery.on_peer_reset,
+        ring=node.bell.ring,
+        event=node.event,
+    )
+
+    def alive(peer: str) -> None:
+        # Only if something waits for it: else the daemon has no reason to get up.
+        try:
+            state = node.outbox.peers().get(peer)
+            if state is not None and (state.waiting or state.awaiting):
+                node.nudge(peer)
+        except (StoreError, OSError):  # a full disk: the peer's request must be answered all the same
+            return
+
+    return Desk(endpoint, node.bell, node.clock, alive, log)
+
+
+def asgi(node: Node) -> Any:
+    """The answering side of an open node as an ASGI application; the transport ``curl`` brings it.
+
+    One process may answer for a node: sessions live in memory, a second one would make peers greet
+    again with each request. Closed with `close()` of the application's ``desk``, or with the process.
+    """
+    module = find("transport", "curl").module
+    return module.asgi_app(make_desk(node, logging.getLogger("dropr.server")))
+
+
+def access_of(config: NodeConfig) -> dict[str, Access]:
+    """Who may ask here, from the configuration."""
+    return {name: Access(peer.keys, peer.may_write) for name, peer in config.peers.items()}
+
+
+def _reload(path: Path | None, desk: Desk, log: logging.Logger) -> None:
+    if path is None:
+        return
+    try:
+        desk.endpoint.access = access_of(load(path))
+        log.info("reloaded: peers and their rights (listen addresses change with a restart)")
+    except ConfigError as error:
+        log.error("reload: the old configuration stays active:\n%s", error)

@@ -1,0 +1,203 @@
+"""The worker: handlers around consumers. Killing it at any moment loses nothing.
+
+Owns the process and its threads: claim, call the channel's handler, settle by what it returned or
+raised. Must not know peers or transports.
+"""
+
+import json
+import logging
+import os
+import select
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from dropr_core.angel.heartbeat import Heartbeat, WearLimits
+from dropr_core.api.consumer import Consumer
+from dropr_core.api.node import Node, make_context
+from dropr_core.api.received import Received
+from dropr_core.config.node import NodeConfig
+from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.storage import Bury, Settlement
+from dropr_core.errors import ConfigError, LeaseLost, ProtocolError, Reject, Retry, StoreError, TooBig
+from dropr_core.plugin.registry import create
+from dropr_core.processes.mainloop import MainLoop
+from dropr_core.system.exit_codes import Exit
+from dropr_core.system.files import replace_text
+
+
+def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:  # noqa: ARG001
+    """Call handlers for arriving messages until told to stop. Returns an exit code.
+
+    SIGHUP asks for a fresh start, so that changed handlers are imported anew.
+    """
+    heart = heart or Heartbeat.from_environment()
+    log = logging.getLogger("dropr.worker")
+    with Node.open(config) as node, MainLoop(heart) as loop:
+        crew = Crew(node, loop, log)
+        state = node.run_directory / f"worker-{os.getpid()}.json"
+        try:
+            crew.start()
+            replace_text(state, json.dumps({"pid": os.getpid(), "channels": crew.channels}))
+            heart.ready()
+            log.info("worker of %s handles %s", node.name, ", ".join(crew.channels))
+            wear = WearLimits(config.angel.recycle_after, config.angel.max_memory)
+            worn = ""
+            while not (loop.stopping or loop.reload or worn):
+                loop.run_posts()
+                if crew.broken is not None:
+                    raise crew.broken
+                worn = wear.worn(crew.handled)
+                if not worn:
+                    loop.sleep(None)
+            crew.stop(config.worker.drain)
+        finally:
+            state.unlink(missing_ok=True)
+            crew.close()
+        if loop.stopping:
+            log.info("worker stopped after %d messages", crew.handled)
+            return Exit.OK
+        log.info("asks for a fresh start: %s", worn or "told to reload")
+        return Exit.RECYCLE
+
+
+class Crew:
+    """The threads of one worker; each has a consumer of its own."""
+
+    def __init__(self, node: Node, loop: MainLoop, log: logging.Logger) -> None:
+        self._node, self._loop, self._log = node, loop, log
+        context = make_context(node.config, node.clock, log, node.observers)
+        self._handlers: dict[str, Handler] = {}
+        for name, channel in node.config.channels.items():
+            if channel.handler is not None:
+                made, place = channel.handler, f"channels.{name}.handler"
+                self._handlers[name] = create("handler", made.use, made.options, context, place, node.config.where)
+        if not self._handlers:
+            raise ConfigError([f"node {node.name}: no channel has a handler, so a worker has nothing to do"])
+        self.channels = tuple(self._handlers)
+        self.handled = 0
+        self.broken: BaseException | None = None
+        """What ended one of the threads, if anything did."""
+        self._stopping = threading.Event()
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._threads: list[threading.Thread] = []
+        self._consumers: list[Consumer] = []
+        self._recycle_after = node.config.angel.recycle_after
+
+    def start(self) -> None:
+        """Begin to work."""
+        for number in range(self._node.config.worker.concurrency):
+            consumer = self._node.consumer(*self.channels, on_error="continue", label=f"worker {os.getpid()}.{number}")
+            self._consumers.append(consumer)
+            thread = threading.Thread(target=self._work, args=(consumer,), name=f"dropr-worker-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self, consumer: Consumer) -> None:
+        poll = select.poll()
+        poll.register(consumer.fileno(), select.POLLIN)
+        poll.register(self._reader, select.POLLIN)
+        while not self._stopping.is_set():
+            try:
+                found = consumer.claim(1)
+                if not found:
+                    consumer.arm()
+                    found = consumer.claim(1)
+                if not found:
+                    patience = consumer.patience(None)
+                    poll.poll(None if patience is None else int(patience * 1000) + 1)
+                    continue
+                for received in found:
+                    self._handle(received)
+            except StoreError as error:
+                self._log.error("the store failed, next try in 1 s: %s", error)
+                self._stopping.wait(1.0)
+            except BaseException as error:
+                # A worker without threads would look alive and do nothing.
+                self.broken = error
+                self._loop.wake()
+                return
+
+    def _handle(self, received: Received) -> None:
+        started = time.monotonic()
+        try:
+            self._settle(received, self._judge(received))
+        except LeaseLost as error:
+            self._log.warning("%s", error)
+        took = time.monotonic() - started
+        self._log.debug("%s on %s took %.3f s", received.id, received.channel, took)
+        self.handled += 1
+        if self._recycle_after and self.handled % self._recycle_after == 0:
+            self._loop.wake()
+
+    def _settle(self, received: Received, change: Settlement) -> None:
+        """Write down how it ended; while the store fails again and again, for the work itself is done."""
+        while True:
+            try:
+                received.apply(change)
+            except StoreError as error:
+                self._log.error("%s is handled but cannot be settled, next try in 1 s: %s", received.id, error)
+                if self._stopping.wait(1.0):
+                    raise
+            else:
+                return
+
+    def _judge(self, received: Received) -> Settlement:
+        """Call the handler; what its answer or failure means for the message."""
+        try:
+            result = self._handlers[received.channel].handle(self._as_work(received))
+            return received.make_ack(result)
+        except Retry as again:
+            return received.make_failure(again.after, str(again))
+        except (Reject, ProtocolError) as no:
+            self._log.warning("%s on %s is buried: %s", received.id, received.channel, no)
+            return Bury(received.claim, str(no))
+        except TooBig as error:
+            return Bury(received.claim, str(error))
+        except BaseException as error:  # also SystemExit: a handler that calls exit() ends no thread
+            reason = f"{type(error).__name__}: {error}"
+            self._log.warning(
+                "%s on %s: attempt %d failed: %s", received.id, received.channel, received.attempt, reason,
+                exc_info=self._log.isEnabledFor(logging.DEBUG),
+            )  # fmt: skip
+            return received.make_failure(None, reason)
+
+    @staticmethod
+    def _as_work(received: Received) -> Work:
+        large = received.large
+        value: Any = None if large else received.value
+        return Work(
+            message=received.message,
+            body=received.open if large else received.body,
+            value=value,
+            attempt=received.attempt,
+            possible_duplicate=received.possible_duplicate,
+            age=received.age,
+            loads=received.loads if large else None,
+        )
+
+    def stop(self, drain: float) -> None:
+        """Lease nothing more; give what is being handled ``drain`` seconds to end."""
+        self._stopping.set()
+        os.write(self._writer, b"\0")
+        deadline = time.monotonic() + drain
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < deadline:
+                thread.join(timeout=min(1.0, max(0.0, deadline - time.monotonic())))
+                self._loop.beat()
+        if any(thread.is_alive() for thread in self._threads):
+            self._log.warning("some handlers did not end within %.0f s: their messages go back, not counted", drain)
+
+    def close(self) -> None:
+        """Give back what is leased, close handlers; safe twice."""
+        self._stopping.set()
+        for consumer in self._consumers:
+            consumer.close()
+        self._consumers.clear()
+        for handler in self._handlers.values():
+            handler.close()
+        for fd in (self._reader, self._writer):
+            if fd >= 0:
+                os.close(fd)
+        self._reader = self._writer = -1

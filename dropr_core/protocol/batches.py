@@ -1,0 +1,328 @@
+"""Deliveries between their stored form and their form on the wire, in both directions.
+
+Owns the four moves that links, endpoint and puller share: packing batches, taking parts into an
+inbox, serving a peer that fetches, and applying a receiver's head to our log. Must not know
+frames, keys, sockets or time.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.records import PlainEntries, PlainJobs
+from dropr_core.contracts.storage import Accepted, Arrival, Batch, Delivery, Inbox, Job, Outbox, Selection
+from dropr_core.errors import BadEnvelope, BadName, QueueFull
+from dropr_core.model import envelope
+from dropr_core.model.message import MAX_HOPS, State
+from dropr_core.model.names import (
+    FREIGHT,
+    START,
+    Head,
+    Lane,
+    MessageId,
+    SourceLane,
+    StoreId,
+    check_channel,
+    check_priority,
+    format_id,
+    priority_of,
+)
+from dropr_core.protocol import messages as wire
+from dropr_core.protocol.log_matching import Meaning, judge
+
+Event = Callable[[str, Mapping[str, object]], None]
+Rejected = tuple[int, str, str]
+
+LOOK = 1000
+"""Deliveries that are looked at when a peer may have lost what we only wait for: bounded work."""
+
+ALIKE = 8
+"""From so many envelopes on it pays to see whether they were made alike."""
+
+ANY_SIZE = 1 << 62
+
+LATER = 5.0
+"""Seconds after which a sender shall try a full receiver again."""
+
+
+def pack(batch: Batch) -> wire.LanePart:
+    """A batch as it travels."""
+    notes = [] if isinstance(batch.entries, PlainEntries) else [
+        (index, entry.age, entry.possible_duplicate)
+        for index, entry in enumerate(batch.entries)
+        if entry.age or entry.possible_duplicate
+    ]  # fmt: skip
+    return wire.LanePart(batch.lane.channel, batch.lane.priority, batch.after, batch.upto, batch.envelopes, notes)
+
+
+def take_in(
+    inbox: Inbox,
+    sender: str,
+    store: StoreId,
+    parts: Sequence[wire.LanePart],
+    allows: Callable[[str], bool],
+    max_body: int | None,
+    bodies: Bodies | None = None,
+) -> tuple[list[wire.Verdict], set[str]]:
+    """Commit what a peer sent. Returns a verdict for each part, and the channels that got something."""
+    verdicts: list[wire.Verdict | None] = []
+    arrivals: list[Arrival] = []
+    refusals: list[list[Rejected]] = []
+    for part in parts:
+        try:
+            arrival, rejected = _unpack(sender, store, part, allows, max_body, bodies)
+        except _NoBody as no:
+            verdicts.append(wire.Verdict(False, START, later=1.0, reason=str(no), missing=True))
+            continue
+        verdicts.append(None)
+        arrivals.append(arrival)
+        refusals.append(rejected)
+    words: list[wire.Verdict] = []
+    for result, rejected in zip(_accept(inbox, arrivals) if arrivals else (), refusals, strict=True):
+        if isinstance(result, Accepted):
+            words.append(wire.Verdict(result.taken, result.head, rejected if result.taken else []))
+        else:
+            words.append(wire.Verdict(False, START, later=LATER, reason=str(result)))
+    if bodies is not None:
+        _note_bodies(bodies, sender, arrivals, words)
+    channels = {a.source.channel for a, v in zip(arrivals, words, strict=True) if v.taken and a.entries}
+    said = iter(words)
+    return [next(said) if verdict is None else verdict for verdict in verdicts], channels
+
+
+def _note_bodies(bodies: Bodies, sender: str, arrivals: Sequence[Arrival], words: Sequence[wire.Verdict]) -> None:
+    for arrival, word in zip(arrivals, words, strict=True):
+        if word.taken and arrival.source.priority >= FREIGHT:
+            for job in arrival.entries:
+                if reference := envelope.reference_of(job.envelope):
+                    bodies.accepted(sender, job.id, reference)
+
+
+def _accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> Sequence[Accepted | QueueFull]:
+    try:
+        return inbox.accept(arrivals)
+    except QueueFull as full:
+        if len(arrivals) == 1:
+            return [full]
+    # One full channel must not keep the others out (I8): ask for each by itself.
+    return [_accept(inbox, [arrival])[0] for arrival in arrivals]
+
+
+def _unpack(
+    sender: str,
+    store: StoreId,
+    part: wire.LanePart,
+    allows: Callable[[str], bool],
+    max_body: int | None,
+    bodies: Bodies | None,
+) -> tuple[Arrival, list[Rejected]]:
+    source = SourceLane(sender, store, part.channel, part.priority)
+    after = Head(part.after[0], MessageId(part.after[1]))
+    upto = Head(part.upto[0], MessageId(part.upto[1]))
+    notes = {index: (age, doubled) for index, age, doubled in part.notes}
+    refusal = _refuse_lane(part, allows)
+    plain = _plain(part, max_body) if refusal is None else None
+    if plain is not None:
+        return Arrival(source, after, upto, plain), []
+    jobs: list[Job] = []
+    rejected: list[Rejected] = []
+    for index, data in enumerate(part.envelopes):
+        try:
+            if refusal is not None:
+                raise _Unwanted(*refusal)
+            job = _job(data, part, max_body, notes.get(index))
+            if part.priority >= FREIGHT:
+                _check_body(job, sender, bodies)
+            jobs.append(job)
+        except _Unwanted as no:
+            rejected.append((index, no.code, no.reason))
+        except BadEnvelope as error:
+            rejected.append((index, "bad_envelope", str(error)))
+    return Arrival(source, after, upto, jobs), rejected
+
+
+def _plain(part: wire.LanePart, max_body: int | None) -> PlainJobs | None:
+    """The jobs of a part whose envelopes are all sound and made alike, with nothing special; the common case."""
+    if part.notes or part.priority >= FREIGHT or len(part.envelopes) < ALIKE:
+        return None
+    try:
+        like = envelope.Likeness(part.envelopes[0])
+        first = _job(part.envelopes[0], part, max_body, None)
+    except (_Unwanted, BadEnvelope):
+        return None
+    if not like.usable or first.key is not None or first.due_in is not None or first.expires_in is not None:
+        return None
+    ids = like.ids(part.envelopes, ANY_SIZE if max_body is None else max_body)
+    return None if ids is None else PlainJobs(ids, part.envelopes, receipt=first.receipt)
+
+
+def _check_body(job: Job, sender: str, bodies: Bodies | None) -> None:
+    reference = envelope.reference_of(job.envelope)
+    if reference is None:
+        raise _Unwanted("bad_envelope", "a lane for large bodies, and an envelope that has its body inside")
+    if bodies is None:
+        raise _Unwanted("unsupported", "this node keeps no large bodies")
+    if not bodies.has(sender, job.id, reference):
+        raise _NoBody(f"the body of message {format_id(job.id)} is not here yet")
+
+
+class _NoBody(Exception):
+    """The peer must bring a body before the message that refers to it."""
+
+
+class _Unwanted(Exception):
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(reason)
+
+
+def _refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[str, str] | None:
+    try:
+        check_channel(part.channel)
+        check_priority(part.priority - FREIGHT if part.priority >= FREIGHT else part.priority)
+    except ValueError as error:
+        return "bad_name" if isinstance(error, BadName) else "bad_priority", str(error)
+    if not allows(part.channel):
+        return "not_allowed", f"this peer may not write to channel {part.channel}"
+    return None
+
+
+def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[float, bool] | None) -> Job:
+    envelope.check(data)
+    message = envelope.header_of(data)
+    if max_body is not None and envelope.body_size(data) > max_body:
+        raise _Unwanted("too_big", f"a body of {envelope.body_size(data)} bytes: the limit here is {max_body}")
+    if part.priority < FREIGHT and envelope.reference_of(data):
+        raise _Unwanted("bad_envelope", "an envelope without its body belongs into a lane for large bodies")
+    if message.channel != part.channel or message.priority != priority_of(part.priority) or len(message.id) != 16:
+        raise _Unwanted("bad_envelope", "the envelope says another channel or priority than its lane")
+    if message.hops > MAX_HOPS:
+        raise _Unwanted("loop", f"handed on {message.hops} times: the relays run in a circle")
+    age, doubled = note or (0.0, False)
+    return Job(
+        message.message_id,
+        data,
+        0,
+        message.key,
+        message.receipt,
+        None if message.delay is None else message.delay - age,
+        None if message.expires_in is None else message.expires_in - age,
+        doubled,
+    )
+
+
+def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event) -> Meaning:
+    """Bring our log in line with what its receiver says. Returns what it meant.
+
+    ``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. Lanes are re-read, so a
+    head that is old news does nothing.
+    """
+    stats = next((stats for stats in outbox.lanes(lane.peer) if stats.lane == lane), None)
+    if stats is not None:
+        ours, last = stats.head, stats.last
+    else:
+        # Nothing to ship, but a receiver that was wiped may have lost what we await a receipt for.
+        lost = [d for d in awaited(outbox, lane.peer) if lane_of(d) == lane and d.sequence > theirs.sequence]
+        if not lost:
+            return Meaning.SAME
+        ours = max(Head(delivery.sequence, delivery.id) for delivery in lost)
+        last = ours.sequence
+    meaning = judge(theirs, ours, last, outbox.locate(lane, theirs.sequence))
+    details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(ours)}
+    if meaning is Meaning.SAME:
+        outbox.unoffer(lane)
+    elif meaning is Meaning.AHEAD:
+        outbox.settle(lane, theirs)
+    elif meaning is Meaning.LOST:
+        if on_reset == "hold":
+            outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")
+        else:
+            details["again"] = outbox.rewind(lane, theirs)
+        event("peer_reset", details)
+    else:
+        details["store"] = outbox.renumber().hex()
+        event("rolled_back", details)
+    return meaning
+
+
+def awaited(outbox: Outbox, peer: str) -> list[Delivery]:
+    """Deliveries that the peer has accepted and whose receipt has not come home (the first of them)."""
+    page = outbox.scan(Selection(states=frozenset({State.ACCEPTED}), peer=peer), limit=LOOK)
+    return [delivery for _cursor, delivery in page if delivery.receipt]
+
+
+def lane_of(delivery: Delivery) -> Lane:
+    """The lane that a delivery belongs to."""
+    return Lane(delivery.peer, delivery.channel, delivery.priority)
+
+
+class Mail(NamedTuple):
+    """What a peer that fetches gets."""
+
+    parts: list[wire.LanePart]
+    settled: bool = False
+    """Whether deliveries were settled by what it said."""
+    stale: bool = False
+    """What it said is old news: it must ask again."""
+
+
+def mail_for(
+    outbox: Outbox,
+    peer: str,
+    heads: Sequence[tuple[bytes, str, int, int, bytes]],
+    max_count: int,
+    max_bytes: int,
+    event: Event,
+    on_reset: str = "resend",
+    *,
+    fresh: bool = True,
+    doubt: bool = False,
+    without: Collection[tuple[str, int]] = (),
+) -> Mail:
+    """What a peer that fetches gets next, after its heads were taken as its word on what it has.
+
+    ``doubt``: the peer has begun anew, maybe with an empty or an older store. Then lanes without
+    anything to ship are compared too: else what they await receipts for would never be missed (fault 53).
+    ``fresh``: False when the request has waited. Then nothing is concluded from its heads: another
+    request of the same peer, after a restart there, may have told better, and a head behind ours
+    would look like a peer that lost messages.
+    """
+    state = outbox.peers().get(peer)
+    store = outbox.store_id
+    at = {(channel, priority): Head(sequence, MessageId(identity))
+          for theirs, channel, priority, sequence, identity in heads if theirs == store}  # fmt: skip
+    settled = False
+    if doubt and fresh and state is not None and state.awaiting:
+        for lane in {lane_of(delivery) for delivery in awaited(outbox, peer)}:
+            theirs = at.get((lane.channel, lane.priority), START)
+            if apply_head(outbox, lane, theirs, on_reset=on_reset, event=event) is Meaning.FOREIGN:
+                return Mail([], settled, stale=True)
+        state = outbox.peers().get(peer)
+    for stats in outbox.lanes(peer):
+        theirs = at.get((stats.lane.channel, stats.lane.priority), START)
+        if not fresh:
+            if theirs != stats.head:
+                return Mail([], stale=True)
+            continue
+        meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event)
+        settled = settled or meaning is Meaning.AHEAD
+        if meaning is Meaning.FOREIGN:
+            return Mail([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh
+    parts: list[wire.LanePart] = []
+    if state is not None and state.held:
+        return Mail(parts, settled)
+    for stats in sorted(outbox.lanes(peer), key=lambda stats: (stats.lane.priority, -stats.oldest)):
+        if max_count <= 0 or max_bytes <= 0:
+            break
+        if (stats.lane.channel, stats.lane.priority) in without:
+            continue
+        # Of a lane of large bodies one: it is taken in when its body is there.
+        batch = outbox.take(stats.lane, max_count if stats.lane.priority < FREIGHT else 1, max_bytes)
+        if batch is not None:
+            parts.append(pack(batch))
+            max_count -= len(batch.entries)
+            max_bytes -= batch.size
+    return Mail(parts, settled)
+
+
+__all__ = ["LATER", "Mail", "apply_head", "awaited", "lane_of", "mail_for", "pack", "take_in"]

@@ -1,0 +1,341 @@
+"""The answering side of the protocol, without I/O of its own: request → answer over two half stores.
+
+Owns who may ask, and what each verb does. It is given an outbox and an inbox and touches nothing
+else; long polls are answered with `Wait`, and `server.py` asks again when the bell rings.
+"""
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import msgspec
+
+from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.storage import Inbox, Outbox
+from dropr_core.contracts.transport import Caller
+from dropr_core.errors import BadFrame, Closed, Refused, StoreError
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, MessageId, StoreId
+from dropr_core.protocol import messages as wire
+from dropr_core.protocol.batches import mail_for, take_in
+from dropr_core.protocol.body_requests import PIECE, BodyVerbs
+from dropr_core.protocol.frames import (
+    ANSWER,
+    HEAD_SIZE,
+    OK,
+    REQUEST,
+    FrameHeader,
+    Head,
+    open_body,
+    read_head,
+    seal,
+    verify,
+)
+from dropr_core.protocol.replay_guard import Sessions
+
+UNSIGNED_KEY = b"insecure"
+"""Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
+
+MAX_WAIT = 55.0
+"""Seconds that a long poll is kept at most: below the idle time-outs of common proxies."""
+
+
+@attrs.frozen
+class Access:
+    """What one peer may do here."""
+
+    keys: tuple[bytes, ...] = attrs.field(repr=False)
+    may_write: tuple[str, ...] | None = None
+    """Patterns of channels; None: all."""
+
+    def allows(self, channel: str) -> bool:
+        """Whether the peer may write into the channel."""
+        return self.may_write is None or any(fnmatch.fnmatchcase(channel, pattern) for pattern in self.may_write)
+
+
+@attrs.frozen
+class Limits:
+    """What this node takes at once."""
+
+    batch_bytes: int = 4 * 1024 * 1024
+    batch_count: int = 10_000
+    max_body: int | None = None
+    inline: int = 64 * 1024
+    """Bytes of the largest body that travels in its envelope."""
+
+    @property
+    def max_request(self) -> int:
+        """Bytes of the largest request body: one full batch, one delivery that is larger, or one piece of a body."""
+        return max(self.batch_bytes, self.inline, PIECE) + 2 * 1024 * 1024
+
+
+@attrs.frozen
+class Request:
+    """An authenticated request."""
+
+    peer: str
+    verb: str
+    body: memoryview = attrs.field(repr=False)
+    header: FrameHeader = attrs.field(repr=False)
+    mac: bytes = attrs.field(repr=False)
+    key: bytes = attrs.field(repr=False)
+    tail: memoryview = attrs.field(repr=False)
+    """Not checked: the body vouches for it."""
+
+
+@attrs.frozen
+class Wait:
+    """Nothing to say yet: ask again when one of the topics rings, or after ``seconds``."""
+
+    topics: tuple[str, ...]
+    seconds: float
+
+
+@attrs.frozen
+class Round:
+    """Which time a request is looked at."""
+
+    first: bool = True
+    """False: it waited, and what it says of its asker may be old news."""
+    final: bool = False
+    """No more waiting."""
+
+
+def _quiet(_topic: str) -> None:
+    """Nobody to ring for."""
+
+
+class Endpoint:
+    """Answers requests for one node."""
+
+    head_size = HEAD_SIZE
+
+    def __init__(
+        self,
+        node: str,
+        node_id: bytes,
+        access: Mapping[str, Access],
+        outbox: Outbox,
+        inbox: Inbox,
+        *,
+        limits: Limits | None = None,
+        bodies: Bodies | None = None,
+        on_reset: str = "resend",
+        ring: Callable[[str], None] = _quiet,
+        event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
+    ) -> None:
+        self._node, self._node_id = node, node_id
+        self.access = access
+        self._outbox, self._inbox = outbox, inbox
+        self.limits = limits or Limits()
+        self._bodies = bodies
+        self._carry = BodyVerbs(outbox, bodies, lambda: self.limits.max_body, event)
+        self._on_reset = on_reset
+        self._ring, self._event = ring, event
+        self._sessions = Sessions()
+        self._begun: set[str] = set()
+        """Peers that greeted and have not fetched since: what they have may be less than before."""
+        self._verbs: Mapping[str, Callable[[Request, Round], msgspec.Struct | Wait]] = {
+            wire.HELLO: self._hello,
+            wire.PUSH: self._push,
+            wire.HEADS: self._heads,
+            wire.RECEIPTS: self._receipts,
+            wire.FETCH: self._fetch,
+            wire.HAVE: self._have,
+            wire.CHUNK: self._chunk,
+            wire.READ: self._read,
+        }
+
+    # ── who asks ─────────────────────────────────────────────────────────────────────────────────
+
+    def admit(self, data: bytes, caller: Caller) -> int:
+        """Judge a request by its first bytes; its full length. Raises Refused (contracts/transport.py)."""
+        head, _key = self._authenticate(data, caller)
+        return head.length
+
+    def open(self, frame: bytes | memoryview, caller: Caller) -> Request:
+        """Authenticate a whole request and use up its counter. Raises Refused."""
+        head, key = self._authenticate(bytes(frame[:HEAD_SIZE]), caller)
+        try:
+            body, tail = open_body(head, frame)
+        except BadFrame as error:
+            raise Refused("bad_frame", str(error)) from None
+        return Request(head.header.sender, head.header.verb, body, head.header, head.mac, key, tail)
+
+    def _authenticate(self, data: bytes, caller: Caller) -> tuple[Head, bytes]:
+        try:
+            head = read_head(data, self.limits.max_request)
+        except BadFrame as error:
+            raise Refused("bad_frame", str(error)) from None
+        header = head.header
+        access = self.access.get(header.sender)
+        if access is None or header.receiver != self._node or head.kind != REQUEST:
+            self._event("refused_caller", {"address": caller.address, "claims": header.sender[:64]})
+            raise Refused("unknown_peer", "no such pair of nodes here")
+        key = verify(head, access.keys or (UNSIGNED_KEY,))
+        if key is None:
+            self._event("refused_caller", {"address": caller.address, "claims": header.sender[:64]})
+            raise Refused("bad_signature", f"not signed with the key that {self._node} and {header.sender} share")
+        return head, key
+
+    # ── what is asked ────────────────────────────────────────────────────────────────────────────
+
+    def answer(self, request: Request, *, first: bool = True, final: bool = False) -> bytes | Wait:
+        """The signed answer, or Wait. ``first``: use up the counter; ``final``: no more waiting."""
+        try:
+            if first and request.verb != wire.HELLO:
+                self._sessions.use(request.peer, request.header.session, request.header.counter)
+            verb = self._verbs.get(request.verb)
+            if verb is None:
+                raise Refused("unsupported", f"verb {request.verb[:40]!r} is not known to this node")
+            if request.tail and request.verb != wire.CHUNK:
+                raise BadFrame(f"{request.verb}: a tail that nothing vouches for")
+            value = verb(request, Round(first, final))
+        except Refused as refusal:
+            return self._seal(request, refusal.reason.encode(), refusal.code)
+        except BadFrame as error:
+            return self._seal(request, str(error).encode(), "bad_frame")
+        except Closed:
+            raise
+        except StoreError as error:
+            # The store is in trouble: the peer shall keep everything and come back.
+            self._event("store_trouble", {"error": str(error)})
+            return self._seal(request, type(error).__name__.encode(), "busy")
+        return value if isinstance(value, Wait) else self._seal(request, wire.encode(value), OK)
+
+    def _seal(self, request: Request, body: bytes, status: str) -> bytes:
+        header = FrameHeader(
+            sender=self._node,
+            receiver=request.peer,
+            request=request.header.request,
+            verb=request.verb,
+            digest=b"",
+            proof=request.mac,
+            status=status,
+        )
+        return seal(ANSWER, header, body, request.key)[0]
+
+    # ── verbs ────────────────────────────────────────────────────────────────────────────────────
+
+    def _hello(self, request: Request, _round: Round) -> wire.Welcome:
+        hello = wire.decode(request.body, wire.Hello)
+        if hello.version != wire.VERSION:
+            raise Refused("version", f"protocol version {hello.version}: this node speaks {wire.VERSION}")
+        self._begun.add(request.peer)
+        return wire.Welcome(
+            version=wire.VERSION,
+            node=self._node_id,
+            session=self._sessions.open(request.peer),
+            inbox=self._inbox.store_id,
+            batch_bytes=self.limits.batch_bytes,
+            batch_count=self.limits.batch_count,
+            max_body=self.limits.max_body or 2**63 - 1,
+        )
+
+    def _push(self, request: Request, _round: Round) -> wire.Pushed:
+        push = wire.decode(request.body, wire.Push)
+        if len(push.lanes) > wire.MAX_LANES:
+            raise Refused("too_big", f"{len(push.lanes)} lanes in one push: the limit is {wire.MAX_LANES}")
+        verdicts, channels = take_in(
+            self._inbox, request.peer, StoreId(push.store), push.lanes, self.access[request.peer].allows,
+            self.limits.max_body, self._bodies,
+        )  # fmt: skip
+        for channel in channels:
+            self._ring(f"inbox:{channel}")
+        count = sum(
+            len(part.envelopes) - len(verdict.rejected)
+            for part, verdict in zip(push.lanes, verdicts, strict=True)
+            if verdict.taken
+        )
+        if count:
+            self._event("batch_accepted", {"side": "inbox", "peer": request.peer, "count": count})
+        receipts = None
+        if push.receipts is not None:
+            receipts = self._page(request.peer, push.receipts)
+        return wire.Pushed(verdicts, receipts if receipts and receipts.rows else None)
+
+    def _heads(self, request: Request, _round: Round) -> wire.HeadsAnswer:
+        ask = wire.decode(request.body, wire.AskHeads)
+        known = self._inbox.heads(request.peer, StoreId(ask.store))
+        at = {(source.channel, source.priority): head for source, head in known.items()}
+        return wire.HeadsAnswer([at.get(lane, START) for lane in ask.lanes])
+
+    def _receipts(self, request: Request, this: Round) -> wire.Outcomes | Wait:
+        ask = wire.decode(request.body, wire.AskReceipts)
+        page = self._page(request.peer, ask.cursor)
+        if page.rows or this.final or ask.wait <= 0:
+            return page
+        return Wait((f"outcomes:{request.peer}",), min(ask.wait, MAX_WAIT))
+
+    def _fetch(self, request: Request, this: Round) -> wire.Fetched | Wait:
+        ask = wire.decode(request.body, wire.Fetch)
+        parts: list[wire.LanePart] = []
+        if ask.outcomes is not None:
+            # It only tells: no mail, for another request of the same peer waits for that.
+            rows = [to_outcome(row) for row in ask.outcomes.rows]
+            if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
+                self._ring("receipts")
+        else:
+            doubt = this.first and request.peer in self._begun
+            mail = mail_for(
+                self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes, self._event,
+                self._on_reset, fresh=this.first, doubt=doubt, without=ask.without,
+            )  # fmt: skip
+            if doubt and not mail.stale:
+                self._begun.discard(request.peer)
+            if mail.settled:
+                self._ring("receipts")
+            parts = mail.parts
+            if not parts and not mail.stale and not this.final and ask.wait > 0:
+                return Wait((f"mail:{request.peer}",), min(ask.wait, MAX_WAIT))
+        state = self._outbox.peers().get(request.peer)
+        cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
+        return wire.Fetched(self._outbox.store_id, parts, cursor)
+
+    def _have(self, request: Request, _round: Round) -> wire.Had:
+        return self._carry.have(request.peer, self._for_writer(request, wire.decode(request.body, wire.Have)))
+
+    def _chunk(self, request: Request, _round: Round) -> wire.Had:
+        chunk = wire.decode(request.body, wire.Chunk)
+        self._for_writer(request, chunk.body)
+        return self._carry.chunk(request.peer, chunk, request.tail)
+
+    def _for_writer(self, request: Request, body: wire.Have) -> wire.Have:
+        if not self.access[request.peer].allows(body.channel):
+            raise Refused("not_allowed", f"this peer may not write to channel {body.channel[:200]}")
+        return body
+
+    def _read(self, request: Request, _round: Round) -> wire.Piece:
+        return self._carry.read(request.peer, wire.decode(request.body, wire.Read))
+
+    def close(self) -> None:
+        """Let go of files that are being written; safe twice."""
+        self._carry.close()
+
+    def _page(self, peer: str, cursor: wire.Cursor) -> wire.Outcomes:
+        log = StoreId(cursor.log) if cursor.log else None
+        own, rows = self._inbox.outcomes(peer, log, cursor.after, 1000)
+        start = cursor.after if log == own else 0
+        return wire.Outcomes(own, rows[-1].number if rows else start, [from_outcome(row) for row in rows])
+
+
+def from_outcome(outcome: Outcome) -> wire.OutcomeRow:
+    """An outcome as it travels."""
+    return wire.OutcomeRow(
+        outcome.number, outcome.id, outcome.state.value, outcome.reason, outcome.result, outcome.content_type
+    )
+
+
+def to_outcome(row: wire.OutcomeRow) -> Outcome:
+    """An outcome as it came; raises BadFrame for a state that no receiver may claim."""
+    if row.state not in (State.PROCESSED, State.FAILED, State.EXPIRED) or len(row.id) != 16:
+        raise BadFrame(f"receipt {row.number}: state {row.state[:20]!r} is none that a receiver may claim")
+    return Outcome(row.number, MessageId(row.id), State(row.state), row.reason, row.result, row.content_type)
+
+
+def to_outcomes(rows: Sequence[wire.OutcomeRow]) -> list[Outcome]:
+    """All of a page; raises BadFrame."""
+    return [to_outcome(row) for row in rows]
+
+
+__all__ = ["Access", "Endpoint", "Limits", "Request", "Wait"]

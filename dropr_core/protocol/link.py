@@ -1,0 +1,389 @@
+"""The sending side of the protocol for one peer: a state machine without I/O.
+
+Owns what to ask a peer next (orders) and what its answer, its silence or its refusal means
+(effects). Reads no clock and no store that it is not given: `courier.py` carries the orders out,
+and the simulation runs the very same code.
+
+Rest: after a failure the *peer* rests (full jitter, 1 s doubling to 60 s), then one small probe.
+Doubt: after an unanswered push, the lanes' heads are asked before anything is sent again.
+Bisection: a push that keeps failing at a peer that answers probes is halved until one delivery
+stands alone; if that one fails while others are accepted, it is set aside as dead.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from dropr_core.contracts.storage import Batch, LaneStats, Rejection
+from dropr_core.errors import Refused, Unreachable
+from dropr_core.model.backoff import Backoff
+from dropr_core.model.names import Head, Lane, MessageId
+from dropr_core.protocol.messages import Verdict, Welcome
+
+# ── orders: what to ask ──────────────────────────────────────────────────────────────────────────
+
+
+@attrs.frozen
+class Greet:
+    """Open a session."""
+
+
+@attrs.frozen
+class Probe:
+    """Ask for the heads of these lanes (none: only a sign of life)."""
+
+    lanes: tuple[Lane, ...]
+
+
+@attrs.frozen
+class Ship:
+    """Push what follows the heads of these lanes, at most so many deliveries of each."""
+
+    lanes: tuple[tuple[Lane, int], ...]
+
+
+@attrs.frozen
+class Collect:
+    """Ask for receipts by long poll."""
+
+
+Order = Greet | Probe | Ship | Collect
+
+# ── effects: what an answer means ────────────────────────────────────────────────────────────────
+
+
+@attrs.frozen
+class Settle:
+    """The peer has committed up to ``head``."""
+
+    lane: Lane
+    head: Head
+    rejected: tuple[Rejection, ...] = ()
+
+
+@attrs.frozen
+class Compare:
+    """The peer's head is not the one expected: judge it against our log (matching.py)."""
+
+    lane: Lane
+    head: Head
+
+
+@attrs.frozen
+class Unoffer:
+    """Nothing after the head of this lane reached the peer."""
+
+    lane: Lane
+
+
+@attrs.frozen
+class SetAside:
+    """One delivery fails alone while others are accepted: give it up."""
+
+    lane: Lane
+    sequence: int
+    reason: str
+
+
+@attrs.frozen
+class PeerDown:
+    """The peer stopped answering, or refuses us."""
+
+    reason: str
+
+
+@attrs.frozen
+class PeerUp:
+    """The peer answers again."""
+
+
+Effect = Settle | Compare | Unoffer | SetAside | PeerDown | PeerUp
+
+MISCONFIGURED = frozenset({"unauthorized", "unknown_peer", "bad_signature", "not_allowed", "redirect", "not_dropr"})
+"""Refusals that only a person can end: rest at the cap, no message dies (faults 37, 38)."""
+
+ABOUT_CONTENT = frozenset({"bad_request", "too_big", "bad_frame"})
+"""Refusals that one delivery of a push may have caused: bisect without rest (faults 35, 36)."""
+
+
+@attrs.frozen
+class LinkSettings:
+    """Limits of one link."""
+
+    backoff: Backoff = attrs.field(factory=Backoff)
+    parallel: int = 4
+    """Pushes under way at once to one peer, of different lanes."""
+    first_count: int = 500
+    """Deliveries in a lane's first push; grows with success to the limit."""
+    max_count: int = 10_000
+
+
+@attrs.define
+class _Shape:
+    """How a lane is shipped at present."""
+
+    count: int
+    rest_until: float = 0.0
+    suspect: bool = False
+    """A push that held this lane failed at a peer that was reached: it goes in a push of its own."""
+    alone: int = -1
+    """Sequence of the delivery that is tried alone."""
+    tries: int = 0
+    proof: int = 0
+    """Pushes accepted by the peer when it was first tried alone."""
+
+
+class Link:
+    """The state of one peer as seen by its sender."""
+
+    def __init__(self, peer: str, settings: LinkSettings, rng: random.Random) -> None:
+        self.peer = peer
+        self.settings = settings
+        self.welcome: Welcome | None = None
+        self.down_reason: str | None = None
+        self.failures = 0
+        self.rest_until = 0.0
+        self.accepted = 0
+        self._rng = rng
+        self._busy: set[Lane] = set()
+        self._doubtful: set[Lane] = set()
+        self._shapes: dict[Lane, _Shape] = {}
+        self._small = False  # a greeting or probe is under way
+        self._collecting = False
+        self._turn = 0
+        self._pushes = 0
+
+    # ── what next ────────────────────────────────────────────────────────────────────────────────
+
+    def orders(self, now: float, lanes: Sequence[LaneStats], *, awaiting: bool) -> list[Order]:
+        """What to ask now. Each order is under way until its answer or failure is told."""
+        if now < self.rest_until or self._small:
+            return []
+        if self.welcome is None:
+            if not lanes and not awaiting and self.down_reason is None:
+                return []  # nothing to say: an idle pair of nodes stays silent
+            self._small = True
+            return [Greet()]
+        doubtful = tuple(sorted(self._doubtful - self._busy))
+        if doubtful or self._probing_needed():
+            self._small = True
+            return [Probe(doubtful)]
+        out: list[Order] = []
+        while (ship := self._ship(now, lanes)) is not None:
+            self._busy.update(lane for lane, _ in ship.lanes)
+            out.append(ship)
+        if awaiting and not self._collecting:
+            self._collecting = True
+            out.append(Collect())
+        return out
+
+    def wakes_at(self, now: float) -> float | None:
+        """When `orders` may have something new by the passing of time alone."""
+        if self.rest_until > now:
+            return self.rest_until
+        rests = [shape.rest_until for shape in self._shapes.values() if shape.rest_until > now]
+        return min(rests, default=None)
+
+    @property
+    def shipping(self) -> bool:
+        """Whether a push is under way."""
+        return self._pushes > 0
+
+    def sign_of_life(self) -> None:
+        """The peer talked to us, or a person asked to retry: end its rest."""
+        self.rest_until = 0.0
+        for shape in self._shapes.values():
+            shape.rest_until = 0.0
+
+    def _probing_needed(self) -> bool:
+        return self.down_reason is not None and not self._busy
+
+    def _ship(self, now: float, lanes: Sequence[LaneStats]) -> Ship | None:
+        free = [stats for stats in lanes if stats.lane not in self._busy and self._shape(stats.lane).rest_until <= now]
+        if not free or self._pushes >= self.settings.parallel:
+            return None
+        self._turn += 1
+        # Urgent first; one push in eight begins with the lane that has waited longest.
+        if self._turn % 8 == 0:
+            free.sort(key=lambda stats: -stats.oldest)
+        else:
+            free.sort(key=lambda stats: (stats.lane.priority, -stats.oldest))
+        room = self.settings.max_count
+        if self.welcome is not None:
+            room = max(1, min(room, self.welcome.batch_count))
+        chosen: list[tuple[Lane, int]] = []
+        for stats in free:
+            shape = self._shape(stats.lane)
+            if shape.suspect and chosen:
+                continue
+            count = min(shape.count, room)
+            chosen.append((stats.lane, count))
+            room -= min(count, stats.depth)
+            if shape.suspect or room <= 0:
+                break
+        self._pushes += 1
+        return Ship(tuple(chosen))
+
+    def _shape(self, lane: Lane) -> _Shape:
+        shape = self._shapes.get(lane)
+        if shape is None:
+            shape = self._shapes[lane] = _Shape(self.settings.first_count)
+        return shape
+
+    # ── what it means ────────────────────────────────────────────────────────────────────────────
+
+    def greeted(self, welcome: Welcome) -> list[Effect]:
+        """The answer to Greet."""
+        self._small, self.welcome = False, welcome
+        return []
+
+    def doubt(self, lanes: Iterable[Lane]) -> None:
+        """Ask for the heads of these lanes before anything else."""
+        self._doubtful.update(lanes)
+
+    def probed(self, probe: Probe, heads: Sequence[tuple[int, bytes]]) -> list[Effect]:
+        """The answer to Probe: one head for each lane asked."""
+        self._small = False
+        self._doubtful.difference_update(probe.lanes)
+        effects: list[Effect] = [
+            Compare(lane, Head(sequence, MessageId(identity)))
+            for lane, (sequence, identity) in zip(probe.lanes, heads, strict=True)
+        ]
+        return effects + self._alive()
+
+    def empty(self, ship: Ship) -> None:
+        """There was nothing left to ship; nothing was asked."""
+        self._landed(ship)
+
+    def pushed(self, ship: Ship, batches: Sequence[Batch], verdicts: Sequence[Verdict], now: float) -> list[Effect]:
+        """The answer to Ship: one verdict for each batch that was sent."""
+        self._landed(ship)
+        effects: list[Effect] = []
+        for batch, verdict in zip(batches, verdicts, strict=True):
+            effects.extend(self._verdict(batch, verdict, now))
+        return effects + self._alive()
+
+    def collected(self) -> list[Effect]:
+        """The answer to Collect came (what it said is the courier's business)."""
+        self._collecting = False
+        return self._alive()
+
+    def failed(self, order: Order, batches: Sequence[Batch], error: Exception, now: float) -> list[Effect]:
+        """No usable answer. ``batches``: what a Ship really sent."""
+        if isinstance(order, Ship):
+            self._landed(order)
+        elif isinstance(order, Collect):
+            self._collecting = False
+        else:
+            self._small = False
+        if isinstance(error, Refused):
+            return self._refused(order, batches, error, now)
+        effects: list[Effect] = []
+        if isinstance(error, Unreachable):
+            effects.extend(Unoffer(batch.lane) for batch in batches if batch.lane not in self._doubtful)
+        elif isinstance(order, Ship):
+            self._doubtful.update(batch.lane for batch in batches)
+            effects.extend(self._suspect(batches, str(error)))
+        if isinstance(order, Collect) and not isinstance(error, Unreachable) and self.down_reason is None:
+            # A broken long poll says little about a peer that is otherwise up: ask again, gently.
+            self.rest(now, 1.0)
+            return effects
+        return effects + self._down(str(error), now)
+
+    # ── parts ────────────────────────────────────────────────────────────────────────────────────
+
+    def _verdict(self, batch: Batch, verdict: Verdict, now: float) -> Iterable[Effect]:
+        shape = self._shape(batch.lane)
+        head = Head(verdict.head[0], MessageId(verdict.head[1]))
+        if verdict.later is not None:
+            # Never below a second: a hot loop against a full peer helps nobody.
+            shape.rest_until = now + max(1.0, min(verdict.later, self.settings.backoff.cap))
+            yield Unoffer(batch.lane)
+        elif verdict.taken and head == batch.upto:
+            self.accepted += 1
+            self.failures = 0
+            shape.alone, shape.tries, shape.suspect = -1, 0, False
+            shape.count = min(self.settings.max_count, max(shape.count * 2, self.settings.first_count // 8))
+            yield Settle(batch.lane, head, tuple(_rejections(batch, verdict)))
+        else:
+            yield Compare(batch.lane, head)
+
+    def _refused(self, order: Order, batches: Sequence[Batch], error: Refused, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        if error.signed:
+            effects.extend(Unoffer(batch.lane) for batch in batches if batch.lane not in self._doubtful)
+            if error.code == "new_session":
+                self.welcome = None
+                return effects
+        else:
+            # Somebody on the way may have said it: the peer can have taken the push all the same.
+            self._doubtful.update(batch.lane for batch in batches)
+        if error.code in ABOUT_CONTENT and isinstance(order, Ship):
+            effects.extend(self._suspect(batches, str(error), certain=error.signed))
+            if error.signed:
+                return effects
+        if error.code in MISCONFIGURED:
+            self.failures = max(self.failures, 10)  # straight to the cap
+        return effects + self._down(str(error), now)
+
+    def _suspect(self, batches: Sequence[Batch], reason: str, *, certain: bool = False) -> list[Effect]:
+        """A push failed at a peer that was reached: close in on what may be poison."""
+        for batch in batches:
+            self._shape(batch.lane).suspect = True
+        if len(batches) != 1:
+            return []
+        batch = batches[0]
+        shape = self._shape(batch.lane)
+        if len(batch.entries) > 1:
+            shape.count = max(1, len(batch.entries) // 2)
+            return []
+        sequence = batch.entries[0].sequence
+        if shape.alone != sequence:
+            shape.alone, shape.tries, shape.proof = sequence, 0, self.accepted
+        shape.tries += 1
+        if certain or (shape.tries >= 3 and self.accepted > shape.proof):
+            shape.alone, shape.tries = -1, 0
+            return [SetAside(batch.lane, sequence, f"the peer fails on this message alone: {reason}")]
+        return []
+
+    def _landed(self, ship: Ship) -> None:
+        self._pushes -= 1
+        self._busy.difference_update(lane for lane, _ in ship.lanes)
+
+    def _alive(self) -> list[Effect]:
+        self.rest_until = 0.0
+        if self.down_reason is None:
+            return []
+        self.down_reason = None
+        return [PeerUp()]
+
+    def _down(self, reason: str, now: float) -> list[Effect]:
+        self.failures += 1
+        rest = self.settings.backoff.delay(self.failures, self._rng)
+        if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
+            rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
+        self.rest(now, rest)
+        first = self.down_reason is None
+        self.down_reason = reason
+        return [PeerDown(reason)] if first else []
+
+    def unreachable(self, error: Exception, now: float) -> list[Effect]:
+        """Something asked beside the orders did not reach the peer."""
+        return self._down(str(error), now)
+
+    def rest(self, now: float, seconds: float) -> None:
+        """Ask nothing for so many seconds."""
+        self.rest_until = max(self.rest_until, now + seconds)
+
+
+def _rejections(batch: Batch, verdict: Verdict) -> Iterable[Rejection]:
+    for index, code, reason in verdict.rejected:
+        if 0 <= index < len(batch.entries):  # a verdict on what was never sent is ignored (fault 33)
+            yield Rejection(batch.entries[index].sequence, code, reason)
+
+
+__all__ = [
+    "Collect", "Compare", "Effect", "Greet", "Link", "LinkSettings", "Order", "PeerDown", "PeerUp", "Probe",
+    "SetAside", "Settle", "Ship", "Unoffer",
+]  # fmt: skip

@@ -1,0 +1,82 @@
+"""Room on the disk: the free-space floor and the reserve.
+
+Owns how much must stay free, and a file of blocks that is given up when the disk is full so that
+acknowledgements, receipts and wipes can still commit. For any storage on a disk; must not know what it keeps.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from dropr_core.errors import QueueFull
+from dropr_core.system.clock import Clock
+
+GIB = 1024**3
+CHECK_EVERY = 0.5
+CHECK_CALLS = 1000
+
+
+class Space:
+    """The free space of one directory, asked for at most twice a second."""
+
+    def __init__(self, directory: Path, clock: Clock, floor: int | None, reserve: int, name: str) -> None:
+        self._directory, self._clock, self._floor = directory, clock, floor
+        self._reserve, self._size = directory / name, reserve
+        self._asked, self._calls, self._free, self._total = float("-inf"), 0, 0, 0
+
+    def check(self) -> None:
+        """Raise QueueFull if less than the floor is free."""
+        if self._floor == 0:
+            return
+        self._calls -= 1
+        now = self._clock.now()
+        if self._calls <= 0 or now - self._asked >= CHECK_EVERY or now < self._asked:
+            self._ask(now)
+        floor = self.floor
+        if self._free < floor:
+            self._calls = 0  # look again at once the next time: room may have been made
+            raise QueueFull(
+                f"{self._directory}: only {self._free} bytes are free, the floor is {floor}; free some space "
+                "or lower min_free, nothing else is needed"
+            )
+
+    @property
+    def floor(self) -> int:
+        """Bytes that have to stay free."""
+        return max(GIB, self._total // 50) if self._floor is None else self._floor
+
+    def _ask(self, now: float) -> None:
+        self._asked, self._calls = now, CHECK_CALLS
+        try:
+            answer = os.statvfs(self._directory)
+        except OSError:  # a vanished directory is found and named where the file is looked at
+            self._free, self._total = 1 << 62, 0
+            return
+        self._free, self._total = answer.f_bavail * answer.f_frsize, answer.f_blocks * answer.f_frsize
+
+    def keep_reserve(self) -> None:
+        """Make the reserve file if it is missing and there is room. A help, not a promise: never raises."""
+        if not self._size or self._reserve.exists():
+            return
+        temporary = self._reserve.with_suffix(f".{os.getpid()}.new")
+        try:
+            fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                answer = os.fstatvfs(fd)
+                if answer.f_bavail * answer.f_frsize < 4 * self._size:
+                    raise OSError(28, "no room for a reserve")
+                os.posix_fallocate(fd, 0, self._size)
+            finally:
+                os.close(fd)
+            temporary.replace(self._reserve)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+    def use_reserve(self) -> bool:
+        """Give the reserve's blocks back to the disk. Returns whether there was one."""
+        try:
+            self._reserve.unlink()
+        except OSError:
+            return False
+        return True
