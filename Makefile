@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plugins/transport_zmq
 
-.PHONY: demo fmt test test-all check bench dist dist-check clean
+.PHONY: demo fmt test test-all check bench house dist dist-check clean
 
 # One stamp: installed anew whenever a project file changed.
 $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
@@ -45,6 +45,10 @@ test-all: check
 
 bench: $(VENV)/.installed
 	$(BIN)/python bench/run.py
+
+# Rooms, floors, arrows and sizes: docs/architecture.md says what they should be.
+house:
+	@$(PYTHON) tools/house.py
 
 # Wheels and source packages of all distributions, in dist/.
 dist: $(VENV)/.installed

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dropr_core.config import docs as configdocs
 from dropr_core.config.node import Component, load, parse
-from dropr_core.config.node import docs as configdocs
 from dropr_core.config.units import format_duration, format_size, parse_duration, parse_size
 from dropr_core.errors import ConfigError, UnknownPeer, UsageError
 

@@ -5,118 +5,74 @@ import re
 import subprocess
 from pathlib import Path
 
+import house
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "dropr_core"
 LINES = 400
 
-FLOORS = {
-    0: "errors names clock locks files exits",
-    1: "message states backoff units yamlfile heartbeat systemd logs space flusher",
-    2: "envelope leaves bodyfiles bodies arriving wire signing matching contracts hookspecs supervision",
-    3: "references options plugins bell sessions child angel_state mainloop",
-    4: "sections config configdocs codecs sending link deliveries bodyverbs endpoint received consumer transports "
-    "conversation desk checkup",
-    5: "sent node aio freight collecting courier puller links daemon server worker",
-    6: "angel cli demo __main__ dropr_core",
-}
-"""Every module and package of the core, once. A file imports from its own floor (without circles) and below."""
+PLAN = house.floor_plan(ROOT)
+"""Room → its floor and its files from the bottom up, as docs/architecture.md has them."""
 
-SHELVES = {"builtin": 3, "testing": 5}
-"""Packages beside the house, and the highest floor that they may import from."""
+MODULES = house.modules(ROOT)
+GRAPH = house.import_graph(ROOT)
+GRAPH["api.sent"].discard("api.node")  # only for type checkers; ends with the runtime below the node
 
-FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+OPEN = {"dropr_core"}
+"""The package itself names its public objects for type checkers; nothing is imported before it is asked for."""
+
+FOR_PLUGINS = {"errors", "model", "system", "contracts", "config", "options", "hookspecs", "fsck"}
+"""The rooms that a plugin may import from."""
 
 
-def files(directory):
-    """The Python files of a package."""
-    return sorted(path for path in directory.rglob("*.py") if "__pycache__" not in path.parts)
-
-
-def module_of(path):
-    """``dropr_core/cli/app.py`` → ``cli.app``."""
-    parts = path.relative_to(CORE).with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__") or "dropr_core"
-
-
-def room_of(module):
-    """The name under which a module stands in the table: its own, or that of its package."""
-    return module.partition(".")[0]
-
-
-MODULES = {module_of(path): path for path in files(CORE)}
-
-
-def imports_of(path, *, everywhere=False):
-    """Modules of the core that a file imports: when it is loaded, or anywhere in it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree) if everywhere else at_load(tree.body):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "dropr_core":
-            base = node.module.partition(".")[2]
-            for alias in node.names:
-                full = f"{base}.{alias.name}".lstrip(".")
-                yield full if full in MODULES else base or "dropr_core"
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.partition(".")[0] == "dropr_core":
-                    yield alias.name.partition(".")[2] or "dropr_core"
-
-
-def at_load(body):
-    """The statements that run when a module is loaded (not what only type checkers see)."""
-    for node in body:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            continue
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        yield node
-        for field in ("body", "orelse", "finalbody", "handlers"):
-            yield from at_load(getattr(node, field, []))
-
-
-def test_every_module_has_its_floor():
-    """The table names every module once; who adds a file decides where it stands."""
-    names = [name for names in FLOORS.values() for name in names.split()]
-    assert sorted(names) == sorted(set(names))
-    rooms = {room_of(module) for module in MODULES} - set(SHELVES)
-    assert rooms == set(names)
+def test_the_page_names_every_room_and_file():
+    """docs/architecture.md lists each room and each of its files once: who adds a file decides where it stands."""
+    rooms = {house.room_of(module) for module in MODULES}
+    assert rooms == set(PLAN)
+    for room, (_, named) in PLAN.items():
+        there = [module.partition(".")[2] for module in MODULES if house.room_of(module) == room and "." in module]
+        assert sorted(named) == sorted(there), room
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_go_downwards(module):
-    """A file imports from its own floor and below, wherever in the file the import stands."""
-    room = room_of(module)
+    """A file imports from rooms on lower floors and from files that stand before it in its own room, nothing else."""
+    room = house.room_of(module)
+    floor, order = PLAN[room]
     wrong = []
-    for target in imports_of(MODULES[module], everywhere=room != "dropr_core" and module not in LAZY):
-        other = room_of(target)
-        if room in SHELVES:
-            good = other in SHELVES or FLOOR[other] <= SHELVES[room]
+    for target in GRAPH[module]:
+        other = house.room_of(target)
+        if other != room:
+            good = PLAN[other][0] < floor
         else:
-            good = other not in SHELVES and FLOOR[other] <= FLOOR[room]
+            mine, theirs = module.partition(".")[2], target.partition(".")[2]
+            good = not mine or (bool(theirs) and order.index(theirs) < order.index(mine))
         if not good:
             wrong.append(target)
     assert not wrong, f"{module} must not import {wrong}"
 
 
-LAZY = {"node", "sent"}
-"""They name what stands on their own floor for type checkers, or import it in a method that few call."""
-
-
 def test_no_import_goes_in_a_circle():
-    """Sideways imports are fine as long as they have an end."""
-    graph = {module: set(imports_of(path)) - {module} for module, path in MODULES.items()}
-    done = set()
+    """Neither rooms nor files of core import each other in a circle, whatever the import is for."""
+    assert house.circles(house.room_graph(GRAPH)) == []
+    assert house.circles(GRAPH) == []
 
-    def walk(module, trail):
-        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
-        if module not in done:
-            for target in graph.get(module, ()):
-                walk(target, [*trail, module])
-            done.add(module)
 
-    for module in graph:
-        walk(module, [])
+def test_the_measure_sees_a_circle():
+    """The function that looks for circles finds one that is there."""
+    assert house.circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+def test_every_room_says_what_it_is():
+    """The folder of each room opens with the sentences that a visitor needs."""
+    silent = [
+        room
+        for room in PLAN
+        if (path := CORE / room / "__init__.py").exists()
+        and len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") < 80
+    ]
+    assert not silent
 
 
 def plugin_packages():
@@ -126,13 +82,11 @@ def plugin_packages():
 
 @pytest.mark.parametrize("package", plugin_packages(), ids=lambda path: path.name)
 def test_a_plugin_knows_the_contracts_and_no_other_plugin(package):
-    """Plugins import from floor 3 at most, nothing built in, and never each other."""
+    """Plugins import what is there for them, nothing built in, and never each other."""
     others = {other.name for other in plugin_packages()} - {package.name}
-    for path in files(package):
-        for target in imports_of(path, everywhere=True):
-            room = room_of(target)
-            assert room not in SHELVES, f"{path.name} imports {target}"
-            assert FLOOR[room] <= 3, f"{path.name} imports {target}"
+    for path in house.python_files(package):
+        for target in house.imports_of(path, MODULES):
+            assert house.room_of(target) in FOR_PLUGINS, f"{path.name} imports {target}"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -141,7 +95,7 @@ def test_a_plugin_knows_the_contracts_and_no_other_plugin(package):
 
 def sources():
     """All code that ships."""
-    return [path for directory in (CORE, *plugin_packages()) for path in files(directory)]
+    return [path for directory in (CORE, *plugin_packages()) for path in house.python_files(directory)]
 
 
 def test_every_file_says_what_it_owns():
@@ -156,13 +110,8 @@ def test_every_file_says_what_it_owns():
 
 def test_no_file_is_long():
     """One concept a file: at most 400 lines."""
-    long = {str(path.relative_to(ROOT)): count for path in sources() if (count := lines(path)) > LINES}
+    long = {str(path.relative_to(ROOT)): count for path in sources() if (count := house.lines(path)) > LINES}
     assert not long
-
-
-def lines(path):
-    """Lines of a file."""
-    return path.read_text(encoding="utf-8").count("\n")
 
 
 def test_every_test_says_what_it_holds():

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dropr_core.config import docs as configdocs
 from dropr_core.config import node as config
 from dropr_core.config import options, yamlfile
 from dropr_core.config.interpolation import Where, expand
-from dropr_core.config.node import docs as configdocs
 from dropr_core.config.options import build, format_duration, format_size, parse_duration, parse_size
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import ConfigError, UsageError

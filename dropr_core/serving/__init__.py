@@ -1,1 +1,6 @@
-"""The room of serving."""
+"""Answering the requests that a transport's listener brings.
+
+`dispatcher` hands a request to the endpoint in one of a few threads, and keeps long polls until there is something to
+say.
+Knows no transport by name and no socket.
+"""
