@@ -1,6 +1,6 @@
-"""The answering side as a listener of our own: uvicorn in a thread, on a socket that we bind.
+"""The answering side as a listener of our own: uvicorn's HTTP protocol in a thread, on a socket that we bind.
 
-Owns the socket, the thread and the graceful end. Must not know what is answered.
+Owns the socket, the thread, TLS and the settings of uvicorn's protocol. Must not know what is answered.
 """
 
 import asyncio
@@ -9,103 +9,21 @@ import logging
 import socket
 import ssl
 import threading
-from typing import Any
 from urllib.parse import urlsplit
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from dropr_core.contracts.transport import Answerer, Listener
 from dropr_core.errors import Unreachable
+from dropr_transport_curl import seam
+from dropr_transport_curl.accepting import Accepting
 from dropr_transport_curl.asgi import DroprApp
 from dropr_transport_curl.guard import GuardedProtocol
 from dropr_transport_curl.options import Options, Tls
 
 _BACKLOG = 1024
 _KEEP_ALIVE = 75
-_LAST_WORDS = 1.0
-"""Seconds for answers that are being written when the drain time is over."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server without its tick ten times a second, and with an end that we time ourselves."""
-
-    def __init__(self, config: uvicorn.Config, app: DroprApp) -> None:
-        super().__init__(config)
-        self._app = app
-        self._drain = 0.0
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.ready = threading.Event()
-
-    async def main_loop(self) -> None:
-        """Wait for `stop`; idle costs nothing."""
-        self.loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
-        await self.on_tick(0)  # fills in the default headers
-        self.ready.set()
-        await self._stopping.wait()
-
-    def stop(self, drain: float) -> None:
-        """From any thread: end, with up to ``drain`` seconds for what is under way; a second call may shorten it."""
-
-        def begin() -> None:
-            self._drain = drain
-            self._stopping.set()
-
-        if self.loop is not None:
-            try:
-                self.loop.call_soon_threadsafe(begin)
-            except RuntimeError:  # it has ended already
-                pass
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take nothing new, wait, then cut off what is left."""
-        loop = asyncio.get_running_loop()
-        for sock in sockets or []:
-            loop.remove_reader(sock)
-        # Connections that asyncio accepted just now are known to nobody yet, and would be lost open if the server
-        # closed before they arrive (cpython issue 109564). So let plain ones arrive, and end TLS handshakes.
-        await _ticks()
-        for server in self.servers:
-            server.close()
-        for sock in sockets or []:
-            sock.close()
-        await _cancel({task for task in asyncio.all_tasks() if _name(task) == "_accept_connection2"})
-        state = self.server_state
-        for connection in list(state.connections):
-            connection.shutdown()  # closes idle ones; busy ones after their answer
-        if state.tasks and self._drain > 0:
-            await asyncio.wait(set(state.tasks), timeout=self._drain)
-        self._app.give_up()
-        if state.tasks:
-            await asyncio.wait(set(state.tasks), timeout=0.05)
-        deadline = loop.time() + _LAST_WORDS
-        while _writing(state.connections) and loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # bounded, and only while bytes are on their way out
-        for connection in list(state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()  # wakes tasks that still read: their caller is gone
-        if state.tasks:
-            await asyncio.wait(set(state.tasks), timeout=_LAST_WORDS)
-        await _ticks()  # the transports close their sockets
-
-
-async def _ticks() -> None:
-    for _ in range(4):
-        await asyncio.sleep(0)
-
-
-async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _name(task: asyncio.Task[Any]) -> str:
-    return getattr(task.get_coro(), "__name__", "")
-
-
-def _writing(connections: object) -> bool:
-    return any(one.transport.get_write_buffer_size() for one in connections)  # type: ignore[attr-defined]
 
 
 class CurlListener(Listener):
@@ -113,6 +31,12 @@ class CurlListener(Listener):
 
     def __init__(self, url: str, answerer: Answerer, options: Options, log: logging.Logger) -> None:
         """Open it; raises Unreachable."""
+        lacks = seam.missing()
+        if lacks:
+            raise Unreachable(
+                f"cannot listen on {url}: uvicorn {uvicorn.__version__} lacks {', '.join(lacks)}, which this "
+                "version of dropr-transport-curl relies on; install the uvicorn that its release names"
+            )
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         context = _context(url, options.tls) if secure else None
@@ -124,14 +48,17 @@ class CurlListener(Listener):
             answerer, parts.path, log=log, idle=options.body_idle, min_rate=options.min_rate, window=options.rate_window
         )
         config = uvicorn.Config(
-            app, loop="asyncio", http=GuardedProtocol, ws="none", lifespan="off", log_config=None, interface="asgi3",
-            proxy_headers=False, server_header=False, date_header=False, backlog=_BACKLOG,
+            app, loop="none", http=GuardedProtocol, ws="none", lifespan="off", log_config=None, interface="asgi3",
+            proxy_headers=False, server_header=False, date_header=False,
             limit_concurrency=options.max_connections, timeout_keep_alive=_KEEP_ALIVE,
         )  # fmt: skip
         config.load()
-        config.ssl = context
-        self._server = _Server(config, app)
-        self._lock = threading.Lock()
+        state = ServerState()
+
+        def protocol(loop: asyncio.AbstractEventLoop) -> GuardedProtocol:
+            return GuardedProtocol(config=config, server_state=state, app_state={}, _loop=loop)
+
+        self._server = Accepting(self._socket, context, app, state, protocol, log)
         self._thread = threading.Thread(target=self._run, name=f"dropr-listen-{self.url}", daemon=True)
         self._failure: BaseException | None = None
         self._thread.start()
@@ -142,8 +69,8 @@ class CurlListener(Listener):
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._server.serve(sockets=[self._socket]))
-        except BaseException as error:  # also SystemExit, by which uvicorn gives up
+            asyncio.run(self._server.run())
+        except BaseException as error:
             self._failure = error
         finally:
             self._socket.close()

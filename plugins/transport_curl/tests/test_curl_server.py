@@ -188,9 +188,9 @@ def test_a_caller_that_leaves_a_long_poll_frees_it(serve, monkeypatch):
         line.sendall(post(request(30, "hold")))
         assert echo.asked.acquire(timeout=WAIT)
     deadline = time.monotonic() + WAIT
-    while listener._server.server_state.tasks and time.monotonic() < deadline:
+    while listener._server._state.tasks and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not listener._server.server_state.tasks
+    assert not listener._server._state.tasks
     echo.let_go()
     assert b"200 OK" in talk(listener, post(request(30)))
 
