@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plugins/transport_zmq
 
-.PHONY: demo fmt test test-all check bench house dist dist-check clean
+.PHONY: demo fmt test test-all check bench house dist dist-check changelog clean
 
 # One stamp: installed anew whenever a project file changed.
 $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
@@ -62,6 +62,10 @@ dist-check: dist
 	rm -rf dist/check && $(PYTHON) -m venv dist/check
 	dist/check/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd / && $(CURDIR)/dist/check/bin/dropr plugins && $(CURDIR)/dist/check/bin/dropr demo
+
+# What the next release would say of itself, from changelog.d/.
+changelog: $(VENV)/.installed
+	$(BIN)/towncrier build --draft --version next
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

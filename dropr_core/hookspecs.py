@@ -1,7 +1,7 @@
 """What a plugin may implement: the pluggy hook specs.
 
 Owns the markers `hookspec` and `hookimpl` and the names and arguments of all hooks. Must not know how
-plugins are found, checked or called (`plugins.py`).
+plugins are found, checked or called (`plugin/registry.py`).
 
 A plugin is a module, named by an entry point of the group ``dropr.<kind>``:
 

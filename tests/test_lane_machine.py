@@ -1,4 +1,4 @@
-"""Random lives of the lane protocol: whatever the network and the operators do, the promises of semantics 2 hold."""
+"""Random lives of the lane protocol: whatever the network and the operators do, docs/guarantees.md holds."""
 
 import copy
 

@@ -243,5 +243,5 @@ def test_receipts_are_collected_by_one_long_poll(link):
     ],
 )
 def test_log_matching(theirs, ours, last, located, meaning):
-    """Each row of semantics section 4: same, lost answer, wiped or restored receiver, rolled-back sender."""
+    """Each case of log matching: same, lost answer, wiped or restored receiver, rolled-back sender."""
     assert judge(theirs, ours, last, located) is meaning

@@ -1,7 +1,7 @@
 """Files of large bodies, opened: to be read from the beginning to the end, or to be sent in pieces.
 
 Owns the check of the digest while a body is read, the trailer of files that are sent (docs/formats/bodies.md),
-and what an error of the file system means. Must not know where bodies lie or when they go (bodies.py).
+and what an error of the file system means. Must not know where bodies lie or when they go (store.py).
 """
 
 import errno

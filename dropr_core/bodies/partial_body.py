@@ -1,8 +1,8 @@
 """Bodies on their way in: pieces in any order, one file, resumed after any break.
 
-Owns the files ``….part`` of `bodies.py`. Must not know frames, or who may send what.
+Owns the files ``….part`` of `store.py`. Must not know frames, or who may send what.
 
-Each piece comes with the digests of its leaves, and from them follows that of the whole (leaves.py), which
+Each piece comes with the digests of its leaves, and from them follows that of the whole (chunk_digest.py), which
 must be the one that the sender promised: else the body is begun anew. What stood in a part file before survived
 the death of a process, but a power cut may have left anything in it: its leaves are read again at the end.
 """

@@ -5,10 +5,10 @@ what arrives, opening, forgetting. Must not know lanes, peers' addresses or the 
 message still needs its body is asked of whoever knows.
 
     bodies/sent/<message id>-<digest>          complete, on stable storage, before its message is; the digests of
-                                               its leaves follow (leaves.py)
+                                               its leaves follow (chunk_digest.py)
     bodies/sent/<random>.new                   being written; its writer holds a lock on it
     bodies/come/<peer>/<message id>-<digest>   complete; read-only once its message was accepted
-    bodies/come/<peer>/….part                  arriving (arriving.py)
+    bodies/come/<peer>/….part                  arriving (partial_body.py)
 """
 
 import contextlib

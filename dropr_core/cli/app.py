@@ -72,7 +72,7 @@ class Application(click.Group):
     def main(  # type: ignore[override]  # this one always ends the process, as click's does when standalone
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
-        """Run and exit: whatever happens, a code of exits.py and no traceback that nobody asked for."""
+        """Run and exit: whatever happens, a code of exit_codes.py and no traceback that nobody asked for."""
         settings = extra.pop("obj", None) or Settings()
         extra.pop("standalone_mode", None)
         try:

@@ -1,6 +1,6 @@
 """What can be said about the configuration from its classes: schema, reference, template, masked view.
 
-Owns the forms; the facts are the declarations in `config.py` and `sections.py`, so that nothing here
+Owns the forms; the facts are the declarations in `node.py` and `schema.py`, so that nothing here
 can differ from what is read.
 """
 

@@ -1,7 +1,7 @@
 """The sections of a node's configuration as frozen classes: what may stand in the file.
 
 Owns names, types, defaults and the sentence that explains each option; the reference, the JSON
-Schema and the template are made from here. Must not read files; what refers to what is `config.py`.
+Schema and the template are made from here. Must not read files; what refers to what is `node.py`.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Bringing large bodies to one peer, beside the lanes, so that no small message waits for them.
 
 Owns which body is on its way, how much of it, and which freight lanes may be shipped because their
-next message's body is at the peer. Must not know how lanes are shipped (link.py, courier.py).
+next message's body is at the peer. Must not know how lanes are shipped (link.py, pusher.py).
 
 One body at a time to each peer, a few pieces of it under way at once. Nothing is kept about it: after
 any break the peer is asked how much it has.

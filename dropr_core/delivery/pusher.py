@@ -151,7 +151,8 @@ class Courier:
         self._apply(self.link.greeted(answer))
         if self._awaiting:
             # The other side began anew, maybe with an empty or an older store, and a lane without
-            # anything to ship would never find out that what it waits for is lost (fault 53).
+            # anything to ship would never find out that what it waits for is lost
+            # (docs/what-survives-what.md, fault 53).
             try:
                 self.link.doubt({lane_of(delivery) for delivery in awaited(self._outbox, self.peer)})
             except StoreError as error:

@@ -1,6 +1,6 @@
 """The part of a check that every store has in common: is each kept message readable, and its large body there.
 
-Owns the walk through both halves and through the files of `bodies.py`, page by page, and what a repair does
+Owns the walk through both halves and through the files of `bodies/store.py`, page by page, and what a repair does
 with what cannot be read: the message becomes a dead letter with the reason, the bytes are moved aside. Must
 not know files of a storage (`Storage.check`), nor the command line.
 """

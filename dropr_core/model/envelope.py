@@ -55,7 +55,7 @@ class Reference(NamedTuple):
     size: int
     """Bytes."""
     digest: bytes
-    """Of all of it (leaves.py)."""
+    """Of all of it (chunk_digest.py)."""
 
 
 def encode(message: Message, body: bytes | Reference) -> bytes:

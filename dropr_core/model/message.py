@@ -64,7 +64,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 def check_message(message: Message) -> Message:
-    """Return ``message`` if it keeps every rule of semantics section 3, else raise UsageError."""
+    """Return ``message`` if it keeps every rule of docs/guarantees.md (Messages), else raise UsageError."""
     check_channel(message.channel)
     check_name(message.sender, "sender")
     if len(message.id) != 16:

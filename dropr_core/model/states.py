@@ -56,7 +56,7 @@ def may_follow(table: Mapping[State, frozenset[State]], old: State, new: State) 
 
 
 def of_message(deliveries: Iterable[State], *, receipt: bool) -> State:
-    """The state of a message from those of its deliveries (semantics section 5).
+    """The state of a message from those of its deliveries (docs/guarantees.md, Deliveries).
 
     All got through: processed (accepted where no receipt was asked). Some ended or still under way
     and others done: partial. All ended and one did not get through: failed, or the one common end.

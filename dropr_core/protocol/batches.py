@@ -104,7 +104,7 @@ def _accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> Sequence[Accepted | Qu
     except QueueFull as full:
         if len(arrivals) == 1:
             return [full]
-    # One full channel must not keep the others out (I8): ask for each by itself.
+    # One full channel must not keep the others out: ask for each by itself.
     return [_accept(inbox, [arrival])[0] for arrival in arrivals]
 
 
@@ -282,7 +282,8 @@ def mail_for(
     """What a peer that fetches gets next, after its heads were taken as its word on what it has.
 
     ``doubt``: the peer has begun anew, maybe with an empty or an older store. Then lanes without
-    anything to ship are compared too: else what they await receipts for would never be missed (fault 53).
+    anything to ship are compared too: else what they await receipts for would never be missed
+    (docs/what-survives-what.md, fault 53).
     ``fresh``: False when the request has waited. Then nothing is concluded from its heads: another
     request of the same peer, after a restart there, may have told better, and a head behind ours
     would look like a peer that lost messages.

@@ -1,7 +1,7 @@
 """The verbs that carry large bodies: how much is here, take a piece, give a piece.
 
 Owns what may be taken in or read out, and what becomes of a delivery whose body turns out to be damaged here.
-Must not know who may ask (endpoint.py authenticates) nor how pieces are asked for (freight.py, collecting.py).
+Must not know who may ask (endpoint.py authenticates) nor how pieces are asked for (body_upload.py, body_download.py).
 """
 
 import hmac

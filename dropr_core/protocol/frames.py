@@ -13,7 +13,7 @@ not know what the body means.
 The HMAC (RFC 2104) covers everything before it; the header carries the SHA-256 of the body, both
 names, the request id, session and counter; an answer carries the HMAC of its request, so it fits
 no other one. A body may have a tail that the SHA-256 does not cover: then what it covers vouches for
-the tail (leaves.py), so that a long one is hashed once, and not by whoever carries it. kind: 0
+the tail (chunk_digest.py), so that a long one is hashed once, and not by whoever carries it. kind: 0
 request, 1 answer: a request reflected is no answer.
 """
 

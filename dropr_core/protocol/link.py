@@ -1,7 +1,7 @@
 """The sending side of the protocol for one peer: a state machine without I/O.
 
 Owns what to ask a peer next (orders) and what its answer, its silence or its refusal means
-(effects). Reads no clock and no store that it is not given: `courier.py` carries the orders out,
+(effects). Reads no clock and no store that it is not given: `delivery/pusher.py` carries the orders out,
 and the simulation runs the very same code.
 
 Rest: after a failure the *peer* rests (full jitter, 1 s doubling to 60 s), then one small probe.
@@ -64,7 +64,7 @@ class Settle:
 
 @attrs.frozen
 class Compare:
-    """The peer's head is not the one expected: judge it against our log (matching.py)."""
+    """The peer's head is not the one expected: judge it against our log (log_matching.py)."""
 
     lane: Lane
     head: Head
@@ -101,10 +101,16 @@ class PeerUp:
 Effect = Settle | Compare | Unoffer | SetAside | PeerDown | PeerUp
 
 MISCONFIGURED = frozenset({"unauthorized", "unknown_peer", "bad_signature", "not_allowed", "redirect", "not_dropr"})
-"""Refusals that only a person can end: rest at the cap, no message dies (faults 37, 38)."""
+"""Refusals that only a person can end: rest at the cap, no message dies.
+
+Faults 37 and 38 of docs/what-survives-what.md.
+"""
 
 ABOUT_CONTENT = frozenset({"bad_request", "too_big", "bad_frame"})
-"""Refusals that one delivery of a push may have caused: bisect without rest (faults 35, 36)."""
+"""Refusals that one delivery of a push may have caused: bisect without rest.
+
+Faults 35 and 36 of docs/what-survives-what.md.
+"""
 
 
 @attrs.frozen
@@ -379,7 +385,8 @@ class Link:
 
 def _rejections(batch: Batch, verdict: Verdict) -> Iterable[Rejection]:
     for index, code, reason in verdict.rejected:
-        if 0 <= index < len(batch.entries):  # a verdict on what was never sent is ignored (fault 33)
+        # A verdict on what was never sent is ignored (docs/what-survives-what.md, fault 33).
+        if 0 <= index < len(batch.entries):
             yield Rejection(batch.entries[index].sequence, code, reason)
 
 

@@ -1,6 +1,6 @@
 """The wire protocol, version 1: what two nodes say to each other (docs/wire-protocol.md).
 
-Owns the bodies of requests and answers and their encoding; `signing.py` owns the frame around
+Owns the bodies of requests and answers and their encoding; `frames.py` owns the frame around
 them. Must not know sockets, stores or time: every function is bytes in, values out, or back.
 """
 
@@ -167,7 +167,7 @@ class Have(msgspec.Struct, frozen=True, array_like=True):
     channel: str
     size: int
     digest: bytes
-    """Of the whole body (leaves.py)."""
+    """Of the whole body (chunk_digest.py)."""
 
 
 class Chunk(msgspec.Struct, frozen=True, array_like=True):

@@ -1,7 +1,8 @@
 """Sessions of the answering side: who said hello, and which of its requests were seen before.
 
 Owns replay protection. A request is good once per session, and a session lives no longer than this
-object: what was recorded yesterday is refused today (fault 89). Must not know verbs or stores.
+object: what was recorded yesterday is refused today (docs/what-survives-what.md, fault 89).
+Must not know verbs or stores.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Judges histories: what was attempted, acknowledged, delivered and settled, by whom, in which order.
 
-Owns the invariants of the reliability plan that a history alone can show (I1 nothing lost, I2 nothing
+Owns those invariants of docs/guarantees.md that a history alone can show (I1 nothing lost, I2 nothing
 doubled, I3 receipts true, I4 bytes unchanged, I6 all or nothing, I10 order). Every layer of tests writes
 a `History` and asks `check`. Must not know storages, links or how a history came about.
 """
