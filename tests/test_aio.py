@@ -29,8 +29,7 @@ def public(cls):
 @pytest.mark.parametrize(
     ("plain", "other", "without"),
     [
-        (Node, AsyncNode, {"open", "append", "store", "consumer", "rules", "loads", "seconds", "event", "nudge", "name",
-                           "outbox", "inbox", "run_directory", "bodies", "sweep_bodies"}),
+        (Node, AsyncNode, {"open", "consumer", "nudge", "name", "config", "outbox", "inbox"}),
         (Received, AsyncReceived, {"apply", "make_ack", "make_failure", "give_back", "claim", "settled", "open",
                                        "loads"}),
         (Sent, AsyncSent, {"known", "result_of", "state", "deliveries"}),

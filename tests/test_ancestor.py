@@ -67,7 +67,7 @@ def test_ancestor_03_identity_is_neither_time_nor_hostname(node, monkeypatch):
     assert len(ids) == 100
     monkeypatch.setattr(os, "uname", lambda: pytest.fail("the host name was asked for"))
     node.send(b"", channel="orders")
-    assert (node.config.data / "node.id").read_text() == node.node_id.hex()
+    assert (node.config.data / "node.id").read_text() == node.runtime.node_id.hex()
 
 
 def test_ancestor_04_wiping_what_is_processed_opens_no_door_to_duplicates(node):

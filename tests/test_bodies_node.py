@@ -30,8 +30,8 @@ def node(tmp_path):
 
 def count(node):
     """Body files of a node after a sweep."""
-    node.sweep_bodies()
-    return sum(path.is_file() for path in node.bodies.directory.rglob("*"))
+    node.runtime.sweep_bodies()
+    return sum(path.is_file() for path in node.runtime.bodies.directory.rglob("*"))
 
 
 def test_a_cancelled_message_takes_its_body_along(node):

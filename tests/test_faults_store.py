@@ -390,10 +390,10 @@ def test_fault_09_a_full_disk_stops_neither_the_daemon_nor_the_answers_to_peers(
     """What is only a help (the clock's file, a nudge, a sweep) fails on a full disk, and the mail goes on without."""
     node.send(b"waits", to="shop")
     monkeypatch.setattr(daemon_module, "keep_clock", full)
-    monkeypatch.setattr(node, "sweep_bodies", full)
-    monkeypatch.setattr(node, "nudge", full)
+    monkeypatch.setattr(node.runtime, "sweep_bodies", full)
+    monkeypatch.setattr(node.runtime, "nudge", full)
     with MainLoop(Heartbeat.from_environment()) as loop:
-        daemon = daemon_module.Daemon(node, loop)
+        daemon = daemon_module.Daemon(node.runtime, loop)
         turned = []
         monkeypatch.setattr(daemon._links, "turn", lambda: turned.append(1))
         daemon._turn()
@@ -403,6 +403,6 @@ def test_fault_09_a_full_disk_stops_neither_the_daemon_nor_the_answers_to_peers(
     assert "cannot keep the clock: " in caplog.text
     assert "cannot look after large bodies: " in caplog.text
     assert turned
-    desk = make_desk(node, node.log)
+    desk = make_desk(node.runtime, node.runtime.log)
     desk._note("shop")
     desk.close()

@@ -211,7 +211,7 @@ def test_a_damaged_body_is_moved_aside_whole(file, fsck, data, way, harm):
     (aside,) = (data / "bodies" / "damaged").iterdir()
     assert aside.read_bytes() == bad
     with Node.open(file) as node:
-        node.sweep_bodies()
+        node.runtime.sweep_bodies()
     assert aside.read_bytes() == bad, "no sweep takes it"
     works(file, jobs=20)
 

@@ -17,7 +17,6 @@ PLAN = house.floor_plan(ROOT)
 
 MODULES = house.modules(ROOT)
 GRAPH = house.import_graph(ROOT)
-GRAPH["api.sent"].discard("api.node")  # only for type checkers; ends with the runtime below the node
 
 OPEN = {"dropr_core"}
 """The package itself names its public objects for type checkers; nothing is imported before it is asked for."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from dropr_core.api.composer import Duration
+from dropr_core.api.composer import Composer, Duration
 from dropr_core.api.consumer import Consumer
 from dropr_core.api.node import Node
 from dropr_core.api.received import Received
@@ -81,7 +81,7 @@ class AsyncSent:
     async def wait(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same names as Node
         """As `Sent.wait`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._node.bell.listen("receipts") as ear:
+        with self._node.runtime.bell.listen("receipts") as ear:
             while True:
                 ear.arm()
                 status = await self.status()
@@ -207,7 +207,7 @@ class AsyncNode:
         on_error: Any,
         keep: list[Consumer] | None = None,
     ) -> AsyncIterator[list[Received]]:
-        seconds = self.node.seconds
+        seconds = Composer.seconds
         ends = None if timeout is None else time.monotonic() + seconds(timeout)
         consumer = await self._call(self.node.consumer, *channels, on_error=on_error)
         if keep is not None:

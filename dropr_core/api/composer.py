@@ -6,24 +6,22 @@ the id maker and the clock it is given; must not know stores or processes.
 
 import contextlib
 import hashlib
-import io
-import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import msgspec
 
-from dropr_core.bodies.files import trouble
+from dropr_core.api.body_source import Body, Rejoined, opened, read_up_to
 from dropr_core.bodies.store import Bodies, Progress, Written
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.units import parse_duration
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Outgoing
-from dropr_core.errors import TooBig, UnknownPeer, UsageError, passes
+from dropr_core.errors import TooBig, UnknownPeer, UsageError
 from dropr_core.model import envelope
 from dropr_core.model.message import Message, check_message, check_options
 from dropr_core.model.names import (
@@ -39,7 +37,6 @@ from dropr_core.model.names import (
 from dropr_core.system.clock import Clock
 
 Duration = float | int | str | timedelta
-Body = bytes | Path | BinaryIO
 
 
 @attrs.define
@@ -188,11 +185,11 @@ class Composer:
         if isinstance(body, bytes) and len(body) <= self._inline:
             return body, None
         with contextlib.ExitStack() as stack:
-            source, size = _opened(body, stack)
-            begin = _up_to(source, self._inline + 1)
+            source, size = opened(body, stack)
+            begin = read_up_to(source, self._inline + 1)
             if len(begin) <= self._inline:
                 return begin, None
-            whole = _Rejoined(begin, source)
+            whole = Rejoined(begin, source)
             return b"", self._bodies.write(
                 identity, whole, limit=self._max_body, progress=progress, size=size, inbox_of=inbox_of
             )
@@ -283,48 +280,6 @@ def _seconds(value: Duration, what: str) -> float:
         return parse_duration(value, strict=False)
     except ValueError as error:
         raise UsageError(f"{what}: {error}") from None
-
-
-class _Rejoined:
-    """A stream of which the beginning was read already."""
-
-    def __init__(self, begin: bytes, rest: BinaryIO) -> None:
-        self._begin, self._rest = begin, rest
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
-        if self._begin:
-            piece, self._begin = self._begin[:size], self._begin[size:]
-            return piece
-        return _bytes_of(self._rest.read(size))
-
-
-def _opened(body: Body, stack: contextlib.ExitStack) -> tuple[BinaryIO, int | None]:
-    """A body as a stream, and its size if that is known."""
-    if isinstance(body, bytes):
-        return io.BytesIO(body), len(body)
-    if not isinstance(body, Path):
-        return body, None
-    try:
-        file = stack.enter_context(body.open("rb"))
-        return file, os.fstat(file.fileno()).st_size
-    except OSError as error:
-        if passes(error):
-            raise trouble(error, body) from error
-        raise UsageError(f"{body}: {error.strerror or error}") from None
-
-
-def _up_to(source: BinaryIO, count: int) -> bytes:
-    begin = b""
-    while len(begin) < count and (piece := _bytes_of(source.read(count - len(begin)))):
-        begin += piece
-    return begin
-
-
-def _bytes_of(piece: object) -> bytes:
-    if not isinstance(piece, bytes):
-        raise UsageError(f"a stream that gives {type(piece).__name__}, not bytes: open the file with mode 'rb'")
-    return piece
 
 
 def _headers(headers: Mapping[str, str] | None, value: object) -> dict[str, str]:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Literal
 
-from dropr_core.api.received import Received, Surroundings, acknowledge, settle
+from dropr_core.api.received import Received, acknowledge, settle
+from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Ack, Bury
-from dropr_core.errors import BadEnvelope, LeaseLost
+from dropr_core.errors import BadEnvelope, LeaseLost, UsageError
 from dropr_core.model import envelope
-from dropr_core.model.names import format_id
+from dropr_core.model.names import check_channel, format_id
 from dropr_core.system.notifier import LOOK_AGAIN
 
 REAP_EVERY = 0.5
@@ -28,18 +29,24 @@ class Consumer:
 
     def __init__(
         self,
-        around: Surroundings,
+        runtime: Runtime,
         channels: Sequence[str],
         *,
         on_error: Literal["raise", "continue"] = "raise",
         label: str = "",
     ) -> None:
-        self._around = around
+        """Listens and registers at once. Raises UsageError, Closed, StoreError."""
+        if not channels:
+            raise UsageError("name at least one channel to receive from")
+        for channel in channels:
+            check_channel(channel)
+        runtime.check()
+        self._runtime = runtime
         self.channels = tuple(channels)
         self._swallow = on_error == "continue"
-        self._ear = around.bell.listen(*(f"inbox:{channel}" for channel in self.channels))
+        self._ear = runtime.bell.listen(*(f"inbox:{channel}" for channel in self.channels))
         try:
-            self._consumer = around.inbox.register(label)
+            self._consumer = runtime.storage.inbox.register(label)
         except BaseException:
             self._ear.close()
             raise
@@ -54,32 +61,32 @@ class Consumer:
     def claim(self, limit: int = 1) -> list[Received]:
         """Lease what is ready now, without waiting. Damaged messages are buried and reported."""
         self._care()
-        around, out = self._around, list[Received]()
-        claims = around.inbox.claim(self.channels, limit, self._consumer)
-        if around.inbox.checked and not around.observed and all([claim.envelope for claim in claims]):  # noqa: C419 -- faster
-            return list(map(Received, repeat(around), claims, repeat(self._swallow)))
+        runtime, out = self._runtime, list[Received]()
+        claims = runtime.storage.inbox.claim(self.channels, limit, self._consumer)
+        if runtime.storage.inbox.checked and not runtime.observed and all([claim.envelope for claim in claims]):  # noqa: C419 -- faster
+            return list(map(Received, repeat(runtime), claims, repeat(self._swallow)))
         for claim in claims:
             try:
                 envelope.check(claim.envelope)
             except BadEnvelope as error:
-                self._around.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
-                self._around.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
-                settle(self._around, [Bury(claim, f"damaged at rest: {error}")])
+                self._runtime.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
+                self._runtime.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
+                settle(self._runtime, [Bury(claim, f"damaged at rest: {error}")])
                 continue
-            out.append(Received(around, claim, self._swallow))
-            if self._around.observed:
+            out.append(Received(runtime, claim, self._swallow))
+            if self._runtime.observed:
                 details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
-                self._around.event("message_claimed", details)
+                self._runtime.event("message_claimed", details)
         return out
 
     def acknowledge(self, batch: Sequence[Received]) -> None:
         """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done)."""
-        keep = {channel: self._around.rules(channel).retention for channel in self.channels}
+        keep = {channel: self._runtime.rules(channel).retention for channel in self.channels}
         if len(set(keep.values())) == 1:
-            done = acknowledge(self._around, [received.claim for received in batch], keep[self.channels[0]])
+            done = acknowledge(self._runtime, [received.claim for received in batch], keep[self.channels[0]])
         else:
             acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
-            done = settle(self._around, acks)
+            done = settle(self._runtime, acks)
         for received in batch:
             received.settled = True
         if all(done):
@@ -97,9 +104,9 @@ class Consumer:
 
     def patience(self, timeout: float | None) -> float:
         """How long to wait at most: until a delayed message is due or other consumers must be looked at."""
-        now = self._around.clock.now()
+        now = self._runtime.clock.now()
         limits = [LOOK_AGAIN] if timeout is None else [timeout, LOOK_AGAIN]  # a killed sender rings nobody
-        due = self._around.inbox.next_due(self.channels)
+        due = self._runtime.storage.inbox.next_due(self.channels)
         if due is not None:
             limits.append(due - now)
         if self._next_reap != float("inf"):
@@ -121,14 +128,14 @@ class Consumer:
 
     def _care(self) -> None:
         """Free what dead consumers held, and end what expired. Costs nothing while nothing is leased."""
-        now = self._around.clock.now()
+        now = self._runtime.clock.now()
         if now >= self._next_reap or self._next_reap == float("inf"):
-            freed, others = self._around.inbox.reap(self._around.attempts)
+            freed, others = self._runtime.storage.inbox.reap(self._runtime.attempts)
             for channel in freed:
-                self._around.bell.ring(f"inbox:{channel}")
+                self._runtime.bell.ring(f"inbox:{channel}")
             self._next_reap = now + REAP_EVERY if others else float("inf")
         if now >= self._next_sweep:
-            self._around.inbox.sweep()
+            self._runtime.storage.inbox.sweep()
             self._next_sweep = now + SWEEP_EVERY
 
     def close(self) -> None:
@@ -137,9 +144,9 @@ class Consumer:
             return
         self._closed = True
         self._ear.close()
-        self._around.inbox.retire(self._consumer)
+        self._runtime.storage.inbox.retire(self._consumer)
         for channel in self.channels:
-            self._around.bell.ring(f"inbox:{channel}")
+            self._runtime.bell.ring(f"inbox:{channel}")
 
 
 def iterate(

@@ -1,59 +1,35 @@
-"""One node: the composition root and the public API.
+"""One open node: the public API.
 
-Owns the life of storage, bell, clock and plugins of one process, and the verbs an application
-uses. Talks to no network: `send` ends at this machine's disk, the daemon does the rest.
+Owns the verbs that an application uses, and their arguments. What is open beneath them is the runtime's; talks to no
+network: `send` ends at this machine's disk, the daemon does the rest.
 """
 
-import logging
-import os
-import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from dropr_core.api.batch import Batch
 from dropr_core.api.composer import Composer, Duration, SendOptions
 from dropr_core.api.consumer import Consumer, iterate, iterate_batches
-from dropr_core.api.received import ChannelRules, Received, Surroundings
-from dropr_core.api.sent import Batch, MessageStatus, Sent
-from dropr_core.api.serialization import Codecs
-from dropr_core.bodies.store import Bodies, Progress, Written
-from dropr_core.config.node import NodeConfig, load
-from dropr_core.config.schema import ChannelConfig, PeerConfig
-from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Inbox, Job, Outbox, Outgoing, Placed, Storage
-from dropr_core.errors import Closed, QueueFull, StoreCorrupt, StoreReadOnly, UsageError
-from dropr_core.model.backoff import Backoff
-from dropr_core.model.names import DEFAULT_CHANNEL, check_channel, parse_id
-from dropr_core.plugin.registry import Observers, create
-from dropr_core.system.clock import SystemClock, open_clock, read_clock
-from dropr_core.system.files import create_text
-from dropr_core.system.notifier import Bell
+from dropr_core.api.received import Received
+from dropr_core.api.runtime import Runtime
+from dropr_core.api.sender import Sender
+from dropr_core.api.sent import MessageStatus, Sent
+from dropr_core.bodies.store import Progress
+from dropr_core.config.node import NodeConfig
+from dropr_core.contracts.storage import Inbox, Outbox
+from dropr_core.model.names import DEFAULT_CHANNEL, parse_id
 
 
 class Node:
     """A node opened by this process. Safe to use from many threads; not across a fork."""
 
-    def __init__(self, config: NodeConfig, storage: Storage, clock: SystemClock, codecs: Codecs,
-                 observers: Observers, log: logging.Logger, node_id: bytes) -> None:  # fmt: skip
-        self.config, self.storage, self.clock, self.log, self.node_id = config, storage, clock, log, node_id
-        self.observers = observers
-        self.bell = Bell(self.run_directory / "bell")
-        self._codecs = codecs
-        self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
-        self._composer = Composer(config, clock, codecs.dump, self.bodies)
-        self._pulled = frozenset(name for name, peer in config.peers.items() if peer.mode == "pull")
-        self._default_rules = ChannelRules()
-        self._rules = {
-            name: ChannelRules(
-                channel.attempts, Backoff(channel.retry_backoff_min, channel.retry_backoff_max), channel.retention
-            )
-            for name, channel in config.channels.items()
-        }
-        self._pid = os.getpid()
-        self._closed = False
+    def __init__(self, runtime: Runtime) -> None:
+        """``runtime``: what is open; closed with the node."""
+        self.runtime = runtime
+        self._sender = Sender(runtime)
 
     @classmethod
     def open(cls, config: NodeConfig | Path | str, *, read_only: bool = False) -> Self:
@@ -61,45 +37,29 @@ class Node:
 
         Raises ConfigError, PluginError, StoreError.
         """
-        if not isinstance(config, NodeConfig):
-            config = load(Path(config))
-        log = logging.getLogger(f"dropr.{config.node}")
-        node_id = prepare(config.data, read_only=read_only)
-        clock = read_clock(config.data) if read_only else open_clock(config.data)
-        observers = Observers()
-        context = make_context(config, clock, log, observers, read_only=read_only)
-        try:
-            for index, component in enumerate(config.observers):
-                observers.add(component.use, component.options, context, f"observers.{index}", config.where)
-            storage = create("storage", config.storage.use, config.storage.options, context, "storage", config.where)
-        except BaseException:
-            observers.close()
-            raise
-        return cls(config, storage, clock, Codecs(config, context), observers, log, node_id)
+        return cls(Runtime.open(config, read_only=read_only))
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def name(self) -> str:
         """What peers call this node."""
-        return self.config.node
+        return self.runtime.name
+
+    @property
+    def config(self) -> NodeConfig:
+        """What it was opened with."""
+        return self.runtime.config
 
     @property
     def outbox(self) -> Outbox:
         """The sending half of the store."""
-        self._check()
-        return self.storage.outbox
+        return self.runtime.outbox
 
     @property
     def inbox(self) -> Inbox:
         """The receiving half of the store."""
-        self._check()
-        return self.storage.inbox
-
-    @property
-    def run_directory(self) -> Path:
-        """Where running processes leave word about themselves."""
-        return self.config.data / "run"
+        return self.runtime.inbox
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────
 
@@ -133,56 +93,15 @@ class Node:
             priority is None and delay is None and expires_in is None and headers is None and key is None
             and id is None and dedup_key is None and receipt is None and content_type is None and progress is None
         ):  # fmt: skip
-            composed = self._composer.compose_plain(value, to, channel)
-        else:
-            composed = self._composer.compose(value, SendOptions(
-                to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
-            ), progress)  # fmt: skip
-        return self.append([composed.outgoing], timeout, (composed.written,) if composed.written else ())[0]
+            return self._sender.send_plain(value, to, channel, timeout)
+        options = SendOptions(
+            to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
+        )
+        return self._sender.send(value, options, timeout, progress)
 
     def batch(self, *, timeout: Duration = 0.0) -> Batch:
         """A context manager: what is sent through it is stored in one commit, all or nothing."""
-        return Batch(self, self._composer, timeout)
-
-    def append(self, messages: list[Outgoing], timeout: Duration = 0.0, written: Sequence[Written] = ()) -> list[Sent]:
-        """`store`, and a handle for each message."""
-        placed = self.store(messages, timeout, written)
-        return list(map(Sent, repeat(self), messages, placed))
-
-    def store(self, messages: list[Outgoing], timeout: Duration, written: Sequence[Written]) -> Sequence[Placed]:
-        """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
-
-        If it fails the bodies are left to the sweep: the same message may have been stored before.
-        """
-        self._check()
-        try:
-            placed = self.storage.outbox.append(messages)
-        except QueueFull:
-            placed = self._append_patiently(messages, timeout)
-        finally:
-            for body in written:
-                body.release()
-        self.bell.ring("outbox")
-        if self._pulled:
-            for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
-                self.bell.ring(f"mail:{peer}")
-        if self.observers.present:
-            for message in messages:
-                self.event("message_queued", {"id": message.id, "channel": message.channel, "peers": message.peers})
-        return placed
-
-    def _append_patiently(self, messages: list[Outgoing], timeout: Duration) -> Any:
-        deadline = time.monotonic() + self._composer.seconds(timeout)
-        with self.bell.listen("receipts") as ear:
-            while True:
-                ear.arm()
-                try:
-                    return self.storage.outbox.append(messages)
-                except QueueFull:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        raise
-                    ear.wait(min(left, 1.0))  # room may also come from outside, such as a freed disk
+        return Batch(self._sender, timeout)
 
     def put(
         self,
@@ -197,20 +116,12 @@ class Node:
     ) -> str:
         """Queue a message for this node's own consumers, durably. Returns its id."""
         options = SendOptions(None, channel, priority, delay, expires_in, headers, key)
-        message, data, written = self._composer.compose_local(value, channel, options)
-        job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in)
-        try:
-            self.inbox.put(channel, message.priority, self.name, [job])
-        finally:
-            if written is not None:
-                written.release()
-        self.bell.ring(f"inbox:{channel}")
-        return str(uuid.UUID(bytes=message.id))
+        return self._sender.put(value, channel, options)
 
     def find(self, message_id: str | bytes | uuid.UUID) -> Sent | None:
         """The handle of a message sent from this node, if it is still known."""
         identity = parse_id(message_id)
-        sent = Sent.known(self, identity)
+        sent = Sent.known(self.runtime, identity)
         return sent if self.outbox.status(identity) else None
 
     def status(self, message_id: str | bytes | uuid.UUID) -> MessageStatus | None:
@@ -236,7 +147,7 @@ class Node:
         seconds in all. ``prefetch``: lease so many at once; more is faster, and keeps them from
         other consumers meanwhile. ``on_error``: what ``with message:`` does with an exception.
         """
-        seconds = self._composer.seconds
+        seconds = Composer.seconds
         return iterate(
             self.consumer(*channels, on_error=on_error),
             limit=limit,
@@ -254,7 +165,7 @@ class Node:
         timeout: Duration | None = None,
     ) -> Iterator[list[Received]]:
         """Lists of up to ``size`` messages, acknowledged in one commit on leaving the loop body."""
-        seconds = self._composer.seconds
+        seconds = Composer.seconds
         return iterate_batches(
             self.consumer(*channels),
             size=size,
@@ -265,75 +176,17 @@ class Node:
 
     def consumer(self, *channels: str, on_error: Literal["raise", "continue"] = "raise", label: str = "") -> Consumer:
         """A consumer to be driven by hand: claim, wait, close."""
-        if not channels:
-            raise UsageError("name at least one channel to receive from")
-        for channel in channels:
-            check_channel(channel)
-        self._check()
-        return Consumer(self._surroundings(), channels, on_error=on_error, label=label)
-
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            inbox=self.storage.inbox,
-            bell=self.bell,
-            clock=self.clock,
-            log=self.log,
-            loads=self._codecs.load,
-            dumps_result=self._codecs.dump_result,
-            rules=self.rules,
-            event=self.event,
-            observed=self.observers.present,
-            attempts={name: channel.attempts for name, channel in self.config.channels.items()},
-            bodies=self.bodies,
-        )
-
-    def rules(self, channel: str) -> ChannelRules:
-        """What the configuration says about taking from a channel."""
-        return self._rules.get(channel, self._default_rules)
-
-    def loads(self, content_type: str, channel: str, data: bytes) -> Any:
-        """A body or result as a value, by its content type."""
-        return self._codecs.load_as(content_type, channel, data)
-
-    def seconds(self, value: Duration) -> float:
-        """A duration as seconds; raises UsageError."""
-        return self._composer.seconds(value)
+        return Consumer(self.runtime, channels, on_error=on_error, label=label)
 
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────
 
     def nudge(self, peer: str | None = None) -> None:
         """End the rest of a peer (None: of all): the daemon tries it at once."""
-        directory = self.run_directory / "nudge"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        (directory / (peer.encode().hex() if peer else "all")).touch(mode=0o600)
-        self.bell.ring("control")
-
-    def sweep_bodies(self) -> int:
-        """Remove large bodies that no message needs any more. Returns how many."""
-        return self.bodies.sweep(
-            lambda identity: self.outbox.envelope(identity) is not None,
-            lambda identity: self.inbox.envelope(identity) is not None,
-            self.clock.wall(),
-        )
-
-    def event(self, name: str, details: Mapping[str, object]) -> None:
-        """Tell observers; those about the store go to ``dropr_store_event``."""
-        if self.observers.present:
-            self.observers.tell(self.name, name, details)
-
-    def _check(self) -> None:
-        if self._closed:
-            raise Closed(f"node {self.name} was closed")
-        if os.getpid() != self._pid:
-            raise Closed(f"node {self.name} was opened before a fork; open it again in the child")
+        self.runtime.nudge(peer)
 
     def close(self) -> None:
         """Give up leases, close the store; safe twice."""
-        if not self._closed:
-            self._closed = True
-            self.bell.close()
-            self.storage.close()
-            self.observers.close()
+        self.runtime.close()
 
     def __enter__(self) -> Self:
         return self
@@ -342,56 +195,3 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def prepare(data: Path, *, read_only: bool) -> bytes:
-    """Make the data directory (0700) and the node's random 128-bit id; return the id."""
-    path = data / "node.id"
-    try:
-        if not read_only:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for sub in ("run", "consumers"):
-                (data / sub).mkdir(mode=0o700, exist_ok=True)
-            if not path.exists():
-                create_text(path, os.urandom(16).hex())
-        return bytes.fromhex(path.read_text(encoding="ascii"))
-    except OSError as error:
-        raise StoreReadOnly(
-            f"{data}: {error.strerror or error}; the data directory must exist and belong to this user"
-        ) from None
-    except ValueError:
-        raise StoreCorrupt(
-            f"{path} does not hold a node id (32 hexadecimal digits); restore it, or remove it to get a new one"
-        ) from None
-
-
-def make_context(
-    config: NodeConfig, clock: SystemClock, log: logging.Logger, observers: Observers, *, read_only: bool = False
-) -> Context:
-    """What plugins of this node get from their host."""
-    limits = config.limits
-
-    def event(name: str, details: Mapping[str, Any]) -> None:
-        observers.tell(config.node, name, details)
-
-    return Context(
-        node=config.node,
-        data=config.data,
-        clock=clock,
-        log=log,
-        event=event,
-        max_messages=limits.max_messages,
-        max_bytes=limits.max_bytes,
-        min_free=limits.min_free,
-        peer_limits=_limits(config.peers),
-        channel_limits=_limits(config.channels),
-        remember=config.delivery.remember,
-        keep_sent={name: channel.retention for name, channel in config.channels.items() if channel.retention},
-        read_only=read_only,
-    )
-
-
-def _limits(named: Mapping[str, PeerConfig] | Mapping[str, ChannelConfig]) -> dict[str, tuple[int | None, int | None]]:
-    """Only what has a limit: a storage looks every name up with every message."""
-    limits = {name: (config.max_messages, config.max_bytes) for name, config in named.items()}
-    return {name: limit for name, limit in limits.items() if limit != (None, None)}

@@ -1,55 +1,23 @@
 """One leased message in a consumer's hands, and how it is settled.
 
-Owns `Received` and what it needs of its node. Must not know how messages are claimed (consumer.py),
+Owns `Received` and how changes are settled. Must not know how messages are claimed (consumer.py),
 peers, transports or handlers.
 """
 
 import contextlib
 import io
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-import attrs
 import msgspec
 
-from dropr_core.bodies.store import Bodies
-from dropr_core.contracts.storage import Ack, Bury, Claim, Inbox, Release, Settlement
+from dropr_core.api.runtime import Runtime
+from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import LeaseLost, TooBig
 from dropr_core.model import envelope
-from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import MAX_RESULT, Message
 from dropr_core.model.names import format_id
-from dropr_core.system.clock import Clock
-from dropr_core.system.notifier import Bell
-
-
-@attrs.frozen
-class ChannelRules:
-    """What the configuration says about taking from one channel."""
-
-    attempts: int = 10
-    backoff: Backoff = attrs.field(factory=lambda: Backoff(1.0, 600.0))
-    retention: float = 0.0
-
-
-@attrs.frozen
-class Surroundings:
-    """What consumers need of their node."""
-
-    inbox: Inbox
-    bell: Bell
-    clock: Clock
-    log: logging.Logger
-    loads: Callable[[Message, bytes], Any]
-    dumps_result: Callable[[Any], tuple[bytes, str]]
-    rules: Callable[[str], ChannelRules]
-    event: Callable[[str, Mapping[str, object]], None]
-    observed: bool
-    """Whether anybody observes: telling nobody about each message has a price too."""
-    attempts: Mapping[str, int]
-    bodies: Bodies
 
 
 class Received(msgspec.Struct, eq=False, gc=False):
@@ -58,7 +26,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
     """
 
     # A Struct, and not looked at for cycles, because thousands are made a second.
-    _around: Surroundings
+    _runtime: Runtime
     claim: Claim
     _swallow: bool
     settled: bool = False
@@ -100,7 +68,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
 
     def loads(self, body: bytes) -> Any:
         """What `value` makes of a body."""
-        return self._around.loads(self.message, body)
+        return self._runtime.serialization.load(self.message, body)
 
     def open(self) -> BinaryIO:
         """The body as a binary file to read, at its beginning; whatever its size, nothing is loaded.
@@ -109,7 +77,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
         """
         if self._reference is None:
             return io.BytesIO(self.body)
-        return self._around.bodies.open_come(self.claim.sender, self.claim.id, self._reference)
+        return self._runtime.bodies.open_come(self.claim.sender, self.claim.id, self._reference)
 
     @property
     def _reference(self) -> envelope.Reference | None:
@@ -123,7 +91,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
     @property
     def value(self) -> Any:
         """The body through the serializer of its content type; raises ProtocolError if it does not fit."""
-        return self._around.loads(self.message, self.body)
+        return self._runtime.serialization.load(self.message, self.body)
 
     @property
     def channel(self) -> str:
@@ -158,12 +126,12 @@ class Received(msgspec.Struct, eq=False, gc=False):
     @property
     def age(self) -> float:
         """Seconds since it entered this node's queue."""
-        return self._around.clock.now() - self.claim.arrived
+        return self._runtime.clock.now() - self.claim.arrived
 
     @property
     def lease_holds(self) -> bool:
         """Whether the message is still ours to settle."""
-        return self._around.inbox.holds(self.claim)
+        return self._runtime.storage.inbox.holds(self.claim)
 
     def ack(self, result: Any = None) -> None:
         """Done. ``result`` (up to 64 KiB once encoded) goes home with the receipt.
@@ -175,10 +143,10 @@ class Received(msgspec.Struct, eq=False, gc=False):
 
     def make_ack(self, result: Any = None) -> Ack:
         """The change that `ack` makes, for settling many at once."""
-        data, content_type = (None, "") if result is None else self._around.dumps_result(result)
+        data, content_type = (None, "") if result is None else self._runtime.serialization.dump_result(result)
         if data is not None and len(data) > MAX_RESULT:
             raise TooBig(f"a result of {len(data)} bytes: the limit is {MAX_RESULT}; send a message instead")
-        return Ack(self.claim, data, content_type, self._around.rules(self.channel).retention)
+        return Ack(self.claim, data, content_type, self._runtime.rules(self.channel).retention)
 
     def release(self, delay: float | None = None, reason: str = "") -> None:
         """Give it back, to be ready again after ``delay`` seconds (None: the channel's backoff)."""
@@ -186,7 +154,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
 
     def make_failure(self, delay: float | None = None, reason: str = "") -> Release | Bury:
         """The change after a failed attempt: back with backoff, or buried when attempts are used up."""
-        rules = self._around.rules(self.channel)
+        rules = self._runtime.rules(self.channel)
         if self.attempt >= rules.attempts:
             return Bury(self.claim, reason or f"{self.attempt} attempts")
         return Release(self.claim, rules.backoff.fixed(self.attempt) if delay is None else delay, reason)
@@ -208,7 +176,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
     def _settle(self, change: Settlement) -> None:
         if self.settled:
             raise LeaseLost(f"message {self.id} was settled before")
-        if not settle(self._around, [change])[0]:
+        if not settle(self._runtime, [change])[0]:
             self.settled = True
             raise LeaseLost(f"message {self.id}: the lease ended, another consumer may have it; nothing was changed")
         self.settled = True
@@ -227,14 +195,14 @@ class Received(msgspec.Struct, eq=False, gc=False):
         if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: not the message's fault
             self.give_back()
             return False
-        self._around.log.warning("%s: attempt %d failed: %s: %s", self.id, self.attempt, type(error).__name__, error)
+        self._runtime.log.warning("%s: attempt %d failed: %s: %s", self.id, self.attempt, type(error).__name__, error)
         self.release(reason=f"{type(error).__name__}: {error}")
         return self._swallow
 
 
-def settle(around: Surroundings, changes: Sequence[Settlement]) -> list[bool]:
+def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:
     """Settle changes in one commit, then ring for who waits for their effects."""
-    done = around.inbox.settle(changes)
+    done = runtime.storage.inbox.settle(changes)
     ready, senders = set(), set()
     for change, good in zip(changes, done, strict=True):
         if good:
@@ -244,28 +212,28 @@ def settle(around: Surroundings, changes: Sequence[Settlement]) -> list[bool]:
             else:
                 senders.add(claim.sender)
                 if type(change) is Ack and not change.keep and (large := envelope.reference_of(claim.envelope)):
-                    around.bodies.drop_come(claim.sender, claim.id, large)
-            if around.observed:
+                    runtime.bodies.drop_come(claim.sender, claim.id, large)
+            if runtime.observed:
                 outcome = type(change).__name__.lower()
-                around.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})
+                runtime.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})
     for channel in ready:
-        around.bell.ring(f"inbox:{channel}")
+        runtime.bell.ring(f"inbox:{channel}")
     for sender in senders:
-        around.bell.ring(f"outcomes:{sender}")
+        runtime.bell.ring(f"outcomes:{sender}")
     return done
 
 
-def acknowledge(around: Surroundings, claims: Sequence[Claim], keep: float) -> list[bool]:
+def acknowledge(runtime: Runtime, claims: Sequence[Claim], keep: float) -> list[bool]:
     """`settle` with an `Ack` without a result for each claim."""
-    if around.observed:
-        return settle(around, [Ack(claim, None, "", keep) for claim in claims])
-    done = around.inbox.acknowledge(claims, keep)
+    if runtime.observed:
+        return settle(runtime, [Ack(claim, None, "", keep) for claim in claims])
+    done = runtime.storage.inbox.acknowledge(claims, keep)
     mine = claims if all(done) else [claim for claim, good in zip(claims, done, strict=True) if good]
     if not keep:
         for claim in [claim for claim in mine if claim.envelope[1] & envelope.OUTSIDE]:
             large = envelope.reference_of(claim.envelope)
             assert large is not None
-            around.bodies.drop_come(claim.sender, claim.id, large)
+            runtime.bodies.drop_come(claim.sender, claim.id, large)
     for sender in {claim.sender for claim in mine}:
-        around.bell.ring(f"outcomes:{sender}")
+        runtime.bell.ring(f"outcomes:{sender}")
     return done

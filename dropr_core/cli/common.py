@@ -16,7 +16,7 @@ from dropr_core.errors import DroprError
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
     from dropr_core.cli.logs import Line
     from dropr_core.config.node import NodeConfig
 
@@ -108,11 +108,11 @@ def load_config(config_file: Path | None) -> "NodeConfig":
 
 
 @contextmanager
-def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Node"]:
+def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Runtime"]:
     """The node, open for a verb: only to look, unless the verb will ``change`` something."""
     ctx = click.get_current_context(silent=True)
     config = load_config(config_file)
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
 
     if ctx is not None:
         start_log(ctx, "dropr", least=-1)
@@ -121,7 +121,7 @@ def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Node"
             Exit.NO_INPUT,
             f"node {config.node} has nothing yet: {config.data} is made by its first 'dropr send' or by 'dropr up'",
         )
-    with Node.open(config, read_only=not change) as node:
+    with Runtime.open(config, read_only=not change) as node:
         yield node
 
 

@@ -91,7 +91,7 @@ def _findings(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Iterator
 
 def _head(config: "NodeConfig", *, repair: bool) -> "Iterator[Finding]":
     """The node's id."""
-    from dropr_core.api.node import prepare
+    from dropr_core.api.data_directory import prepare
     from dropr_core.contracts.storage import Finding
 
     missing = not (config.data / "node.id").exists()
@@ -109,8 +109,8 @@ def _of_storage(config: "NodeConfig", *, repair: bool) -> "Iterator[Finding]":
     """What the storage says about its own files."""
     import attrs
 
-    from dropr_core.api.node import make_context
     from dropr_core.contracts.storage import Finding
+    from dropr_core.plugin.host import make_context
     from dropr_core.plugin.registry import Observers, create
     from dropr_core.system.clock import open_clock, read_clock
 
@@ -143,12 +143,12 @@ def _is_mine(error: DroprError) -> bool:
 
 def _of_messages(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Iterator[Finding]":
     """Whether each message can be read."""
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
     from dropr_core.contracts.storage import Finding
     from dropr_core.fsck.contents import Checkup
 
     try:
-        node = Node.open(config, read_only=not repair)
+        node = Runtime.open(config, read_only=not repair)
     except DroprError as error:
         if _is_mine(error):
             raise

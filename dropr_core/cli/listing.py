@@ -40,7 +40,7 @@ from dropr_core.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
     from dropr_core.contracts.storage import Delivery, JobInfo
     from dropr_core.model.message import Message
     from dropr_core.model.names import MessageId
@@ -140,7 +140,7 @@ def list_verb(
             echo("no messages")
 
 
-def _found(node: "Node", side: str, states: tuple[str, ...], filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _found(node: "Runtime", side: str, states: tuple[str, ...], filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for half, known in (("outbox", OUTBOX_STATES), ("inbox", INBOX_STATES)):
         here = [state for state in states if state in known]
         if side not in (half, "both") or (states and not here):
@@ -157,7 +157,7 @@ def _found(node: "Node", side: str, states: tuple[str, ...], filters: dict[str, 
                 yield document
 
 
-def held_peers(node: "Node") -> frozenset[str]:
+def held_peers(node: "Runtime") -> frozenset[str]:
     """The peers to which nothing is shipped now."""
     return frozenset(name for name, state in node.outbox.peers().items() if state.held)
 
@@ -165,13 +165,13 @@ def held_peers(node: "Node") -> frozenset[str]:
 # ── one message ──────────────────────────────────────────────────────────────────────────────────
 
 
-def envelope_of(node: "Node", message_id: "MessageId") -> bytes | None:
+def envelope_of(node: "Runtime", message_id: "MessageId") -> bytes | None:
     """The stored bytes of a message, from whichever half keeps them."""
     found = node.outbox.envelope(message_id)
     return node.inbox.envelope(message_id) if found is None else found
 
 
-def open_body(node: "Node", message_id: "MessageId") -> BinaryIO | None:
+def open_body(node: "Runtime", message_id: "MessageId") -> BinaryIO | None:
     """The body of a message as a file, from whichever half keeps it."""
     from dropr_core.model.envelope import decode, reference_of
 

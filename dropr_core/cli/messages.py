@@ -18,7 +18,7 @@ from dropr_core.cli.peers import known_peer
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
     from dropr_core.model.names import MessageId
 
 
@@ -122,13 +122,13 @@ def _missing(count: int, ids: Sequence[bytes], missing: "Sequence[MessageId]") -
         raise not_found("; ".join(f"{format_id(i)}: no such message here" for i in missing))
 
 
-def wake_consumers(node: "Node", filters: dict[str, Any]) -> None:
+def wake_consumers(node: "Runtime", filters: dict[str, Any]) -> None:
     """Tell those who wait for messages that some became ready."""
     for channel in [filters["channel"]] if filters["channel"] else list(node.inbox.counts()):
         node.bell.ring(f"inbox:{channel}")
 
 
-def wake_shippers(node: "Node") -> None:
+def wake_shippers(node: "Runtime") -> None:
     """Tell the daemon, and those who fetch from here, that something new is to be shipped."""
     node.bell.ring("outbox")
     for name, peer in node.config.peers.items():

@@ -12,10 +12,10 @@ from dropr_core.cli.common import opened, verb
 from dropr_core.cli.output import echo, echo_json
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
 
 
-def known_peer(node: "Node", peer: str) -> str:
+def known_peer(node: "Runtime", peer: str) -> str:
     """``peer``, if it is configured or the outbox still has something for it; else UnknownPeer."""
     from dropr_core.config.options import suggest
     from dropr_core.errors import UnknownPeer
@@ -26,7 +26,7 @@ def known_peer(node: "Node", peer: str) -> str:
     return peer
 
 
-def daemon_runs(node: "Node") -> bool:
+def daemon_runs(node: "Runtime") -> bool:
     """Whether a daemon works on this node now."""
     from dropr_core.system.locks import is_held
 

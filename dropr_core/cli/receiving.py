@@ -18,7 +18,7 @@ from dropr_core.cli.logs import one_line
 from dropr_core.cli.output import echo, say_size, text_or_base64, write_bytes, write_stream
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
     from dropr_core.model.message import Message
 
 Body = Callable[[], BinaryIO]
@@ -82,8 +82,10 @@ def receive_verb(
         echo("no messages")
 
 
-def _taken(node: "Node", channels: tuple[str, ...], limit: int | None, wait: float | None) -> Messages:
-    source = node.receive(*channels, limit=limit, wait=wait)
+def _taken(node: "Runtime", channels: tuple[str, ...], limit: int | None, wait: float | None) -> Messages:
+    from dropr_core.api.node import Node
+
+    source = Node(node).receive(*channels, limit=limit, wait=wait)
     try:
         for received in source:
             yield (
@@ -114,7 +116,7 @@ def _facts(message: "Message") -> dict[str, Any]:
     }
 
 
-def _peeked(node: "Node", channels: tuple[str, ...], limit: int | None) -> Messages:
+def _peeked(node: "Runtime", channels: tuple[str, ...], limit: int | None) -> Messages:
     from dropr_core.cli.filters import select, walk_inbox
     from dropr_core.cli.listing import open_body
     from dropr_core.model.envelope import body_size, header_of

@@ -85,7 +85,7 @@ def _watch(ctx: click.Context, path: Path, config: "NodeConfig", roles: Sequence
     import attrs
 
     from dropr_core.angel.angel import Angel, role_child
-    from dropr_core.api.node import prepare
+    from dropr_core.api.data_directory import prepare
     from dropr_core.system.locks import FileLock
 
     prepare(config.data, read_only=False)

@@ -18,7 +18,7 @@ from dropr_core.cli.output import echo, echo_json
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
     from dropr_core.api.sent import Sent
     from dropr_core.bodies.store import Progress
     from dropr_core.config.node import NodeConfig
@@ -68,10 +68,12 @@ def send_verb(
     """
     _check_source(value, file)
     pairs = _headers(headers)
+    from dropr_core.api.node import Node
+
     with opened(config_file, change=True) as node, contextlib.ExitStack() as stack:
         meaning = _meaning(node.config, options["channel"], value, file)
         progress = _bar(meaning, stack)
-        sent = node.send(meaning, to=list(to) or None, headers=pairs, id=message_id, progress=progress, **options)
+        sent = Node(node).send(meaning, to=list(to) or None, headers=pairs, id=message_id, progress=progress, **options)
         stack.close()
         result = _wait(node, sent, wait, as_json=as_json) if wait is not None else None
         status = sent.status if as_json else None
@@ -145,7 +147,7 @@ def _headers(pairs: tuple[tuple[str, str], ...]) -> dict[str, str] | None:
     return headers or None
 
 
-def _wait(node: "Node", sent: "Sent", seconds: float, *, as_json: bool) -> Any:
+def _wait(node: "Runtime", sent: "Sent", seconds: float, *, as_json: bool) -> Any:
     from dropr_core.cli.peers import daemon_runs
     from dropr_core.errors import WaitTimeout
 

@@ -16,7 +16,7 @@ from dropr_core.cli.output import echo, echo_json, echo_table, say_age, say_coun
 from dropr_core.cli.peers import daemon_runs
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
 
 QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
 
@@ -43,7 +43,7 @@ def status_verb(config_file: Path | None, as_json: bool) -> None:
         show(document)
 
 
-def gather(node: "Node") -> dict[str, Any]:
+def gather(node: "Runtime") -> dict[str, Any]:
     """Everything that status tells, as its JSON has it."""
     channels = _channels(node)
     peers = _peers(node)
@@ -76,7 +76,7 @@ def _report(path: Path) -> dict[str, Any] | None:
     return dict(report)
 
 
-def _processes(node: "Node") -> dict[str, Any]:
+def _processes(node: "Runtime") -> dict[str, Any]:
     from dropr_core.angel.status_file import read_state
 
     directory = node.run_directory
@@ -98,7 +98,7 @@ def _processes(node: "Node") -> dict[str, Any]:
     return found
 
 
-def _peers(node: "Node") -> list[dict[str, Any]]:
+def _peers(node: "Runtime") -> list[dict[str, Any]]:
     daemon = (_report(node.run_directory / "daemon.json") if daemon_runs(node) else None) or {}
     seen: Mapping[str, Mapping[str, Any]] = daemon.get("peers", {})
     oldest: dict[str, float] = {}
@@ -137,7 +137,7 @@ def _peers(node: "Node") -> list[dict[str, Any]]:
     return rows
 
 
-def _channels(node: "Node") -> list[dict[str, Any]]:
+def _channels(node: "Runtime") -> list[dict[str, Any]]:
     counts, oldest = node.inbox.counts(), node.inbox.oldest()
     rows = []
     for channel in sorted({*counts, *oldest}):

@@ -27,7 +27,7 @@ from dropr_core.cli.output import echo, echo_json, say_count
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.api.node import Node
+    from dropr_core.api.runtime import Runtime
     from dropr_core.contracts.storage import Selection
 
 ENDED_OUT = ("processed", "accepted", "failed", "expired", "cancelled", "dead")
@@ -82,7 +82,7 @@ def wipe_verb(
         echo(f"removed {outbox} from the outbox, {say_count(removed['inbox'], 'message')} from the inbox")
 
 
-def _ask(node: "Node", sides: "dict[str, Selection]", *, may_ask: bool) -> None:
+def _ask(node: "Runtime", sides: "dict[str, Selection]", *, may_ask: bool) -> None:
     parts = []
     for half, selection in sides.items():
         if half == "outbox":  # accepted and waiting for its receipt is under way: it will stay

@@ -8,7 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from dropr_core.api.node import Node
+from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, PeerConfig
 from dropr_core.contracts.storage import LaneStats, PeerState
 from dropr_core.contracts.transport import Connection, Transport
@@ -29,9 +29,9 @@ BY_CONFIG = "configuration: "
 class Links:
     """Couriers and pullers of one node, used by one thread."""
 
-    def __init__(self, node: Node, transports: Transports, post: Callable[[Callable[[], None]], None],
+    def __init__(self, runtime: Runtime, transports: Transports, post: Callable[[Callable[[], None]], None],
                  log: logging.Logger, rng: random.Random | None = None) -> None:  # fmt: skip
-        self._node, self._transports, self._post, self._log = node, transports, post, log
+        self._runtime, self._transports, self._post, self._log = runtime, transports, post, log
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self.couriers: dict[str, Courier] = {}
         self.pullers: dict[str, Puller] = {}
@@ -40,7 +40,7 @@ class Links:
         self._share = Share()
         self.unloaded = False
         """Whether a message with a large body was settled lately, so that the body may go."""
-        self._build(node.config)
+        self._build(runtime.config)
 
     def _build(self, config: NodeConfig) -> None:
         for name, peer in config.peers.items():
@@ -52,16 +52,16 @@ class Links:
             except (PluginError, UsageError) as error:
                 self.refused[name] = str(error)
                 self._log.error("%s: cannot be served, its deliveries are held: %s", name, error)
-        for name in self._node.outbox.peers():
+        for name in self._runtime.outbox.peers():
             if name not in config.peers:
                 self.refused[name] = "no longer in the configuration"
-        states = self._node.outbox.peers()
+        states = self._runtime.outbox.peers()
         for name, reason in self.refused.items():
             if not (name in states and states[name].held):
-                self._node.outbox.hold(name, BY_CONFIG + reason)
+                self._runtime.outbox.hold(name, BY_CONFIG + reason)
         for name, state in states.items():
             if state.held and state.reason.startswith(BY_CONFIG) and name not in self.refused:
-                self._node.outbox.release(name)
+                self._runtime.outbox.release(name)
                 self._log.info("%s: can be served again", name)
 
     @staticmethod
@@ -89,15 +89,15 @@ class Links:
         return Courier(
             Link(name, settings, self._rng),
             self._talk(config, name, peer),
-            self._node.outbox,
-            self._node.clock,
-            node_id=self._node.node_id,
+            self._runtime.outbox,
+            self._runtime.clock,
+            node_id=self._runtime.node_id,
             on_reset=delivery.on_peer_reset,
             batch_bytes=limits.batch_bytes,
-            ring=self._node.bell.ring,
-            event=self._node.event,
+            ring=self._runtime.bell.ring,
+            event=self._runtime.event,
             log=self._log,
-            bodies=self._node.bodies,
+            bodies=self._runtime.bodies,
             share=self._share,
         )
 
@@ -105,17 +105,17 @@ class Links:
         return Puller(
             name,
             self._talk(config, name, peer),
-            self._node.inbox,
-            self._node.clock,
-            node_id=self._node.node_id,
+            self._runtime.inbox,
+            self._runtime.clock,
+            node_id=self._runtime.node_id,
             allows=Access((), peer.may_write).allows,
             max_body=config.limits.max_body,
             backoff=Backoff(config.delivery.backoff_min, config.delivery.backoff_max),
             rng=self._rng,
-            ring=self._node.bell.ring,
-            event=self._node.event,
+            ring=self._runtime.bell.ring,
+            event=self._runtime.event,
             log=self._log,
-            bodies=self._node.bodies,
+            bodies=self._runtime.bodies,
         )
 
     @property
@@ -127,9 +127,9 @@ class Links:
         """Do what can be done now; the node time at which to be called again at the latest."""
         wakes: list[float | None] = [puller.turn() for puller in self.pullers.values()]
         lanes: dict[str, list[LaneStats]] = {}
-        for stats in self._node.outbox.lanes():
+        for stats in self._runtime.outbox.lanes():
             lanes.setdefault(stats.lane.peer, []).append(stats)
-        states: Mapping[str, PeerState] = self._node.outbox.peers()
+        states: Mapping[str, PeerState] = self._runtime.outbox.peers()
         for name, courier in self.couriers.items():
             waiting: Sequence[LaneStats] = lanes.get(name, ())
             wakes.append(courier.turn(waiting, states.get(name, PeerState())))

@@ -110,7 +110,7 @@ class Scenario:
         # The stack closes nodes first: their readers must be gone by then.
         stack.callback(self._readers.stop)
         self._shop = nodes["shop"]
-        if "processes" not in self._shop.storage.abilities:
+        if "processes" not in self._shop.runtime.storage.abilities:
             raise PluginError(f"storage '{storage}' serves one process alone, and the demo is about many; name another")
         for name in names:
             self._village.start(name)

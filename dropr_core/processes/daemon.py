@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from dropr_core.angel.heartbeat import Heartbeat, WearLimits
-from dropr_core.api.node import Node, make_context
+from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.delivery.links import Links
 from dropr_core.delivery.transports import Transports
@@ -40,12 +40,12 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     ``path``: the file to load again on SIGHUP. Raises Held if another daemon serves this store.
     """
     heart = heart or Heartbeat.from_environment()
-    with Node.open(config) as node:
+    with Runtime.open(config) as runtime:
         lock = FileLock(config.data / "daemon.lock")
         lock.acquire("dropr daemon")
         try:
             with MainLoop(heart) as loop:
-                daemon = Daemon(node, loop)
+                daemon = Daemon(runtime, loop)
                 heart.ready()
                 return daemon.run(path)
         finally:
@@ -55,10 +55,10 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
 class Daemon:
     """The state of one daemon process."""
 
-    def __init__(self, node: Node, loop: MainLoop) -> None:
-        self._node, self._loop = node, loop
+    def __init__(self, runtime: Runtime, loop: MainLoop) -> None:
+        self._runtime, self._loop = runtime, loop
         self._log = logging.getLogger("dropr.daemon")
-        self._wear = WearLimits(node.config.angel.recycle_after, node.config.angel.max_memory)
+        self._wear = WearLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
         self._turns = 0
         self._next_sweep = 0.0
         self._last_sweep = 0.0
@@ -66,18 +66,18 @@ class Daemon:
         self._next_bodies = 0.0
         self._bodies_kept = False
         self._shown, self._shown_at = "", 0.0
-        self._state_file = node.run_directory / "daemon.json"
-        self._start_links(node.config)
+        self._state_file = runtime.run_directory / "daemon.json"
+        self._start_links()
 
-    def _start_links(self, config: NodeConfig) -> None:
-        context = make_context(config, self._node.clock, self._log, self._node.observers)
-        self._transports = Transports(config.transports, context, config.where)
-        self._links = Links(self._node, self._transports, self._loop.post, self._log)
-        self._ear = self._node.bell.listen("outbox", "control", *self._links.topics)
+    def _start_links(self) -> None:
+        config = self._runtime.config
+        self._transports = Transports(config.transports, self._runtime.context(self._log), config.where)
+        self._links = Links(self._runtime, self._transports, self._loop.post, self._log)
+        self._ear = self._runtime.bell.listen("outbox", "control", *self._links.topics)
 
     def run(self, path: Path | None) -> int:
         """The loop."""
-        self._log.info("daemon of %s: %d peers", self._node.name, len(self._node.config.peers))
+        self._log.info("daemon of %s: %d peers", self._runtime.name, len(self._runtime.config.peers))
         worn = ""
         try:
             while not self._loop.stopping and not worn:
@@ -90,7 +90,7 @@ class Daemon:
                 self._turns += 1
                 if self._turns % 1000 == 0:
                     worn = self._wear.worn(self._turns)
-                self._loop.sleep(max(0.0, wake - self._node.clock.now()), self._ear.fileno())
+                self._loop.sleep(max(0.0, wake - self._runtime.clock.now()), self._ear.fileno())
             self._drain()
         finally:
             self._links.close()
@@ -113,29 +113,29 @@ class Daemon:
             wake = self._links.turn()
         except (StoreError, OSError) as error:  # no handles, no room: it passes, and a daemon that died carries nothing
             self._log.error("the store failed, next try in 1 s: %s", error)
-            self._node.event("store_trouble", {"error": str(error)})
-            wake = self._node.clock.now() + 1.0
+            self._runtime.event("store_trouble", {"error": str(error)})
+            wake = self._runtime.clock.now() + 1.0
         self._show()
         # Look again now and then: a sender killed between its commit and its ring rang nobody.
-        look = self._node.clock.now() + LOOK_AGAIN
+        look = self._runtime.clock.now() + LOOK_AGAIN
         return min(look, self._next_sweep, self._next_care, look if wake is None else wake)
 
     def _sweep(self) -> None:
-        now = self._node.clock.now()
+        now = self._runtime.clock.now()
         if now >= self._next_care:
             self._next_care = now + CARE_EVERY
             self._keep_clock()
-            self._node.inbox.sweep()
+            self._runtime.inbox.sweep()
         self._sweep_bodies(now)
         if now < self._last_sweep + SWEEP_EVERY:
             self._next_sweep = min(self._next_sweep, self._last_sweep + SWEEP_EVERY)
             if now < self._next_sweep:
                 return
-        ended, due = self._node.outbox.sweep(self._node.config.delivery.life)
+        ended, due = self._runtime.outbox.sweep(self._runtime.config.delivery.life)
         self._last_sweep = now
         self._next_sweep = max(now + SWEEP_EVERY, due) if due is not None else now + CARE_EVERY
         if ended:
-            self._node.bell.ring("receipts")
+            self._runtime.bell.ring("receipts")
             for message_id in ended:
                 self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
 
@@ -145,8 +145,8 @@ class Daemon:
             self._links.unloaded = False
             started = time.monotonic()
             try:
-                self._node.sweep_bodies()
-                self._bodies_kept = self._node.bodies.any()
+                self._runtime.sweep_bodies()
+                self._bodies_kept = self._runtime.bodies.any()
             except OSError as error:
                 self._log.warning("cannot look after large bodies: %s", error)
             self._next_bodies = now + max(BODIES_EVERY, 200 * (time.monotonic() - started))
@@ -154,7 +154,7 @@ class Daemon:
         self._next_care = min(self._next_care, wake)
 
     def _nudges(self) -> None:
-        directory = self._node.run_directory / "nudge"
+        directory = self._runtime.run_directory / "nudge"
         try:
             words = list(directory.iterdir())
         except OSError:  # nobody ever nudged; or no handles: then the nudge is still there at the next turn
@@ -169,11 +169,11 @@ class Daemon:
         try:
             config = load(path)
             if (config.node, config.data, config.storage) != (
-                self._node.config.node, self._node.config.data, self._node.config.storage,
+                self._runtime.config.node, self._runtime.config.data, self._runtime.config.storage,
             ):  # fmt: skip
                 self._log.error("reload: node, data and storage cannot change while running; restart instead")
                 return
-            fresh = Node.open(config)
+            fresh = Runtime.open(config)
         except ConfigError as error:
             self._log.error("reload: the old configuration stays active:\n%s", error)
             return
@@ -183,14 +183,14 @@ class Daemon:
         self._links.close()
         self._transports.close()
         self._ear.close()
-        self._node.close()
-        self._node = fresh
-        self._start_links(config)
+        self._runtime.close()
+        self._runtime = fresh
+        self._start_links()
         self._log.info("reloaded: %d peers", len(config.peers))
 
     def _drain(self) -> None:
         """Let pushes under way come to their end: an answer not read is work done twice."""
-        deadline = time.monotonic() + self._node.config.angel.drain
+        deadline = time.monotonic() + self._runtime.config.angel.drain
         while self._links.busy and time.monotonic() < deadline:
             if not self._loop.run_posts():
                 self._loop.sleep(0.05)
@@ -200,17 +200,17 @@ class Daemon:
     def _keep_clock(self) -> None:
         """A help for after the next boot: on a full disk the mail goes on without it."""
         try:
-            keep_clock(self._node.config.data, self._node.clock)
+            keep_clock(self._runtime.config.data, self._runtime.clock)
         except OSError as error:
             self._log.warning("cannot keep the clock: %s", error)
 
     def _show(self) -> None:
         """Leave word for `dropr status`, only when something changed."""
         peers = self._links.report()
-        text = json.dumps({"pid": os.getpid(), "node": self._node.name, "peers": peers}, sort_keys=True)
+        text = json.dumps({"pid": os.getpid(), "node": self._runtime.name, "peers": peers}, sort_keys=True)
         if text == self._shown:
             return
-        now, carrying = self._node.clock.now(), any("body" in peer for peer in peers.values())
+        now, carrying = self._runtime.clock.now(), any("body" in peer for peer in peers.values())
         if carrying and now < self._shown_at + SHOW_EVERY:
             return  # a body moves with every turn; nobody looks that often
         self._shown, self._shown_at = text, now

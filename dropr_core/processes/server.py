@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dropr_core.angel.heartbeat import Heartbeat, WearLimits
-from dropr_core.api.node import Node, make_context
+from dropr_core.api.node import Node
+from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.transport import Listener
 from dropr_core.delivery.transports import Transports
@@ -27,18 +28,17 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     """Answer peers until told to stop. Returns an exit code. Raises Unreachable if a door cannot open."""
     heart = heart or Heartbeat.from_environment()
     log = logging.getLogger("dropr.server")
-    with Node.open(config) as node, MainLoop(heart) as loop:
-        context = make_context(config, node.clock, log, node.observers)
-        transports = Transports(config.transports, context, config.where)
-        desk = make_desk(node, log)
+    with Runtime.open(config) as runtime, MainLoop(heart) as loop:
+        transports = Transports(config.transports, runtime.context(log), config.where)
+        desk = make_desk(runtime, log)
         listeners: list[Listener] = []
-        state = node.run_directory / f"server-{os.getpid()}.json"
+        state = runtime.run_directory / f"server-{os.getpid()}.json"
         try:
             for url in config.listen:
                 listeners.append(transports.for_url(url).listen(url, desk))
             urls = [listener.url for listener in listeners]
             replace_text(state, json.dumps({"pid": os.getpid(), "urls": urls}))
-            log.info("server of %s listens on %s", node.name, ", ".join(urls) or "nothing")
+            log.info("server of %s listens on %s", runtime.name, ", ".join(urls) or "nothing")
             heart.ready()
             wear = WearLimits(None, config.angel.max_memory)
             while not loop.stopping:
@@ -61,34 +61,34 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
         return Exit.OK
 
 
-def make_desk(node: Node, log: logging.Logger) -> Desk:
+def make_desk(runtime: Runtime, log: logging.Logger) -> Desk:
     """Everything that answers requests for a node; also what `asgi` mounts."""
-    config = node.config
+    config = runtime.config
     endpoint = Endpoint(
         config.node,
-        node.node_id,
+        runtime.node_id,
         access_of(config),
-        node.outbox,
-        node.inbox,
+        runtime.outbox,
+        runtime.inbox,
         limits=Limits(
             config.limits.batch_bytes, config.limits.batch_count, config.limits.max_body, config.limits.inline_body
         ),
-        bodies=node.bodies,
+        bodies=runtime.bodies,
         on_reset=config.delivery.on_peer_reset,
-        ring=node.bell.ring,
-        event=node.event,
+        ring=runtime.bell.ring,
+        event=runtime.event,
     )
 
     def alive(peer: str) -> None:
         # Only if something waits for it: else the daemon has no reason to get up.
         try:
-            state = node.outbox.peers().get(peer)
+            state = runtime.outbox.peers().get(peer)
             if state is not None and (state.waiting or state.awaiting):
-                node.nudge(peer)
+                runtime.nudge(peer)
         except (StoreError, OSError):  # a full disk: the peer's request must be answered all the same
             return
 
-    return Desk(endpoint, node.bell, node.clock, alive, log)
+    return Desk(endpoint, runtime.bell, runtime.clock, alive, log)
 
 
 def asgi(node: Node) -> Any:
@@ -98,7 +98,7 @@ def asgi(node: Node) -> Any:
     again with each request. Closed with `close()` of the application's ``desk``, or with the process.
     """
     module = find("transport", "curl").module
-    return module.asgi_app(make_desk(node, logging.getLogger("dropr.server")))
+    return module.asgi_app(make_desk(node.runtime, logging.getLogger("dropr.server")))
 
 
 def access_of(config: NodeConfig) -> dict[str, Access]:

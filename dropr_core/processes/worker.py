@@ -15,8 +15,8 @@ from typing import Any
 
 from dropr_core.angel.heartbeat import Heartbeat, WearLimits
 from dropr_core.api.consumer import Consumer
-from dropr_core.api.node import Node, make_context
 from dropr_core.api.received import Received
+from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.contracts.storage import Bury, Settlement
@@ -34,14 +34,14 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     """
     heart = heart or Heartbeat.from_environment()
     log = logging.getLogger("dropr.worker")
-    with Node.open(config) as node, MainLoop(heart) as loop:
-        crew = Crew(node, loop, log)
-        state = node.run_directory / f"worker-{os.getpid()}.json"
+    with Runtime.open(config) as runtime, MainLoop(heart) as loop:
+        crew = Crew(runtime, loop, log)
+        state = runtime.run_directory / f"worker-{os.getpid()}.json"
         try:
             crew.start()
             replace_text(state, json.dumps({"pid": os.getpid(), "channels": crew.channels}))
             heart.ready()
-            log.info("worker of %s handles %s", node.name, ", ".join(crew.channels))
+            log.info("worker of %s handles %s", runtime.name, ", ".join(crew.channels))
             wear = WearLimits(config.angel.recycle_after, config.angel.max_memory)
             worn = ""
             while not (loop.stopping or loop.reload or worn):
@@ -65,16 +65,16 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
 class Crew:
     """The threads of one worker; each has a consumer of its own."""
 
-    def __init__(self, node: Node, loop: MainLoop, log: logging.Logger) -> None:
-        self._node, self._loop, self._log = node, loop, log
-        context = make_context(node.config, node.clock, log, node.observers)
+    def __init__(self, runtime: Runtime, loop: MainLoop, log: logging.Logger) -> None:
+        self._runtime, self._loop, self._log = runtime, loop, log
+        context = runtime.context(log)
         self._handlers: dict[str, Handler] = {}
-        for name, channel in node.config.channels.items():
+        for name, channel in runtime.config.channels.items():
             if channel.handler is not None:
                 made, place = channel.handler, f"channels.{name}.handler"
-                self._handlers[name] = create("handler", made.use, made.options, context, place, node.config.where)
+                self._handlers[name] = create("handler", made.use, made.options, context, place, runtime.config.where)
         if not self._handlers:
-            raise ConfigError([f"node {node.name}: no channel has a handler, so a worker has nothing to do"])
+            raise ConfigError([f"node {runtime.name}: no channel has a handler, so a worker has nothing to do"])
         self.channels = tuple(self._handlers)
         self.handled = 0
         self.broken: BaseException | None = None
@@ -83,12 +83,14 @@ class Crew:
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._threads: list[threading.Thread] = []
         self._consumers: list[Consumer] = []
-        self._recycle_after = node.config.angel.recycle_after
+        self._recycle_after = runtime.config.angel.recycle_after
 
     def start(self) -> None:
         """Begin to work."""
-        for number in range(self._node.config.worker.concurrency):
-            consumer = self._node.consumer(*self.channels, on_error="continue", label=f"worker {os.getpid()}.{number}")
+        for number in range(self._runtime.config.worker.concurrency):
+            consumer = Consumer(
+                self._runtime, self.channels, on_error="continue", label=f"worker {os.getpid()}.{number}"
+            )
             self._consumers.append(consumer)
             thread = threading.Thread(target=self._work, args=(consumer,), name=f"dropr-worker-{number}", daemon=True)
             self._threads.append(thread)

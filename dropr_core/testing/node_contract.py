@@ -165,7 +165,7 @@ class NodeContract(Contract):
     def need_processes(self, case: NodeCase, directory: Path) -> None:
         """Skip the test where several processes may not use the storage."""
         with open_node(case, directory / "asked", "ware") as node:
-            able = "processes" in node.storage.abilities
+            able = "processes" in node.runtime.storage.abilities
         if not able:
             pytest.skip("several processes may not use this storage, and it says so")
 

@@ -18,8 +18,8 @@ from typing import Any
 import attrs
 
 from dropr_core.angel.heartbeat import UNWATCHED_INTERVAL, Heartbeat
-from dropr_core.api.node import Node, make_context, prepare
-from dropr_core.api.serialization import Codecs
+from dropr_core.api.node import Node
+from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import from_mapping
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection, Storage
@@ -27,11 +27,9 @@ from dropr_core.contracts.transport import Answerer, Connection, Listener, Trans
 from dropr_core.delivery.links import Links
 from dropr_core.errors import LeaseLost, Unanswered, Unreachable
 from dropr_core.model.names import parse_id
-from dropr_core.plugin.registry import Observers
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.server import make_desk
 from dropr_core.serving.dispatcher import Desk
-from dropr_core.system.clock import open_clock
 from dropr_core.testing.checker import Event, History, digest
 
 KEY = "the-key-of-shop-and-ware-0123456789abcdef"
@@ -158,22 +156,17 @@ def open_node(case: NodeCase, directory: Path, name: str, **more: Any) -> Node:
         **more,
     }
     config = from_mapping(mapping, directory)
-    node_id = prepare(config.data, read_only=False)
-    clock = open_clock(config.data)
-    observers = Observers()
-    context = make_context(config, clock, LOG, observers)
-    storage = case.make_storage(context)
-    return Node(config, storage, clock, Codecs(config, context), observers, LOG, node_id)
+    return Node(Runtime.open(config, log=LOG, make_storage=case.make_storage))
 
 
 class Daemon:
     """What ships the mail of a node, in a thread."""
 
     def __init__(self, node: Node, road: BadRoad) -> None:
-        self._node, self._road = node, road
+        self._runtime, self._road = node.runtime, road
         self._loop = MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL))
-        self._links = Links(node, road, self._loop.post, LOG)  # type: ignore[arg-type]  # the road stands for all
-        self._ear = node.bell.listen("outbox", "control", *self._links.topics)
+        self._links = Links(node.runtime, road, self._loop.post, LOG)  # type: ignore[arg-type]  # the road stands for all
+        self._ear = node.runtime.bell.listen("outbox", "control", *self._links.topics)
         self.broken: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="dropr-kit-daemon", daemon=True)
         self._thread.start()
@@ -184,7 +177,7 @@ class Daemon:
                 self._ear.arm()
                 self._loop.run_posts()
                 wake = self._links.turn()
-                pause = LOOK_AGAIN if wake is None else min(LOOK_AGAIN, wake - self._node.clock.now())
+                pause = LOOK_AGAIN if wake is None else min(LOOK_AGAIN, wake - self._runtime.clock.now())
                 self._loop.sleep(max(0.0, pause), self._ear.fileno())
         except BaseException as error:
             self.broken = error
@@ -210,7 +203,7 @@ class Door:
 
     def __init__(self, node: Node, transport: Transport, url: str) -> None:
         self._transport = transport
-        self._desk: Desk = make_desk(node, LOG)
+        self._desk: Desk = make_desk(node.runtime, LOG)
         self._listener = transport.listen(url, self._desk)
         self.url = self._listener.url
 
@@ -308,7 +301,7 @@ class Rig:
     def durable(self) -> bool:
         """Whether a store may be closed and opened again."""
         node = self._parts.get("shop") or self._parts["ware"]
-        return "durable" in node.storage.abilities
+        return "durable" in node.runtime.storage.abilities
 
     # ── what happens, noted ──────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,35 @@
+"""The directory in which everything of one node stands.
+
+Owns its making (only this user may look into it) and the id that a node has from birth. Must not know what stores
+and processes keep in it.
+"""
+
+import os
+from pathlib import Path
+
+from dropr_core.errors import StoreCorrupt, StoreReadOnly
+from dropr_core.system.files import create_text
+
+
+def prepare(data: Path, *, read_only: bool) -> bytes:
+    """Make the data directory (0700) and the node's random 128-bit id; return the id.
+
+    Raises StoreReadOnly if it cannot be made or read, StoreCorrupt if what stands there is no id.
+    """
+    path = data / "node.id"
+    try:
+        if not read_only:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for sub in ("run", "consumers"):
+                (data / sub).mkdir(mode=0o700, exist_ok=True)
+            if not path.exists():
+                create_text(path, os.urandom(16).hex())
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except OSError as error:
+        raise StoreReadOnly(
+            f"{data}: {error.strerror or error}; the data directory must exist and belong to this user"
+        ) from None
+    except ValueError:
+        raise StoreCorrupt(
+            f"{path} does not hold a node id (32 hexadecimal digits); restore it, or remove it to get a new one"
+        ) from None

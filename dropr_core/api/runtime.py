@@ -1,0 +1,172 @@
+"""What one process has open of one node.
+
+Owns storage, notifier, bodies, clock, observers and serializers together: how they are opened, that they are used
+neither after closing nor across a fork, and that they are closed once. Whatever works on a node from inside this
+machine (the public API, daemon, server, worker, command line) works with this. Must not know how a message is
+composed, consumed or carried.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from dropr_core.api.data_directory import prepare
+from dropr_core.api.serialization import Codecs
+from dropr_core.bodies.store import Bodies
+from dropr_core.config.node import NodeConfig, load
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import Inbox, Outbox, Storage
+from dropr_core.errors import Closed
+from dropr_core.model.backoff import Backoff
+from dropr_core.plugin.host import make_context
+from dropr_core.plugin.registry import Observers, create
+from dropr_core.system.clock import SystemClock, open_clock, read_clock
+from dropr_core.system.notifier import Bell
+
+
+@attrs.frozen
+class ChannelRules:
+    """What the configuration says about taking from one channel."""
+
+    attempts: int = 10
+    backoff: Backoff = attrs.field(factory=lambda: Backoff(1.0, 600.0))
+    retention: float = 0.0
+
+
+class Runtime:
+    """The open parts of a node. Safe to use from many threads; not across a fork."""
+
+    def __init__(self, config: NodeConfig, storage: Storage, clock: SystemClock, serialization: Codecs,
+                 observers: Observers, log: logging.Logger, node_id: bytes) -> None:  # fmt: skip
+        """Made by `Runtime.open`."""
+        self.config, self.storage, self.clock, self.serialization = config, storage, clock, serialization
+        self.observers, self.log, self.node_id = observers, log, node_id
+        self.observed = observers.present
+        """Whether anybody observes: telling nobody about each message has a price too."""
+        self.bell = Bell(self.run_directory / "bell")
+        self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
+        self.attempts = {name: channel.attempts for name, channel in config.channels.items()}
+        """Of the channels in the configuration: attempts until a message is buried."""
+        self._default_rules = ChannelRules()
+        self._rules = {
+            name: ChannelRules(
+                channel.attempts, Backoff(channel.retry_backoff_min, channel.retry_backoff_max), channel.retention
+            )
+            for name, channel in config.channels.items()
+        }
+        self._pid = os.getpid()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        config: NodeConfig | Path | str,
+        *,
+        read_only: bool = False,
+        log: logging.Logger | None = None,
+        make_storage: Callable[[Context], Storage] | None = None,
+    ) -> Self:
+        """Open what a configuration names; also given as the path of its YAML file.
+
+        ``make_storage``: instead of the storage that the configuration names. Raises ConfigError, PluginError,
+        StoreError; nothing stays open then.
+        """
+        if not isinstance(config, NodeConfig):
+            config = load(Path(config))
+        log = log or logging.getLogger(f"dropr.{config.node}")
+        node_id = prepare(config.data, read_only=read_only)
+        clock = read_clock(config.data) if read_only else open_clock(config.data)
+        observers = Observers()
+        context = make_context(config, clock, log, observers, read_only=read_only)
+        try:
+            for index, component in enumerate(config.observers):
+                observers.add(component.use, component.options, context, f"observers.{index}", config.where)
+            storage = make_storage(context) if make_storage else _named_storage(config, context)
+        except BaseException:
+            observers.close()
+            raise
+        return cls(config, storage, clock, Codecs(config, context), observers, log, node_id)
+
+    @property
+    def name(self) -> str:
+        """What peers call this node."""
+        return self.config.node
+
+    @property
+    def outbox(self) -> Outbox:
+        """The sending half of the store; raises Closed."""
+        self.check()
+        return self.storage.outbox
+
+    @property
+    def inbox(self) -> Inbox:
+        """The receiving half of the store; raises Closed."""
+        self.check()
+        return self.storage.inbox
+
+    @property
+    def run_directory(self) -> Path:
+        """Where running processes leave word about themselves."""
+        return self.config.data / "run"
+
+    def check(self) -> None:
+        """Raise Closed if this may not be used any more, or not in this process."""
+        if self._closed:
+            raise Closed(f"node {self.name} was closed")
+        if os.getpid() != self._pid:
+            raise Closed(f"node {self.name} was opened before a fork; open it again in the child")
+
+    def context(self, log: logging.Logger) -> Context:
+        """What plugins besides the storage get from this node; they log to ``log``."""
+        return make_context(self.config, self.clock, log, self.observers)
+
+    def rules(self, channel: str) -> ChannelRules:
+        """What the configuration says about taking from a channel."""
+        return self._rules.get(channel, self._default_rules)
+
+    def event(self, name: str, details: Mapping[str, object]) -> None:
+        """Tell observers; those about the store go to ``dropr_store_event``."""
+        if self.observed:
+            self.observers.tell(self.name, name, details)
+
+    def nudge(self, peer: str | None = None) -> None:
+        """End the rest of a peer (None: of all): the daemon tries it at once."""
+        directory = self.run_directory / "nudge"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        (directory / (peer.encode().hex() if peer else "all")).touch(mode=0o600)
+        self.bell.ring("control")
+
+    def sweep_bodies(self) -> int:
+        """Remove large bodies that no message needs any more. Returns how many."""
+        return self.bodies.sweep(
+            lambda identity: self.outbox.envelope(identity) is not None,
+            lambda identity: self.inbox.envelope(identity) is not None,
+            self.clock.wall(),
+        )
+
+    def close(self) -> None:
+        """Close the store and what hangs on it; safe twice."""
+        if not self._closed:
+            self._closed = True
+            self.bell.close()
+            self.storage.close()
+            self.observers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _named_storage(config: NodeConfig, context: Context) -> Storage:
+    use = config.storage
+    storage: Storage = create("storage", use.use, use.options, context, "storage", config.where)
+    return storage

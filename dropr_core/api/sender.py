@@ -1,0 +1,95 @@
+"""From the call of `send` to the commit in the outbox.
+
+Owns the waiting for room in a full queue, and who is woken when something was stored: the daemon, peers that fetch,
+consumers on this node. How a message is composed is in composer.py. Must not know links, transports or peers'
+addresses.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+from dropr_core.api.composer import Composer, Duration, SendOptions
+from dropr_core.api.runtime import Runtime
+from dropr_core.api.sent import Sent
+from dropr_core.bodies.store import Progress, Written
+from dropr_core.contracts.storage import Job, Outgoing, Placed
+from dropr_core.errors import QueueFull
+
+
+class Sender:
+    """Sends for one open node. Safe to use from many threads."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.composer = Composer(runtime.config, runtime.clock, runtime.serialization.dump, runtime.bodies)
+        self._pulled = frozenset(name for name, peer in runtime.config.peers.items() if peer.mode == "pull")
+
+    def send_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None, timeout: Duration) -> Sent:
+        """`send` of a message about which nothing else was said; the common case."""
+        outgoing, written = self.composer.compose_plain(value, to, channel)
+        placed = self.store([outgoing], timeout, () if written is None else (written,))
+        return Sent(self._runtime, outgoing, placed[0])
+
+    def send(self, value: Any, options: SendOptions, timeout: Duration, progress: Progress | None = None) -> Sent:
+        """Compose and store one message; what `Node.send` promises."""
+        outgoing, written = self.composer.compose(value, options, progress)
+        placed = self.store([outgoing], timeout, () if written is None else (written,))
+        return Sent(self._runtime, outgoing, placed[0])
+
+    def handles(self, messages: Sequence[Outgoing], placed: Sequence[Placed]) -> list[Sent]:
+        """A handle for each message that was stored."""
+        return list(map(Sent, repeat(self._runtime), messages, placed))
+
+    def store(self, messages: list[Outgoing], timeout: Duration, written: Sequence[Written]) -> Sequence[Placed]:
+        """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
+
+        ``timeout``: how long to wait for room. If it fails the bodies are left to the sweep: the same message may
+        have been stored before. Raises QueueFull, StoreError, Closed.
+        """
+        runtime = self._runtime
+        runtime.check()
+        try:
+            placed = runtime.storage.outbox.append(messages)
+        except QueueFull:
+            placed = self._append_patiently(messages, timeout)
+        finally:
+            for body in written:
+                body.release()
+        runtime.bell.ring("outbox")
+        if self._pulled:
+            for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
+                runtime.bell.ring(f"mail:{peer}")
+        if runtime.observed:
+            for message in messages:
+                details = {"id": message.id, "channel": message.channel, "peers": message.peers}
+                runtime.event("message_queued", details)
+        return placed
+
+    def _append_patiently(self, messages: list[Outgoing], timeout: Duration) -> Sequence[Placed]:
+        deadline = time.monotonic() + self.composer.seconds(timeout)
+        with self._runtime.bell.listen("receipts") as ear:
+            while True:
+                ear.arm()
+                try:
+                    return self._runtime.outbox.append(messages)
+                except QueueFull:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise
+                    ear.wait(min(left, 1.0))  # room may also come from outside, such as a freed disk
+
+    def put(self, value: Any, channel: str, options: SendOptions) -> str:
+        """Queue a message for this node's own consumers; what `Node.put` promises."""
+        runtime = self._runtime
+        message, data, written = self.composer.compose_local(value, channel, options)
+        job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in)
+        try:
+            runtime.inbox.put(channel, message.priority, runtime.name, [job])
+        finally:
+            if written is not None:
+                written.release()
+        runtime.bell.ring(f"inbox:{channel}")
+        return str(uuid.UUID(bytes=message.id))
