@@ -8,6 +8,7 @@ from helpers_world import World, make_puller, pull_world
 from dropr_core.builtin.memory_data import InboxData
 from dropr_core.contracts.storage import Ack
 from dropr_core.errors import Refused
+from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import State
 from dropr_core.protocol.endpoint import Wait
 from dropr_core.protocol.frames import read_head
@@ -178,6 +179,33 @@ def test_pull_mode_follows_the_same_rule():
     assert delivery.result == b"result"
     assert not world.named("peer_reset")
     assert not world.named("rolled_back")
+
+
+def longest_rest(world, puller, road, posts, tries=30):
+    """The longest rest of a puller that reaches nobody, time after time."""
+    rests = []
+    for _ in range(tries):
+        puller.turn()
+        for letter in list(road.letters):
+            road.lose(letter, certain=True)
+        while posts:
+            posts.pop(0)()
+        rests.append(puller.rest_until - world.clock.now())
+        world.clock.advance(rests[-1])
+    return max(rests)
+
+
+def test_pull_mode_a_peer_that_never_answered_is_asked_again_soon():
+    """Until there was a first answer ever, who fetches rests for 5 s at most; after it as long as configured."""
+    world, puller, road, posts = pull_world()
+    puller._backoff = Backoff(1.0, 60.0)
+    assert longest_rest(world, puller, road, posts) <= 5.0
+    world.sender.send(1)
+    pump(world, puller, road, posts)
+    assert world.queue() == [(1, False)]
+    later = make_puller(world, road, posts)  # a new life of the daemon: the inbox knows the peer
+    later._backoff = Backoff(1.0, 60.0)
+    assert longest_rest(world, later, road, posts) > 5.0
 
 
 def test_pull_mode_a_long_poll_from_before_a_restart_concludes_nothing():

@@ -6,6 +6,7 @@ import pytest
 
 from dropr_core.contracts.storage import Batch, Entry, LaneStats
 from dropr_core.errors import Refused, Unanswered, Unreachable
+from dropr_core.model.backoff import Backoff
 from dropr_core.model.names import START, Head, Lane, MessageId
 from dropr_core.protocol.link import (
     Collect,
@@ -104,6 +105,43 @@ def test_fault_27_unreachable_peer_rests_and_nothing_is_in_doubt(link):
     assert link.orders(wake, [stats()], awaiting=False) == [Probe(())]
     assert link.probed(Probe(()), []) == [PeerUp()]
     assert isinstance(link.orders(wake, [stats()], awaiting=False)[0], Ship)
+
+
+def rests_of(link, tries=30):
+    """How long the link rests after each of so many tries in a row that reach nobody."""
+    now, rests = 0.0, []
+    for _ in range(tries):
+        (order,) = link.orders(now, [stats()], awaiting=False)
+        link.failed(order, [], Unreachable("refused"), now)
+        rests.append(link.wakes_at(now) - now)
+        now = link.wakes_at(now)
+    return rests
+
+
+def test_a_peer_that_never_answered_is_tried_again_soon(link):
+    """While the other side is being set up its sender rests for 5 s at most; once it has answered, as long as told."""
+    newcomer = Link("peer", LinkSettings(), random.Random(1))
+    assert max(rests_of(newcomer)) <= 5.0
+    assert max(rests_of(link)) > 5.0
+    again = Link("peer", LinkSettings(), random.Random(1))
+    again.answered = True  # in an earlier life of this process
+    assert max(rests_of(again)) > 5.0
+
+
+def test_a_peer_that_refuses_us_and_never_talked_to_us_is_tried_again_soon():
+    """A key that is not there yet is put there in a minute; a refusal that anybody may have sent is no answer."""
+    newcomer = Link("peer", LinkSettings(), random.Random(1))
+    (order,) = newcomer.orders(0.0, [stats()], awaiting=False)
+    newcomer.failed(order, [], Refused("unknown_peer", "no such pair of nodes here"), 0.0)
+    assert newcomer.wakes_at(0.0) <= 5.0
+
+
+def test_a_rest_that_was_configured_below_is_kept():
+    """Before the first answer nothing rests longer than the configuration says, or less than its shortest rest."""
+    fast = LinkSettings(backoff=Backoff(0.1, 2.0))
+    assert max(rests_of(Link("peer", fast, random.Random(1)))) <= 2.0
+    slow = LinkSettings(backoff=Backoff(20.0, 60.0))
+    assert min(rests_of(Link("peer", slow, random.Random(1)))) >= 2.0
 
 
 def test_fault_20_silence_leaves_doubt_and_heads_are_asked_first(link):

@@ -4,6 +4,7 @@ Owns the fetching side of `mode: pull`: the same log-matching rule in the other 
 heads as the acknowledgement. Used by the daemon's one thread.
 """
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ class Puller:
         self._ring, self._event, self._log = ring, event, log
         self._bodies = bodies
         self._collecting = None if bodies is None else Collecting(peer, talk, bodies, clock, log, self._brought)
+        self._answered = False
+        """Whether this peer has ever answered, today or in an earlier life of this process."""
         self._asking = False
         self._telling = False
         self._news = False
@@ -169,6 +172,7 @@ class Puller:
         self._alive()
 
     def _alive(self) -> None:
+        self._answered = True
         self.failures, self.rest_until = 0, 0.0
         if self.down_reason is not None:
             self.down_reason = None
@@ -180,11 +184,18 @@ class Puller:
             return
         self._talk.session = b""
         self.failures += 1
-        self.rest_until = self._clock.now() + self._backoff.delay(self.failures, self._rng)
+        backoff = self._backoff if self._has_answered() else self._backoff.before_contact()
+        self.rest_until = self._clock.now() + backoff.delay(self.failures, self._rng)
         if self.down_reason is None:
             self._event("peer_down", {"peer": self.peer, "reason": str(error)})
             self._log.warning("%s: cannot fetch: %s", self.peer, error)
         self.down_reason = str(error)
+
+    def _has_answered(self) -> bool:
+        if not self._answered:
+            with contextlib.suppress(StoreError):
+                self._answered = bool(self._inbox.heads(self.peer))
+        return self._answered
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""

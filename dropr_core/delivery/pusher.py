@@ -76,6 +76,7 @@ class Courier:
         now = self._clock.now()
         self._cursor = (state.log or b"", state.cursor)
         self._awaiting = state.awaiting > 0
+        self.link.answered |= self._awaiting or state.log is not None or any(stats.head.sequence for stats in lanes)
         if state.held:
             lanes = ()
         try:

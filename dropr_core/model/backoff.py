@@ -4,6 +4,9 @@ import random
 
 import attrs
 
+FIRST_CONTACT = 5.0
+"""Seconds of the longest rest from a peer that has never answered: somebody may just be setting it up."""
+
 
 @attrs.frozen
 class Backoff:
@@ -24,6 +27,10 @@ class Backoff:
     def delay(self, attempt: int, rng: random.Random) -> float:
         """Seconds to rest after ``attempt`` failures in a row."""
         return self.ceiling(attempt) * rng.uniform(0.1, 1.0)
+
+    def before_contact(self) -> "Backoff":
+        """The same for a peer that has never answered: it is tried again soon, however often it failed."""
+        return attrs.evolve(self, cap=min(self.cap, max(self.first, FIRST_CONTACT)))
 
     def fixed(self, attempt: int) -> float:
         """The same without jitter, where nothing else shares the resource."""

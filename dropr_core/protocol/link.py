@@ -4,7 +4,8 @@ Owns what to ask a peer next (orders) and what its answer, its silence or its re
 (effects). Reads no clock and no store that it is not given: `delivery/pusher.py` carries the orders out,
 and the simulation runs the very same code.
 
-Rest: after a failure the *peer* rests (full jitter, 1 s doubling to 60 s), then one small probe.
+Rest: after a failure the *peer* rests (full jitter, 1 s doubling to 60 s), then one small probe. A peer that
+has never answered rests for 5 s at most: it is being set up.
 Doubt: after an unanswered push, the lanes' heads are asked before anything is sent again.
 Bisection: a push that keeps failing at a peer that answers probes is halved until one delivery
 stands alone; if that one fails while others are accepted, it is set aside as dead.
@@ -151,6 +152,8 @@ class Link:
         self.failures = 0
         self.rest_until = 0.0
         self.accepted = 0
+        self.answered = False
+        """Whether this peer has ever answered, today or in an earlier life of this process."""
         self._rng = rng
         self._busy: set[Lane] = set()
         self._doubtful: set[Lane] = set()
@@ -241,7 +244,7 @@ class Link:
 
     def greeted(self, welcome: Welcome) -> list[Effect]:
         """The answer to Greet."""
-        self._small, self.welcome = False, welcome
+        self._small, self.welcome, self.answered = False, welcome, True
         return []
 
     def doubt(self, lanes: Iterable[Lane]) -> None:
@@ -284,6 +287,7 @@ class Link:
         else:
             self._small = False
         if isinstance(error, Refused):
+            self.answered |= error.signed
             return self._refused(order, batches, error, now)
         effects: list[Effect] = []
         if isinstance(error, Unreachable):
@@ -366,7 +370,8 @@ class Link:
 
     def _down(self, reason: str, now: float) -> list[Effect]:
         self.failures += 1
-        rest = self.settings.backoff.delay(self.failures, self._rng)
+        backoff = self.settings.backoff if self.answered else self.settings.backoff.before_contact()
+        rest = backoff.delay(self.failures, self._rng)
         if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
             rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
         self.rest(now, rest)
