@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from dropr_core.api.node import Node
 from dropr_core.builtin.memory import medium_of
 from dropr_core.cli.app import SECTIONS, application
-from dropr_core.cli.failures import BROKEN_PIPE
+from dropr_core.cli.failures import BROKEN_PIPE, TIMED_OUT
 from dropr_core.model.names import parse_id
 from dropr_core.system.exit_codes import Exit
 
@@ -283,6 +283,18 @@ def test_receive_prints_and_acknowledges(run, put, told):
     assert run("receive", "jobs").stdout == ""
     (channel,) = told("status")["channels"]
     assert channel["processed"] == 3
+
+
+def test_receive_that_waited_for_nothing_says_so(run, put, told):
+    """A wait that ends without any message is told on standard error and ends with a code of its own; to look
+    and find nothing, or fewer than the limit, is no failure."""
+    nothing = run("receive", "jobs", "news", "--wait", "0.05")
+    assert (nothing.exit_code, nothing.stdout) == (TIMED_OUT, "")
+    assert "no message on jobs, news within 0.05 s" in nothing.stderr
+    assert run("receive", "jobs").exit_code == 0
+    put("one")
+    some = run("receive", "jobs", "--wait", "0.05", "--limit", "2")
+    assert (some.exit_code, some.stdout, some.stderr) == (0, "one\n", "")
 
 
 def test_receive_shows_what_is_asked_for(run, put):

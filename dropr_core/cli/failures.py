@@ -16,6 +16,9 @@ from dropr_core.system.exit_codes import Exit
 INTERRUPTED = 130
 """128 + SIGINT, as shells count."""
 
+TIMED_OUT = 124
+"""As timeout(1) ends: what was waited for did not come."""
+
 BROKEN_PIPE = 141
 """128 + SIGPIPE: who reads our output went away."""
 

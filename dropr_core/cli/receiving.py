@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from dropr_core.cli.common import DURATION, opened, verb
+from dropr_core.cli.failures import TIMED_OUT, Stop
 from dropr_core.cli.logs import one_line
 from dropr_core.cli.output import echo, say_size, text_or_base64, write_bytes, write_stream
 
@@ -41,7 +42,7 @@ FORMATS = ("body", "raw", "json", "table")
     default=0.0,
     show_default=True,
     metavar="SECONDS",
-    help="Stop after so long without a message; 0: take what is there.",
+    help="Stop after so long without a message (exit code 124 if none came at all); 0: take what is there.",
 )
 @click.option("--follow", is_flag=True, help="Never stop; wait for the next message.")
 @click.option(
@@ -78,7 +79,11 @@ def receive_verb(
             for document, body, size in source:
                 _print(form, document, body, size, first=count == 0)
                 count += 1
-    if not count and form == "table":
+    if count:
+        return
+    if wait and not follow:
+        raise Stop(TIMED_OUT, f"no message on {', '.join(channels)} within {wait:g} s")
+    if form == "table":
         echo("no messages")
 
 

@@ -9,7 +9,7 @@ import click
 
 from dropr_core.cli.app import SECTIONS, application
 from dropr_core.cli.common import Verb
-from dropr_core.cli.failures import BROKEN_PIPE, INTERRUPTED
+from dropr_core.cli.failures import BROKEN_PIPE, INTERRUPTED, TIMED_OUT
 from dropr_core.system.exit_codes import Exit
 
 INTRODUCTION = """# The command line
@@ -51,6 +51,7 @@ CODES = (
     (Exit.PROTOCOL, "the other side said something that is not dropr"),
     (Exit.NO_PERMISSION, "this user may not do it"),
     (Exit.CONFIG, "the configuration is wrong; every mistake is listed"),
+    (TIMED_OUT, "`receive --wait`: the time was over and no message had come"),
     (INTERRUPTED, "interrupted (Ctrl-C)"),
     (BROKEN_PIPE, "who read the output went away"),
 )
