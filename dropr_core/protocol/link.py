@@ -102,16 +102,10 @@ class PeerUp:
 Effect = Settle | Compare | Unoffer | SetAside | PeerDown | PeerUp
 
 MISCONFIGURED = frozenset({"unauthorized", "unknown_peer", "bad_signature", "not_allowed", "redirect", "not_dropr"})
-"""Refusals that only a person can end: rest at the cap, no message dies.
-
-Faults 37 and 38 of docs/what-survives-what.md.
-"""
+"""Refusals that only a person can end: rest at the cap, no message dies (what-survives-what.md, faults 37, 38)."""
 
 ABOUT_CONTENT = frozenset({"bad_request", "too_big", "bad_frame"})
-"""Refusals that one delivery of a push may have caused: bisect without rest.
-
-Faults 35 and 36 of docs/what-survives-what.md.
-"""
+"""Refusals that one delivery of a push may have caused: bisect without rest (what-survives-what.md, faults 35, 36)."""
 
 
 @attrs.frozen
