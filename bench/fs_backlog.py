@@ -21,7 +21,7 @@ import psutil
 from dropr_storage_fs import Options, dropr_storage
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing
+from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage
 from dropr_core.model.names import START, Head, IdMaker, Lane, MessageId, SourceLane, StoreId
 from dropr_core.system.clock import SystemClock
 
@@ -39,7 +39,7 @@ def fill(home: Path, count: int) -> None:
     storage, make, body = open_store(home), IdMaker(), os.urandom(100)
     head = START
     for first in range(1, count + 1, BATCH):
-        storage.outbox.append([Outgoing(make(), "orders", 5, ("there",), body) for _ in range(BATCH)])
+        storage.outbox.append([NewMessage(make(), "orders", 5, ("there",), body) for _ in range(BATCH)])
         jobs = [Job(make(), body, first + index) for index in range(BATCH)]
         upto = Head(jobs[-1].sequence, MessageId(jobs[-1].id))
         assert storage.inbox.accept([Arrival(SOURCE, head, upto, jobs)])[0].taken

@@ -1,7 +1,7 @@
 """Two nodes without sockets, threads or real time: every request and answer lies in the hand of a test.
 
 Owns the network, the sending and the receiving node of the tests of the lane protocol. Both run the
-product's own courier, link, conversation, endpoint and puller over storages in memory.
+product's own pusher, link, conversation, endpoint and puller over storages in memory.
 """
 
 import collections
@@ -15,11 +15,11 @@ from pathlib import Path
 from dropr_core.builtin.memory_data import InboxData, OutboxData
 from dropr_core.builtin.memory_inbox import MemoryInbox
 from dropr_core.builtin.memory_outbox import MemoryOutbox
-from dropr_core.contracts.storage import Ack, Outgoing, PeerState
+from dropr_core.contracts.storage import Ack, NewMessage, PeerState
 from dropr_core.contracts.transport import Caller, Connection
-from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
-from dropr_core.delivery.pusher import Courier
+from dropr_core.delivery.pusher import Pusher
 from dropr_core.errors import Refused, Unanswered
 from dropr_core.model import envelope
 from dropr_core.model.backoff import Backoff
@@ -186,7 +186,7 @@ class Node:
 
 
 class Sender(Node):
-    """A node with a courier to the other one."""
+    """A node with a pusher to the other one."""
 
     def __init__(self, clock, server, outbox=None, *, keys=(KEY,), on_reset="resend", seed=1, **context):
         super().__init__(SHOP, THERE, clock, outbox, **context)
@@ -197,9 +197,9 @@ class Sender(Node):
         """The daemon starts, with nothing in mind."""
         self.posted = collections.deque()
         self.wires = Wires(self.server, self.clock)
-        self.courier = Courier(
+        self.pusher = Pusher(
             Link(THERE, LinkSettings(), random.Random(self.seed)), talk(self, THERE, self.wires), self.outbox,
-            self.clock, node_id=b"i" * 16, on_reset=self.on_reset, batch_bytes=1 << 20, ring=lambda _topic: None,
+            self.clock, node_id=b"i" * 16, on_reset=self.on_reset, batch_bytes=1 << 20, notify=lambda _topic: None,
             event=self.event, log=LOG,
         )  # fmt: skip
 
@@ -208,14 +208,14 @@ class Sender(Node):
         identity = ident(number)
         message = Message(id=identity, sender=self.name, channel=channel, priority=priority, receipt=receipt)
         sealed = envelope.encode(message, b"body %d" % number)
-        self.outbox.append([Outgoing(id=identity, channel=channel, priority=priority, peers=(peer,), envelope=sealed,
+        self.outbox.append([NewMessage(id=identity, channel=channel, priority=priority, peers=(peer,), envelope=sealed,
                                      receipt=receipt, expires_in=expires_in)])  # fmt: skip
         return identity
 
     def turn(self):
         """One turn of the daemon's loop: answers, then new requests. The requests that wait."""
         drain(self)
-        self.courier.turn(self.outbox.lanes(THERE), self.outbox.peers().get(THERE, PeerState()))
+        self.pusher.turn(self.outbox.lanes(THERE), self.outbox.peers().get(THERE, PeerState()))
         drain(self)
         return self.wires.open
 
@@ -254,7 +254,7 @@ class Fetcher(Node):
         self.wires = Wires(sender, clock)
         self.puller = Puller(
             SHOP, talk(self, SHOP, self.wires), self.inbox, clock, node_id=b"f" * 16, allows=lambda _channel: True,
-            max_body=1 << 20, backoff=Backoff(), rng=random.Random(1), ring=lambda _topic: None, event=self.event,
+            max_body=1 << 20, backoff=Backoff(), rng=random.Random(1), notify=lambda _topic: None, event=self.event,
             log=LOG,
         )  # fmt: skip
 
@@ -276,7 +276,7 @@ class Fetcher(Node):
 def talk(node, peer, wires):
     """A conversation whose answers wait for the node's next turn."""
     keys = getattr(node, "keys", (KEY,))
-    return Conversation(node.name, peer, keys, lambda: wires, node.posted.append, 30.0)
+    return PeerClient(node.name, peer, keys, lambda: wires, node.posted.append, 30.0)
 
 
 def drain(node):

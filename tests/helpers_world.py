@@ -1,6 +1,6 @@
 """Two nodes and a bad road in one process, without sockets or time: the real code above a fake network.
 
-Owns `World`: a sender's outbox, link and courier, a receiver's inbox and endpoint, and every request
+Owns `World`: a sender's outbox, link and pusher, a receiver's inbox and endpoint, and every request
 and answer between them as something that a test delivers, loses, doubles or keeps for later. Stores
 can be wiped, rolled back and cloned. Must not know what is tested.
 """
@@ -18,11 +18,11 @@ from dropr_core.builtin.memory_data import InboxData, OutboxData
 from dropr_core.builtin.memory_inbox import MemoryInbox
 from dropr_core.builtin.memory_outbox import MemoryOutbox
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Outgoing, PeerState
+from dropr_core.contracts.storage import NewMessage, PeerState
 from dropr_core.contracts.transport import Caller, Connection
-from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
-from dropr_core.delivery.pusher import Courier
+from dropr_core.delivery.pusher import Pusher
 from dropr_core.errors import DroprError, Unanswered, Unreachable
 from dropr_core.model import envelope
 from dropr_core.model.backoff import Backoff
@@ -112,7 +112,7 @@ class Road(Connection):
 
 
 class Sender:
-    """The sending node: outbox, and one courier."""
+    """The sending node: outbox, and one pusher."""
 
     def __init__(self, world, data=None):
         self.world = world
@@ -126,10 +126,10 @@ class Sender:
         self.road = Road(self.world, "endpoint")
         self.posts.clear()
         posts = self.posts
-        talk = Conversation("shop", "ware", [KEY], lambda: self.road, posts.append, 30.0)
-        self.courier = Courier(
+        talk = PeerClient("shop", "ware", [KEY], lambda: self.road, posts.append, 30.0)
+        self.pusher = Pusher(
             Link("ware", LinkSettings(BACKOFF, first_count=3, max_count=5), random.Random(1)), talk, self.outbox,
-            self.world.clock, node_id=b"n" * 16, on_reset="resend", batch_bytes=1 << 20, ring=lambda _topic: None,
+            self.world.clock, node_id=b"n" * 16, on_reset="resend", batch_bytes=1 << 20, notify=lambda _topic: None,
             event=self.world.event, log=LOG,
         )  # fmt: skip
 
@@ -138,7 +138,7 @@ class Sender:
         identity = MessageId(number.to_bytes(16, "big"))
         facts = {key: fields[key] for key in ("receipt", "expires_in") if key in fields}
         message = Message(id=identity, sender="shop", channel=channel, priority=priority, **facts)
-        self.outbox.append([Outgoing(identity, channel, priority, ("ware",), envelope.encode(message, b"%d" % number),
+        self.outbox.append([NewMessage(identity, channel, priority, ("ware",), envelope.encode(message, b"%d" % number),
                                      fields.get("receipt", False), fields.get("expires_in"))])  # fmt: skip
         return identity
 
@@ -147,7 +147,7 @@ class Sender:
         while self.posts:
             self.posts.pop(0)()
         state = self.outbox.peers().get("ware", PeerState())
-        return self.courier.turn(self.outbox.lanes("ware"), state)
+        return self.pusher.turn(self.outbox.lanes("ware"), state)
 
     def snapshot(self):
         """A backup of its store."""
@@ -225,9 +225,9 @@ def pull_world():
 
 def make_puller(world, road, posts):
     """A fetching daemon over the world's inbox."""
-    talk = Conversation("ware", "shop", [KEY], lambda: road, posts.append, 30.0)
+    talk = PeerClient("ware", "shop", [KEY], lambda: road, posts.append, 30.0)
     return Puller("shop", talk, world.inbox, world.clock, node_id=b"w" * 16, allows=lambda _channel: True,
-                  max_body=1 << 20, backoff=BACKOFF, rng=random.Random(1), ring=lambda _topic: None,
+                  max_body=1 << 20, backoff=BACKOFF, rng=random.Random(1), notify=lambda _topic: None,
                   event=world.event, log=LOG)  # fmt: skip
 
 

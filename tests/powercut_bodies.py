@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from dropr_core.bodies.chunk_digest import LEAF, digest_of, leaves_of
-from dropr_core.bodies.partial_body import Arrivals
+from dropr_core.bodies.partial_body import PartialBodies
 from dropr_core.bodies.store import Bodies
 from dropr_core.errors import BadBody, StoreCorrupt
 from dropr_core.model.envelope import Reference
@@ -54,7 +54,7 @@ def check_sending(bodies, said):
 
 def arriving(bodies, say):
     """A body is promised when the answer to a piece says that all of it is there."""
-    arrivals = Arrivals(bodies)
+    arrivals = PartialBodies(bodies)
     for number in range(len(SIZES)):
         here = arrivals.of("shop", identity(number), reference(number))
         for offset in range(0, SIZES[number], PIECE):
@@ -65,7 +65,7 @@ def arriving(bodies, say):
 
 def check_arriving(bodies, said):
     """What was promised is there; of everything else the rest is asked for, and it becomes whole."""
-    arrivals = Arrivals(bodies)
+    arrivals = PartialBodies(bodies)
     for number in range(len(SIZES)):
         if str(number) in said:
             assert bodies.has("shop", identity(number), reference(number))
@@ -78,7 +78,7 @@ def check_arriving(bodies, said):
             except BadBody:
                 continue
             break
-        with bodies.open_come("shop", identity(number), reference(number)) as file:
+        with bodies.open_received("shop", identity(number), reference(number)) as file:
             assert file.read() == body(number)
     arrivals.close()
 

@@ -16,7 +16,7 @@ from dropr_storage_fs.storage import FsStorage
 from powercut_scenes import append, arrival, identity, jobs, queued, state
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, Lane
 from dropr_core.system.clock import FakeClock
@@ -40,7 +40,7 @@ class Multicasting:
     def act(self, store, say):
         """Multicasts, and plain messages between them."""
         for number in (1, 2, 3):
-            store.outbox.append([Outgoing(identity(number), "orders", 5, PEERS, b"body %d" % number * 20)])
+            store.outbox.append([NewMessage(identity(number), "orders", 5, PEERS, b"body %d" % number * 20)])
             say(str(number))
             append(store, 100 + number)
             say(str(100 + number))
@@ -56,7 +56,7 @@ class Multicasting:
         assert {int(word) for word in said} <= set(lanes[0])
         # Whoever looks while a call is under way may see of it what is flushed already, never what is not promised.
         for peer, lane in zip(PEERS, lanes, strict=True):
-            batch = store.outbox.take(Lane(peer, "orders", 5), 100, 1 << 30, offer=False)
+            batch = store.outbox.take(Lane(peer, "orders", 5), 100, 1 << 30, mark_in_flight=False)
             seen = [] if batch is None else [int.from_bytes(entry.id, "big") for entry in batch.entries]
             assert seen == lane[: len(seen)]
             assert {int(word) for word in said} & set(lane) <= set(seen)
@@ -159,7 +159,7 @@ class Straggling:
         """One that is awaited, one that is dead, one that is buried, and many that are done."""
         append(store, 1, receipt=True)
         append(store, 2)
-        store.outbox.set_aside(scenes.LANE, 2, "poison")
+        store.outbox.dead_letter(scenes.LANE, 2, "poison")
         store.inbox.accept([arrival(1, 1)])
         assert store.inbox.bury(identity(1), "test")
         for first in range(3, 33, 5):

@@ -16,7 +16,7 @@ from dropr_storage_sqlite.database import Tuning
 from dropr_storage_sqlite.storage import SqliteStorage
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId
 from dropr_core.system.clock import FakeClock
@@ -40,7 +40,9 @@ def identity(number):
 
 def append(store, *numbers, receipt=False):
     """Append messages in one call."""
-    store.outbox.append([Outgoing(identity(n), "orders", 5, ("ware",), b"body %d" % n * 20, receipt) for n in numbers])
+    store.outbox.append(
+        [NewMessage(identity(n), "orders", 5, ("ware",), b"body %d" % n * 20, receipt) for n in numbers]
+    )
 
 
 def arrival(first, last, *, receipt=True):
@@ -52,7 +54,7 @@ def arrival(first, last, *, receipt=True):
 
 def queued(store):
     """Numbers in the lane of the outbox, in order."""
-    batch = store.outbox.take(LANE, 1000, 1 << 30, offer=False)
+    batch = store.outbox.take(LANE, 1000, 1 << 30, mark_in_flight=False)
     return [] if batch is None else [int.from_bytes(entry.id, "big") for entry in batch.entries]
 
 
@@ -196,7 +198,7 @@ class Turning:
         assert there in ([5, 6], [3, 4, 5, 6])
         if said:
             assert there == [3, 4, 5, 6]
-        batch = store.outbox.take(LANE, 100, 1 << 30, offer=False)
+        batch = store.outbox.take(LANE, 100, 1 << 30, mark_in_flight=False)
         assert [entry.possible_duplicate for entry in batch.entries][-6:-2] in ([], [True, True])
         for word in said:
             if word.startswith("store"):

@@ -30,7 +30,7 @@ def public(cls):
     ("plain", "other", "without"),
     [
         (Node, AsyncNode, {"open", "consumer", "nudge", "name", "config", "outbox", "inbox"}),
-        (Received, AsyncReceived, {"apply", "make_ack", "make_failure", "give_back", "claim", "settled", "open",
+        (Received, AsyncReceived, {"apply", "make_ack", "make_failure", "requeue", "claim", "settled", "open",
                                        "loads"}),
         (Sent, AsyncSent, {"known", "result_of", "state", "deliveries"}),
     ],
@@ -73,7 +73,7 @@ def test_send_receive_and_wait(tmp_path):
 
 
 def test_a_waiting_receiver_is_woken_by_a_message(tmp_path):
-    """The event loop watches the bell: what is put later arrives, and other tasks run meanwhile."""
+    """The event loop watches the notifier: what is put later arrives, and other tasks run meanwhile."""
 
     async def scenario():
         async with dropr.aopen(parse(YAML, tmp_path)) as node:

@@ -172,7 +172,7 @@ def test_ancestor_15_only_one_daemon_serves_a_store(node):
 
 
 def test_ancestor_16_everything_belongs_to_the_user_alone(node):
-    """Directories are 0700, files 0600: no other user reads, rings or blocks."""
+    """Directories are 0700, files 0600: no other user reads, notifies or blocks."""
     node.send(b"x", channel="orders")
     node.put(b"y", channel="in")
     list(node.receive("in", wait=0))

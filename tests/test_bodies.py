@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropr_core.bodies.chunk_digest import LEAF, LeafHash, digest_of, leaves_of
-from dropr_core.bodies.partial_body import Arrivals
+from dropr_core.bodies.partial_body import PartialBodies
 from dropr_core.bodies.store import FORGOTTEN, Bodies
 from dropr_core.errors import BadBody, QueueFull, StoreCorrupt, StoreError, WriteFailed
 from dropr_core.model.envelope import Reference
@@ -34,7 +34,7 @@ def files(bodies):
 
 
 def arriving(bodies, data, identity=None):
-    return Arrivals(bodies).of("shop", identity or make(), reference(data))
+    return PartialBodies(bodies).of("shop", identity or make(), reference(data))
 
 
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────
@@ -115,7 +115,7 @@ def test_pieces_in_any_order_with_repeats_and_restarts_make_the_body(tmp_path_fa
             here.close()
             here = arriving(bodies, data, identity)
     assert here.have() == size
-    with bodies.open_come("shop", identity, reference(data)) as file:
+    with bodies.open_received("shop", identity, reference(data)) as file:
         assert file.read() == data
     assert [path.suffix for path in files(bodies)] == [""]
 

@@ -47,11 +47,11 @@ def test_a_dead_message_keeps_its_body_until_it_is_wiped(node):
     """Who may be sent again needs its body; wiped, nobody does."""
     sent = node.send(LARGE, to="berlin")
     lane = node.outbox.lanes()[0].lane
-    node.outbox.set_aside(lane, 1, "it never worked")
+    node.outbox.dead_letter(lane, 1, "it never worked")
     assert count(node) == 1
     assert node.outbox.redrive(Selection()) == 1
     assert count(node) == 1
-    node.outbox.set_aside(lane, 2, "it still does not work")
+    node.outbox.dead_letter(lane, 2, "it still does not work")
     assert node.outbox.wipe(Selection()) == 1
     assert count(node) == 0
     assert node.find(sent.id) is None

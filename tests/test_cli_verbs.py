@@ -488,7 +488,7 @@ def test_redrive_sends_ended_deliveries_again(run, told, file):
     sent = told("send", "x", "--to", "berlin")
     with Node.open(file) as node:
         (lane,) = node.outbox.lanes()
-        node.outbox.set_aside(lane.lane, lane.last, "peer fails on it")
+        node.outbox.dead_letter(lane.lane, lane.last, "peer fails on it")
     assert told("status")["dead_letters"]["outbox"] == 1
     assert run("redrive").exit_code == Exit.USAGE
     assert told("redrive", "--id", sent["id"]) == {"redriven": 1}

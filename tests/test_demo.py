@@ -23,7 +23,7 @@ from dropr_core.demo.handlers import answer
 from dropr_core.demo.mail import FileMail, Orders
 from dropr_core.demo.report import Outcome, as_json, print_report
 from dropr_core.demo.road import Road
-from dropr_core.demo.tally import Recovery, Stream, Verdict
+from dropr_core.demo.tally import DemoResult, Recovery, Stream
 
 
 def stream_of(*numbers, sent=None):
@@ -37,7 +37,7 @@ def stream_of(*numbers, sent=None):
 
 def verdict_of(stream, **changes):
     """A run that was perfect but for this stream, or these changes."""
-    perfect = Verdict((stream.row(),), 2, 2, 0, (Recovery("killed", 0.5),))
+    perfect = DemoResult((stream.row(),), 2, 2, 0, (Recovery("killed", 0.5),))
     return attrs.evolve(perfect, **changes)
 
 

@@ -1,4 +1,4 @@
-"""The desk: long polls that wait without a thread each, and what it says when it cannot wait or answer."""
+"""The dispatcher: long polls that wait without a thread each, and what it says when it cannot wait or answer."""
 
 import logging
 import threading
@@ -12,11 +12,11 @@ from dropr_core.contracts.transport import Caller
 from dropr_core.errors import Refused, WriteFailed
 from dropr_core.protocol.endpoint import Wait
 from dropr_core.serving import dispatcher as desk_module
-from dropr_core.serving.dispatcher import Desk, WaitingRoom
+from dropr_core.serving.dispatcher import Dispatcher, LongPolls
 from dropr_core.system.clock import FakeClock
-from dropr_core.system.notifier import Bell
+from dropr_core.system.notifier import Notifier
 
-LOG = logging.getLogger("test.desk")
+LOG = logging.getLogger("test.dispatcher")
 
 
 class Counter:
@@ -40,10 +40,10 @@ class Counter:
 
 
 @pytest.fixture
-def bell(tmp_path):
-    bell = Bell(tmp_path / "bell")
-    yield bell
-    bell.close()
+def notifier(tmp_path):
+    notifier = Notifier(tmp_path / "notifier")
+    yield notifier
+    notifier.close()
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def retry():
 
 
 @pytest.fixture
-def room(bell, clock, retry):
-    room = WaitingRoom(bell, clock, retry, LOG)
+def room(notifier, clock, retry):
+    room = LongPolls(notifier, clock, retry, LOG)
     yield room
     room.close()
 
@@ -74,12 +74,12 @@ def enter(room, topic, seconds=30.0):
     return future
 
 
-def test_a_ring_answers_those_who_wait_for_it_and_nobody_else(room, bell, retry):
-    """One thread lets many wait; a ring wakes the right ones."""
+def test_a_ring_answers_those_who_wait_for_it_and_nobody_else(room, notifier, retry):
+    """One thread lets many wait; a notification wakes the right ones."""
     mail, other = enter(room, "mail"), enter(room, "other")
     eventually(lambda: len(retry.asked) >= 2)
     retry.done.add("mail")
-    bell.ring("mail")
+    notifier.notify("mail")
     assert mail.result(10) == b"news"
     assert not other.done()
     room.close()
@@ -87,19 +87,19 @@ def test_a_ring_answers_those_who_wait_for_it_and_nobody_else(room, bell, retry)
 
 
 def test_fault_85_a_long_poll_without_an_ear_is_cut_short_and_the_room_goes_on(
-    room, bell, clock, retry, monkeypatch, caplog
+    room, notifier, clock, retry, monkeypatch, caplog
 ):
-    """No file handle is left for an ear: it is said once, that poll ends early, all others are served as ever."""
+    """No file handle is left for a subscription: it is said once, that poll ends early, all others are served as ever."""
     before = enter(room, "before")
     eventually(lambda: retry.asked)
-    listen = bell.listen
+    listen = notifier.listen
 
     def refuse(*topics):
         if topics == ("deaf",):
             raise WriteFailed("cannot listen for wake-ups: Too many open files")
         return listen(*topics)
 
-    monkeypatch.setattr(bell, "listen", refuse)
+    monkeypatch.setattr(notifier, "listen", refuse)
     deaf = enter(room, "deaf")
     eventually(lambda: ("deaf", False) in retry.asked)
     after = enter(room, "after")
@@ -109,17 +109,17 @@ def test_fault_85_a_long_poll_without_an_ear_is_cut_short_and_the_room_goes_on(
     room._wake()
     assert deaf.result(10) == b"final"
     retry.done.update(("before", "after"))
-    bell.ring("before")
-    bell.ring("after")
+    notifier.notify("before")
+    notifier.notify("after")
     assert [before.result(10), after.result(10)] == [b"news", b"news"]
 
 
-def test_a_request_after_close_is_refused_as_busy_and_raises_nothing(bell, clock, retry):
+def test_a_request_after_close_is_refused_as_busy_and_raises_nothing(notifier, clock, retry):
     """Closing while requests come in: the late ones get an answer, not an exception in the listener's thread."""
-    desk = Desk(retry, bell, clock, lambda _peer: None, LOG)
-    desk.close()
-    desk.close()
-    future = desk.answer(b"request", Caller("test"))
+    dispatcher = Dispatcher(retry, notifier, clock, lambda _peer: None, LOG)
+    dispatcher.close()
+    dispatcher.close()
+    future = dispatcher.answer(b"request", Caller("test"))
     error = future.exception(10)
     assert isinstance(error, Refused)
     assert error.code == "busy"
@@ -145,10 +145,10 @@ def test_a_room_without_a_thread_says_so_and_opens_when_there_is_one(room, retry
     assert enter(room, "second").result(10) == b"news"
 
 
-def test_the_room_gives_its_handles_back(bell, clock, retry):
+def test_the_room_gives_its_handles_back(notifier, clock, retry):
     """Entering, being answered and closing leave no file open."""
     before = handles()
-    room = WaitingRoom(bell, clock, retry, LOG)
+    room = LongPolls(notifier, clock, retry, LOG)
     retry.done.add("mail")
     assert enter(room, "mail").result(10) == b"news"
     room.close()

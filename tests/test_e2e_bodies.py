@@ -143,7 +143,7 @@ def test_a_multicast_body_is_stored_once(road):
         assert receive_digest(there)[0] == digest
         assert len(files(shop, "sent")) == 1
         berlin.run("server")
-        here.nudge()
+        here.retry_now()
         assert receive_digest(far)[0] == digest
         eventually(lambda: not files(shop, "sent"), what="the body to go")
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from helpers_lanes import SHOP, THERE, Node, Sender, ident, verb
 
-from dropr_core.contracts.storage import Ack, LaneStats, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, LaneStats, NewMessage, Selection
 from dropr_core.errors import Unreachable
 from dropr_core.model import envelope
 from dropr_core.model.message import MAX_HOPS, Message, State
@@ -70,7 +70,7 @@ def test_fault_32_a_verdict_for_only_some_lanes_settles_nothing_and_is_asked_aga
     push.carry()
     sender.turn()
     assert [sender.state(number) for number in (1, 2)] == ["queued", "queued"]
-    assert "1 verdicts for 2 lanes" in sender.courier.link.down_reason
+    assert "1 verdicts for 2 lanes" in sender.pusher.link.down_reason
     sender.flow(10, 10.0)
     assert sorted(server.ids) == [ident(1), ident(2)]
     assert sender.outbox.lanes() == []
@@ -132,12 +132,12 @@ def test_fault_45_another_node_at_the_old_address_gets_nothing(sender, server, c
     stranger = Node(THERE, SHOP, clock)
     stranger.access[SHOP] = Access((b"another key of another pair!",))
     sender.wires.server = stranger
-    sender.courier.link.welcome = None
+    sender.pusher.link.welcome = None
     sender.send(2)
     sender.flow(10, 10.0)
     assert stranger.ids == []
     assert sender.state(2) == "queued"
-    assert "bad_signature" in sender.courier.link.down_reason
+    assert "bad_signature" in sender.pusher.link.down_reason
     sender.wires.server = server
     sender.flow(20, 70.0)
     assert server.ids == [ident(1), ident(2)]
@@ -208,7 +208,7 @@ def test_fault_84_a_message_that_runs_in_a_circle_ends_with_the_reason(sender, s
     last = Message(id=ident(2), sender=SHOP, channel="orders", priority=5, hops=MAX_HOPS)
     for message in (around, last):
         sealed = envelope.encode(message, b"round and round")
-        sender.outbox.append([Outgoing(message.id, "orders", 5, (THERE,), sealed)])
+        sender.outbox.append([NewMessage(message.id, "orders", 5, (THERE,), sealed)])
     sender.flow()
     (delivery,) = sender.outbox.status(ident(1))
     assert delivery.state is State.FAILED
@@ -243,7 +243,7 @@ def test_fault_42_a_link_that_comes_and_goes_keeps_what_it_has_won(sender, serve
 def test_fault_76_one_peer_that_is_gone_for_ever_ends_by_the_life_of_its_delivery(sender, clock):
     """A multicast to two: the living one gets it, the delivery to the dead one is `dead` after its life."""
     message = Message(id=ident(1), sender=SHOP, channel="orders", priority=5)
-    sender.outbox.append([Outgoing(ident(1), "orders", 5, (THERE, "gone"), envelope.encode(message, b"x"))])
+    sender.outbox.append([NewMessage(ident(1), "orders", 5, (THERE, "gone"), envelope.encode(message, b"x"))])
     sender.flow()
     states = {delivery.peer: delivery.state for delivery in sender.outbox.status(ident(1))}
     assert states["gone"] is State.QUEUED

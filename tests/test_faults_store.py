@@ -21,13 +21,13 @@ from dropr_core.angel.heartbeat import Heartbeat
 from dropr_core.cli.failures import explain
 from dropr_core.config.node import load, parse
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
 from dropr_core.errors import ConfigError, LeaseLost, QueueFull, StoreError, WriteFailed
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, IdMaker, SourceLane, StoreId, parse_id
 from dropr_core.processes import daemon as daemon_module
 from dropr_core.processes.mainloop import MainLoop
-from dropr_core.processes.server import make_desk
+from dropr_core.processes.server import make_dispatcher
 from dropr_core.system.clock import FakeClock
 from dropr_core.system.exit_codes import Exit
 
@@ -221,7 +221,7 @@ def test_fault_80_a_backup_of_a_store_in_use_is_a_moment_of_it(opener, tmp_path)
 
     def send():
         while not stop.is_set():
-            storage.outbox.append([Outgoing(make(), "jobs", 5, ("peer",), b"x" * 500) for _ in range(7)])
+            storage.outbox.append([NewMessage(make(), "jobs", 5, ("peer",), b"x" * 500) for _ in range(7)])
             promised[0] += 7
 
     sender = threading.Thread(target=send)
@@ -249,7 +249,7 @@ def test_fault_80_a_plain_copy_that_is_not_whole_is_refused_by_name(opener, tmp_
     """One file of two was copied, or it was torn: the store that opens it says which file, and makes nothing anew."""
     storage = opener()
     for _ in range(50):
-        storage.outbox.append([Outgoing(make(), "jobs", 5, ("peer",), os.urandom(5000))])
+        storage.outbox.append([NewMessage(make(), "jobs", 5, ("peer",), os.urandom(5000))])
     storage.close()
     half, torn = tmp_path / "half", tmp_path / "torn"
     for copy in (half, torn):
@@ -262,7 +262,7 @@ def test_fault_80_a_plain_copy_that_is_not_whole_is_refused_by_name(opener, tmp_
     size = (torn / "outbox.db").stat().st_size
     os.truncate(torn / "outbox.db", size // 2)
     with pytest.raises(StoreError, match=r"outbox\.db"):
-        opener(torn).outbox.append([Outgoing(make(), "jobs", 5, ("peer",), b"x" * 100_000)])
+        opener(torn).outbox.append([NewMessage(make(), "jobs", 5, ("peer",), b"x" * 100_000)])
     assert not (half / "inbox.db").exists()
 
 
@@ -387,7 +387,7 @@ def full(*_args, **_more):
 
 
 def test_fault_09_a_full_disk_stops_neither_the_daemon_nor_the_answers_to_peers(node, monkeypatch, caplog):
-    """What is only a help (the clock's file, a nudge, a sweep) fails on a full disk, and the mail goes on without."""
+    """What is only a help (the clock's file, a request to retry, a sweep) fails on a full disk, and the mail goes on without."""
     node.send(b"waits", to="shop")
     monkeypatch.setattr(daemon_module, "keep_clock", full)
     monkeypatch.setattr(node.runtime, "sweep_bodies", full)
@@ -399,10 +399,10 @@ def test_fault_09_a_full_disk_stops_neither_the_daemon_nor_the_answers_to_peers(
         daemon._turn()
         daemon._drain()
         daemon._links.close()
-        daemon._ear.close()
+        daemon._subscription.close()
     assert "cannot keep the clock: " in caplog.text
     assert "cannot look after large bodies: " in caplog.text
     assert turned
-    desk = make_desk(node.runtime, node.runtime.log)
-    desk._note("shop")
-    desk.close()
+    dispatcher = make_dispatcher(node.runtime, node.runtime.log)
+    dispatcher._note("shop")
+    dispatcher.close()

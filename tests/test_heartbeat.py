@@ -4,7 +4,7 @@ import os
 import socket
 import tempfile
 
-from dropr_core.angel.heartbeat import UNWATCHED_INTERVAL, Heartbeat, WearLimits, resident_bytes
+from dropr_core.angel.heartbeat import UNWATCHED_INTERVAL, Heartbeat, RecycleLimits, resident_bytes
 from dropr_core.angel.systemd import ServiceManager
 
 
@@ -97,10 +97,10 @@ def test_the_end_of_the_angel_is_seen_on_either_pipe():
 
 def test_wear_limits_say_when_and_why():
     """Count and memory each end a life; without limits nothing does."""
-    assert WearLimits().worn(10**9) == ""
-    assert WearLimits(max_count=10).worn(9) == ""
-    assert "limit for one life is 10" in WearLimits(max_count=10).worn(10)
-    assert "memory" in WearLimits(max_memory=1).worn(0)
+    assert RecycleLimits().due(10**9) == ""
+    assert RecycleLimits(max_count=10).due(9) == ""
+    assert "limit for one life is 10" in RecycleLimits(max_count=10).due(10)
+    assert "memory" in RecycleLimits(max_memory=1).due(0)
     assert resident_bytes() > 1_000_000
     assert resident_bytes(2**22 + 5) is None
 

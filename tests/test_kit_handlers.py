@@ -28,7 +28,7 @@ PROGRAM = (
 )
 
 
-class Surroundings(HandlerContract):
+class ConsumerContext(HandlerContract):
     """How a handler is made by its name."""
 
     __test__ = False
@@ -39,7 +39,7 @@ class Surroundings(HandlerContract):
         return lambda kind, target, **options: create("handler", kind, {"target": target, **options}, context)
 
 
-class TestPython(Surroundings):
+class TestPython(ConsumerContext):
     __test__ = True
 
     @pytest.fixture(params=["handle", "awaits"])
@@ -53,7 +53,7 @@ class TestPython(Surroundings):
         sys.modules.pop("dropr_kit_code", None)
 
 
-class TestCommand(Surroundings):
+class TestCommand(ConsumerContext):
     __test__ = True
 
     @pytest.fixture
@@ -63,7 +63,7 @@ class TestCommand(Surroundings):
         )
 
 
-class TestWebhook(Surroundings):
+class TestWebhook(ConsumerContext):
     __test__ = True
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""The lane protocol, fault by fault: a real courier against a real endpoint, the network in the test's hand."""
+"""The lane protocol, fault by fault: a real pusher against a real endpoint, the network in the test's hand."""
 
 import copy
 
@@ -278,8 +278,8 @@ def test_fault_36_bad_envelope_fails_and_the_others_go_on(sender, server):
     """One envelope damaged at rest is rejected with its reason; its neighbours enter."""
     send(sender, 1, 2, 3)
     data = sender.outbox._data
-    parcel = data.logs[Lane(THERE, "orders", 5)].items[2]
-    parcel.message = parcel.message._replace(envelope=parcel.message.envelope[:-1] + b"?")
+    record = data.logs[Lane(THERE, "orders", 5)].items[2]
+    record.message = record.message._replace(envelope=record.message.envelope[:-1] + b"?")
     sender.flow(5)
     assert server.ids == [ident(1), ident(3)]
     assert sender.state(2) == "failed"
@@ -385,7 +385,7 @@ def test_fault_37_wrong_key_is_refused_and_nothing_dies(clock, server):
     sender.flow(20, 61)
     assert sender.state(1) == "queued"
     assert server.ids == []
-    assert "bad_signature" in sender.courier.link.down_reason
+    assert "bad_signature" in sender.pusher.link.down_reason
     assert server.told("refused_caller") > 0
     sender.keys = (KEY,)
     sender.start()

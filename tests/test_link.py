@@ -9,21 +9,21 @@ from dropr_core.errors import Refused, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.names import START, Head, Lane, MessageId
 from dropr_core.protocol.link import (
+    ClearInFlight,
     Collect,
     Compare,
+    DeadLetter,
     Greet,
     Link,
     LinkSettings,
     PeerDown,
     PeerUp,
     Probe,
-    SetAside,
     Settle,
     Ship,
-    Unoffer,
 )
-from dropr_core.protocol.log_matching import Meaning, judge
-from dropr_core.protocol.messages import Verdict, Welcome
+from dropr_core.protocol.log_matching import HeadRelation, compare_heads
+from dropr_core.protocol.messages import PushResult, Welcome
 
 WELCOME = Welcome(1, b"n" * 16, b"s" * 16, b"i" * 8, 4 << 20, 10_000, 1 << 24)
 
@@ -42,7 +42,7 @@ def batch(lane, first=1, count=10):
 
 
 def taken(of):
-    return Verdict(True, of.upto)
+    return PushResult(True, of.upto)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_fault_27_unreachable_peer_rests_and_nothing_is_in_doubt(link):
     (ship,) = link.orders(0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
     effects = link.failed(ship, [of], Unreachable("refused"), 0.0)
-    assert Unoffer(of.lane) in effects
+    assert ClearInFlight(of.lane) in effects
     assert any(isinstance(effect, PeerDown) for effect in effects)
     assert link.orders(0.05, [stats()], awaiting=False) == []
     wake = link.wakes_at(0.05)
@@ -149,7 +149,7 @@ def test_fault_20_silence_leaves_doubt_and_heads_are_asked_first(link):
     (ship,) = link.orders(0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
     effects = link.failed(ship, [of], Unanswered("time-out"), 0.0)
-    assert not any(isinstance(effect, Unoffer) for effect in effects)
+    assert not any(isinstance(effect, ClearInFlight) for effect in effects)
     (probe,) = link.orders(100.0, [stats()], awaiting=False)
     assert probe == Probe((of.lane,))
     assert Compare(of.lane, of.upto) in link.probed(probe, [of.upto])
@@ -168,7 +168,7 @@ def test_backoff_doubles_to_its_cap_and_a_sign_of_life_ends_it(link):
     (order,) = link.orders(now, [stats()], awaiting=False)
     link.failed(order, [], Unreachable("refused"), now)
     assert link.orders(now, [stats()], awaiting=False) == []
-    link.sign_of_life()
+    link.reset_backoff()
     assert link.orders(now, [stats()], awaiting=False) != []
 
 
@@ -176,7 +176,7 @@ def test_ancestor_08_later_is_never_a_hot_loop(link):
     """A peer that takes nothing now is asked again after a rest of at least a second, by lane."""
     (ship,) = link.orders(0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
-    link.pushed(ship, [of], [Verdict(False, START, later=0.0, reason="full")], 0.0)
+    link.pushed(ship, [of], [PushResult(False, START, later=0.0, reason="full")], 0.0)
     assert link.orders(0.5, [stats()], awaiting=False) == []
     assert link.orders(0.5, [stats("news")], awaiting=False) != []
     assert link.orders(1.5, [stats()], awaiting=False) != []
@@ -186,7 +186,7 @@ def test_fault_33_verdicts_for_what_was_never_sent_are_ignored(link):
     """A rejection of an index that the push did not have changes nothing."""
     (ship,) = link.orders(0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
-    (effect,) = link.pushed(ship, [of], [Verdict(True, of.upto, [(99, "x", "y"), (-1, "x", "y")])], 0.0)
+    (effect,) = link.pushed(ship, [of], [PushResult(True, of.upto, [(99, "x", "y"), (-1, "x", "y")])], 0.0)
     assert effect == Settle(of.lane, of.upto)
 
 
@@ -194,7 +194,7 @@ def test_fault_37_refused_key_rests_long_and_kills_no_message(link):
     """401 rests the peer near the cap; no delivery is given up."""
     (ship,) = link.orders(0.0, [stats()], awaiting=False)
     effects = link.failed(ship, [batch(ship.lanes[0][0])], Refused("unauthorized", "wrong key"), 0.0)
-    assert not any(isinstance(effect, SetAside) for effect in effects)
+    assert not any(isinstance(effect, DeadLetter) for effect in effects)
     assert link.wakes_at(0.0) >= 6.0
 
 
@@ -202,7 +202,7 @@ def test_lost_session_is_greeted_again_without_rest(link):
     """A restarted server knows no session: hello, and on at once."""
     (ship,) = link.orders(0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
-    assert link.failed(ship, [of], Refused("new_session", "?", signed=True), 0.0) == [Unoffer(of.lane)]
+    assert link.failed(ship, [of], Refused("new_session", "?", signed=True), 0.0) == [ClearInFlight(of.lane)]
     assert link.orders(0.0, [stats()], awaiting=False) == [Greet()]
 
 
@@ -226,7 +226,7 @@ def run_poisoned(link, poison, error, depth=16, others=True):
                 bad = any(b.lane == lane and any(e.sequence == poison for e in b.entries) and aside is None for b in of)
                 if bad:
                     for effect in link.failed(order, of, error, now):
-                        if isinstance(effect, SetAside):
+                        if isinstance(effect, DeadLetter):
                             aside = effect.sequence
                 else:
                     link.pushed(order, of, [taken(b) for b in of], now)
@@ -254,7 +254,7 @@ def test_fault_34_500_for_ever_kills_nothing(link):
                 continue
             of = [batch(lane, 1, min(count, 10)) for lane, count in order.lanes]
             effects = link.failed(order, of, Unanswered("500"), now)
-            assert not any(isinstance(effect, SetAside) for effect in effects)
+            assert not any(isinstance(effect, DeadLetter) for effect in effects)
         now = max(now + 0.1, link.wakes_at(now) or 0.0)
 
 
@@ -269,17 +269,17 @@ def test_receipts_are_collected_by_one_long_poll(link):
 @pytest.mark.parametrize(
     ("theirs", "ours", "last", "located", "meaning"),
     [
-        (Head(5, ident(5)), Head(5, ident(5)), 9, ident(5), Meaning.SAME),
-        (Head(7, ident(7)), Head(5, ident(5)), 9, ident(7), Meaning.AHEAD),
-        (Head(3, ident(3)), Head(5, ident(5)), 9, None, Meaning.LOST),
-        (Head(3, ident(3)), Head(5, ident(5)), 9, ident(3), Meaning.LOST),
-        (START, Head(5, ident(5)), 9, None, Meaning.LOST),
-        (Head(7, ident(99)), Head(5, ident(5)), 9, ident(7), Meaning.FOREIGN),
-        (Head(5, ident(99)), Head(5, ident(5)), 9, ident(5), Meaning.FOREIGN),
-        (Head(12, ident(12)), Head(5, ident(5)), 9, None, Meaning.FOREIGN),
-        (Head(7, ident(7)), Head(5, ident(5)), 9, None, Meaning.FOREIGN),
+        (Head(5, ident(5)), Head(5, ident(5)), 9, ident(5), HeadRelation.SAME),
+        (Head(7, ident(7)), Head(5, ident(5)), 9, ident(7), HeadRelation.AHEAD),
+        (Head(3, ident(3)), Head(5, ident(5)), 9, None, HeadRelation.LOST),
+        (Head(3, ident(3)), Head(5, ident(5)), 9, ident(3), HeadRelation.LOST),
+        (START, Head(5, ident(5)), 9, None, HeadRelation.LOST),
+        (Head(7, ident(99)), Head(5, ident(5)), 9, ident(7), HeadRelation.FOREIGN),
+        (Head(5, ident(99)), Head(5, ident(5)), 9, ident(5), HeadRelation.FOREIGN),
+        (Head(12, ident(12)), Head(5, ident(5)), 9, None, HeadRelation.FOREIGN),
+        (Head(7, ident(7)), Head(5, ident(5)), 9, None, HeadRelation.FOREIGN),
     ],
 )
 def test_log_matching(theirs, ours, last, located, meaning):
     """Each case of log matching: same, lost answer, wiped or restored receiver, rolled-back sender."""
-    assert judge(theirs, ours, last, located) is meaning
+    assert compare_heads(theirs, ours, last, located) is meaning

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dropr_core.config import docs as configdocs
 from dropr_core.config import node as config
 from dropr_core.config import options, yamlfile
-from dropr_core.config.interpolation import Where, expand
+from dropr_core.config.interpolation import SourceLocation, expand
 from dropr_core.config.options import build, format_duration, format_size, parse_duration, parse_size
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import ConfigError, UsageError
@@ -59,7 +59,7 @@ def test_every_kind_of_option_is_read():
         {"name": "x", "flush": "1s", "room": "1KiB", "rate": 2, "on": True, "mode": "b", "words": "one",
          "table": {"a": 1}, "inner": {"cert": "./a.pem"}},
         "storage",
-        Where(directory=HERE),
+        SourceLocation(directory=HERE),
     )  # fmt: skip
     assert (value.flush, value.room, value.rate, value.words) == (1.0, 1024, 2.0, ("one",))
     assert value.inner.cert == HERE / "a.pem"
@@ -101,7 +101,7 @@ def test_a_secret_is_in_no_repr_and_in_no_mistake(monkeypatch):
     assert "12345" not in str(refused(build, Options, {"name": "x", "password": 12345}))
     monkeypatch.setenv("DROPR_T", HUSH)
     tree = {"name": "x"} | dict.fromkeys(("count", "mode", "flush", "on"), "${env:DROPR_T}")
-    tree, where = expand(tree, Where())
+    tree, where = expand(tree, SourceLocation())
     found = refused(build, Options, tree, (), where)
     assert len(found) == 4
     assert HUSH not in str(found)
@@ -110,7 +110,7 @@ def test_a_secret_is_in_no_repr_and_in_no_mistake(monkeypatch):
 def test_what_a_reference_gives_may_be_a_number(monkeypatch):
     """An environment holds text only; where a number belongs, the text is read as one."""
     monkeypatch.setenv("DROPR_T", "7")
-    tree, where = expand({"name": "a-${env:DROPR_T}-$${b}", "count": "${env:DROPR_T}"}, Where())
+    tree, where = expand({"name": "a-${env:DROPR_T}-$${b}", "count": "${env:DROPR_T}"}, SourceLocation())
     value = build(Options, tree, (), where)
     assert (value.name, value.count) == ("a-7-${b}", 7)
 
@@ -137,7 +137,7 @@ def test_a_reference_that_cannot_be_followed_says_why(tmp_path, text, says):
         (tmp_path / name).write_bytes(content)
         (tmp_path / name).chmod(0o644 if name == "open.key" else 0o600)
     os.mkfifo(tmp_path / "fifo", 0o600)
-    _, where = expand({"a": text}, Where(directory=tmp_path))
+    _, where = expand({"a": text}, SourceLocation(directory=tmp_path))
     ((steps, problem),) = where.mistakes
     assert steps == ("a",)
     assert says in problem

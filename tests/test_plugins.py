@@ -50,12 +50,12 @@ def install(tmp_path, monkeypatch):
 
 GOOD = """
     import attrs
-    from dropr_core import options as words
+    from dropr_core import options as fields
     from dropr_core.contracts.serializer import Serializer
 
     @attrs.frozen(kw_only=True)
     class Options:
-        prefix: str = words.option("p", doc="Put before everything.")
+        prefix: str = fields.option("p", doc="Put before everything.")
 
     class Prefix(Serializer):
         content_type = "text/x-prefix"
@@ -265,12 +265,12 @@ def test_a_scheme_claimed_by_two_transports_must_be_decided(install):
 
 NOTES = """
     import attrs
-    from dropr_core import options as words
+    from dropr_core import options as fields
     NOTES = []
 
     @attrs.frozen(kw_only=True)
     class Options:
-        tag: str = words.option("", doc="Goes with every note.")
+        tag: str = fields.option("", doc="Goes with every note.")
 
     class Notes:
         def __init__(self, tag): self.tag = tag

@@ -79,12 +79,12 @@ def test_rules_are_those_of_the_channel_or_the_defaults(runtime):
 
 
 def test_a_nudge_leaves_word_for_the_daemon_and_wakes_it(runtime):
-    """Each nudged peer has a file in the run directory, and who listens for control is rung."""
-    with runtime.bell.listen("control") as ear:
-        ear.arm()
-        runtime.nudge("w")
-        runtime.nudge()
-        assert ear.wait(0)
+    """Each nudged peer has a file in the run directory, and who listens for control is notified."""
+    with runtime.notifier.subscribe("control") as subscription:
+        subscription.prepare()
+        runtime.retry_now("w")
+        runtime.retry_now()
+        assert subscription.wait(0)
     assert {path.name for path in (runtime.run_directory / "nudge").iterdir()} == {b"w".hex(), "all"}
 
 

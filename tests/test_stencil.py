@@ -24,18 +24,18 @@ messages = st.builds(
 @given(messages, st.binary(max_size=300), st.binary(min_size=16, max_size=16), st.floats(1, 4e9))
 def test_a_stencil_makes_the_very_bytes_that_encode_makes(message, body, other, moment):
     """Whatever a route says and whatever id, time and body are filled in: no byte differs from `encode`."""
-    stencil = envelope.Stencil(message)
-    assert stencil.fill(message.id, message.created_at, body) == envelope.encode(message, body)
-    filled = envelope.decode(stencil.fill(other, moment, body))
+    template = envelope.EnvelopeTemplate(message)
+    assert template.fill(message.id, message.created_at, body) == envelope.encode(message, body)
+    filled = envelope.decode(template.fill(other, moment, body))
     assert (filled.message.id, filled.message.created_at, filled.body) == (other, moment, body)
 
 
 @given(messages, st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.data())
 def test_a_likeness_recognises_what_is_sound_and_made_alike_and_nothing_else(message, bodies, data):
     """Ids are those that the headers say; an altered byte, another header, too large a body: none at all."""
-    stencil = envelope.Stencil(message)
-    made = [stencil.fill(bytes([n]) * 16, 5.0 + n, body) for n, body in enumerate(bodies)]
-    like = envelope.Likeness(stencil.fill(message.id, message.created_at, b"first"))
+    template = envelope.EnvelopeTemplate(message)
+    made = [template.fill(bytes([n]) * 16, 5.0 + n, body) for n, body in enumerate(bodies)]
+    like = envelope.UniformBatch(template.fill(message.id, message.created_at, b"first"))
     assert like.message == message
     if not like.usable:  # an id that looks like a part of the header, by bad luck
         return
@@ -46,4 +46,4 @@ def test_a_likeness_recognises_what_is_sound_and_made_alike_and_nothing_else(mes
         assert like.ids([*made, other], 300) is None
     other = msgspec.structs.replace(message, key="k")
     assert like.ids([*made, envelope.encode(other, b"x")], 300) is None
-    assert like.ids([stencil.fill(message.id, 1.0, b"x" * 9)], 8) is None
+    assert like.ids([template.fill(message.id, 1.0, b"x" * 9)], 8) is None

@@ -3,7 +3,7 @@
 import pytest
 
 from dropr_core.builtin.memory import MemoryStorage
-from dropr_core.contracts.storage import Accepted, Ack, Placed
+from dropr_core.contracts.storage import Accepted, Ack, AppendResult
 from dropr_core.model.message import State
 from dropr_core.testing.builders import make_context
 from dropr_core.testing.storage_machine import run_machine
@@ -72,7 +72,7 @@ def _stores_an_own_id_twice(storage):
     append = storage.outbox.append
 
     def broken(messages):
-        return [Placed(*append([m._replace(fingerprint=None)])[0]) for m in messages]
+        return [AppendResult(*append([m._replace(fingerprint=None)])[0]) for m in messages]
 
     storage.outbox.append = broken
 

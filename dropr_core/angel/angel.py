@@ -18,7 +18,7 @@ from types import FrameType
 
 from dropr_core.angel.child import Child, ChildSpec, role_child
 from dropr_core.angel.heartbeat import READY, mebibytes, resident_bytes
-from dropr_core.angel.policy import ALIVE, Action, Policy, State, Ward, Why
+from dropr_core.angel.policy import ALIVE, Action, ChildState, Policy, State, Why
 from dropr_core.angel.status_file import write_state
 from dropr_core.angel.systemd import ServiceManager
 from dropr_core.errors import UsageError
@@ -66,7 +66,7 @@ class Angel:
         if not names or len(set(names)) < len(names):
             raise UsageError(f"an angel needs children, each with a name of its own; got {names}")
         policy = Policy(hang, drain, grace, Backoff(*backoff), healthy, max_memory)
-        self._children = [Child(spec, Ward(spec.name, policy, spec.watched)) for spec in children]
+        self._children = [Child(spec, ChildState(spec.name, policy, spec.watched)) for spec in children]
         self._clock: Clock = AwakeClock() if clock is None else clock
         self._log = logging.getLogger("dropr.angel") if log is None else log
         self._state_file = state_file
@@ -94,7 +94,7 @@ class Angel:
             stack.enter_context(self._signals())
             now = self._clock.now()
             for child in self._children:
-                child.ward.start_at = now
+                child.child_state.start_at = now
             self._log.info("angel %d watches %s", os.getpid(), ", ".join(c.spec.name for c in self._children))
             return self._loop()
 
@@ -104,13 +104,13 @@ class Angel:
             self._take_signals(now)
             self._reap(now)
             for child in self._children:
-                self._do(child, child.ward.decide(now), now)
+                self._do(child, child.child_state.decide(now), now)
             self._show()
             code = self._finished()
             if code is not None:
                 return code
             self._feed(now)
-            dues = [due for child in self._children if (due := child.ward.due()) is not None]
+            dues = [due for child in self._children if (due := child.child_state.due()) is not None]
             if self._manager.watchdog is not None:
                 dues.append(self._feed_at)
             wake = min(dues, default=None)
@@ -118,7 +118,7 @@ class Angel:
             now = self._clock.now()
             if wake is not None and now - wake > LATE:
                 for child in self._children:
-                    child.ward.forgive(now)
+                    child.child_state.forgive(now)
             for key, _ in events:
                 if isinstance(key.data, Child):
                     self._listen(key.data, now)
@@ -126,7 +126,7 @@ class Angel:
                     os.read(key.fd, 4096)
 
     def _finished(self) -> int | None:
-        states = [child.ward.state for child in self._children]
+        states = [child.child_state.state for child in self._children]
         if self._stopping and all(state in {State.STOPPED, State.STUCK} for state in states):
             return Exit.SOFTWARE if State.STUCK in states else Exit.OK
         if all(state is State.MISCONFIGURED for state in states):
@@ -166,26 +166,26 @@ class Angel:
             elif signal.SIGINT in caught:
                 self._log.warning("told to stop a second time: killing what still drains")
                 for child in self._children:
-                    child.ward.hurry(now)
+                    child.child_state.hurry(now)
         if signal.SIGHUP in caught and not self._stopping:
             self._log.info("reload: SIGHUP goes to the children; what is down gets a new chance")
             self._manager.reloading()
             self._announced = False
             for child in self._children:
-                self._do(child, child.ward.reload(now), now)
+                self._do(child, child.child_state.reload(now), now)
 
     def _stop(self, now: float) -> None:
         self._stopping = True
         self._log.info("stopping: the children have %g s to drain", self._policy.drain)
         self._manager.stopping()
         for child in self._children:
-            self._do(child, child.ward.stop(now), now)
+            self._do(child, child.child_state.stop(now), now)
 
     # ── processes ────────────────────────────────────────────────────────────────────────────────
 
     def _do(self, child: Child, action: Action | None, now: float) -> None:
-        ward = child.ward
-        who = f"{ward.name} (pid {ward.pid})"
+        child_state = child.child_state
+        who = f"{child_state.name} (pid {child_state.pid})"
         if action is None:
             return
         if action is Action.START:
@@ -193,8 +193,8 @@ class Angel:
         elif action is Action.RELOAD:
             self._send(child, signal.SIGHUP)
         elif action is Action.TERMINATE:
-            if ward.why is Why.HUNG:
-                silence = round(now - ward.heard_at, 1)
+            if child_state.why is Why.HUNG:
+                silence = round(now - child_state.heard_at, 1)
                 self._log.error("%s is stuck: no heart-beat for %g s; ending it", who, silence)
             self._send(child, signal.SIGTERM)
         elif action is Action.KILL:
@@ -207,19 +207,19 @@ class Angel:
         try:
             pid = child.start(self._lifeline[0], self._policy.hang / 4)
         except (OSError, ValueError) as error:
-            verdict = child.ward.start_failed(now, str(error))
+            verdict = child.child_state.start_failed(now, str(error))
             self._log.log(verdict.level, "%s", verdict.text)
             return
         if child.beats is not None:
             self._selector.register(child.beats, selectors.EVENT_READ, child)
-        child.ward.started(now, pid)
+        child.child_state.started(now, pid)
         self._log.info("%s started (pid %d)", child.spec.name, pid)
 
     def _send(self, child: Child, number: signal.Signals) -> None:
         try:
             child.send(number)
         except PermissionError as error:  # it became another user
-            self._log.error("%s (pid %s): no %s: %s", child.spec.name, child.ward.pid, number.name, error)
+            self._log.error("%s (pid %s): no %s: %s", child.spec.name, child.child_state.pid, number.name, error)
 
     def _reap(self, now: float) -> None:
         """Collect every dead child of this process: ours, and as PID 1 or sub-reaper all orphans too."""
@@ -238,7 +238,7 @@ class Angel:
             child.reaped(code)
             self._listen(child, now)  # what it said before it died
             self._forget_pipe(child)
-            verdict = child.ward.ended(now, code)
+            verdict = child.child_state.ended(now, code)
             self._log.log(verdict.level, "%s", verdict.text)
 
     def _listen(self, child: Child, now: float) -> None:
@@ -249,11 +249,11 @@ class Angel:
         if not said:  # it closed its end: it is ending, or will be found silent
             self._forget_pipe(child)
             return
-        self._do(child, child.ward.heard(now, ready=READY in said), now)
+        self._do(child, child.child_state.heard(now, ready=READY in said), now)
         if child.process is None or self._policy.max_memory is None:
             return
         held = resident_bytes(child.process.pid)
-        action = child.ward.weighed(now, held)
+        action = child.child_state.weighed(now, held)
         if action is not None and held is not None:
             self._log.info(
                 "%s (pid %d) holds %s, the limit is %s: it drains and a fresh one starts",
@@ -282,26 +282,27 @@ class Angel:
 
     def _show(self) -> None:
         """Tell the service manager and the status file, if anything changed."""
-        wards = [child.ward for child in self._children]
-        wanted = [ward for ward in wards if ward.state is not State.MISCONFIGURED]
-        running = bool(wanted) and all(ward.state is State.RUNNING for ward in wanted)
+        child_states = [child.child_state for child in self._children]
+        wanted = [child_state for child_state in child_states if child_state.state is not State.MISCONFIGURED]
+        running = bool(wanted) and all(child_state.state is State.RUNNING for child_state in wanted)
         if running and not self._announced and not self._stopping:
             self._announced = True
             self._manager.ready()
-        shown = tuple((w.pid, w.state, w.restarts, w.last_exit, w.start_at) for w in wards)
+        shown = tuple((w.pid, w.state, w.restarts, w.last_exit, w.start_at) for w in child_states)
         if shown == self._shown:
             return
         self._shown = shown
-        alive = sum(ward.state in ALIVE for ward in wards)
+        alive = sum(child_state.state in ALIVE for child_state in child_states)
         others = "".join(
-            f"; {ward.name} {ward.state}" + (f" ({ward.last_exit})" if ward.last_exit else "")
-            for ward in wards
-            if ward.state not in ALIVE
+            f"; {child_state.name} {child_state.state}"
+            + (f" ({child_state.last_exit})" if child_state.last_exit else "")
+            for child_state in child_states
+            if child_state.state not in ALIVE
         )
-        self._manager.status(f"{alive} of {len(wards)} up{others}")
+        self._manager.status(f"{alive} of {len(child_states)} up{others}")
         if self._state_file is None:
             return
         try:
-            write_state(self._state_file, wards, self._clock)
+            write_state(self._state_file, child_states, self._clock)
         except OSError as error:
             self._log.warning("cannot write %s: %s; the children are not affected", self._state_file, error)

@@ -14,7 +14,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from dropr_core.angel.heartbeat import BEAT_VARIABLE, INTERVAL_VARIABLE, LIFELINE_VARIABLE
-from dropr_core.angel.policy import Ward
+from dropr_core.angel.policy import ChildState
 from dropr_core.angel.systemd import VARIABLES
 
 
@@ -36,10 +36,10 @@ def role_child(role: str, config: Path) -> ChildSpec:
 
 @define(eq=False)
 class Child:
-    """A ward and what belongs to its present process."""
+    """A child and what belongs to its present process."""
 
     spec: ChildSpec
-    ward: Ward
+    child_state: ChildState
     process: subprocess.Popen[bytes] | None = None
     beats: int | None = None
 

@@ -141,7 +141,7 @@ def resident_bytes(pid: int | None = None) -> int | None:
 
 
 @frozen
-class WearLimits:
+class RecycleLimits:
     """When a long-running child should drain and exit with ``Exit.RECYCLE`` for a fresh start."""
 
     max_count: int | None = None
@@ -149,7 +149,7 @@ class WearLimits:
     max_memory: int | None = None
     """Bytes of main memory."""
 
-    def worn(self, count: int) -> str:
+    def due(self, count: int) -> str:
         """Why it is time after ``count`` pieces of work, as half a sentence; empty when it is not."""
         if self.max_count is not None and count >= self.max_count:
             return f"{count} done, the limit for one life is {self.max_count}"

@@ -1,6 +1,6 @@
 """The rules by which an angel keeps one child alive. Pure: times and exit codes in, decisions out.
 
-Owns the states of a ward and every rule: when to start, when a silence is a hang, what an exit code
+Owns the states of a child and every rule: when to start, when a silence is a hang, what an exit code
 means, how long to wait after a crash. Must not know processes, pipes, signals or clocks: the angel
 calls the verbs with the time and carries out the actions.
 
@@ -25,7 +25,7 @@ SHORTEST_LIFE = 1.0
 
 
 class State(StrEnum):
-    """Where a ward is; the words are shown to people."""
+    """Where a child is; the words are shown to people."""
 
     WAITING = "waiting"
     STARTING = "starting"
@@ -41,7 +41,7 @@ ALIVE = frozenset({State.STARTING, State.RUNNING})
 
 
 class Action(Enum):
-    """What the angel has to do for a ward now."""
+    """What the angel has to do for a child now."""
 
     START = auto()
     TERMINATE = auto()
@@ -72,7 +72,7 @@ class Policy:
 
 
 @frozen
-class Verdict:
+class ExitDecision:
     """What the end of a child means: for the log, how grave it is and what happens next."""
 
     level: int
@@ -80,7 +80,7 @@ class Verdict:
 
 
 @define(eq=False)
-class Ward:
+class ChildState:
     """One child as the rules see it."""
 
     name: str
@@ -183,7 +183,7 @@ class Ward:
             self.reload_when_ready = True
         return None
 
-    def ended(self, now: float, code: int) -> Verdict:
+    def ended(self, now: float, code: int) -> ExitDecision:
         """The process ended; negative codes are signals. Says what that means."""
         exit_text = describe_exit(code)
         if self.why is Why.HUNG:
@@ -192,7 +192,7 @@ class Ward:
             exit_text = f"over the memory limit, {exit_text}"
         return self._after(now, exit_text, code)
 
-    def start_failed(self, now: float, error: str) -> Verdict:
+    def start_failed(self, now: float, error: str) -> ExitDecision:
         """There is no process: the system refused to start it."""
         self.started_at, self.well_since, self.why = now, None, Why.ITSELF
         return self._after(now, f"cannot be started: {error}", Exit.OS_ERROR)
@@ -201,14 +201,14 @@ class Ward:
         self.state, self.why, self._end_at = State.STOPPING, why, now + patience
         return Action.TERMINATE
 
-    def _after(self, now: float, exit_text: str, code: int) -> Verdict:
+    def _after(self, now: float, exit_text: str, code: int) -> ExitDecision:
         why, self.why, self.pid, self.last_exit = self.why, Why.ITSELF, None, exit_text
         if why is Why.SHUTDOWN:
             self.state = State.STOPPED
-            return Verdict(logging.INFO, f"{self.name} stopped: {exit_text}")
+            return ExitDecision(logging.INFO, f"{self.name} stopped: {exit_text}")
         if code == Exit.CONFIG:
             self.state = State.MISCONFIGURED
-            return Verdict(
+            return ExitDecision(
                 logging.ERROR,
                 f"{self.name} ended: {exit_text}. It stays down until its configuration is corrected and "
                 "the angel gets SIGHUP or starts again; what is wrong stands above, in its own words",
@@ -222,13 +222,13 @@ class Ward:
         enough = self.policy.healthy if why is Why.MEMORY else SHORTEST_LIFE
         if why is Why.MEMORY or (code == Exit.RECYCLE and why is Why.ITSELF):
             if lived >= enough:
-                return Verdict(logging.INFO, f"{self.name} ended: {exit_text}. A fresh one starts now")
+                return ExitDecision(logging.INFO, f"{self.name} ended: {exit_text}. A fresh one starts now")
             exit_text += f" after only {lived:.1f} s of life (is a limit set too low?)"
         self.failures += 1
         delay = self.policy.backoff.fixed(self.failures)
         self.start_at = now + delay
         count = f", crash {self.failures} in a row" if self.failures > 1 else ""
-        return Verdict(logging.WARNING, f"{self.name} ended: {exit_text}{count}. It starts in {delay:g} s")
+        return ExitDecision(logging.WARNING, f"{self.name} ended: {exit_text}{count}. It starts in {delay:g} s")
 
     def _was_well(self, now: float, why: Why) -> float:
         """Seconds of shown health in this life: a hung child was well until its last beat."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from dropr_core.angel.policy import State, Ward
+from dropr_core.angel.policy import ChildState, State
 from dropr_core.system.clock import Clock
 
 
@@ -38,7 +38,7 @@ class AngelReport:
     children: tuple[ChildReport, ...]
 
 
-def write_state(path: Path, wards: Sequence[Ward], clock: Clock) -> None:
+def write_state(path: Path, child_states: Sequence[ChildState], clock: Clock) -> None:
     """Replace the file in one step. Raises OSError."""
     now, wall = clock.now(), clock.wall()
     report = {
@@ -46,14 +46,16 @@ def write_state(path: Path, wards: Sequence[Ward], clock: Clock) -> None:
         "written": round(wall, 3),
         "children": [
             {
-                "name": ward.name,
-                "state": ward.state.value,
-                "pid": ward.pid,
-                "restarts": ward.restarts,
-                "last_exit": ward.last_exit,
-                "next_start": round(wall + ward.start_at - now, 3) if ward.state is State.WAITING else None,
+                "name": child_state.name,
+                "state": child_state.state.value,
+                "pid": child_state.pid,
+                "restarts": child_state.restarts,
+                "last_exit": child_state.last_exit,
+                "next_start": round(wall + child_state.start_at - now, 3)
+                if child_state.state is State.WAITING
+                else None,
             }
-            for ward in wards
+            for child_state in child_states
         ],
     }
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")

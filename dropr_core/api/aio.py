@@ -1,6 +1,6 @@
 """The public API for asyncio: the same names as `Node`, nothing blocking the loop.
 
-Owns the bridge only: stores are called in threads (their commits wait for disks), the bell's
+Owns the bridge only: stores are called in threads (their commits wait for disks), the notifier's
 descriptor is watched by the event loop itself.
 """
 
@@ -81,17 +81,17 @@ class AsyncSent:
     async def wait(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same names as Node
         """As `Sent.wait`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._node.runtime.bell.listen("receipts") as ear:
+        with self._node.runtime.notifier.subscribe("receipts") as subscription:
             while True:
-                ear.arm()
+                subscription.prepare()
                 status = await self.status()
                 if status.ended:
                     return self._sent.result_of(status)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise WaitTimeout(f"message {self.id} is {status.state} after {timeout} s; it stays on its way")
-                # A process killed before its ring rings nobody: look again now and then.
-                await readable(ear.fileno(), LOOK_AGAIN if left is None else min(left, LOOK_AGAIN))
+                # A process killed before its notification notifies nobody: look again now and then.
+                await readable(subscription.fileno(), LOOK_AGAIN if left is None else min(left, LOOK_AGAIN))
 
     async def processed(self) -> Any:
         """Wait without a limit."""
@@ -172,7 +172,7 @@ class AsyncNode:
                 finally:
                     if not finished:
                         for unused in batch[index:]:
-                            unused.give_back()
+                            unused.requeue()
                 if not received.settled:
                     await asyncio.to_thread(received.ack)
 
@@ -194,7 +194,7 @@ class AsyncNode:
             finally:
                 if not finished:
                     for unused in batch:
-                        unused.give_back()
+                        unused.requeue()
             await asyncio.to_thread(consumer[0].acknowledge, [one for one in batch if not one.settled])
 
     async def _batches(
@@ -230,7 +230,7 @@ class AsyncNode:
         while True:
             if found := await asyncio.to_thread(consumer.claim, limit):
                 return found
-            consumer.arm()
+            consumer.prepare()
             if found := await asyncio.to_thread(consumer.claim, limit):
                 return found
             left = None if deadline is None else deadline - time.monotonic()

@@ -11,7 +11,7 @@ from dropr_core.api.composer import Duration, SendOptions
 from dropr_core.api.sender import Sender
 from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Written
-from dropr_core.contracts.storage import Outgoing, Placed
+from dropr_core.contracts.storage import AppendResult, NewMessage
 from dropr_core.errors import UsageError
 
 
@@ -21,9 +21,9 @@ class Batch:
     def __init__(self, sender: Sender, timeout: Duration) -> None:
         """Made by `Node.batch`."""
         self._sender, self._timeout = sender, timeout
-        self._messages: list[Outgoing] = []
+        self._messages: list[NewMessage] = []
         self._written: list[Written] = []
-        self._placed: Sequence[Placed] = ()
+        self._placed: Sequence[AppendResult] = ()
         self._sent: list[Sent] = []
         self._open = False
 

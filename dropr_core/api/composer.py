@@ -20,14 +20,14 @@ from dropr_core.bodies.store import Bodies, Progress, Written
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.units import parse_duration
 from dropr_core.contracts.serializer import Serializer
-from dropr_core.contracts.storage import Outgoing
+from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
 from dropr_core.model import envelope
 from dropr_core.model.message import Message, check_message, check_options
 from dropr_core.model.names import (
     DEFAULT_CHANNEL,
     DEFAULT_PRIORITY,
-    FREIGHT,
+    LARGE,
     IdMaker,
     MessageId,
     check_channel,
@@ -69,7 +69,7 @@ class _Route:
 class Composed(NamedTuple):
     """A message to store, and its body if that is large: to be released when the message is stored."""
 
-    outgoing: Outgoing
+    outgoing: NewMessage
     written: Written | None = None
 
 
@@ -94,7 +94,7 @@ class Composer:
         self._raw: set[str | None] = set()
         """Channels of the configuration on which bytes go as they are."""
         self._routes: dict[tuple[object, str | None], _Route] = {}
-        self._stencils: dict[tuple[object, str | None, str], tuple[tuple[Any, ...], envelope.Stencil]] = {}
+        self._templates: dict[tuple[object, str | None, str], tuple[tuple[Any, ...], envelope.EnvelopeTemplate]] = {}
 
     def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Composed:
         """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
@@ -108,29 +108,29 @@ class Composer:
             if not isinstance(body, bytes) or len(body) > self._inline:
                 return self.compose(value, SendOptions(to, channel))
         new = tuple.__new__
-        known = self._stencils.get((to, channel, content_type))
+        known = self._templates.get((to, channel, content_type))
         if known is None:
-            known = self._stencil(to, channel, content_type)
-        plain, stencil = known
+            known = self._template(to, channel, content_type)
+        plain, template = known
         now = self._clock.wall()
         identity = self._make_id(now)
         # The constructors of named tuples cost as much as all the rest here.
-        outgoing = new(Outgoing, (identity, *plain[:3], stencil.fill(identity, now, body), *plain[3:]))
+        outgoing = new(NewMessage, (identity, *plain[:3], template.fill(identity, now, body), *plain[3:]))
         return new(Composed, (outgoing, None))
 
-    def _stencil(
+    def _template(
         self, to: str | Iterable[str] | None, channel: str | None, content_type: str
-    ) -> tuple[tuple[Any, ...], envelope.Stencil]:
-        """What messages of a route have in common: the fields of `Outgoing` without id and envelope, and the rest."""
+    ) -> tuple[tuple[Any, ...], envelope.EnvelopeTemplate]:
+        """What messages of a route have in common: the fields of `NewMessage` without id and envelope, and the rest."""
         route = self._route(to, channel)
         message = Message(
             id=b"", sender=self._config.node, channel=route.channel, priority=route.priority, content_type=content_type,
             receipt=route.receipt, delay=route.delay, expires_in=route.expires_in,
         )  # fmt: skip
         plain = (route.channel, route.priority, route.peers, route.receipt, route.expires_in, bool(route.delay), None)
-        made = plain, envelope.Stencil(check_options(message))
-        if len(self._stencils) < 10_000:
-            self._stencils[to, channel, content_type] = made
+        made = plain, envelope.EnvelopeTemplate(check_options(message))
+        if len(self._templates) < 10_000:
+            self._templates[to, channel, content_type] = made
         return made
 
     def compose(self, value: Any, options: SendOptions, progress: Progress | None = None) -> Composed:
@@ -165,10 +165,10 @@ class Composer:
         check_options(message)
         inline, written = self._inside(identity, body, progress)
         content = inline if written is None else written.reference
-        outgoing = Outgoing(
+        outgoing = NewMessage(
             identity,
             route.channel,
-            message.priority if written is None else message.priority + FREIGHT,
+            message.priority if written is None else message.priority + LARGE,
             route.peers,
             envelope.encode(message, content),
             message.receipt,

@@ -1,6 +1,6 @@
 """Taking messages out of the inbox: leases, acknowledgements, the iterator.
 
-Owns `Consumer` (claims for some channels, woken by the bell) and the iterators over it. What becomes
+Owns `Consumer` (claims for some channels, woken by the notifier) and the iterators over it. What becomes
 of one message is in received.py. Must not know peers, transports or handlers.
 """
 
@@ -44,11 +44,11 @@ class Consumer:
         self._runtime = runtime
         self.channels = tuple(channels)
         self._swallow = on_error == "continue"
-        self._ear = runtime.bell.listen(*(f"inbox:{channel}" for channel in self.channels))
+        self._subscription = runtime.notifier.subscribe(*(f"inbox:{channel}" for channel in self.channels))
         try:
             self._consumer = runtime.storage.inbox.register(label)
         except BaseException:
-            self._ear.close()
+            self._subscription.close()
             raise
         self._next_reap = 0.0
         self._next_sweep = 0.0
@@ -56,7 +56,7 @@ class Consumer:
 
     def fileno(self) -> int:
         """Readable when there may be something new; for select and event loops."""
-        return self._ear.fileno()
+        return self._subscription.fileno()
 
     def claim(self, limit: int = 1) -> list[Received]:
         """Lease what is ready now, without waiting. Damaged messages are buried and reported."""
@@ -94,18 +94,18 @@ class Consumer:
         lost = [received.id for received, good in zip(batch, done, strict=True) if not good]
         raise LeaseLost(f"{len(lost)} of {len(batch)} leases had ended, the first on message {lost[0]}")
 
-    def arm(self) -> None:
+    def prepare(self) -> None:
         """Say that we are about to wait; look for messages once more after it, before waiting."""
-        self._ear.arm()
+        self._subscription.prepare()
 
     def wait(self, timeout: float | None) -> None:
         """Sleep until there may be something to claim, at most ``timeout`` seconds."""
-        self._ear.wait(self.patience(timeout))
+        self._subscription.wait(self.patience(timeout))
 
     def patience(self, timeout: float | None) -> float:
         """How long to wait at most: until a delayed message is due or other consumers must be looked at."""
         now = self._runtime.clock.now()
-        limits = [LOOK_AGAIN] if timeout is None else [timeout, LOOK_AGAIN]  # a killed sender rings nobody
+        limits = [LOOK_AGAIN] if timeout is None else [timeout, LOOK_AGAIN]  # a killed sender notifies nobody
         due = self._runtime.storage.inbox.next_due(self.channels)
         if due is not None:
             limits.append(due - now)
@@ -118,7 +118,7 @@ class Consumer:
         while True:
             if found := self.claim(limit):
                 return found
-            self.arm()
+            self.prepare()
             if found := self.claim(limit):
                 return found
             left = None if deadline is None else deadline - time.monotonic()
@@ -132,7 +132,7 @@ class Consumer:
         if now >= self._next_reap or self._next_reap == float("inf"):
             freed, others = self._runtime.storage.inbox.reap(self._runtime.attempts)
             for channel in freed:
-                self._runtime.bell.ring(f"inbox:{channel}")
+                self._runtime.notifier.notify(f"inbox:{channel}")
             self._next_reap = now + REAP_EVERY if others else float("inf")
         if now >= self._next_sweep:
             self._runtime.storage.inbox.sweep()
@@ -143,10 +143,10 @@ class Consumer:
         if self._closed:
             return
         self._closed = True
-        self._ear.close()
+        self._subscription.close()
         self._runtime.storage.inbox.retire(self._consumer)
         for channel in self.channels:
-            self._runtime.bell.ring(f"inbox:{channel}")
+            self._runtime.notifier.notify(f"inbox:{channel}")
 
 
 def iterate(
@@ -170,13 +170,13 @@ def iterate(
                 finally:
                     if not finished:
                         for unused in batch[index:]:
-                            unused.give_back()
+                            unused.requeue()
                 if not received.settled:
                     received.ack()
                 left = None if left is None else left - 1
                 if ends is not None and time.monotonic() >= ends:
                     for unused in batch[index + 1 :]:
-                        unused.give_back()
+                        unused.requeue()
                     return
     finally:
         consumer.close()
@@ -202,7 +202,7 @@ def iterate_batches(
             finally:
                 if not finished:
                     for unused in batch:
-                        unused.give_back()
+                        unused.requeue()
             consumer.acknowledge([received for received in batch if not received.settled])
             left = None if left is None else left - len(batch)
     finally:

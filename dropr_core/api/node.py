@@ -180,9 +180,9 @@ class Node:
 
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────
 
-    def nudge(self, peer: str | None = None) -> None:
+    def retry_now(self, peer: str | None = None) -> None:
         """End the rest of a peer (None: of all): the daemon tries it at once."""
-        self.runtime.nudge(peer)
+        self.runtime.retry_now(peer)
 
     def close(self) -> None:
         """Give up leases, close the store; safe twice."""

@@ -77,7 +77,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
         """
         if self._reference is None:
             return io.BytesIO(self.body)
-        return self._runtime.bodies.open_come(self.claim.sender, self.claim.id, self._reference)
+        return self._runtime.bodies.open_received(self.claim.sender, self.claim.id, self._reference)
 
     @property
     def _reference(self) -> envelope.Reference | None:
@@ -167,7 +167,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
         """Settle with a change made before by `make_ack` or `make_failure`. Raises LeaseLost, StoreError."""
         self._settle(change)
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         """Back to the queue at once, the attempt not counted: it was never really tried."""
         if not self.settled:
             with contextlib.suppress(LeaseLost):
@@ -193,7 +193,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
             self.ack()
             return False
         if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: not the message's fault
-            self.give_back()
+            self.requeue()
             return False
         self._runtime.log.warning("%s: attempt %d failed: %s: %s", self.id, self.attempt, type(error).__name__, error)
         self.release(reason=f"{type(error).__name__}: {error}")
@@ -201,7 +201,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
 
 
 def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:
-    """Settle changes in one commit, then ring for who waits for their effects."""
+    """Settle changes in one commit, then notify for who waits for their effects."""
     done = runtime.storage.inbox.settle(changes)
     ready, senders = set(), set()
     for change, good in zip(changes, done, strict=True):
@@ -212,14 +212,14 @@ def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:
             else:
                 senders.add(claim.sender)
                 if type(change) is Ack and not change.keep and (large := envelope.reference_of(claim.envelope)):
-                    runtime.bodies.drop_come(claim.sender, claim.id, large)
+                    runtime.bodies.drop_received(claim.sender, claim.id, large)
             if runtime.observed:
                 outcome = type(change).__name__.lower()
                 runtime.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})
     for channel in ready:
-        runtime.bell.ring(f"inbox:{channel}")
+        runtime.notifier.notify(f"inbox:{channel}")
     for sender in senders:
-        runtime.bell.ring(f"outcomes:{sender}")
+        runtime.notifier.notify(f"outcomes:{sender}")
     return done
 
 
@@ -233,7 +233,7 @@ def acknowledge(runtime: Runtime, claims: Sequence[Claim], keep: float) -> list[
         for claim in [claim for claim in mine if claim.envelope[1] & envelope.OUTSIDE]:
             large = envelope.reference_of(claim.envelope)
             assert large is not None
-            runtime.bodies.drop_come(claim.sender, claim.id, large)
+            runtime.bodies.drop_received(claim.sender, claim.id, large)
     for sender in {claim.sender for claim in mine}:
-        runtime.bell.ring(f"outcomes:{sender}")
+        runtime.notifier.notify(f"outcomes:{sender}")
     return done

@@ -16,7 +16,7 @@ from typing import Self
 import attrs
 
 from dropr_core.api.data_directory import prepare
-from dropr_core.api.serialization import Codecs
+from dropr_core.api.serialization import Serialization
 from dropr_core.bodies.store import Bodies
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.context import Context
@@ -26,7 +26,7 @@ from dropr_core.model.backoff import Backoff
 from dropr_core.plugin.host import make_context
 from dropr_core.plugin.registry import Observers, create
 from dropr_core.system.clock import SystemClock, open_clock, read_clock
-from dropr_core.system.notifier import Bell
+from dropr_core.system.notifier import Notifier
 
 
 @attrs.frozen
@@ -41,14 +41,14 @@ class ChannelRules:
 class Runtime:
     """The open parts of a node. Safe to use from many threads; not across a fork."""
 
-    def __init__(self, config: NodeConfig, storage: Storage, clock: SystemClock, serialization: Codecs,
+    def __init__(self, config: NodeConfig, storage: Storage, clock: SystemClock, serialization: Serialization,
                  observers: Observers, log: logging.Logger, node_id: bytes) -> None:  # fmt: skip
         """Made by `Runtime.open`."""
         self.config, self.storage, self.clock, self.serialization = config, storage, clock, serialization
         self.observers, self.log, self.node_id = observers, log, node_id
         self.observed = observers.present
         """Whether anybody observes: telling nobody about each message has a price too."""
-        self.bell = Bell(self.run_directory / "bell")
+        self.notifier = Notifier(self.run_directory / "bell")
         self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
         self.attempts = {name: channel.attempts for name, channel in config.channels.items()}
         """Of the channels in the configuration: attempts until a message is buried."""
@@ -90,7 +90,7 @@ class Runtime:
         except BaseException:
             observers.close()
             raise
-        return cls(config, storage, clock, Codecs(config, context), observers, log, node_id)
+        return cls(config, storage, clock, Serialization(config, context), observers, log, node_id)
 
     @property
     def name(self) -> str:
@@ -134,12 +134,12 @@ class Runtime:
         if self.observed:
             self.observers.tell(self.name, name, details)
 
-    def nudge(self, peer: str | None = None) -> None:
+    def retry_now(self, peer: str | None = None) -> None:
         """End the rest of a peer (None: of all): the daemon tries it at once."""
         directory = self.run_directory / "nudge"
         directory.mkdir(mode=0o700, exist_ok=True)
         (directory / (peer.encode().hex() if peer else "all")).touch(mode=0o600)
-        self.bell.ring("control")
+        self.notifier.notify("control")
 
     def sweep_bodies(self) -> int:
         """Remove large bodies that no message needs any more. Returns how many."""
@@ -153,7 +153,7 @@ class Runtime:
         """Close the store and what hangs on it; safe twice."""
         if not self._closed:
             self._closed = True
-            self.bell.close()
+            self.notifier.close()
             self.storage.close()
             self.observers.close()
 

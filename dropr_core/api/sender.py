@@ -15,7 +15,7 @@ from dropr_core.api.composer import Composer, Duration, SendOptions
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Progress, Written
-from dropr_core.contracts.storage import Job, Outgoing, Placed
+from dropr_core.contracts.storage import AppendResult, Job, NewMessage
 from dropr_core.errors import QueueFull
 
 
@@ -39,11 +39,13 @@ class Sender:
         placed = self.store([outgoing], timeout, () if written is None else (written,))
         return Sent(self._runtime, outgoing, placed[0])
 
-    def handles(self, messages: Sequence[Outgoing], placed: Sequence[Placed]) -> list[Sent]:
+    def handles(self, messages: Sequence[NewMessage], placed: Sequence[AppendResult]) -> list[Sent]:
         """A handle for each message that was stored."""
         return list(map(Sent, repeat(self._runtime), messages, placed))
 
-    def store(self, messages: list[Outgoing], timeout: Duration, written: Sequence[Written]) -> Sequence[Placed]:
+    def store(
+        self, messages: list[NewMessage], timeout: Duration, written: Sequence[Written]
+    ) -> Sequence[AppendResult]:
         """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
 
         ``timeout``: how long to wait for room. If it fails the bodies are left to the sweep: the same message may
@@ -58,28 +60,28 @@ class Sender:
         finally:
             for body in written:
                 body.release()
-        runtime.bell.ring("outbox")
+        runtime.notifier.notify("outbox")
         if self._pulled:
             for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
-                runtime.bell.ring(f"mail:{peer}")
+                runtime.notifier.notify(f"mail:{peer}")
         if runtime.observed:
             for message in messages:
                 details = {"id": message.id, "channel": message.channel, "peers": message.peers}
                 runtime.event("message_queued", details)
         return placed
 
-    def _append_patiently(self, messages: list[Outgoing], timeout: Duration) -> Sequence[Placed]:
+    def _append_patiently(self, messages: list[NewMessage], timeout: Duration) -> Sequence[AppendResult]:
         deadline = time.monotonic() + self.composer.seconds(timeout)
-        with self._runtime.bell.listen("receipts") as ear:
+        with self._runtime.notifier.subscribe("receipts") as subscription:
             while True:
-                ear.arm()
+                subscription.prepare()
                 try:
                     return self._runtime.outbox.append(messages)
                 except QueueFull:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise
-                    ear.wait(min(left, 1.0))  # room may also come from outside, such as a freed disk
+                    subscription.wait(min(left, 1.0))  # room may also come from outside, such as a freed disk
 
     def put(self, value: Any, channel: str, options: SendOptions) -> str:
         """Queue a message for this node's own consumers; what `Node.put` promises."""
@@ -91,5 +93,5 @@ class Sender:
         finally:
             if written is not None:
                 written.release()
-        runtime.bell.ring(f"inbox:{channel}")
+        runtime.notifier.notify(f"inbox:{channel}")
         return str(uuid.UUID(bytes=message.id))

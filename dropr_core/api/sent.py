@@ -10,7 +10,7 @@ from typing import Any, Self
 import attrs
 
 from dropr_core.api.runtime import Runtime
-from dropr_core.contracts.storage import Delivery, Outgoing, Placed
+from dropr_core.contracts.storage import AppendResult, Delivery, NewMessage
 from dropr_core.errors import DeliveryFailed, WaitTimeout
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, format_id
@@ -37,7 +37,7 @@ class Sent:
 
     __slots__ = ("_message", "_message_id", "_placed", "_runtime")
 
-    def __init__(self, runtime: Runtime, message: Outgoing | None, placed: Placed) -> None:
+    def __init__(self, runtime: Runtime, message: NewMessage | None, placed: AppendResult) -> None:
         self._runtime = runtime
         self._message_id = placed.id
         self._message = message
@@ -46,7 +46,7 @@ class Sent:
     @classmethod
     def known(cls, runtime: Runtime, identity: MessageId) -> Self:
         """A handle for an id alone."""
-        return cls(runtime, None, Placed(identity, (), True))
+        return cls(runtime, None, AppendResult(identity, (), True))
 
     @property
     def id(self) -> str:
@@ -101,16 +101,16 @@ class Sent:
         until every peer has accepted. Raises DeliveryFailed if it ended otherwise, WaitTimeout.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._runtime.bell.listen("receipts") as ear:
+        with self._runtime.notifier.subscribe("receipts") as subscription:
             while True:
-                ear.arm()
+                subscription.prepare()
                 status = self.status
                 if status.ended:
                     return self.result_of(status)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise WaitTimeout(f"message {self.id} is {status.state} after {timeout} s; it stays on its way")
-                ear.wait(left)
+                subscription.wait(left)
 
     def result_of(self, status: MessageStatus) -> Any:
         """The result (or dict of results) of an ended message; raises DeliveryFailed."""
@@ -129,7 +129,7 @@ class Sent:
     def cancel(self) -> bool:
         """Take back what is not under way yet; True if no peer will get it."""
         _cancelled, late = self._runtime.outbox.cancel(self._message_id)
-        self._runtime.bell.ring("receipts")
+        self._runtime.notifier.notify("receipts")
         return late == 0 and all(d.state is State.CANCELLED for d in self.deliveries)
 
     def __repr__(self) -> str:

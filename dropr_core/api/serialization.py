@@ -21,7 +21,7 @@ _BUILT_IN = {
 }
 
 
-class Codecs:
+class Serialization:
     """All serializers of one node, made when first needed."""
 
     def __init__(self, config: NodeConfig, context: Context) -> None:

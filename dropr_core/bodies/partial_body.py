@@ -33,7 +33,7 @@ SYNC_EVERY = 32 * 1024 * 1024
 """Bytes after which the disk is given work, beside the writing, so that the end has not all of it."""
 
 
-class Arriving:
+class PartialBody:
     """One body on its way in."""
 
     def __init__(self, final: Path, identity: MessageId, reference: Reference, disk: ThreadPoolExecutor) -> None:
@@ -174,16 +174,16 @@ class Arriving:
 _Key = tuple[str, MessageId, Reference]
 
 
-class Arrivals:
+class PartialBodies:
     """All bodies on their way into one node. Safe from many threads."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="dropr-body-disk")
         self._lock = threading.Lock()
-        self._open: OrderedDict[_Key, Arriving] = OrderedDict()
+        self._open: OrderedDict[_Key, PartialBody] = OrderedDict()
 
-    def of(self, peer: str, identity: MessageId, reference: Reference) -> Arriving:
+    def of(self, peer: str, identity: MessageId, reference: Reference) -> PartialBody:
         """The body of a message that ``peer`` sends or will send. Raises QueueFull if there is no room."""
         key = (peer, identity, reference)
         with self._lock:
@@ -198,7 +198,7 @@ class Arrivals:
                 here = path.with_name(path.name + ".part").stat().st_size
             self._bodies.check_room(reference.size - here)
         with self._lock:
-            found = self._open.setdefault(key, Arriving(path, identity, reference, self._disk))
+            found = self._open.setdefault(key, PartialBody(path, identity, reference, self._disk))
             old = self._open.popitem(last=False)[1] if len(self._open) > OPEN else None
         if old is not None:
             old.close()

@@ -146,12 +146,12 @@ class Bodies:
         with contextlib.suppress(OSError):  # the sweep makes up for it
             self.place(peer, identity, reference).chmod(0o400)
 
-    def open_come(self, peer: str, identity: MessageId, reference: Reference) -> BinaryIO:
+    def open_received(self, peer: str, identity: MessageId, reference: Reference) -> BinaryIO:
         """The body of a message of the inbox; raises StoreCorrupt if it is gone."""
         path = self.directory / "come" / peer.encode().hex() / name_of(identity, reference)
         return open_checked(path, identity, reference)
 
-    def drop_come(self, peer: str, identity: MessageId, reference: Reference) -> None:
+    def drop_received(self, peer: str, identity: MessageId, reference: Reference) -> None:
         """The message was settled: its body is not needed any more."""
         with contextlib.suppress(OSError):
             (self.directory / "come" / peer.encode().hex() / name_of(identity, reference)).unlink()

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from dropr_core import options as words
+from dropr_core import options as fields
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.transport import Answerer, Caller, Connection, Listener, Transport
 from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
@@ -60,7 +60,7 @@ _PROCESS = Hub()  # the address space of this process: the one thing of dropr th
 class Options:
     """Options of the transport ``loopback``: none in a file."""
 
-    hub: Hub = words.given(_PROCESS, repr=False)
+    hub: Hub = fields.given(_PROCESS, repr=False)
     """For tests that want an address space of their own."""
 
 

@@ -7,18 +7,18 @@ from collections import Counter
 
 import attrs
 
-from dropr_core.contracts.storage import Job, Outgoing
+from dropr_core.contracts.storage import Job, NewMessage
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId, make_store_id
 from dropr_core.model.states import ENDED, SETTLED
 
 
 @attrs.define(eq=False)
-class Parcel:
+class DeliveryRecord:
     """One delivery."""
 
     serial: tuple[int, int]
-    message: Outgoing
+    message: NewMessage
     lane: Lane
     sequence: int
     sent: float
@@ -61,7 +61,7 @@ class LaneLog:
     head: Head = START
     last: int = 0
     ever: int = 0
-    items: dict[int, Parcel] = attrs.field(factory=dict)
+    items: dict[int, DeliveryRecord] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
@@ -81,8 +81,8 @@ class OutboxData:
     store_id: StoreId = attrs.field(factory=make_store_id)
     serial: int = 0
     logs: dict[Lane, LaneLog] = attrs.field(factory=dict)
-    items: dict[tuple[int, int], Parcel] = attrs.field(factory=dict)
-    own: dict[MessageId, tuple[Outgoing, float]] = attrs.field(factory=dict)
+    items: dict[tuple[int, int], DeliveryRecord] = attrs.field(factory=dict)
+    own: dict[MessageId, tuple[NewMessage, float]] = attrs.field(factory=dict)
     """Ids that callers chose, with the node time of their `send`."""
     peers: dict[str, PeerRecord] = attrs.field(factory=dict)
     sent: Counter[tuple[str, str]] = attrs.field(factory=Counter)
@@ -131,4 +131,4 @@ class InboxData:
     processed: Counter[str] = attrs.field(factory=Counter)
 
 
-__all__ = ["InboxData", "LaneLog", "OutboxData", "Parcel", "PeerRecord", "Task"]
+__all__ = ["DeliveryRecord", "InboxData", "LaneLog", "OutboxData", "PeerRecord", "Task"]

@@ -8,18 +8,18 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dropr_core.builtin.memory_data import LaneLog, OutboxData, Parcel, PeerRecord
+from dropr_core.builtin.memory_data import DeliveryRecord, LaneLog, OutboxData, PeerRecord
 from dropr_core.builtin.memory_gate import SWEEP_COUNT, Gate, check_room
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import (
+    AppendResult,
     Batch,
     Delivery,
     Entry,
     LaneStats,
+    NewMessage,
     Outbox,
-    Outgoing,
     PeerState,
-    Placed,
     Rejection,
     Selection,
 )
@@ -41,7 +41,7 @@ class MemoryOutbox(Outbox):
     def _now(self) -> float:
         return self._context.clock.now()
 
-    def _of(self, message_id: MessageId) -> list[Parcel]:
+    def _of(self, message_id: MessageId) -> list[DeliveryRecord]:
         return [item for item in self._data.items.values() if item.message.id == message_id]
 
     @property
@@ -51,10 +51,10 @@ class MemoryOutbox(Outbox):
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────
 
-    def append(self, messages: Sequence[Outgoing]) -> list[Placed]:  # noqa: D102
+    def append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:  # noqa: D102
         with self._gate.writing():
-            fresh: dict[int, Outgoing] = {}
-            seen: dict[MessageId, Outgoing] = {}
+            fresh: dict[int, NewMessage] = {}
+            seen: dict[MessageId, NewMessage] = {}
             for index, message in enumerate(messages):
                 known = seen.get(message.id) or self._data.own.get(message.id, (None,))[0]
                 if known is None or message.fingerprint is None:
@@ -66,21 +66,21 @@ class MemoryOutbox(Outbox):
             self._check_limits(list(fresh.values()))
             return [self._store(m) if index in fresh else self._existing(m) for index, m in enumerate(messages)]
 
-    def _store(self, message: Outgoing) -> Placed:
+    def _store(self, message: NewMessage) -> AppendResult:
         data, now = self._data, self._now()
         data.serial += 1
         sequences = []
         for index, peer in enumerate(message.peers):
-            item = Parcel((data.serial, index), message, Lane(peer, message.channel, message.priority), 0, now)
+            item = DeliveryRecord((data.serial, index), message, Lane(peer, message.channel, message.priority), 0, now)
             data.items[item.serial] = item
             data.peers.setdefault(peer, PeerRecord())
             data.sent[peer, message.channel] += 1
             sequences.append(self._enqueue(item, now))
         if message.fingerprint is not None:
             data.own[message.id] = (message, now)
-        return Placed(message.id, tuple(sequences), existed=False)
+        return AppendResult(message.id, tuple(sequences), existed=False)
 
-    def _enqueue(self, item: Parcel, now: float) -> int:
+    def _enqueue(self, item: DeliveryRecord, now: float) -> int:
         """To the end of its lane."""
         log = self._data.logs.setdefault(item.lane, LaneLog())
         log.last += 1
@@ -89,11 +89,11 @@ class MemoryOutbox(Outbox):
         item.sequence, item.state, item.changed, item.offered = log.last, State.QUEUED, now, False
         return log.last
 
-    def _existing(self, message: Outgoing) -> Placed:
+    def _existing(self, message: NewMessage) -> AppendResult:
         at = {item.lane.peer: item.sequence for item in self._of(message.id) if not item.over}
-        return Placed(message.id, tuple(at.get(peer, 0) for peer in message.peers), existed=True)
+        return AppendResult(message.id, tuple(at.get(peer, 0) for peer in message.peers), existed=True)
 
-    def _check_limits(self, fresh: Sequence[Outgoing]) -> None:
+    def _check_limits(self, fresh: Sequence[NewMessage]) -> None:
         context = self._context
         waiting = [(i.lane.peer, i.lane.channel, i.size) for i in self._data.items.values() if i.state is State.QUEUED]
         coming = [(peer, m.channel, len(m.envelope)) for m in fresh for peer in m.peers]
@@ -119,11 +119,11 @@ class MemoryOutbox(Outbox):
                     out.append(LaneStats(lane, log.head, log.last, len(queued), size, now - first.sent))
             return out
 
-    def take(self, lane: Lane, max_count: int, max_bytes: int, *, offer: bool = True) -> Batch | None:  # noqa: D102
+    def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:  # noqa: D102
         with self._gate.reading():
             log, now = self._data.logs.get(lane, LaneLog()), self._now()
             entries: list[Entry] = []
-            taken: list[Parcel] = []
+            taken: list[DeliveryRecord] = []
             for sequence in range(log.head.sequence + 1, log.last + 1):
                 item = log.items.get(sequence)
                 if item is None or item.state is not State.QUEUED:
@@ -134,18 +134,18 @@ class MemoryOutbox(Outbox):
                 age = now - item.sent if item.message.delayed or item.message.expires_in is not None else 0.0
                 entries.append(Entry(sequence, item.message.id, item.message.envelope, age, item.possible_duplicate))
                 taken.append(item)
-            for item in taken if offer else ():
+            for item in taken if mark_in_flight else ():
                 item.offered = True
             return Batch(lane, log.head, entries) if entries else None
 
-    def unoffer(self, lane: Lane) -> None:  # noqa: D102
+    def clear_in_flight(self, lane: Lane) -> None:  # noqa: D102
         with self._gate.reading():
             for item in self._data.logs.get(lane, LaneLog()).items.values():
                 item.offered = False
 
     def settle(self, lane: Lane, head: Head, rejected: Sequence[Rejection] = ()) -> None:  # noqa: D102
         with self._gate.writing():
-            self.unoffer(lane)
+            self.clear_in_flight(lane)
             log, now = self._data.logs.setdefault(lane, LaneLog()), self._now()
             if head.sequence <= log.head.sequence:
                 return
@@ -196,17 +196,17 @@ class MemoryOutbox(Outbox):
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _move(self, item: Parcel, state: State, now: float, reason: str = "") -> None:
+    def _move(self, item: DeliveryRecord, state: State, now: float, reason: str = "") -> None:
         assert may_follow(DELIVERY, item.state, state), f"{item.state} to {state}"
         item.state, item.changed, item.offered, item.reason = state, now, False, reason
 
-    def _forget(self, item: Parcel) -> None:
+    def _forget(self, item: DeliveryRecord) -> None:
         del self._data.items[item.serial]
         log = self._data.logs[item.lane]
         if log.items.get(item.sequence) is item:
             del log.items[item.sequence]
 
-    def set_aside(self, lane: Lane, sequence: int, reason: str) -> None:  # noqa: D102
+    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:  # noqa: D102
         with self._gate.writing():
             item = self._data.logs.get(lane, LaneLog()).items.get(sequence)
             if item is not None and item.state is State.QUEUED:
@@ -262,7 +262,9 @@ class MemoryOutbox(Outbox):
     def sweep(self, life: float) -> tuple[list[MessageId], float | None]:  # noqa: D102
         with self._gate.writing():
             now, ended = self._now(), []
-            due: list[tuple[float, Parcel]] = [(self._due(item, life), item) for item in self._data.items.values()]
+            due: list[tuple[float, DeliveryRecord]] = [
+                (self._due(item, life), item) for item in self._data.items.values()
+            ]
             due.sort(key=lambda pair: pair[0])
             for moment, item in due[:SWEEP_COUNT]:
                 if moment > now:
@@ -282,7 +284,7 @@ class MemoryOutbox(Outbox):
                     del self._data.own[identity]
             return ended, min((self._due(item, life) for item in self._data.items.values()), default=None)
 
-    def _due(self, item: Parcel, life: float) -> float:
+    def _due(self, item: DeliveryRecord, life: float) -> float:
         """When `sweep` has something to do with it."""
         if item.state is State.ACCEPTED and item.over:
             return item.changed + self._context.keep_sent.get(item.lane.channel, 0.0)
@@ -324,7 +326,7 @@ class MemoryOutbox(Outbox):
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────
 
-    def _show(self, item: Parcel) -> Delivery:
+    def _show(self, item: DeliveryRecord) -> Delivery:
         since = item.changed if item.state in ENDED else item.sent
         return Delivery(
             item.message.id, item.lane.peer, item.lane.channel, item.lane.priority, item.state, item.sequence,
@@ -332,8 +334,8 @@ class MemoryOutbox(Outbox):
             item.possible_duplicate,
         )  # fmt: skip
 
-    def _chosen(self, selection: Selection, items: Iterable[Parcel]) -> list[Parcel]:
-        def meant(item: Parcel) -> bool:
+    def _chosen(self, selection: Selection, items: Iterable[DeliveryRecord]) -> list[DeliveryRecord]:
+        def meant(item: DeliveryRecord) -> bool:
             return (
                 _in(item.message.id, selection.ids)
                 and _in(item.state, selection.states)

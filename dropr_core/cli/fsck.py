@@ -1,7 +1,7 @@
 """The verb that checks a node's store: fsck.
 
 Owns who must not run during a repair, the order of the checks, and how findings are shown. What is looked at is
-in `checkup.py` and in the storages.
+in `contents.py` and in the storages.
 """
 
 import logging
@@ -145,7 +145,7 @@ def _of_messages(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Itera
     """Whether each message can be read."""
     from dropr_core.api.runtime import Runtime
     from dropr_core.contracts.storage import Finding
-    from dropr_core.fsck.contents import Checkup
+    from dropr_core.fsck.contents import ContentCheck
 
     try:
         node = Runtime.open(config, read_only=not repair)
@@ -156,7 +156,7 @@ def _of_messages(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Itera
         yield Finding("store", severity, str(config.data), f"the messages could not be looked at ({error})")
         return
     with node:
-        checkup = Checkup(
+        checkup = ContentCheck(
             node.outbox, node.inbox, node.bodies, repair=repair, lost=tally.lost,
             say=lambda text: node.log.info("%s", text),
         )  # fmt: skip

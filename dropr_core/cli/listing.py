@@ -184,7 +184,7 @@ def open_body(node: "Runtime", message_id: "MessageId") -> BinaryIO | None:
     if node.outbox.envelope(message_id) is not None:
         return node.bodies.open_sent(message_id, outside)
     job = node.inbox.status(message_id)
-    return None if job is None else node.bodies.open_come(job.sender, message_id, outside)
+    return None if job is None else node.bodies.open_received(job.sender, message_id, outside)
 
 
 def message_document(message: "Message") -> dict[str, Any]:

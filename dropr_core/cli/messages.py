@@ -36,7 +36,7 @@ def cancel_verb(config_file: Path | None, as_json: bool, message_id: "MessageId"
         for peer in peers:
             known_peer(node, peer)
         cancelled, late = node.outbox.cancel(message_id, peers or None)
-        node.bell.ring("receipts")  # somebody may wait for its end
+        node.notifier.notify("receipts")  # somebody may wait for its end
     if as_json:
         echo_json({"id": shown, "cancelled": cancelled, "too_late": late})
     else:
@@ -58,7 +58,7 @@ def bury_verb(config_file: Path | None, as_json: bool, message_id: "MessageId", 
         buried = node.inbox.bury(message_id, reason)
         info = node.inbox.status(message_id)
         if buried and info is not None:
-            node.bell.ring(f"outcomes:{info.sender}")  # its sender may wait for the receipt
+            node.notifier.notify(f"outcomes:{info.sender}")  # its sender may wait for the receipt
     if not buried and info is None:
         raise not_found(f"{shown}: no such message came in here, or it ended and was forgotten")
     if as_json:
@@ -125,12 +125,12 @@ def _missing(count: int, ids: Sequence[bytes], missing: "Sequence[MessageId]") -
 def wake_consumers(node: "Runtime", filters: dict[str, Any]) -> None:
     """Tell those who wait for messages that some became ready."""
     for channel in [filters["channel"]] if filters["channel"] else list(node.inbox.counts()):
-        node.bell.ring(f"inbox:{channel}")
+        node.notifier.notify(f"inbox:{channel}")
 
 
 def wake_shippers(node: "Runtime") -> None:
     """Tell the daemon, and those who fetch from here, that something new is to be shipped."""
-    node.bell.ring("outbox")
+    node.notifier.notify("outbox")
     for name, peer in node.config.peers.items():
         if peer.mode == "pull":
-            node.bell.ring(f"mail:{name}")
+            node.notifier.notify(f"mail:{name}")

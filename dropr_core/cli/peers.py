@@ -1,6 +1,6 @@
 """The verbs about peers: retry, hold, release.
 
-Owns nothing but the words; the outbox keeps what is held, the daemon is told by the node's bell.
+Owns nothing but the words; the outbox keeps what is held, the daemon is told by the node's notifier.
 """
 
 from pathlib import Path
@@ -40,7 +40,7 @@ def retry_verb(config_file: Path | None, as_json: bool, peer: str | None) -> Non
     with opened(config_file, change=True) as node:
         if peer is not None:
             known_peer(node, peer)
-        node.nudge(peer)
+        node.retry_now(peer)
         told = daemon_runs(node)
     if as_json:
         echo_json({"peer": peer, "daemon": told})
@@ -57,7 +57,7 @@ def hold_verb(config_file: Path | None, as_json: bool, peer: str, reason: str) -
     """Ship nothing more to a peer until release. Sending to it goes on and is kept."""
     with opened(config_file, change=True) as node:
         node.outbox.hold(known_peer(node, peer), reason)
-        node.bell.ring("control")
+        node.notifier.notify("control")
     if as_json:
         echo_json({"peer": peer, "held": True, "reason": reason})
     else:
@@ -73,7 +73,7 @@ def release_verb(config_file: Path | None, as_json: bool, peer: str) -> None:
         before = node.outbox.peers().get(peer)
         was_held = before is not None and before.held
         node.outbox.release(peer)
-        node.nudge(peer)
+        node.retry_now(peer)
     if as_json:
         echo_json({"peer": peer, "held": False, "was_held": was_held})
     else:

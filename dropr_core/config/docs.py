@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
-from dropr_core.config.interpolation import NOWHERE, REFERENCE, Where
+from dropr_core.config.interpolation import NOWHERE, REFERENCE, SourceLocation
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.options import Note, fields_of, format_duration, format_size
 from dropr_core.config.schema import ChannelConfig, Component, PeerConfig
@@ -42,7 +42,7 @@ def masked(config: NodeConfig) -> dict[str, Any]:
     return view
 
 
-def _plain(value: Any, steps: Steps = (), where: Where = NOWHERE, note: Note | None = None) -> Any:
+def _plain(value: Any, steps: Steps = (), where: SourceLocation = NOWHERE, note: Note | None = None) -> Any:
     if note is not None and note.secret and value:
         return MASK
     if isinstance(value, Component):
@@ -63,7 +63,7 @@ def _plain(value: Any, steps: Steps = (), where: Where = NOWHERE, note: Note | N
     return str(value) if isinstance(value, Path) else value
 
 
-def _hide(value: Any, steps: Steps, where: Where) -> Any:
+def _hide(value: Any, steps: Steps, where: SourceLocation) -> Any:
     """A plugin's option; its own class may not be at hand to say what is secret, so names and forms must do."""
     if isinstance(value, Mapping):
         return {word: _hide(item, (*steps, word), where) for word, item in value.items()}

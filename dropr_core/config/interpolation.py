@@ -1,6 +1,6 @@
 """Where a configuration stands, and what its references ``${env:X}`` and ``${file:x}`` stand for.
 
-Owns `Where` (file, lines, directory) and `expand`. What came out of a reference is treated as secret:
+Owns `SourceLocation` (file, lines, directory) and `expand`. What came out of a reference is treated as secret:
 its place is remembered so that no mistake and no listing shows it. Must not know any option.
 """
 
@@ -23,7 +23,7 @@ REFERENCE = re.compile(r"\$(\$\{)|\$\{([^{}]*)(\}?)")
 
 
 @attrs.frozen
-class Where:
+class SourceLocation:
     """The place of a configuration, for mistakes and for relative paths."""
 
     name: str = ""
@@ -59,10 +59,10 @@ class Where:
         return ": ".join(part for part in (place, format_steps(steps), text) if part)
 
 
-NOWHERE = Where()
+NOWHERE = SourceLocation()
 
 
-def expand(tree: Mapping[str, Any], where: Where) -> tuple[dict[str, Any], Where]:
+def expand(tree: Mapping[str, Any], where: SourceLocation) -> tuple[dict[str, Any], SourceLocation]:
     """Follow every reference in ``tree``; ``$${`` stands for ``${`` itself.
 
     Returns the tree with the values in place, and ``where`` with the places of the references and the
@@ -83,7 +83,7 @@ def suggest(word: object, known: Iterable[str]) -> str:
 
 
 class _Walk:
-    def __init__(self, where: Where) -> None:
+    def __init__(self, where: SourceLocation) -> None:
         self.directory = where.directory
         self.references: dict[Steps, str] = {}
         self.mistakes: list[tuple[Steps, str]] = []

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from dropr_core.config import yamlfile
-from dropr_core.config.interpolation import NOWHERE, Where, expand
+from dropr_core.config.interpolation import NOWHERE, SourceLocation, expand
 from dropr_core.config.options import Reader, given, own, path, suggest
 from dropr_core.config.options import option as _option
 from dropr_core.config.schema import (
@@ -65,7 +65,7 @@ class NodeConfig:
         False, doc="Peers without a key: `true` allows them on loopback, `really` anywhere. Anybody can be that peer."
     )
 
-    where: Where = given(NOWHERE, repr=False, eq=False)
+    where: SourceLocation = given(NOWHERE, repr=False, eq=False)
     """The file, for what its plugins find wrong with their options, and for relative paths in them."""
 
     def resolve(self, target: str) -> tuple[str, ...]:
@@ -103,15 +103,15 @@ def load(file: Path | str) -> NodeConfig:
 def parse(text: str, directory: Path, name: str = "<text>") -> NodeConfig:
     """The configuration in a text; relative paths are relative to ``directory``. Raises ConfigError."""
     document = yamlfile.read(text, name)
-    return _read(document.mapping, Where(name, directory, document.lines))
+    return _read(document.mapping, SourceLocation(name, directory, document.lines))
 
 
 def from_mapping(mapping: Mapping[str, Any], directory: Path) -> NodeConfig:
     """The configuration from a program's own mapping. Raises ConfigError."""
-    return _read(mapping, Where("", directory))
+    return _read(mapping, SourceLocation("", directory))
 
 
-def _read(mapping: Mapping[str, Any], where: Where) -> NodeConfig:
+def _read(mapping: Mapping[str, Any], where: SourceLocation) -> NodeConfig:
     tree, where = expand(mapping, where)
     reader = Reader(where)
     config = reader.read(NodeConfig, tree, (), where=where)

@@ -21,13 +21,13 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import attrs
 
-from dropr_core.config.interpolation import NOWHERE, Where, suggest
+from dropr_core.config.interpolation import NOWHERE, SourceLocation, suggest
 from dropr_core.config.units import format_duration, format_size, parse_duration, parse_size
 from dropr_core.config.yamlfile import Steps, scalar
 from dropr_core.errors import ConfigError, DroprError
 
 __all__ = [
-    "NOWHERE", "Note", "Reader", "Where", "build", "duration", "format_duration", "format_size", "given", "note_of",
+    "NOWHERE", "Note", "Reader", "SourceLocation", "build", "duration", "format_duration", "format_size", "given", "note_of",
     "option", "own", "parse_duration", "parse_size", "path", "secret", "size", "suggest",
 ]  # fmt: skip
 
@@ -128,7 +128,9 @@ def fields_of(cls: type) -> dict[str, tuple[Any, Any, Note]]:
     return result
 
 
-def build(cls: type[T], mapping: Mapping[str, Any] | None, path: str | Steps = (), where: Where = NOWHERE) -> T:
+def build(
+    cls: type[T], mapping: Mapping[str, Any] | None, path: str | Steps = (), where: SourceLocation = NOWHERE
+) -> T:
     """An instance of ``cls`` from ``mapping``, which stands at ``path`` of ``where``.
 
     Raises ConfigError with every mistake. References (``${env:X}``) are expanded when the file is
@@ -144,7 +146,7 @@ def build(cls: type[T], mapping: Mapping[str, Any] | None, path: str | Steps = (
 class Reader:
     """Reads values at paths and collects the mistakes, so that all of them are said at once."""
 
-    def __init__(self, where: Where) -> None:
+    def __init__(self, where: SourceLocation) -> None:
         self.where = where
         self._problems: list[tuple[int, str]] = []
         self._wrong: set[Steps] = set()

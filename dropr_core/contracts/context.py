@@ -19,7 +19,7 @@ def _nobody(_event: str, _details: Mapping[str, Any]) -> None:
 
 @attrs.frozen
 class Context:
-    """The surroundings of a plugin instance."""
+    """The context of a plugin instance."""
 
     node: str
     data: Path

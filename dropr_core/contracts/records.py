@@ -15,7 +15,7 @@ from dropr_core.model.names import Head, Lane, MessageId, SourceLane, StoreId
 # ── values of the outbox ─────────────────────────────────────────────────────────────────────────
 
 
-class Outgoing(NamedTuple):
+class NewMessage(NamedTuple):
     """One message on its way into the outbox, with one delivery for each peer."""
 
     id: MessageId
@@ -31,7 +31,7 @@ class Outgoing(NamedTuple):
     """Set when the caller chose the id: equal fingerprint = the same message, other = Conflict."""
 
 
-class Placed(NamedTuple):
+class AppendResult(NamedTuple):
     """Where a message stands in its lanes."""
 
     id: MessageId
@@ -41,7 +41,7 @@ class Placed(NamedTuple):
     """True: this id was sent before with the same content; nothing was stored anew."""
 
 
-class PlacedRun(Sequence[Placed]):
+class AppendRun(Sequence[AppendResult]):
     """New messages that stand one behind the other in one lane; each is made when it is looked at."""
 
     __slots__ = ("first", "ids")
@@ -58,15 +58,15 @@ class PlacedRun(Sequence[Placed]):
     __hash__ = None  # type: ignore[assignment]
 
     @overload
-    def __getitem__(self, at: int) -> Placed: ...
+    def __getitem__(self, at: int) -> AppendResult: ...
 
     @overload
-    def __getitem__(self, at: slice) -> list[Placed]: ...
+    def __getitem__(self, at: slice) -> list[AppendResult]: ...
 
-    def __getitem__(self, at: Any) -> Placed | list[Placed]:
+    def __getitem__(self, at: Any) -> AppendResult | list[AppendResult]:
         if isinstance(at, slice):
             return [self[one] for one in range(len(self))[at]]
-        return Placed(self.ids[at], (self.first + range(len(self))[at],), False)
+        return AppendResult(self.ids[at], (self.first + range(len(self))[at],), False)
 
 
 class Entry(NamedTuple):

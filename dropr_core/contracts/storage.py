@@ -19,6 +19,7 @@ from typing import ClassVar
 from dropr_core.contracts.records import (
     Accepted,
     Ack,
+    AppendResult,
     Arrival,
     Batch,
     Bury,
@@ -29,9 +30,8 @@ from dropr_core.contracts.records import (
     Job,
     JobInfo,
     LaneStats,
-    Outgoing,
+    NewMessage,
     PeerState,
-    Placed,
     Rejection,
     Release,
     Selection,
@@ -50,7 +50,7 @@ class Outbox(ABC):
         """The id under which peers know this half now; changes with `renumber`."""
 
     @abstractmethod
-    def append(self, messages: Sequence[Outgoing]) -> Sequence[Placed]:
+    def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         """Store all messages or none, durably; give each delivery the next number of its lane.
 
         Calls of many threads share one flush. Raises Conflict, QueueFull, StoreError.
@@ -61,15 +61,15 @@ class Outbox(ABC):
         """Every lane with queued deliveries (of one peer)."""
 
     @abstractmethod
-    def take(self, lane: Lane, max_count: int, max_bytes: int, *, offer: bool = True) -> Batch | None:
+    def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:
         """What follows the lane's head: at least one entry, then up to both limits; None if empty.
 
-        With ``offer``, the entries are marked as under way: until `settle`, `rewind` or `unoffer`
+        With ``mark_in_flight``, the entries are marked as under way: until `settle`, `rewind` or `clear_in_flight`
         they cannot be cancelled. The mark is not durable.
         """
 
     @abstractmethod
-    def unoffer(self, lane: Lane) -> None:
+    def clear_in_flight(self, lane: Lane) -> None:
         """It is certain that nothing after the head reached the peer."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Outbox(ABC):
         """
 
     @abstractmethod
-    def set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
+    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
         """Give one delivery up as dead; the lane goes on without it."""
 
     @abstractmethod
@@ -323,7 +323,27 @@ class Storage(ABC):
 
 
 __all__ = [
-    "START", "Accepted", "Ack", "Arrival", "Batch", "Bury", "Claim", "Delivery", "Entry", "Finding", "Inbox",
-    "Job", "JobInfo", "LaneStats", "Outbox", "Outgoing", "PeerState", "Placed", "Rejection", "Release",
-    "Selection", "Settlement", "Storage",
+    "START",
+    "Accepted",
+    "Ack",
+    "AppendResult",
+    "Arrival",
+    "Batch",
+    "Bury",
+    "Claim",
+    "Delivery",
+    "Entry",
+    "Finding",
+    "Inbox",
+    "Job",
+    "JobInfo",
+    "LaneStats",
+    "NewMessage",
+    "Outbox",
+    "PeerState",
+    "Rejection",
+    "Release",
+    "Selection",
+    "Settlement",
+    "Storage",
 ]  # fmt: skip

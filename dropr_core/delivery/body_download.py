@@ -9,9 +9,9 @@ from collections.abc import Callable
 import attrs
 
 from dropr_core.bodies.chunk_digest import LEAF
-from dropr_core.bodies.partial_body import Arrivals, Arriving
+from dropr_core.bodies.partial_body import PartialBodies, PartialBody
 from dropr_core.bodies.store import Bodies
-from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import BadBody, DroprError, StoreError
 from dropr_core.model.envelope import header_of, reference_of
 from dropr_core.model.names import MessageId
@@ -29,32 +29,32 @@ _Name = tuple[str, int]
 
 
 @attrs.define(eq=False)
-class _Coming:
+class _Download:
     """One body on its way."""
 
     part: wire.LanePart
     store: bytes
     have: wire.Have
-    file: Arriving
+    file: PartialBody
     asked: int
     under_way: int = 0
 
 
-class Collecting:
+class BodyDownloads:
     """The bodies from one peer. Used by the daemon's one thread."""
 
     def __init__(
         self,
         peer: str,
-        talk: Conversation,
+        talk: PeerClient,
         bodies: Bodies,
         clock: Clock,
         log: logging.Logger,
         arrived: Callable[[bytes, wire.LanePart], None],
     ) -> None:
         self._peer, self._talk, self._clock, self._log, self._arrived = peer, talk, clock, log, arrived
-        self._arrivals = Arrivals(bodies)
-        self._coming: dict[_Name, _Coming] = {}
+        self._arrivals = PartialBodies(bodies)
+        self._coming: dict[_Name, _Download] = {}
         self._resting: dict[_Name, float] = {}
 
     def without(self) -> list[_Name]:
@@ -85,14 +85,14 @@ class Collecting:
         try:
             file = self._arrivals.of(self._peer, identity, reference)
             have = wire.Have(identity, part.channel, reference.size, reference.digest)
-            coming = _Coming(part, store, have, file, file.have())
+            coming = _Download(part, store, have, file, file.have())
         except StoreError as error:
             self._rest(name, error)
             return
         self._coming[name] = coming
         self._pump(name, coming)
 
-    def _pump(self, name: _Name, coming: _Coming) -> None:
+    def _pump(self, name: _Name, coming: _Download) -> None:
         size = coming.have.size
         while coming.under_way < WINDOW and coming.asked < size:
             ask = wire.Read(coming.have, coming.asked, min(PIECE, size - coming.asked))
@@ -104,7 +104,7 @@ class Collecting:
 
             self._talk.ask(wire.READ, ask, wire.Piece, came)
 
-    def _came(self, name: _Name, coming: _Coming, ask: wire.Read, answer: wire.Piece | Exception) -> None:
+    def _came(self, name: _Name, coming: _Download, ask: wire.Read, answer: wire.Piece | Exception) -> None:
         coming.under_way -= 1
         if self._coming.get(name) is not coming:
             return

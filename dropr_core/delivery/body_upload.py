@@ -1,6 +1,6 @@
 """Bringing large bodies to one peer, beside the lanes, so that no small message waits for them.
 
-Owns which body is on its way, how much of it, and which freight lanes may be shipped because their
+Owns which body is on its way, how much of it, and which large-body lanes may be shipped because their
 next message's body is at the peer. Must not know how lanes are shipped (link.py, pusher.py).
 
 One body at a time to each peer, a few pieces of it under way at once. Nothing is kept about it: after
@@ -17,11 +17,11 @@ from dropr_core.bodies.chunk_digest import LEAF
 from dropr_core.bodies.files import Load
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import LaneStats, Outbox
-from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.envelope import Reference, reference_of
-from dropr_core.model.names import FREIGHT, Lane, MessageId, format_id
+from dropr_core.model.names import LARGE, Lane, MessageId, format_id
 from dropr_core.protocol import messages as wire
 from dropr_core.system.clock import Clock
 
@@ -45,7 +45,7 @@ NOT_WANTED = frozenset({"too_big", "not_allowed", "unsupported", "bad_frame"})
 
 
 @attrs.define(eq=False)
-class Cargo:
+class Upload:
     """One body on its way."""
 
     lane: Lane
@@ -62,13 +62,13 @@ class Cargo:
     fruitless: int = 0
 
 
-class Share:
+class UploadBudget:
     """How many peers get a body at present; they share the memory for pieces."""
 
     def __init__(self) -> None:
         self.active = 0
         self.settled = False
-        """Whether a message of a freight lane was settled since somebody last looked."""
+        """Whether a message of a large-body lane was settled since somebody last looked."""
 
     @property
     def piece(self) -> int:
@@ -82,17 +82,17 @@ class Share:
         return min(WINDOW, max(1, ALL_PIECES // (LEAF * max(1, self.active))))
 
 
-class Freight:
+class BodyUploads:
     """The bodies for one peer. Used by the daemon's one thread."""
 
     def __init__(
         self,
         peer: str,
-        talk: Conversation,
+        talk: PeerClient,
         outbox: Outbox,
         bodies: Bodies,
         clock: Clock,
-        share: Share,
+        budget: UploadBudget,
         *,
         backoff: Backoff,
         event: Callable[[str, Mapping[str, object]], None],
@@ -102,26 +102,26 @@ class Freight:
         self.peer = peer
         self.new_session = False
         """The peer began anew: somebody must greet before there is an answer again."""
-        self._talk, self._outbox, self._bodies, self._clock, self._share = talk, outbox, bodies, clock, share
+        self._talk, self._outbox, self._bodies, self._clock, self._budget = talk, outbox, bodies, clock, budget
         self._backoff, self._event, self._log, self._unreachable = backoff, event, log, unreachable
         self._ready: dict[Lane, int] = {}
-        self._cargo: Cargo | None = None
+        self._upload: Upload | None = None
         self._seen: list[tuple[object, ...]] = []
         self._rest_until = 0.0
         self._failures = 0
 
-    # ── what the courier asks ────────────────────────────────────────────────────────────────────
+    # ── what the pusher asks ────────────────────────────────────────────────────────────────────
 
     def turn(self, now: float, lanes: Sequence[LaneStats], *, open_: bool) -> list[LaneStats]:
-        """Carry on; which of these freight lanes may be shipped, their first delivery only.
+        """Carry on; which of these large-body lanes may be shipped, their first delivery only.
 
         ``open_``: whether there is a session with the peer, and it is not resting.
         """
-        waiting = [stats for stats in lanes if stats.lane.priority >= FREIGHT]
+        waiting = [stats for stats in lanes if stats.lane.priority >= LARGE]
         self._forget_gone(waiting)
-        if open_ and self._cargo is None and now >= self._rest_until:
+        if open_ and self._upload is None and now >= self._rest_until:
             self._begin(waiting)
-        elif not open_ and self._cargo is not None:
+        elif not open_ and self._upload is not None:
             self._drop()
         return [stats for stats in waiting if stats.lane in self._ready]
 
@@ -136,29 +136,29 @@ class Freight:
     @property
     def progress(self) -> dict[str, object] | None:
         """What is on its way, for people."""
-        cargo = self._cargo
-        if cargo is None:
+        upload = self._upload
+        if upload is None:
             return None
-        return {"id": format_id(cargo.id), "bytes": cargo.had, "of": cargo.reference.size}
+        return {"id": format_id(upload.id), "bytes": upload.had, "of": upload.reference.size}
 
     # ── one body ─────────────────────────────────────────────────────────────────────────────────
 
     def _forget_gone(self, waiting: Sequence[LaneStats]) -> None:
         """What was shipped, cancelled or has expired needs no body any more."""
         seen: list[tuple[object, ...]] = [(stats.lane, stats.head, stats.last, stats.depth) for stats in waiting]
-        if seen == self._seen or (not self._ready and self._cargo is None):
+        if seen == self._seen or (not self._ready and self._upload is None):
             return  # nothing came or went since: turns are many, one for each piece
         self._seen = seen
         first = {stats.lane: self._first(stats) for stats in waiting}
         for lane, sequence in list(self._ready.items()):
             if first.get(lane, (0,))[0] != sequence:
                 del self._ready[lane]
-        cargo = self._cargo
-        if cargo is not None and first.get(cargo.lane, (0,))[0] != cargo.sequence:
+        upload = self._upload
+        if upload is not None and first.get(upload.lane, (0,))[0] != upload.sequence:
             self._drop()
 
     def _first(self, stats: LaneStats) -> tuple[int, MessageId, bytes]:
-        batch = self._outbox.take(stats.lane, 1, 1, offer=False)
+        batch = self._outbox.take(stats.lane, 1, 1, mark_in_flight=False)
         if batch is None:
             return (0, MessageId(b""), b"")
         entry = batch.entries[0]
@@ -172,7 +172,7 @@ class Freight:
             reference = reference_of(data) if data else None
             if reference is None:
                 if sequence:
-                    self._ready[stats.lane] = sequence  # no freight after all: let the peer judge it
+                    self._ready[stats.lane] = sequence  # no large body after all: let the peer judge it
                 continue
             try:
                 file = self._bodies.load(identity, reference)
@@ -180,100 +180,100 @@ class Freight:
                 self._give_up(stats.lane, sequence, str(error))
                 continue
             ask = wire.Have(identity, stats.lane.channel, reference.size, reference.digest)
-            self._cargo = Cargo(stats.lane, sequence, identity, reference, ask, file)
-            self._share.active += 1
-            self._ask_have(self._cargo)
+            self._upload = Upload(stats.lane, sequence, identity, reference, ask, file)
+            self._budget.active += 1
+            self._ask_have(self._upload)
             return
 
     def _give_up(self, lane: Lane, sequence: int, reason: str) -> None:
         self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
         self._event("corrupt", {"peer": self.peer, "lane": str(lane), "error": reason})
-        self._outbox.set_aside(lane, sequence, reason)
+        self._outbox.dead_letter(lane, sequence, reason)
 
-    def _ask_have(self, cargo: Cargo) -> None:
-        cargo.known = False
-        cargo.under_way += 1
-        self._talk.ask(wire.HAVE, cargo.ask, wire.Had, lambda answer: self._told(cargo, answer, None))
+    def _ask_have(self, upload: Upload) -> None:
+        upload.known = False
+        upload.under_way += 1
+        self._talk.ask(wire.HAVE, upload.ask, wire.Had, lambda answer: self._told(upload, answer, None))
 
-    def _told(self, cargo: Cargo, answer: wire.Had | Exception, sent: int | None) -> None:
+    def _told(self, upload: Upload, answer: wire.Had | Exception, sent: int | None) -> None:
         """The answer to a question (``sent`` None) or to a piece of so many bytes."""
-        cargo.under_way -= 1
-        if cargo is not self._cargo:
+        upload.under_way -= 1
+        if upload is not self._upload:
             return
-        if isinstance(answer, wire.Had) and not 0 <= answer.offset <= cargo.reference.size:
-            answer = Unanswered(f"the peer says that it has {answer.offset} of {cargo.reference.size} bytes")
+        if isinstance(answer, wire.Had) and not 0 <= answer.offset <= upload.reference.size:
+            answer = Unanswered(f"the peer says that it has {answer.offset} of {upload.reference.size} bytes")
         if isinstance(answer, Exception):
-            self._failed(cargo, answer)
+            self._failed(upload, answer)
             return
         self._failures = 0
         if sent is None:
-            cargo.fruitless = cargo.fruitless + 1 if answer.offset <= cargo.had and cargo.asked else 0
-            cargo.known, cargo.asked = True, answer.offset
-        cargo.had = max(cargo.had, answer.offset) if sent is not None else answer.offset
-        if cargo.had >= cargo.reference.size:
-            self._ready[cargo.lane] = cargo.sequence
+            upload.fruitless = upload.fruitless + 1 if answer.offset <= upload.had and upload.asked else 0
+            upload.known, upload.asked = True, answer.offset
+        upload.had = max(upload.had, answer.offset) if sent is not None else answer.offset
+        if upload.had >= upload.reference.size:
+            self._ready[upload.lane] = upload.sequence
             self._drop()
-        elif cargo.fruitless >= FRUITLESS:
-            self._failed(cargo, Unanswered("the peer takes nothing of a body"))
+        elif upload.fruitless >= FRUITLESS:
+            self._failed(upload, Unanswered("the peer takes nothing of a body"))
         else:
-            self._pump(cargo)
+            self._pump(upload)
 
-    def _pump(self, cargo: Cargo) -> None:
-        while cargo.known and cargo.under_way < self._share.window and cargo.asked < cargo.reference.size:
-            offset, size = cargo.asked, min(self._share.piece, cargo.reference.size - cargo.asked)
+    def _pump(self, upload: Upload) -> None:
+        while upload.known and upload.under_way < self._budget.window and upload.asked < upload.reference.size:
+            offset, size = upload.asked, min(self._budget.piece, upload.reference.size - upload.asked)
             try:
-                chunk = wire.Chunk(cargo.ask, offset, cargo.file.leaves(offset, size))
+                chunk = wire.Chunk(upload.ask, offset, upload.file.leaves(offset, size))
             except OSError as error:
-                self._unreadable(cargo, error)
+                self._unreadable(upload, error)
                 return
-            cargo.asked += size
-            cargo.under_way += 1
-            told = partial(self._told_of_piece, cargo, size)
-            self._talk.ask(wire.CHUNK, chunk, wire.Had, told, tail=cargo.file.piece(offset, size))
-            if cargo is not self._cargo:
+            upload.asked += size
+            upload.under_way += 1
+            told = partial(self._told_of_piece, upload, size)
+            self._talk.ask(wire.CHUNK, chunk, wire.Had, told, tail=upload.file.piece(offset, size))
+            if upload is not self._upload:
                 return
-        if cargo.under_way == 0:
-            self._ask_have(cargo)  # everything was sent and something is missing: ask what
+        if upload.under_way == 0:
+            self._ask_have(upload)  # everything was sent and something is missing: ask what
 
-    def _told_of_piece(self, cargo: Cargo, size: int, answer: wire.Had | Exception) -> None:
-        if cargo is self._cargo and isinstance(answer, Exception) and cargo.file.failure is not None:
-            self._unreadable(cargo, cargo.file.failure)
+    def _told_of_piece(self, upload: Upload, size: int, answer: wire.Had | Exception) -> None:
+        if upload is self._upload and isinstance(answer, Exception) and upload.file.failure is not None:
+            self._unreadable(upload, upload.file.failure)
         else:
-            self._told(cargo, answer, size)
+            self._told(upload, answer, size)
 
-    def _unreadable(self, cargo: Cargo, error: OSError) -> None:
+    def _unreadable(self, upload: Upload, error: OSError) -> None:
         self._drop()
-        self._give_up(cargo.lane, cargo.sequence, f"its body cannot be read: {error}")
+        self._give_up(upload.lane, upload.sequence, f"its body cannot be read: {error}")
 
-    def _failed(self, cargo: Cargo, error: Exception) -> None:
+    def _failed(self, upload: Upload, error: Exception) -> None:
         self._drop()
         # A replayed request is one that the road doubled: the first copy arrived, so it is unknown and no refusal.
         if isinstance(error, Refused) and error.signed and error.code != "replayed":
             if error.code in NOT_WANTED:
-                self._ready[cargo.lane] = cargo.sequence
+                self._ready[upload.lane] = upload.sequence
                 return
             if error.code == "new_session":
                 self.new_session = True
                 return
             if error.code == "bad_body":
-                self._check_own(cargo)
+                self._check_own(upload)
                 return
             self._rest(PATIENCE)
             return
         self._failures += 1
-        self._log.debug("%s: body of %s: %s", self.peer, format_id(cargo.id), error)
+        self._log.debug("%s: body of %s: %s", self.peer, format_id(upload.id), error)
         self._rest(self._backoff.fixed(self._failures))
         if isinstance(error, Unreachable):
             self._unreachable(error)
 
-    def _check_own(self, cargo: Cargo) -> None:
+    def _check_own(self, upload: Upload) -> None:
         """All of it arrived and was wrong: was it ours that is damaged? Then trying again is in vain."""
         try:
-            with self._bodies.open_sent(cargo.id, cargo.reference) as file:
+            with self._bodies.open_sent(upload.id, upload.reference) as file:
                 while file.read(1024 * 1024):
                     pass
         except StoreError as error:
-            self._give_up(cargo.lane, cargo.sequence, str(error))
+            self._give_up(upload.lane, upload.sequence, str(error))
             return
         self._rest(PATIENCE)
 
@@ -281,12 +281,12 @@ class Freight:
         self._rest_until = self._clock.now() + seconds
 
     def _drop(self) -> None:
-        cargo, self._cargo = self._cargo, None
-        if cargo is not None:
-            self._share.active -= 1
-            cargo.file.close()
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            self._budget.active -= 1
+            upload.file.close()
 
-    def sign_of_life(self) -> None:
+    def reset_backoff(self) -> None:
         """The peer talked to us, or a person asked to retry."""
         self._rest_until = 0.0
 

@@ -1,4 +1,4 @@
-"""All links of one node: builds couriers and pullers from the configuration, and turns them.
+"""All links of one node: builds pushers and pullers from the configuration, and turns them.
 
 Owns which peers are served how; the daemon only calls `turn`. Must not know signals, sleeping or
 the process around it.
@@ -12,10 +12,10 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, PeerConfig
 from dropr_core.contracts.storage import LaneStats, PeerState
 from dropr_core.contracts.transport import Connection, Transport
-from dropr_core.delivery.body_upload import Share
-from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.body_upload import UploadBudget
+from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
-from dropr_core.delivery.pusher import Courier
+from dropr_core.delivery.pusher import Pusher
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import PluginError, UsageError
 from dropr_core.model.backoff import Backoff
@@ -27,17 +27,17 @@ BY_CONFIG = "configuration: "
 
 
 class Links:
-    """Couriers and pullers of one node, used by one thread."""
+    """Pushers and pullers of one node, used by one thread."""
 
     def __init__(self, runtime: Runtime, transports: Transports, post: Callable[[Callable[[], None]], None],
                  log: logging.Logger, rng: random.Random | None = None) -> None:  # fmt: skip
         self._runtime, self._transports, self._post, self._log = runtime, transports, post, log
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
-        self.couriers: dict[str, Courier] = {}
+        self.pushers: dict[str, Pusher] = {}
         self.pullers: dict[str, Puller] = {}
         self.refused: dict[str, str] = {}
         """Peers that cannot be served, and why."""
-        self._share = Share()
+        self._budget = UploadBudget()
         self.unloaded = False
         """Whether a message with a large body was settled lately, so that the body may go."""
         self._build(runtime.config)
@@ -46,7 +46,7 @@ class Links:
         for name, peer in config.peers.items():
             try:
                 if peer.mode == "push":
-                    self.couriers[name] = self._courier(config, name, peer)
+                    self.pushers[name] = self._pusher(config, name, peer)
                 if self._fetches(config, peer):
                     self.pullers[name] = self._puller(config, name, peer)
             except (PluginError, UsageError) as error:
@@ -70,7 +70,7 @@ class Links:
             return False
         return not config.listen if peer.fetch is None else peer.fetch
 
-    def _talk(self, config: NodeConfig, name: str, peer: PeerConfig) -> Conversation:
+    def _talk(self, config: NodeConfig, name: str, peer: PeerConfig) -> PeerClient:
         url = peer.url or ""
         transport: Transport = self._transports.for_url(url)
         if problem := transport.check(url, listen=False):
@@ -79,14 +79,14 @@ class Links:
         def connect() -> Connection:
             return transport.connect(url)
 
-        return Conversation(config.node, name, peer.keys, connect, self._post, config.delivery.idle_timeout)
+        return PeerClient(config.node, name, peer.keys, connect, self._post, config.delivery.idle_timeout)
 
-    def _courier(self, config: NodeConfig, name: str, peer: PeerConfig) -> Courier:
+    def _pusher(self, config: NodeConfig, name: str, peer: PeerConfig) -> Pusher:
         delivery, limits = config.delivery, config.limits
         settings = LinkSettings(
             backoff=Backoff(delivery.backoff_min, delivery.backoff_max), max_count=limits.batch_count
         )
-        return Courier(
+        return Pusher(
             Link(name, settings, self._rng),
             self._talk(config, name, peer),
             self._runtime.outbox,
@@ -94,11 +94,11 @@ class Links:
             node_id=self._runtime.node_id,
             on_reset=delivery.on_peer_reset,
             batch_bytes=limits.batch_bytes,
-            ring=self._runtime.bell.ring,
+            notify=self._runtime.notifier.notify,
             event=self._runtime.event,
             log=self._log,
             bodies=self._runtime.bodies,
-            share=self._share,
+            budget=self._budget,
         )
 
     def _puller(self, config: NodeConfig, name: str, peer: PeerConfig) -> Puller:
@@ -112,7 +112,7 @@ class Links:
             max_body=config.limits.max_body,
             backoff=Backoff(config.delivery.backoff_min, config.delivery.backoff_max),
             rng=self._rng,
-            ring=self._runtime.bell.ring,
+            notify=self._runtime.notifier.notify,
             event=self._runtime.event,
             log=self._log,
             bodies=self._runtime.bodies,
@@ -130,33 +130,33 @@ class Links:
         for stats in self._runtime.outbox.lanes():
             lanes.setdefault(stats.lane.peer, []).append(stats)
         states: Mapping[str, PeerState] = self._runtime.outbox.peers()
-        for name, courier in self.couriers.items():
+        for name, pusher in self.pushers.items():
             waiting: Sequence[LaneStats] = lanes.get(name, ())
-            wakes.append(courier.turn(waiting, states.get(name, PeerState())))
-        if self._share.settled:
-            self._share.settled, self.unloaded = False, True
+            wakes.append(pusher.turn(waiting, states.get(name, PeerState())))
+        if self._budget.settled:
+            self._budget.settled, self.unloaded = False, True
         return min((wake for wake in wakes if wake is not None), default=None)
 
-    def sign_of_life(self, peer: str | None) -> None:
+    def reset_backoff(self, peer: str | None) -> None:
         """A peer talked to us, or a person said retry (None: to all)."""
-        for name, courier in self.couriers.items():
+        for name, pusher in self.pushers.items():
             if peer in {None, name}:
-                courier.link.sign_of_life()
-                if courier.freight is not None:
-                    courier.freight.sign_of_life()
+                pusher.link.reset_backoff()
+                if pusher.uploads is not None:
+                    pusher.uploads.reset_backoff()
         for name, puller in self.pullers.items():
             if peer in {None, name}:
-                puller.sign_of_life()
+                puller.reset_backoff()
 
     def report(self) -> dict[str, dict[str, object]]:
         """State of each peer for people: peer → state, reason, failures, next try (node time)."""
         out: dict[str, dict[str, object]] = {}
-        for name, courier in self.couriers.items():
-            link = courier.link
+        for name, pusher in self.pushers.items():
+            link = pusher.link
             state = "resting" if link.down_reason else "up" if link.welcome else "idle"
             out[name] = {"state": state, "reason": link.down_reason or "", "failures": link.failures,
                          "next_try": link.rest_until if link.down_reason else None}  # fmt: skip
-            if courier.freight is not None and (progress := courier.freight.progress):
+            if pusher.uploads is not None and (progress := pusher.uploads.progress):
                 out[name]["body"] = progress
         for name, puller in self.pullers.items():
             mine: dict[str, object] = {"state": "resting" if puller.down_reason else "up",
@@ -173,11 +173,11 @@ class Links:
     @property
     def busy(self) -> bool:
         """Whether a push is under way (long polls do not count: they may be dropped)."""
-        return any(courier.link.shipping for courier in self.couriers.values())
+        return any(pusher.link.shipping for pusher in self.pushers.values())
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""
-        for courier in self.couriers.values():
-            courier.close()
+        for pusher in self.pushers.values():
+            pusher.close()
         for puller in self.pullers.values():
             puller.close()

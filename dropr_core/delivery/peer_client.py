@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 MAX_ANSWER = 64 * 1024 * 1024
 
 
-class Conversation:
+class PeerClient:
     """Asks one peer. Used by one thread; answers are posted back to it."""
 
     def __init__(

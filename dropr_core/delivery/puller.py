@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Inbox
-from dropr_core.delivery.body_download import Collecting
-from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.body_download import BodyDownloads
+from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreError
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.names import StoreId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import take_in
+from dropr_core.protocol.batches import accept_push
 from dropr_core.protocol.endpoint import MAX_WAIT, from_outcome
 from dropr_core.system.clock import Clock
 
@@ -30,7 +30,7 @@ class Puller:
     def __init__(
         self,
         peer: str,
-        talk: Conversation,
+        talk: PeerClient,
         inbox: Inbox,
         clock: Clock,
         *,
@@ -39,7 +39,7 @@ class Puller:
         max_body: int | None,
         backoff: Backoff,
         rng: random.Random,
-        ring: Callable[[str], None],
+        notify: Callable[[str], None],
         event: Event,
         log: logging.Logger,
         bodies: Bodies | None = None,
@@ -51,9 +51,9 @@ class Puller:
         self._talk, self._inbox, self._clock = talk, inbox, clock
         self._node_id, self._allows, self._max_body = node_id, allows, max_body
         self._backoff, self._rng = backoff, rng
-        self._ring, self._event, self._log = ring, event, log
+        self._notify, self._event, self._log = notify, event, log
         self._bodies = bodies
-        self._collecting = None if bodies is None else Collecting(peer, talk, bodies, clock, log, self._brought)
+        self._downloads = None if bodies is None else BodyDownloads(peer, talk, bodies, clock, log, self._brought)
         self._answered = False
         """Whether this peer has ever answered, today or in an earlier life of this process."""
         self._asking = False
@@ -62,7 +62,7 @@ class Puller:
         """A body was brought, or a lane may be asked for again: the request that waits knows nothing of it."""
         self._cursor: tuple[StoreId | None, int] = (None, 0)
 
-    def sign_of_life(self) -> None:
+    def reset_backoff(self) -> None:
         """End the rest."""
         self.rest_until = 0.0
 
@@ -77,7 +77,7 @@ class Puller:
                 self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
             return None
         try:
-            if self._collecting is not None and self._collecting.end_rests(now):
+            if self._downloads is not None and self._downloads.end_rests(now):
                 self._news = True  # beside the poll that is under way: that one was asked without these lanes
             if not self._asking:
                 self._fetch()
@@ -86,12 +86,12 @@ class Puller:
         except StoreError as error:
             self._failed(error)
             return self.rest_until
-        return None if self._collecting is None else self._collecting.wakes_at
+        return None if self._downloads is None else self._downloads.wakes_at
 
     def _fetch(self) -> None:
         """Say how far we are, and wait for what follows."""
         self._asking, self._news = True, False
-        without = [] if self._collecting is None else self._collecting.without()
+        without = [] if self._downloads is None else self._downloads.without()
         ask = wire.Fetch(self._heads(), None, MAX_WAIT, without)
         self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
 
@@ -103,9 +103,9 @@ class Puller:
 
     def _tell(self) -> None:
         """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
-        if self._news and self._collecting is not None:
+        if self._news and self._downloads is not None:
             self._news, self._telling = False, True
-            ask = wire.Fetch(self._heads(), None, 0.0, self._collecting.without())
+            ask = wire.Fetch(self._heads(), None, 0.0, self._downloads.without())
             self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
             return
         log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)
@@ -145,17 +145,17 @@ class Puller:
 
     def _take_in(self, store: bytes, parts: list[wire.LanePart]) -> None:
         try:
-            verdicts, channels = take_in(
+            verdicts, channels = accept_push(
                 self._inbox, self.peer, StoreId(store), parts, self._allows, self._max_body, self._bodies
             )
         except StoreError as error:
             self._failed(error)
             return
         for channel in channels:
-            self._ring(f"inbox:{channel}")
+            self._notify(f"inbox:{channel}")
         for part, verdict in zip(parts, verdicts, strict=True):
-            if verdict.missing and self._collecting is not None:
-                self._collecting.begin(store, part)
+            if verdict.missing and self._downloads is not None:
+                self._downloads.begin(store, part)
             for index, code, reason in verdict.rejected:
                 self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
         later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]
@@ -199,6 +199,6 @@ class Puller:
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""
-        if self._collecting is not None:
-            self._collecting.close()
+        if self._downloads is not None:
+            self._downloads.close()
         self._talk.close()

@@ -1,6 +1,6 @@
 """Carries out the orders of one link: reads the outbox, asks the peer, applies what it means.
 
-Owns the I/O between a `Link`, an `Outbox` and a `Conversation`; decides nothing itself.
+Owns the I/O between a `Link`, an `Outbox` and a `PeerClient`; decides nothing itself.
 """
 
 import logging
@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
-from dropr_core.delivery.body_upload import Freight, Share
-from dropr_core.delivery.peer_client import Conversation
+from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
+from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import BadFrame, StoreError, Unanswered
-from dropr_core.model.names import FREIGHT, StoreId
+from dropr_core.model.names import LARGE, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import apply_head, awaited, lane_of, pack
 from dropr_core.protocol.endpoint import MAX_WAIT, to_outcomes
 from dropr_core.protocol.link import (
+    ClearInFlight,
     Collect,
     Compare,
+    DeadLetter,
     Effect,
     Greet,
     Link,
@@ -25,44 +27,42 @@ from dropr_core.protocol.link import (
     PeerDown,
     PeerUp,
     Probe,
-    SetAside,
     Settle,
     Ship,
-    Unoffer,
 )
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
 
 
-class Courier:
+class Pusher:
     """One peer's carrier. All methods are called by the daemon's one thread."""
 
     def __init__(
         self,
         link: Link,
-        talk: Conversation,
+        talk: PeerClient,
         outbox: Outbox,
         clock: Clock,
         *,
         node_id: bytes,
         on_reset: str,
         batch_bytes: int,
-        ring: Callable[[str], None],
+        notify: Callable[[str], None],
         event: Event,
         log: logging.Logger,
         bodies: Bodies | None = None,
-        share: Share | None = None,
+        budget: UploadBudget | None = None,
     ) -> None:
         self.link = link
         self._talk, self._outbox, self._clock = talk, outbox, clock
         self._node_id, self._on_reset, self._batch_bytes = node_id, on_reset, batch_bytes
-        self._ring, self._event, self._log = ring, event, log
+        self._notify, self._event, self._log = notify, event, log
         self._cursor = (b"", 0)
         self._awaiting = False
-        self._share = share or Share()
-        self.freight = None if bodies is None else Freight(
-            link.peer, talk, outbox, bodies, clock, self._share, backoff=link.settings.backoff, event=event, log=log,
+        self._budget = budget or UploadBudget()
+        self.uploads = None if bodies is None else BodyUploads(
+            link.peer, talk, outbox, bodies, clock, self._budget, backoff=link.settings.backoff, event=event, log=log,
             unreachable=lambda error: self._apply(self.link.unreachable(error, self._clock.now())),
         )  # fmt: skip
 
@@ -80,28 +80,28 @@ class Courier:
         if state.held:
             lanes = ()
         try:
-            ready = self._turn_freight(now, lanes)
+            ready = self._turn_uploads(now, lanes)
             if self.link.welcome is not None:
                 lanes = ready  # before the greeting any lane is a reason to greet
             for order in self.link.orders(now, lanes, awaiting=state.awaiting > 0):
                 self._carry(order)
         except StoreError as error:
             self._store_trouble(error)
-        wakes = [self.link.wakes_at(now), None if self.freight is None else self.freight.wakes_at(now)]
+        wakes = [self.link.wakes_at(now), None if self.uploads is None else self.uploads.wakes_at(now)]
         return min((wake for wake in wakes if wake is not None), default=None)
 
-    def _turn_freight(self, now: float, lanes: Sequence[LaneStats]) -> Sequence[LaneStats]:
+    def _turn_uploads(self, now: float, lanes: Sequence[LaneStats]) -> Sequence[LaneStats]:
         """Bring large bodies on their way; which lanes may be shipped now."""
-        freight = self.freight
-        if freight is None:
+        uploads = self.uploads
+        if uploads is None:
             return lanes
-        if freight.new_session:
-            freight.new_session = False
+        if uploads.new_session:
+            uploads.new_session = False
             self.link.welcome = None
         link = self.link
         open_ = link.welcome is not None and link.down_reason is None and now >= link.rest_until
-        ready = freight.turn(now, lanes, open_=open_)
-        return [*(stats for stats in lanes if stats.lane.priority < FREIGHT), *ready]
+        ready = uploads.turn(now, lanes, open_=open_)
+        return [*(stats for stats in lanes if stats.lane.priority < LARGE), *ready]
 
     def _carry(self, order: Order) -> None:
         match order:
@@ -129,7 +129,7 @@ class Courier:
                 if room <= 0:
                     break
                 # Of a lane of large bodies one: only that one's body is known to be there.
-                batch = self._outbox.take(lane, count if lane.priority < FREIGHT else 1, room)
+                batch = self._outbox.take(lane, count if lane.priority < LARGE else 1, room)
                 if batch is not None:
                     batches.append(batch)
                     room -= sum(len(entry.envelope) for entry in batch.entries)
@@ -175,8 +175,8 @@ class Courier:
             return
         self._apply(self.link.pushed(order, batches, answer.verdicts, self._clock.now()))
         for batch, verdict in zip(batches, answer.verdicts, strict=True):
-            if verdict.missing and self.freight is not None:
-                self.freight.missing(batch.lane)
+            if verdict.missing and self.uploads is not None:
+                self.uploads.missing(batch.lane)
         count = sum(
             len(batch.entries) - len(verdict.rejected)
             for batch, verdict in zip(batches, answer.verdicts, strict=True)
@@ -198,7 +198,7 @@ class Courier:
     def _receipts(self, page: wire.Outcomes) -> None:
         try:
             if self._outbox.receipts(self.peer, StoreId(page.log), to_outcomes(page.rows), page.upto):
-                self._ring("receipts")
+                self._notify("receipts")
         except BadFrame as error:
             self._log.warning("%s: receipts ignored: %s", self.peer, error)
         except StoreError as error:
@@ -222,20 +222,20 @@ class Courier:
         match effect:
             case Settle(lane, head, rejected):
                 self._outbox.settle(lane, head, rejected)
-                self._share.settled |= lane.priority >= FREIGHT
-                self._ring("receipts")
+                self._budget.settled |= lane.priority >= LARGE
+                self._notify("receipts")
                 for rejection in rejected:
                     self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,
                                       rejection.code, rejection.reason)  # fmt: skip
             case Compare(lane, head):
                 apply_head(self._outbox, lane, head, on_reset=self._on_reset, event=self._event)
-                self._ring("receipts")
-            case Unoffer(lane):
-                self._outbox.unoffer(lane)
-            case SetAside(lane, sequence, reason):
+                self._notify("receipts")
+            case ClearInFlight(lane):
+                self._outbox.clear_in_flight(lane)
+            case DeadLetter(lane, sequence, reason):
                 self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
-                self._outbox.set_aside(lane, sequence, reason)
-                self._ring("receipts")
+                self._outbox.dead_letter(lane, sequence, reason)
+                self._notify("receipts")
             case PeerDown(reason):
                 self._log.warning("%s: down: %s", self.peer, reason)
                 self._event("peer_down", {"peer": self.peer, "reason": reason})
@@ -250,6 +250,6 @@ class Courier:
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""
-        if self.freight is not None:
-            self.freight.close()
+        if self.uploads is not None:
+            self.uploads.close()
         self._talk.close()

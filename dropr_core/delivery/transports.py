@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from dropr_core.config.interpolation import NOWHERE, Where
+from dropr_core.config.interpolation import NOWHERE, SourceLocation
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.transport import Transport
 from dropr_core.plugin.registry import create, transport_for
@@ -16,7 +16,9 @@ from dropr_core.plugin.registry import create, transport_for
 class Transports:
     """Makes and keeps transports."""
 
-    def __init__(self, options: Mapping[str, Mapping[str, Any]], context: Context, at: Where = NOWHERE) -> None:
+    def __init__(
+        self, options: Mapping[str, Mapping[str, Any]], context: Context, at: SourceLocation = NOWHERE
+    ) -> None:
         self._options, self._context, self._at = options, context, at
         self._made: dict[str, Transport] = {}
 

@@ -1,6 +1,6 @@
 """How the demo ends: one table, one sentence, or one JSON document.
 
-Owns their form. Must not decide anything: `tally.Verdict` does.
+Owns their form. Must not decide anything: `tally.DemoResult` does.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from dropr_core.demo.tally import Recovery, Row, Verdict
+from dropr_core.demo.tally import DemoResult, Recovery, Row
 
 
 @attrs.frozen
 class Outcome:
     """The verdict, and the figures around it."""
 
-    verdict: Verdict
+    verdict: DemoResult
     seconds: float
     """From the first `send` to the last arrival."""
     total_seconds: float
@@ -96,7 +96,7 @@ def print_report(outcome: Outcome, console: Console) -> None:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(verdict: Verdict) -> Table:
+def _table(verdict: DemoResult) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("what", no_wrap=True)
     for name in ("sent", "received", "lost", "doubled", "out of order", "altered"):

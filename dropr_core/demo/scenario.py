@@ -21,7 +21,7 @@ from dropr_core.demo.readers import Readers, enter_file, enter_json
 from dropr_core.demo.report import Outcome
 from dropr_core.demo.road import Road
 from dropr_core.demo.screen import Screen
-from dropr_core.demo.tally import Recovery, Stream, Verdict
+from dropr_core.demo.tally import DemoResult, Recovery, Stream
 from dropr_core.errors import ConfigError, DeliveryFailed, DroprError, PluginError, WaitTimeout
 
 STEPS = 100
@@ -252,7 +252,7 @@ class Scenario:
         recoveries = self._chaos.recoveries
         if not missing and len(recoveries) < 3:
             recoveries = (*recoveries, Recovery("trouble that was never made", None))
-        verdict = Verdict(rows, len(self._jobs), self._good_receipts, self._bad_receipts, recoveries, missing)
+        verdict = DemoResult(rows, len(self._jobs), self._good_receipts, self._bad_receipts, recoveries, missing)
         last = max((stream.last_at for stream in self._streams), default=0.0)
         names = () if verdict.good else self._village.names
         return Outcome(

@@ -127,7 +127,7 @@ class Recovery:
 
 
 @attrs.frozen
-class Verdict:
+class DemoResult:
     """Everything that the demo found out."""
 
     rows: tuple[Row, ...]

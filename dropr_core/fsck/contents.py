@@ -35,7 +35,7 @@ TORN = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 """What a storage may meet whose own tables contradict each other."""
 
 
-class Checkup:
+class ContentCheck:
     """One walk. ``say`` is told now and then how far it is; ``lost``: whether the storage itself lost something."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Checkup:
         done = False
         if self._repair:
             lane = Lane(delivery.peer, delivery.channel, delivery.priority)
-            self._outbox.set_aside(lane, delivery.sequence, f"fsck: {wrong}")
+            self._outbox.dead_letter(lane, delivery.sequence, f"fsck: {wrong}")
             done = any(
                 one.peer == delivery.peer and one.state is State.DEAD for one in self._outbox.status(delivery.id)
             )

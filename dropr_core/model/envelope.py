@@ -68,7 +68,7 @@ def encode(message: Message, body: bytes | Reference) -> bytes:
     return b"".join((fixed, _CRC.pack(crc), header, body))
 
 
-class Stencil:
+class EnvelopeTemplate:
     """Envelopes of messages that differ in id, time and body only: their header is encoded once.
 
     For what `send` does most; the same bytes as `encode`, at a third of the time.
@@ -120,7 +120,7 @@ def check(data: bytes) -> int:
     return int(header)
 
 
-class Likeness:
+class UniformBatch:
     """Recognises envelopes that differ from a known one in id, time and body only, without reading their headers.
 
     For what arrives most: many messages of one lane, all made alike. What is recognised is as if it had gone through

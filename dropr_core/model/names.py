@@ -26,7 +26,7 @@ NO_MESSAGE = MessageId(bytes(16))
 """The id before the first position of a lane."""
 
 LOWEST_PRIORITY = 9
-FREIGHT = 10
+LARGE = 10
 """Added to the priority of the lanes of messages whose body travels beside them, so that nothing small waits for it."""
 DEFAULT_PRIORITY = 5
 DEFAULT_CHANNEL = "common"
@@ -41,7 +41,7 @@ class Lane(NamedTuple):
     peer: str
     channel: str
     priority: int
-    """0 to 9; with FREIGHT added in the lanes of messages with a large body."""
+    """0 to 9; with LARGE added in the lanes of messages with a large body."""
 
     def __str__(self) -> str:
         return f"{self.peer}:{self.channel}:{self.priority}"
@@ -97,8 +97,8 @@ def check_priority(priority: object) -> int:
 
 
 def priority_of(lane_priority: int) -> int:
-    """The priority that messages of a lane have: that of a freight lane without FREIGHT."""
-    return lane_priority % FREIGHT
+    """The priority that messages of a lane have: that of a large-body lane without LARGE."""
+    return lane_priority % LARGE
 
 
 def format_id(message_id: MessageId | bytes) -> str:

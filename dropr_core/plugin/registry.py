@@ -17,7 +17,7 @@ import pluggy
 from stevedore import NamedExtensionManager
 
 from dropr_core import hookspecs
-from dropr_core.config.options import NOWHERE, Where, build, suggest
+from dropr_core.config.options import NOWHERE, SourceLocation, build, suggest
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.serializer import Serializer
@@ -136,7 +136,7 @@ def find(kind: str, name: str) -> Found:
 
 
 def create(
-    kind: str, name: str, options: Any, context: Context, where: str = "", at: Where = NOWHERE
+    kind: str, name: str, options: Any, context: Context, where: str = "", at: SourceLocation = NOWHERE
 ) -> Any:  # the caller knows the kind, and with it the type
     """Build a plugin of one of the four kinds and check that it keeps its contract.
 
@@ -154,7 +154,7 @@ def create(
     return instance
 
 
-def read_options(found: Found, options: Any, where: str, at: Where = NOWHERE) -> Any:
+def read_options(found: Found, options: Any, where: str, at: SourceLocation = NOWHERE) -> Any:
     """The plugin's ``Options`` from the YAML's mapping; None if it takes none. Raises ConfigError."""
     cls = getattr(found.module, "Options", None)
     if cls is None:
@@ -251,7 +251,9 @@ class Observers:
         """Whether there is anybody to tell; what follows is not worth its cost otherwise."""
         return bool(self._observers)
 
-    def add(self, name: str, options: Any, context: Context, where: str = "observers", at: Where = NOWHERE) -> None:
+    def add(
+        self, name: str, options: Any, context: Context, where: str = "observers", at: SourceLocation = NOWHERE
+    ) -> None:
         """Find, check and build the observer ``name``; raises PluginError or ConfigError."""
         found = find("observer", name)
         manager = _register(found, found.module)

@@ -10,7 +10,7 @@ import os
 import time
 from pathlib import Path
 
-from dropr_core.angel.heartbeat import Heartbeat, WearLimits
+from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.delivery.links import Links
@@ -27,7 +27,7 @@ from dropr_core.system.notifier import LOOK_AGAIN
 SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps while there is traffic."""
 CARE_EVERY = 300.0
-"""Seconds between looks at things that nobody rings for (retention, the clock file)."""
+"""Seconds between looks at things that nobody notifies for (retention, the clock file)."""
 SHOW_EVERY = 0.5
 """Seconds at least between two words about how far a large body is."""
 BODIES_EVERY = 5.0
@@ -58,7 +58,7 @@ class Daemon:
     def __init__(self, runtime: Runtime, loop: MainLoop) -> None:
         self._runtime, self._loop = runtime, loop
         self._log = logging.getLogger("dropr.daemon")
-        self._wear = WearLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
+        self._wear = RecycleLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
         self._turns = 0
         self._next_sweep = 0.0
         self._last_sweep = 0.0
@@ -73,15 +73,15 @@ class Daemon:
         config = self._runtime.config
         self._transports = Transports(config.transports, self._runtime.context(self._log), config.where)
         self._links = Links(self._runtime, self._transports, self._loop.post, self._log)
-        self._ear = self._runtime.bell.listen("outbox", "control", *self._links.topics)
+        self._subscription = self._runtime.notifier.subscribe("outbox", "control", *self._links.topics)
 
     def run(self, path: Path | None) -> int:
         """The loop."""
         self._log.info("daemon of %s: %d peers", self._runtime.name, len(self._runtime.config.peers))
-        worn = ""
+        recycle = ""
         try:
-            while not self._loop.stopping and not worn:
-                self._ear.arm()
+            while not self._loop.stopping and not recycle:
+                self._subscription.prepare()
                 wake = self._turn()
                 if self._loop.reload:
                     self._loop.reload = False
@@ -89,23 +89,23 @@ class Daemon:
                     continue
                 self._turns += 1
                 if self._turns % 1000 == 0:
-                    worn = self._wear.worn(self._turns)
-                self._loop.sleep(max(0.0, wake - self._runtime.clock.now()), self._ear.fileno())
+                    recycle = self._wear.due(self._turns)
+                self._loop.sleep(max(0.0, wake - self._runtime.clock.now()), self._subscription.fileno())
             self._drain()
         finally:
             self._links.close()
             self._transports.close()
-            self._ear.close()
+            self._subscription.close()
             self._state_file.unlink(missing_ok=True)
-        if worn:
-            self._log.info("asks for a fresh start: %s", worn)
+        if recycle:
+            self._log.info("asks for a fresh start: %s", recycle)
             return Exit.RECYCLE
         return Exit.OK
 
     def _turn(self) -> float:
         """Everything that can be done now; when to look again at the latest (node time)."""
-        # The ear was armed just before: draining it here would take a ring whose flag is down by now,
-        # and nobody would ring again.
+        # The subscription was prepared just before: draining it here would take a notification whose flag is down by now,
+        # and nobody would notify again.
         self._loop.run_posts()
         try:
             self._nudges()
@@ -116,7 +116,7 @@ class Daemon:
             self._runtime.event("store_trouble", {"error": str(error)})
             wake = self._runtime.clock.now() + 1.0
         self._show()
-        # Look again now and then: a sender killed between its commit and its ring rang nobody.
+        # Look again now and then: a sender killed between its commit and its notification notified nobody.
         look = self._runtime.clock.now() + LOOK_AGAIN
         return min(look, self._next_sweep, self._next_care, look if wake is None else wake)
 
@@ -135,7 +135,7 @@ class Daemon:
         self._last_sweep = now
         self._next_sweep = max(now + SWEEP_EVERY, due) if due is not None else now + CARE_EVERY
         if ended:
-            self._runtime.bell.ring("receipts")
+            self._runtime.notifier.notify("receipts")
             for message_id in ended:
                 self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
 
@@ -157,11 +157,11 @@ class Daemon:
         directory = self._runtime.run_directory / "nudge"
         try:
             words = list(directory.iterdir())
-        except OSError:  # nobody ever nudged; or no handles: then the nudge is still there at the next turn
+        except OSError:  # nobody ever nudged; or no handles: then the request to retry is still there at the next turn
             return
         for word in words:
             word.unlink(missing_ok=True)
-            self._links.sign_of_life(None if word.name == "all" else bytes.fromhex(word.name).decode())
+            self._links.reset_backoff(None if word.name == "all" else bytes.fromhex(word.name).decode())
 
     def _reload(self, path: Path | None) -> None:
         if path is None:
@@ -182,7 +182,7 @@ class Daemon:
             return
         self._links.close()
         self._transports.close()
-        self._ear.close()
+        self._subscription.close()
         self._runtime.close()
         self._runtime = fresh
         self._start_links()

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dropr_core.angel.heartbeat import Heartbeat, WearLimits
+from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.node import Node
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, load
@@ -19,7 +19,7 @@ from dropr_core.errors import ConfigError, StoreError
 from dropr_core.plugin.registry import find
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.protocol.endpoint import Access, Endpoint, Limits
-from dropr_core.serving.dispatcher import Desk
+from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.files import replace_text
 
@@ -30,38 +30,38 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     log = logging.getLogger("dropr.server")
     with Runtime.open(config) as runtime, MainLoop(heart) as loop:
         transports = Transports(config.transports, runtime.context(log), config.where)
-        desk = make_desk(runtime, log)
+        dispatcher = make_dispatcher(runtime, log)
         listeners: list[Listener] = []
         state = runtime.run_directory / f"server-{os.getpid()}.json"
         try:
             for url in config.listen:
-                listeners.append(transports.for_url(url).listen(url, desk))
+                listeners.append(transports.for_url(url).listen(url, dispatcher))
             urls = [listener.url for listener in listeners]
             replace_text(state, json.dumps({"pid": os.getpid(), "urls": urls}))
             log.info("server of %s listens on %s", runtime.name, ", ".join(urls) or "nothing")
             heart.ready()
-            wear = WearLimits(None, config.angel.max_memory)
+            recycling = RecycleLimits(None, config.angel.max_memory)
             while not loop.stopping:
                 loop.run_posts()
                 if loop.reload:
                     loop.reload = False
-                    _reload(path, desk, log)
-                if reason := wear.worn(0):
+                    _reload(path, dispatcher, log)
+                if reason := recycling.due(0):
                     log.info("asks for a fresh start: %s", reason)
                     return Exit.RECYCLE
                 loop.sleep(None)
         finally:
             state.unlink(missing_ok=True)
-            desk.close_waiting()
+            dispatcher.close_waiting()
             for listener in listeners:
                 listener.close(drain=config.angel.drain)
-            desk.close()
+            dispatcher.close()
             transports.close()
         log.info("server stopped")
         return Exit.OK
 
 
-def make_desk(runtime: Runtime, log: logging.Logger) -> Desk:
+def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
     """Everything that answers requests for a node; also what `asgi` mounts."""
     config = runtime.config
     endpoint = Endpoint(
@@ -75,7 +75,7 @@ def make_desk(runtime: Runtime, log: logging.Logger) -> Desk:
         ),
         bodies=runtime.bodies,
         on_reset=config.delivery.on_peer_reset,
-        ring=runtime.bell.ring,
+        notify=runtime.notifier.notify,
         event=runtime.event,
     )
 
@@ -84,21 +84,21 @@ def make_desk(runtime: Runtime, log: logging.Logger) -> Desk:
         try:
             state = runtime.outbox.peers().get(peer)
             if state is not None and (state.waiting or state.awaiting):
-                runtime.nudge(peer)
+                runtime.retry_now(peer)
         except (StoreError, OSError):  # a full disk: the peer's request must be answered all the same
             return
 
-    return Desk(endpoint, runtime.bell, runtime.clock, alive, log)
+    return Dispatcher(endpoint, runtime.notifier, runtime.clock, alive, log)
 
 
 def asgi(node: Node) -> Any:
     """The answering side of an open node as an ASGI application; the transport ``curl`` brings it.
 
     One process may answer for a node: sessions live in memory, a second one would make peers greet
-    again with each request. Closed with `close()` of the application's ``desk``, or with the process.
+    again with each request. Closed with `close()` of the application's ``dispatcher``, or with the process.
     """
     module = find("transport", "curl").module
-    return module.asgi_app(make_desk(node.runtime, logging.getLogger("dropr.server")))
+    return module.asgi_app(make_dispatcher(node.runtime, logging.getLogger("dropr.server")))
 
 
 def access_of(config: NodeConfig) -> dict[str, Access]:
@@ -106,11 +106,11 @@ def access_of(config: NodeConfig) -> dict[str, Access]:
     return {name: Access(peer.keys, peer.may_write) for name, peer in config.peers.items()}
 
 
-def _reload(path: Path | None, desk: Desk, log: logging.Logger) -> None:
+def _reload(path: Path | None, dispatcher: Dispatcher, log: logging.Logger) -> None:
     if path is None:
         return
     try:
-        desk.endpoint.access = access_of(load(path))
+        dispatcher.endpoint.access = access_of(load(path))
         log.info("reloaded: peers and their rights (listen addresses change with a restart)")
     except ConfigError as error:
         log.error("reload: the old configuration stays active:\n%s", error)

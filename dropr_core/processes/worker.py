@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dropr_core.angel.heartbeat import Heartbeat, WearLimits
+from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.consumer import Consumer
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
@@ -35,34 +35,34 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     heart = heart or Heartbeat.from_environment()
     log = logging.getLogger("dropr.worker")
     with Runtime.open(config) as runtime, MainLoop(heart) as loop:
-        crew = Crew(runtime, loop, log)
+        workers = WorkerThreads(runtime, loop, log)
         state = runtime.run_directory / f"worker-{os.getpid()}.json"
         try:
-            crew.start()
-            replace_text(state, json.dumps({"pid": os.getpid(), "channels": crew.channels}))
+            workers.start()
+            replace_text(state, json.dumps({"pid": os.getpid(), "channels": workers.channels}))
             heart.ready()
-            log.info("worker of %s handles %s", runtime.name, ", ".join(crew.channels))
-            wear = WearLimits(config.angel.recycle_after, config.angel.max_memory)
-            worn = ""
-            while not (loop.stopping or loop.reload or worn):
+            log.info("worker of %s handles %s", runtime.name, ", ".join(workers.channels))
+            recycling = RecycleLimits(config.angel.recycle_after, config.angel.max_memory)
+            recycle = ""
+            while not (loop.stopping or loop.reload or recycle):
                 loop.run_posts()
-                if crew.broken is not None:
-                    raise crew.broken
-                worn = wear.worn(crew.handled)
-                if not worn:
+                if workers.broken is not None:
+                    raise workers.broken
+                recycle = recycling.due(workers.handled)
+                if not recycle:
                     loop.sleep(None)
-            crew.stop(config.worker.drain)
+            workers.stop(config.worker.drain)
         finally:
             state.unlink(missing_ok=True)
-            crew.close()
+            workers.close()
         if loop.stopping:
-            log.info("worker stopped after %d messages", crew.handled)
+            log.info("worker stopped after %d messages", workers.handled)
             return Exit.OK
-        log.info("asks for a fresh start: %s", worn or "told to reload")
+        log.info("asks for a fresh start: %s", recycle or "told to reload")
         return Exit.RECYCLE
 
 
-class Crew:
+class WorkerThreads:
     """The threads of one worker; each has a consumer of its own."""
 
     def __init__(self, runtime: Runtime, loop: MainLoop, log: logging.Logger) -> None:
@@ -104,7 +104,7 @@ class Crew:
             try:
                 found = consumer.claim(1)
                 if not found:
-                    consumer.arm()
+                    consumer.prepare()
                     found = consumer.claim(1)
                 if not found:
                     patience = consumer.patience(None)

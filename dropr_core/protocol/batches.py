@@ -15,7 +15,7 @@ from dropr_core.errors import BadEnvelope, BadName, QueueFull
 from dropr_core.model import envelope
 from dropr_core.model.message import MAX_HOPS, State
 from dropr_core.model.names import (
-    FREIGHT,
+    LARGE,
     START,
     Head,
     Lane,
@@ -28,7 +28,7 @@ from dropr_core.model.names import (
     priority_of,
 )
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.log_matching import Meaning, judge
+from dropr_core.protocol.log_matching import HeadRelation, compare_heads
 
 Event = Callable[[str, Mapping[str, object]], None]
 Rejected = tuple[int, str, str]
@@ -55,7 +55,7 @@ def pack(batch: Batch) -> wire.LanePart:
     return wire.LanePart(batch.lane.channel, batch.lane.priority, batch.after, batch.upto, batch.envelopes, notes)
 
 
-def take_in(
+def accept_push(
     inbox: Inbox,
     sender: str,
     store: StoreId,
@@ -63,26 +63,26 @@ def take_in(
     allows: Callable[[str], bool],
     max_body: int | None,
     bodies: Bodies | None = None,
-) -> tuple[list[wire.Verdict], set[str]]:
+) -> tuple[list[wire.PushResult], set[str]]:
     """Commit what a peer sent. Returns a verdict for each part, and the channels that got something."""
-    verdicts: list[wire.Verdict | None] = []
+    verdicts: list[wire.PushResult | None] = []
     arrivals: list[Arrival] = []
     refusals: list[list[Rejected]] = []
     for part in parts:
         try:
             arrival, rejected = _unpack(sender, store, part, allows, max_body, bodies)
         except _NoBody as no:
-            verdicts.append(wire.Verdict(False, START, later=1.0, reason=str(no), missing=True))
+            verdicts.append(wire.PushResult(False, START, later=1.0, reason=str(no), missing=True))
             continue
         verdicts.append(None)
         arrivals.append(arrival)
         refusals.append(rejected)
-    words: list[wire.Verdict] = []
+    words: list[wire.PushResult] = []
     for result, rejected in zip(_accept(inbox, arrivals) if arrivals else (), refusals, strict=True):
         if isinstance(result, Accepted):
-            words.append(wire.Verdict(result.taken, result.head, rejected if result.taken else []))
+            words.append(wire.PushResult(result.taken, result.head, rejected if result.taken else []))
         else:
-            words.append(wire.Verdict(False, START, later=LATER, reason=str(result)))
+            words.append(wire.PushResult(False, START, later=LATER, reason=str(result)))
     if bodies is not None:
         _note_bodies(bodies, sender, arrivals, words)
     channels = {a.source.channel for a, v in zip(arrivals, words, strict=True) if v.taken and a.entries}
@@ -90,9 +90,9 @@ def take_in(
     return [next(said) if verdict is None else verdict for verdict in verdicts], channels
 
 
-def _note_bodies(bodies: Bodies, sender: str, arrivals: Sequence[Arrival], words: Sequence[wire.Verdict]) -> None:
+def _note_bodies(bodies: Bodies, sender: str, arrivals: Sequence[Arrival], words: Sequence[wire.PushResult]) -> None:
     for arrival, word in zip(arrivals, words, strict=True):
-        if word.taken and arrival.source.priority >= FREIGHT:
+        if word.taken and arrival.source.priority >= LARGE:
             for job in arrival.entries:
                 if reference := envelope.reference_of(job.envelope):
                     bodies.accepted(sender, job.id, reference)
@@ -131,7 +131,7 @@ def _unpack(
             if refusal is not None:
                 raise _Unwanted(*refusal)
             job = _job(data, part, max_body, notes.get(index))
-            if part.priority >= FREIGHT:
+            if part.priority >= LARGE:
                 _check_body(job, sender, bodies)
             jobs.append(job)
         except _Unwanted as no:
@@ -143,10 +143,10 @@ def _unpack(
 
 def _plain(part: wire.LanePart, max_body: int | None) -> PlainJobs | None:
     """The jobs of a part whose envelopes are all sound and made alike, with nothing special; the common case."""
-    if part.notes or part.priority >= FREIGHT or len(part.envelopes) < ALIKE:
+    if part.notes or part.priority >= LARGE or len(part.envelopes) < ALIKE:
         return None
     try:
-        like = envelope.Likeness(part.envelopes[0])
+        like = envelope.UniformBatch(part.envelopes[0])
         first = _job(part.envelopes[0], part, max_body, None)
     except (_Unwanted, BadEnvelope):
         return None
@@ -179,7 +179,7 @@ class _Unwanted(Exception):
 def _refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[str, str] | None:
     try:
         check_channel(part.channel)
-        check_priority(part.priority - FREIGHT if part.priority >= FREIGHT else part.priority)
+        check_priority(part.priority - LARGE if part.priority >= LARGE else part.priority)
     except ValueError as error:
         return "bad_name" if isinstance(error, BadName) else "bad_priority", str(error)
     if not allows(part.channel):
@@ -192,7 +192,7 @@ def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[flo
     message = envelope.header_of(data)
     if max_body is not None and envelope.body_size(data) > max_body:
         raise _Unwanted("too_big", f"a body of {envelope.body_size(data)} bytes: the limit here is {max_body}")
-    if part.priority < FREIGHT and envelope.reference_of(data):
+    if part.priority < LARGE and envelope.reference_of(data):
         raise _Unwanted("bad_envelope", "an envelope without its body belongs into a lane for large bodies")
     if message.channel != part.channel or message.priority != priority_of(part.priority) or len(message.id) != 16:
         raise _Unwanted("bad_envelope", "the envelope says another channel or priority than its lane")
@@ -211,7 +211,7 @@ def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[flo
     )
 
 
-def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event) -> Meaning:
+def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event) -> HeadRelation:
     """Bring our log in line with what its receiver says. Returns what it meant.
 
     ``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. Lanes are re-read, so a
@@ -224,16 +224,16 @@ def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event
         # Nothing to ship, but a receiver that was wiped may have lost what we await a receipt for.
         lost = [d for d in awaited(outbox, lane.peer) if lane_of(d) == lane and d.sequence > theirs.sequence]
         if not lost:
-            return Meaning.SAME
+            return HeadRelation.SAME
         ours = max(Head(delivery.sequence, delivery.id) for delivery in lost)
         last = ours.sequence
-    meaning = judge(theirs, ours, last, outbox.locate(lane, theirs.sequence))
+    meaning = compare_heads(theirs, ours, last, outbox.locate(lane, theirs.sequence))
     details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(ours)}
-    if meaning is Meaning.SAME:
-        outbox.unoffer(lane)
-    elif meaning is Meaning.AHEAD:
+    if meaning is HeadRelation.SAME:
+        outbox.clear_in_flight(lane)
+    elif meaning is HeadRelation.AHEAD:
         outbox.settle(lane, theirs)
-    elif meaning is Meaning.LOST:
+    elif meaning is HeadRelation.LOST:
         if on_reset == "hold":
             outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")
         else:
@@ -266,7 +266,7 @@ class Mail(NamedTuple):
     """What it said is old news: it must ask again."""
 
 
-def mail_for(
+def build_fetch_response(
     outbox: Outbox,
     peer: str,
     heads: Sequence[tuple[bytes, str, int, int, bytes]],
@@ -296,7 +296,7 @@ def mail_for(
     if doubt and fresh and state is not None and state.awaiting:
         for lane in {lane_of(delivery) for delivery in awaited(outbox, peer)}:
             theirs = at.get((lane.channel, lane.priority), START)
-            if apply_head(outbox, lane, theirs, on_reset=on_reset, event=event) is Meaning.FOREIGN:
+            if apply_head(outbox, lane, theirs, on_reset=on_reset, event=event) is HeadRelation.FOREIGN:
                 return Mail([], settled, stale=True)
         state = outbox.peers().get(peer)
     for stats in outbox.lanes(peer):
@@ -306,8 +306,8 @@ def mail_for(
                 return Mail([], stale=True)
             continue
         meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event)
-        settled = settled or meaning is Meaning.AHEAD
-        if meaning is Meaning.FOREIGN:
+        settled = settled or meaning is HeadRelation.AHEAD
+        if meaning is HeadRelation.FOREIGN:
             return Mail([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh
     parts: list[wire.LanePart] = []
     if state is not None and state.held:
@@ -318,7 +318,7 @@ def mail_for(
         if (stats.lane.channel, stats.lane.priority) in without:
             continue
         # Of a lane of large bodies one: it is taken in when its body is there.
-        batch = outbox.take(stats.lane, max_count if stats.lane.priority < FREIGHT else 1, max_bytes)
+        batch = outbox.take(stats.lane, max_count if stats.lane.priority < LARGE else 1, max_bytes)
         if batch is not None:
             parts.append(pack(batch))
             max_count -= len(batch.entries)
@@ -326,4 +326,4 @@ def mail_for(
     return Mail(parts, settled)
 
 
-__all__ = ["LATER", "Mail", "apply_head", "awaited", "lane_of", "mail_for", "pack", "take_in"]
+__all__ = ["LATER", "Mail", "accept_push", "apply_head", "awaited", "build_fetch_response", "lane_of", "pack"]

@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Callable, Mapping
 
 from dropr_core.bodies.chunk_digest import LEAF, leaves_of
-from dropr_core.bodies.partial_body import Arrivals, Arriving
+from dropr_core.bodies.partial_body import PartialBodies, PartialBody
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Delivery, Outbox
 from dropr_core.errors import BadBody, Refused, StoreCorrupt
@@ -21,7 +21,7 @@ PIECE = 4 * 1024 * 1024
 """Bytes of the largest piece of a body."""
 
 
-class BodyVerbs:
+class BodyRequests:
     """Answers for one node. ``bodies`` None: it keeps no large bodies, and says so."""
 
     def __init__(
@@ -32,13 +32,13 @@ class BodyVerbs:
         event: Callable[[str, Mapping[str, object]], None],
     ) -> None:
         self._outbox, self._bodies, self._max_body, self._event = outbox, bodies, max_body, event
-        self._arrivals = None if bodies is None else Arrivals(bodies)
+        self._arrivals = None if bodies is None else PartialBodies(bodies)
 
     # ── bodies that come ─────────────────────────────────────────────────────────────────────────
 
     def have(self, peer: str, body: wire.Have) -> wire.Had:
         """How much of a body is here. Raises Refused, StoreError."""
-        return wire.Had(self._arriving(peer, body).have())
+        return wire.Had(self._partial_body(peer, body).have())
 
     def chunk(self, peer: str, chunk: wire.Chunk, piece: memoryview) -> wire.Had:
         """Take a piece; how much is here then. Raises Refused, StoreError."""
@@ -47,7 +47,7 @@ class BodyVerbs:
             raise Refused("bad_frame", "a piece that is not within its body")
         if chunk.offset % LEAF or (size % LEAF and chunk.offset + size != body.size):
             raise Refused("bad_frame", "a piece that does not consist of whole leaves")
-        arriving = self._arriving(peer, body)
+        arriving = self._partial_body(peer, body)
         try:
             if not hmac.compare_digest(leaves_of(piece), chunk.leaves):
                 # Altered on the way, or no more what it was when it was written: its sender has to look.
@@ -57,7 +57,7 @@ class BodyVerbs:
             self._event("bad_body", {"peer": peer, "error": str(error)})
             raise Refused("bad_body", str(error)) from None
 
-    def _arriving(self, peer: str, body: wire.Have) -> Arriving:
+    def _partial_body(self, peer: str, body: wire.Have) -> PartialBody:
         if self._arrivals is None:
             raise Refused("unsupported", "this node keeps no large bodies")
         if len(body.id) != 16 or len(body.digest) != 32 or body.size < 0:
@@ -102,7 +102,7 @@ class BodyVerbs:
             return  # not what this peer should have asked for
         lane = Lane(mine.peer, mine.channel, mine.priority)
         self._event("corrupt", {"peer": mine.peer, "lane": str(lane), "error": reason})
-        self._outbox.set_aside(lane, mine.sequence, reason)
+        self._outbox.dead_letter(lane, mine.sequence, reason)
 
     def close(self) -> None:
         """Let go of files that are being written; safe twice."""

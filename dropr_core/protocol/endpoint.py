@@ -1,7 +1,7 @@
 """The answering side of the protocol, without I/O of its own: request → answer over two half stores.
 
 Owns who may ask, and what each verb does. It is given an outbox and an inbox and touches nothing
-else; long polls are answered with `Wait`, and `server.py` asks again when the bell rings.
+else; long polls are answered with `Wait`, and `server.py` asks again when the notifier notifies.
 """
 
 import fnmatch
@@ -17,8 +17,8 @@ from dropr_core.errors import BadFrame, Closed, Refused, StoreError
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, MessageId, StoreId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import mail_for, take_in
-from dropr_core.protocol.body_requests import PIECE, BodyVerbs
+from dropr_core.protocol.batches import accept_push, build_fetch_response
+from dropr_core.protocol.body_requests import PIECE, BodyRequests
 from dropr_core.protocol.frames import (
     ANSWER,
     HEAD_SIZE,
@@ -31,7 +31,7 @@ from dropr_core.protocol.frames import (
     seal,
     verify,
 )
-from dropr_core.protocol.replay_guard import Sessions
+from dropr_core.protocol.replay_guard import ReplayGuard
 
 UNSIGNED_KEY = b"insecure"
 """Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
@@ -85,7 +85,7 @@ class Request:
 
 @attrs.frozen
 class Wait:
-    """Nothing to say yet: ask again when one of the topics rings, or after ``seconds``."""
+    """Nothing to say yet: ask again when one of the topics notifies, or after ``seconds``."""
 
     topics: tuple[str, ...]
     seconds: float
@@ -102,7 +102,7 @@ class Round:
 
 
 def _quiet(_topic: str) -> None:
-    """Nobody to ring for."""
+    """Nobody to notify for."""
 
 
 class Endpoint:
@@ -121,7 +121,7 @@ class Endpoint:
         limits: Limits | None = None,
         bodies: Bodies | None = None,
         on_reset: str = "resend",
-        ring: Callable[[str], None] = _quiet,
+        notify: Callable[[str], None] = _quiet,
         event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
     ) -> None:
         self._node, self._node_id = node, node_id
@@ -129,10 +129,10 @@ class Endpoint:
         self._outbox, self._inbox = outbox, inbox
         self.limits = limits or Limits()
         self._bodies = bodies
-        self._carry = BodyVerbs(outbox, bodies, lambda: self.limits.max_body, event)
+        self._carry = BodyRequests(outbox, bodies, lambda: self.limits.max_body, event)
         self._on_reset = on_reset
-        self._ring, self._event = ring, event
-        self._sessions = Sessions()
+        self._notify, self._event = notify, event
+        self._sessions = ReplayGuard()
         self._begun: set[str] = set()
         """Peers that greeted and have not fetched since: what they have may be less than before."""
         self._verbs: Mapping[str, Callable[[Request, Round], msgspec.Struct | Wait]] = {
@@ -236,12 +236,12 @@ class Endpoint:
         push = wire.decode(request.body, wire.Push)
         if len(push.lanes) > wire.MAX_LANES:
             raise Refused("too_big", f"{len(push.lanes)} lanes in one push: the limit is {wire.MAX_LANES}")
-        verdicts, channels = take_in(
+        verdicts, channels = accept_push(
             self._inbox, request.peer, StoreId(push.store), push.lanes, self.access[request.peer].allows,
             self.limits.max_body, self._bodies,
         )  # fmt: skip
         for channel in channels:
-            self._ring(f"inbox:{channel}")
+            self._notify(f"inbox:{channel}")
         count = sum(
             len(part.envelopes) - len(verdict.rejected)
             for part, verdict in zip(push.lanes, verdicts, strict=True)
@@ -274,17 +274,17 @@ class Endpoint:
             # It only tells: no mail, for another request of the same peer waits for that.
             rows = [to_outcome(row) for row in ask.outcomes.rows]
             if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
-                self._ring("receipts")
+                self._notify("receipts")
         else:
             doubt = this.first and request.peer in self._begun
-            mail = mail_for(
+            mail = build_fetch_response(
                 self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes, self._event,
                 self._on_reset, fresh=this.first, doubt=doubt, without=ask.without,
             )  # fmt: skip
             if doubt and not mail.stale:
                 self._begun.discard(request.peer)
             if mail.settled:
-                self._ring("receipts")
+                self._notify("receipts")
             parts = mail.parts
             if not parts and not mail.stale and not this.final and ask.wait > 0:
                 return Wait((f"mail:{request.peer}",), min(ask.wait, MAX_WAIT))

@@ -20,7 +20,7 @@ from dropr_core.contracts.storage import Batch, LaneStats, Rejection
 from dropr_core.errors import Refused, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.names import Head, Lane, MessageId
-from dropr_core.protocol.messages import Verdict, Welcome
+from dropr_core.protocol.messages import PushResult, Welcome
 
 # ── orders: what to ask ──────────────────────────────────────────────────────────────────────────
 
@@ -72,14 +72,14 @@ class Compare:
 
 
 @attrs.frozen
-class Unoffer:
+class ClearInFlight:
     """Nothing after the head of this lane reached the peer."""
 
     lane: Lane
 
 
 @attrs.frozen
-class SetAside:
+class DeadLetter:
     """One delivery fails alone while others are accepted: give it up."""
 
     lane: Lane
@@ -99,7 +99,7 @@ class PeerUp:
     """The peer answers again."""
 
 
-Effect = Settle | Compare | Unoffer | SetAside | PeerDown | PeerUp
+Effect = Settle | Compare | ClearInFlight | DeadLetter | PeerDown | PeerUp
 
 MISCONFIGURED = frozenset({"unauthorized", "unknown_peer", "bad_signature", "not_allowed", "redirect", "not_dropr"})
 """Refusals that only a person can end: rest at the cap, no message dies (what-survives-what.md, faults 37, 38)."""
@@ -153,7 +153,7 @@ class Link:
         self._doubtful: set[Lane] = set()
         self._shapes: dict[Lane, _Shape] = {}
         self._small = False  # a greeting or probe is under way
-        self._collecting = False
+        self._downloads = False
         self._turn = 0
         self._pushes = 0
 
@@ -176,8 +176,8 @@ class Link:
         while (ship := self._ship(now, lanes)) is not None:
             self._busy.update(lane for lane, _ in ship.lanes)
             out.append(ship)
-        if awaiting and not self._collecting:
-            self._collecting = True
+        if awaiting and not self._downloads:
+            self._downloads = True
             out.append(Collect())
         return out
 
@@ -193,7 +193,7 @@ class Link:
         """Whether a push is under way."""
         return self._pushes > 0
 
-    def sign_of_life(self) -> None:
+    def reset_backoff(self) -> None:
         """The peer talked to us, or a person asked to retry: end its rest."""
         self.rest_until = 0.0
         for shape in self._shapes.values():
@@ -259,7 +259,7 @@ class Link:
         """There was nothing left to ship; nothing was asked."""
         self._landed(ship)
 
-    def pushed(self, ship: Ship, batches: Sequence[Batch], verdicts: Sequence[Verdict], now: float) -> list[Effect]:
+    def pushed(self, ship: Ship, batches: Sequence[Batch], verdicts: Sequence[PushResult], now: float) -> list[Effect]:
         """The answer to Ship: one verdict for each batch that was sent."""
         self._landed(ship)
         effects: list[Effect] = []
@@ -268,8 +268,8 @@ class Link:
         return effects + self._alive()
 
     def collected(self) -> list[Effect]:
-        """The answer to Collect came (what it said is the courier's business)."""
-        self._collecting = False
+        """The answer to Collect came (what it said is the pusher's business)."""
+        self._downloads = False
         return self._alive()
 
     def failed(self, order: Order, batches: Sequence[Batch], error: Exception, now: float) -> list[Effect]:
@@ -277,7 +277,7 @@ class Link:
         if isinstance(order, Ship):
             self._landed(order)
         elif isinstance(order, Collect):
-            self._collecting = False
+            self._downloads = False
         else:
             self._small = False
         if isinstance(error, Refused):
@@ -285,7 +285,7 @@ class Link:
             return self._refused(order, batches, error, now)
         effects: list[Effect] = []
         if isinstance(error, Unreachable):
-            effects.extend(Unoffer(batch.lane) for batch in batches if batch.lane not in self._doubtful)
+            effects.extend(ClearInFlight(batch.lane) for batch in batches if batch.lane not in self._doubtful)
         elif isinstance(order, Ship):
             self._doubtful.update(batch.lane for batch in batches)
             effects.extend(self._suspect(batches, str(error)))
@@ -297,13 +297,13 @@ class Link:
 
     # ── parts ────────────────────────────────────────────────────────────────────────────────────
 
-    def _verdict(self, batch: Batch, verdict: Verdict, now: float) -> Iterable[Effect]:
+    def _verdict(self, batch: Batch, verdict: PushResult, now: float) -> Iterable[Effect]:
         shape = self._shape(batch.lane)
         head = Head(verdict.head[0], MessageId(verdict.head[1]))
         if verdict.later is not None:
             # Never below a second: a hot loop against a full peer helps nobody.
             shape.rest_until = now + max(1.0, min(verdict.later, self.settings.backoff.cap))
-            yield Unoffer(batch.lane)
+            yield ClearInFlight(batch.lane)
         elif verdict.taken and head == batch.upto:
             self.accepted += 1
             self.failures = 0
@@ -316,7 +316,7 @@ class Link:
     def _refused(self, order: Order, batches: Sequence[Batch], error: Refused, now: float) -> list[Effect]:
         effects: list[Effect] = []
         if error.signed:
-            effects.extend(Unoffer(batch.lane) for batch in batches if batch.lane not in self._doubtful)
+            effects.extend(ClearInFlight(batch.lane) for batch in batches if batch.lane not in self._doubtful)
             if error.code == "new_session":
                 self.welcome = None
                 return effects
@@ -348,7 +348,7 @@ class Link:
         shape.tries += 1
         if certain or (shape.tries >= 3 and self.accepted > shape.proof):
             shape.alone, shape.tries = -1, 0
-            return [SetAside(batch.lane, sequence, f"the peer fails on this message alone: {reason}")]
+            return [DeadLetter(batch.lane, sequence, f"the peer fails on this message alone: {reason}")]
         return []
 
     def _landed(self, ship: Ship) -> None:
@@ -382,7 +382,7 @@ class Link:
         self.rest_until = max(self.rest_until, now + seconds)
 
 
-def _rejections(batch: Batch, verdict: Verdict) -> Iterable[Rejection]:
+def _rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:
     for index, code, reason in verdict.rejected:
         # A verdict on what was never sent is ignored (docs/what-survives-what.md, fault 33).
         if 0 <= index < len(batch.entries):
@@ -390,6 +390,18 @@ def _rejections(batch: Batch, verdict: Verdict) -> Iterable[Rejection]:
 
 
 __all__ = [
-    "Collect", "Compare", "Effect", "Greet", "Link", "LinkSettings", "Order", "PeerDown", "PeerUp", "Probe",
-    "SetAside", "Settle", "Ship", "Unoffer",
+    "ClearInFlight",
+    "Collect",
+    "Compare",
+    "DeadLetter",
+    "Effect",
+    "Greet",
+    "Link",
+    "LinkSettings",
+    "Order",
+    "PeerDown",
+    "PeerUp",
+    "Probe",
+    "Settle",
+    "Ship",
 ]  # fmt: skip

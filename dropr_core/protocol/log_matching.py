@@ -10,7 +10,7 @@ import enum
 from dropr_core.model.names import START, Head, MessageId
 
 
-class Meaning(enum.Enum):
+class HeadRelation(enum.Enum):
     """What to do about a lane, given its receiver's head."""
 
     SAME = "same"
@@ -23,22 +23,22 @@ class Meaning(enum.Enum):
     """Its head is not in our log: this store was rolled back or cloned. Take a new identity."""
 
 
-def judge(theirs: Head, ours: Head, last: int, located: MessageId | None) -> Meaning:
+def compare_heads(theirs: Head, ours: Head, last: int, located: MessageId | None) -> HeadRelation:
     """Compare the receiver's head with our log.
 
     ``ours``: the head as we know it; ``last``: the last number given in the lane; ``located``: the
     id that our log has at ``theirs.sequence`` (None: no longer or never known).
     """
     if theirs == ours:
-        return Meaning.SAME
+        return HeadRelation.SAME
     if theirs.sequence > last:
-        return Meaning.FOREIGN
+        return HeadRelation.FOREIGN
     if theirs == START:
-        return Meaning.LOST
+        return HeadRelation.LOST
     if located is None:
         # Behind our head everything was settled with this peer once, so it is a restored receiver.
         # After it, a position that we cannot vouch for could hide a clone's message: be safe.
-        return Meaning.LOST if theirs.sequence < ours.sequence else Meaning.FOREIGN
+        return HeadRelation.LOST if theirs.sequence < ours.sequence else HeadRelation.FOREIGN
     if located != theirs.id:
-        return Meaning.FOREIGN
-    return Meaning.LOST if theirs.sequence < ours.sequence else Meaning.AHEAD
+        return HeadRelation.FOREIGN
+    return HeadRelation.LOST if theirs.sequence < ours.sequence else HeadRelation.AHEAD

@@ -100,7 +100,7 @@ class Push(msgspec.Struct, frozen=True, array_like=True):
     receipts: Cursor | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True, array_like=True):
+class PushResult(msgspec.Struct, frozen=True, array_like=True):
     """The receiver's word on one lane of a push, in the order asked."""
 
     taken: bool
@@ -117,7 +117,7 @@ class Verdict(msgspec.Struct, frozen=True, array_like=True):
 class Pushed(msgspec.Struct, frozen=True, array_like=True):
     """Verdicts, and receipts that were waiting."""
 
-    verdicts: list[Verdict]
+    verdicts: list[PushResult]
     receipts: Outcomes | None = None
 
 

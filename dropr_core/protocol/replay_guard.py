@@ -1,4 +1,4 @@
-"""Sessions of the answering side: who said hello, and which of its requests were seen before.
+"""ReplayGuard of the answering side: who said hello, and which of its requests were seen before.
 
 Owns replay protection. A request is good once per session, and a session lives no longer than this
 object: what was recorded yesterday is refused today (docs/what-survives-what.md, fault 89).
@@ -15,7 +15,7 @@ from dropr_core.errors import Refused
 from dropr_core.protocol.frames import ReplayWindow
 
 PER_PEER = 16
-"""Sessions kept for each peer: a daemon uses one; restarts and short commands use others."""
+"""ReplayGuard kept for each peer: a daemon uses one; restarts and short commands use others."""
 
 
 @attrs.define
@@ -23,7 +23,7 @@ class _Session:
     window: ReplayWindow = attrs.field(factory=ReplayWindow)
 
 
-class Sessions:
+class ReplayGuard:
     """All sessions of one endpoint. Safe from many threads."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The desk of the post office: authenticates, answers, and lets long polls wait without a thread each.
+"""The dispatcher: authenticates, answers, and lets long polls wait without a thread each.
 
 Owns the threads between a transport's listener and the endpoint. Must not know sockets or verbs.
 """
@@ -16,7 +16,7 @@ from dropr_core.contracts.transport import Caller
 from dropr_core.errors import Refused, WriteFailed
 from dropr_core.protocol.endpoint import Endpoint, Request, Wait
 from dropr_core.system.clock import Clock
-from dropr_core.system.notifier import LOOK_AGAIN, Bell, Ear
+from dropr_core.system.notifier import LOOK_AGAIN, Notifier, Subscription
 
 ALIVE_EVERY = 2.0
 """Seconds at least between two words to the daemon that one peer is alive."""
@@ -25,17 +25,17 @@ ALIVE_EVERY = 2.0
 _Retry = Callable[[Request, bool, "Future[bytes]"], Wait | None]
 
 
-class Desk:
+class Dispatcher:
     """Implements `contracts.transport.Answerer` over an endpoint."""
 
-    def __init__(self, endpoint: Endpoint, bell: Bell, clock: Clock, alive: Callable[[str], None],
+    def __init__(self, endpoint: Endpoint, notifier: Notifier, clock: Clock, alive: Callable[[str], None],
                  log: logging.Logger, threads: int = 4) -> None:  # fmt: skip
         self.endpoint = endpoint
         self.head_size = endpoint.head_size
         self._clock, self._alive, self._log = clock, alive, log
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dropr-desk")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dropr-dispatcher")
         self._seen: dict[str, float] = {}
-        self._room = WaitingRoom(bell, clock, self._retry, log)
+        self._room = LongPolls(notifier, clock, self._retry, log)
 
     def admit(self, head: bytes, caller: Caller) -> int:
         """Judge a request by its beginning (see the contract)."""
@@ -107,11 +107,11 @@ def _still_wanted(return_to: "Future[bytes]") -> bool:
     return return_to.set_running_or_notify_cancel()
 
 
-class WaitingRoom:
+class LongPolls:
     """Requests that wait for something to happen: one thread for all of them, asleep between."""
 
-    def __init__(self, bell: Bell, clock: Clock, retry: _Retry, log: logging.Logger) -> None:
-        self._bell, self._clock, self._retry, self._log = bell, clock, retry, log
+    def __init__(self, notifier: Notifier, clock: Clock, retry: _Retry, log: logging.Logger) -> None:
+        self._notifier, self._clock, self._retry, self._log = notifier, clock, retry, log
         self._lock = threading.Lock()
         self._new: list[tuple[Request, Wait, Future[bytes]]] = []
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -139,7 +139,7 @@ class WaitingRoom:
             pass  # full: it is awake already; closed: nobody sleeps
 
     def _run(self) -> None:
-        ears: dict[str, _Corner] = {}
+        subscriptions: dict[str, _Waiters] = {}
         order = itertools.count()
         deadlines: list[tuple[float, int, str]] = []
         poll = select.poll()
@@ -150,54 +150,54 @@ class WaitingRoom:
                 closing = self._closing
             for request, wait, return_to in new:
                 key = "\0".join(wait.topics)
-                corner = ears.get(key)
-                if corner is None:
-                    corner = ears[key] = self._make_corner(wait.topics)
-                    if corner.ear is not None:
-                        poll.register(corner.ear.fileno(), select.POLLIN)
-                # Who can hear no bell is answered soon with what there is, and asks again by itself; not at
+                waiters = subscriptions.get(key)
+                if waiters is None:
+                    waiters = subscriptions[key] = self._make_waiters(wait.topics)
+                    if waiters.subscription is not None:
+                        poll.register(waiters.subscription.fileno(), select.POLLIN)
+                # Who can hear no notifier is answered soon with what there is, and asks again by itself; not at
                 # once, for then it would ask without end.
-                deadline = self._clock.now() + (wait.seconds if corner.ear else min(wait.seconds, LOOK_AGAIN))
-                corner.waiting.append((deadline, request, return_to))
+                deadline = self._clock.now() + (wait.seconds if waiters.subscription else min(wait.seconds, LOOK_AGAIN))
+                waiters.waiting.append((deadline, request, return_to))
                 heapq.heappush(deadlines, (deadline, next(order), key))
-                corner.fresh = True
+                waiters.fresh = True
             now = self._clock.now()
             due = set()
             while deadlines and deadlines[0][0] <= now:
                 due.add(heapq.heappop(deadlines)[2])
-            for key, corner in list(ears.items()):
-                if closing or key in due or corner.fresh or corner.rung:
-                    corner.ask_again(self._retry, now, closing)
-                if not corner.waiting and not closing:
-                    if corner.ear is not None:
-                        poll.unregister(corner.ear.fileno())
-                    corner.close()
-                    del ears[key]
+            for key, waiters in list(subscriptions.items()):
+                if closing or key in due or waiters.fresh or waiters.notified:
+                    waiters.ask_again(self._retry, now, closing)
+                if not waiters.waiting and not closing:
+                    if waiters.subscription is not None:
+                        poll.unregister(waiters.subscription.fileno())
+                    waiters.close()
+                    del subscriptions[key]
             if closing:
-                for corner in ears.values():
-                    corner.close()
+                for waiters in subscriptions.values():
+                    waiters.close()
                 return
             left = min(deadlines[0][0] - self._clock.now(), LOOK_AGAIN) if deadlines else None
             ready = {fd for fd, _ in poll.poll(None if left is None else max(0, int(left * 1000) + 1))}
             if not ready:
-                for corner in ears.values():
-                    corner.rung = True  # who was killed between commit and ring rang nobody
+                for waiters in subscriptions.values():
+                    waiters.notified = True  # who was killed between commit and notification woke nobody
             if self._reader in ready:
                 try:
                     os.read(self._reader, 4096)
                 except BlockingIOError:
                     pass
-            for corner in ears.values():
-                if corner.ear is not None and corner.ear.fileno() in ready:
-                    corner.rung = True
+            for waiters in subscriptions.values():
+                if waiters.subscription is not None and waiters.subscription.fileno() in ready:
+                    waiters.notified = True
 
-    def _make_corner(self, topics: tuple[str, ...]) -> "_Corner":
-        """Without an ear where none can be made: the room and all others who wait in it go on."""
+    def _make_waiters(self, topics: tuple[str, ...]) -> "_Waiters":
+        """Without a subscription where none can be made: the room and all others who wait in it go on."""
         try:
-            return _Corner(self._bell.listen(*topics))
+            return _Waiters(self._notifier.subscribe(*topics))
         except WriteFailed as error:
             self._log.error("long polls are cut to %.0f s: %s", LOOK_AGAIN, error)
-            return _Corner(None)
+            return _Waiters(None)
 
     def close(self) -> None:
         """Answer everybody with what there is; safe twice."""
@@ -213,21 +213,21 @@ class WaitingRoom:
         os.close(self._writer)
 
 
-class _Corner:
+class _Waiters:
     """Those who wait for the same topics."""
 
-    def __init__(self, ear: Ear | None) -> None:
-        self.ear = ear
+    def __init__(self, subscription: Subscription | None) -> None:
+        self.subscription = subscription
         self.waiting: list[tuple[float, Request, Future[bytes]]] = []
         self.fresh = True
-        self.rung = False
+        self.notified = False
 
     def ask_again(self, retry: _Retry, now: float, closing: bool) -> None:
         """Ask again for each, unless it has an answer by now."""
-        # Armed before the stores are looked at: what comes after the look rings.
-        if self.ear is not None:
-            self.ear.arm()
-        self.fresh = self.rung = False
+        # Armed before the stores are looked at: what comes after the look notifies.
+        if self.subscription is not None:
+            self.subscription.prepare()
+        self.fresh = self.notified = False
         still = []
         for deadline, request, return_to in self.waiting:
             if retry(request, closing or deadline <= now, return_to) is not None:
@@ -236,5 +236,5 @@ class _Corner:
 
     def close(self) -> None:
         """Stop listening; safe twice."""
-        if self.ear is not None:
-            self.ear.close()
+        if self.subscription is not None:
+            self.subscription.close()

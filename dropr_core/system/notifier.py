@@ -1,32 +1,32 @@
 """Wake-ups between processes, without polling.
 
-Owns `Bell` (ring a topic, listen to topics) and `Ear` (one listener). A ring carries nothing and
+Owns `Notifier` (notify a topic, listen to topics) and `Subscription` (one listener). A notify carries nothing and
 promises nothing but "look again": what there is to see stands in the store. Must not know what a
 topic stands for. In use: ``outbox`` (something to ship), ``inbox:<channel>``, ``receipts`` (deliveries
 ended), ``outcomes:<sender>`` (something for that peer's receipts), ``control`` (retry, hold, release).
 
 How to listen, and the only right order:
 
-    with bell.listen("outbox") as ear:
+    with notifier.subscribe("outbox") as subscription:
         while True:
-            ear.arm()
+            subscription.prepare()
             if work := look_into_the_queue():
                 do(work)
             else:
-                ear.wait(timeout)
+                subscription.wait(timeout)
 
-How to ring: commit first, then ``bell.ring("outbox")``. Nobody waiting: no system call, 0.1 µs.
+How to notify: commit first, then ``notifier.notify("outbox")``. Nobody waiting: no system call, 0.1 µs.
 
 Each topic is a directory with the file ``flag`` (one byte: somebody may be about to sleep) and one
-FIFO for each ear. Why no wake-up is lost:
-  * An ear opens its FIFO, then links it into the topics, then sets the flag, then looks into the queue.
-  * A ringer commits, then reads the flag, clears it, and only then lists and rings the FIFOs.
-  * The ear's look missed the item → the commit came after the look → the ringer read a set flag and
-    rings; or another ringer had cleared it after the ear set it, and that one lists the FIFOs after
-    that, and thus finds the ear's.
-  * Cleared after the rings instead, the flag of an ear that was woken and armed itself anew would be lost.
-A ringer that is killed between its commit and its last ring rings for nobody. Therefore `Ear.wait`
-sends its caller to look again after LOOK_AGAIN seconds at most; who waits on `Ear.fileno` by other
+FIFO for each subscription. Why no wake-up is lost:
+  * A subscription opens its FIFO, then links it into the topics, then sets the flag, then looks into the queue.
+  * A sender commits, then reads the flag, clears it, and only then lists and notifies the FIFOs.
+  * The subscription's look missed the item → the commit came after the look → the ringer read a set flag and
+    notifies; or another ringer had cleared it after the subscription set it, and that one lists the FIFOs after
+    that, and thus finds the subscription's.
+  * Cleared after the notifies instead, the flag of a subscription that was woken and prepared itself anew would be lost.
+A sender that is killed between its commit and its last notify notifies for nobody. Therefore `Subscription.wait`
+sends its caller to look again after LOOK_AGAIN seconds at most; who waits on `Subscription.fileno` by other
 means should do the same.
 """
 
@@ -46,10 +46,10 @@ from typing import Self
 from dropr_core.errors import Closed, WriteFailed
 
 LOOK_AGAIN = 5.0
-"""Seconds after which a waiting ear looks again although nobody rang."""
+"""Seconds after which a waiting subscription looks again although nobody notified."""
 
 MAX_FLAGS = 256
-"""Topics whose flag a bell keeps mapped; each costs a file descriptor."""
+"""Topics whose flag a notifier keeps mapped; each costs a file descriptor."""
 
 _FLAG = "flag"
 _HIDDEN = "."
@@ -59,7 +59,7 @@ _STALE = 60.0
 """Seconds after which something unfinished belongs to a process that died while making it."""
 
 
-class Bell:
+class Notifier:
     """Rings and listens in one directory, which belongs to one store.
 
     Safe to use from many threads, many processes and after a fork.
@@ -69,22 +69,22 @@ class Bell:
         self.directory = directory
         self._flags: dict[str, mmap.mmap] = {}
 
-    def ring(self, topic: str) -> None:
-        """Wake every ear on ``topic``. Never blocks and never raises: what was committed is committed."""
+    def notify(self, topic: str) -> None:
+        """Wake every subscription on ``topic``. Never blocks and never raises: what was committed is committed."""
         flag = self._flags.get(topic)
         if flag is None:
             flag = self._map(topic)
             if flag is None:
                 return
         if flag[0]:
-            self._ring(topic)
+            self._notify(topic)
 
-    def listen(self, *topics: str) -> "Ear":
-        """A new ear on ``topics``; raises WriteFailed if none can be made here."""
-        return Ear([self._topic(topic) for topic in dict.fromkeys(topics)])
+    def subscribe(self, *topics: str) -> "Subscription":
+        """A new subscription on ``topics``; raises WriteFailed if none can be made here."""
+        return Subscription([self._topic(topic) for topic in dict.fromkeys(topics)])
 
     def close(self) -> None:
-        """Forget the mapped flags; safe twice, and a later ring maps them again."""
+        """Forget the mapped flags; safe twice, and a later notification maps them again."""
         self._flags = {}
 
     def _topic(self, topic: str) -> Path:
@@ -110,7 +110,7 @@ class Bell:
         self._flags[topic] = flag
         return flag
 
-    def _ring(self, topic: str) -> None:
+    def _notify(self, topic: str) -> None:
         directory = self._topic(topic)
         try:
             _write_flag(directory, b"\0")  # first, see above
@@ -120,14 +120,14 @@ class Bell:
             return
         for path in paths:
             if path.name != _FLAG and not path.name.startswith(_HIDDEN):
-                _ring_one(path)
+                _notify_one(path)
 
 
-class Ear:
-    """One listener on some topics. For one thread; `rouse` may be called by any."""
+class Subscription:
+    """One listener on some topics. For one thread; `wake` may be called by any."""
 
     def __init__(self, topics: Sequence[Path]) -> None:
-        """Made by `Bell.listen`."""
+        """Made by `Notifier.listen`."""
         self._fd: int | None = None
         self._flags: list[int] = []
         self._names: list[Path] = []
@@ -145,7 +145,7 @@ class Ear:
             self._flags.append(_open_flag(topic))
             _sweep(topic)
         own = f"{os.getpid()}-{os.urandom(6).hex()}"
-        # Hidden until it is open: a ringer takes a FIFO that nobody has open for that of a dead ear.
+        # Hidden until it is open: a sender takes a FIFO that nobody has open for that of a dead subscription.
         hidden = topics[0] / (_HIDDEN + own)
         os.mkfifo(hidden, 0o600)
         try:
@@ -158,13 +158,13 @@ class Ear:
             hidden.unlink()
 
     def fileno(self) -> int:
-        """Readable when rung; for select, epoll and event loops (then `drain`, `arm`, look)."""
+        """Readable when notified; for select, epoll and event loops (then `drain`, `prepare`, look)."""
         if self._fd is None:
-            raise Closed("this ear is closed, or was made before a fork")
+            raise Closed("this subscription is closed, or was made before a fork")
         return self._fd
 
-    def arm(self) -> None:
-        """Forget former rings and ask to be rung from now on. Look into the queue after this, then wait."""
+    def prepare(self) -> None:
+        """Forget former notifications and ask to be notified from now on. Look into the queue after this, then wait."""
         self.drain()
         self._raise_flags()
 
@@ -179,12 +179,12 @@ class Ear:
     def wait(self, timeout: float | None = None, extra_fds: Iterable[int] = ()) -> bool:
         """Sleep until there is reason to look: True; or until ``timeout`` seconds passed: False.
 
-        Reasons are a ring since `arm`, something to read from one of ``extra_fds``, or LOOK_AGAIN
+        Reasons are a notification since `prepare`, something to read from one of ``extra_fds``, or LOOK_AGAIN
         seconds without either.
         """
         fd = self.fileno()
         if not self._armed:
-            self._raise_flags()  # keeps a ring that came since: nothing is drained
+            self._raise_flags()  # keeps a notification that came since: nothing is drained
         poll = select.poll()
         for one in (fd, *extra_fds):
             poll.register(one, select.POLLIN)
@@ -199,14 +199,14 @@ class Ear:
         return bool(ready) or timeout is None or timeout > LOOK_AGAIN
 
     def drain(self) -> None:
-        """Forget former rings."""
+        """Forget former notifications."""
         fd = self.fileno()
         with contextlib.suppress(BlockingIOError):
             while len(os.read(fd, 4096)) == 4096:
                 pass
 
-    def rouse(self) -> None:
-        """Ring this ear alone, from any thread or signal handler of its process; nothing if it is closed."""
+    def wake(self) -> None:
+        """Wake this subscription alone, from any thread or signal handler of its process; nothing if it is closed."""
         fd = self._fd
         if fd is not None:
             with contextlib.suppress(OSError):
@@ -264,13 +264,13 @@ def _open_flag(topic: Path) -> int:
 def _write_flag(topic: Path, value: bytes) -> None:
     fd = os.open(topic / _FLAG, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        with contextlib.suppress(OSError):  # not cleared: the next ring is needless, none is lost
+        with contextlib.suppress(OSError):  # not cleared: the next notification is needless, none is lost
             os.pwrite(fd, value, 0)
     finally:
         os.close(fd)
 
 
-def _ring_one(fifo: Path) -> None:
+def _notify_one(fifo: Path) -> None:
     try:
         fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
@@ -279,7 +279,7 @@ def _ring_one(fifo: Path) -> None:
                 fifo.unlink()
         return
     try:
-        with contextlib.suppress(OSError):  # full: rung often enough; broken: it just closed
+        with contextlib.suppress(OSError):  # full: notified often enough; broken: it just closed
             os.write(fd, b"!")
     finally:
         os.close(fd)
@@ -294,15 +294,15 @@ def _sweep(topic: Path) -> None:
                     path.unlink()
 
 
-# Ears of the parent that a forked child must let go of: it would keep the FIFO of a dead parent ringing.
-# The set is weak: an ear that nobody holds is not in it.
-_inherited: "weakref.WeakSet[Ear]" = weakref.WeakSet()
+# Subscriptions of the parent that a forked child must let go of: it would keep the FIFO of a dead parent notifying.
+# The set is weak: a subscription that nobody holds is not in it.
+_inherited: "weakref.WeakSet[Subscription]" = weakref.WeakSet()
 
 
 def _release_in_child() -> None:
-    for ear in list(_inherited):
-        ear._names = []  # noqa: SLF001 - they belong to the parent
-        ear.close()
+    for subscription in list(_inherited):
+        subscription._names = []  # noqa: SLF001 - they belong to the parent
+        subscription.close()
 
 
 os.register_at_fork(after_in_child=_release_in_child)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Accepted, Arrival, Batch, Claim, Inbox, Job, Outbox, Outgoing, Storage
+from dropr_core.contracts.storage import Accepted, Arrival, Batch, Claim, Inbox, Job, NewMessage, Outbox, Storage
 from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId
 from dropr_core.system.clock import Clock
 
@@ -31,10 +31,10 @@ def new_id() -> MessageId:
     return MessageId(uuid.UUID(bytes=os.urandom(16), version=4).bytes)
 
 
-def outgoing(envelope: bytes = b"envelope", **fields: Any) -> Outgoing:
+def outgoing(envelope: bytes = b"envelope", **fields: Any) -> NewMessage:
     """A message for the outbox; everything that is not given has a default."""
     values: dict[str, Any] = {"id": new_id(), "channel": CHANNEL, "priority": PRIORITY, "peers": (PEER,)}
-    return Outgoing(envelope=envelope, **{**values, **fields})
+    return NewMessage(envelope=envelope, **{**values, **fields})
 
 
 def send(outbox: Outbox, count: int = 1, **fields: Any) -> list[MessageId]:
@@ -44,9 +44,11 @@ def send(outbox: Outbox, count: int = 1, **fields: Any) -> list[MessageId]:
     return [message.id for message in messages]
 
 
-def taken(outbox: Outbox, lane: Lane = LANE, count: int = 1000, size: int = 1 << 30, *, offer: bool = True) -> Batch:
+def taken(
+    outbox: Outbox, lane: Lane = LANE, count: int = 1000, size: int = 1 << 30, *, mark_in_flight: bool = True
+) -> Batch:
     """`Outbox.take`, where something must be there."""
-    batch = outbox.take(lane, count, size, offer=offer)
+    batch = outbox.take(lane, count, size, mark_in_flight=mark_in_flight)
     assert batch is not None, f"nothing to take from {lane}"
     return batch
 

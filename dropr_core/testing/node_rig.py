@@ -1,7 +1,7 @@
 """Two real nodes in one process, a bad road between them, and a note of everything that happens.
 
 Owns `NodeCase` (a storage and a transport), `Faults`, `Rig` (node ``shop`` sends, node ``ware`` receives) and
-the history that the checker judges. The nodes are those of production: links, desk, consumer; only their
+the history that the checker judges. The nodes are those of production: links, dispatcher, consumer; only their
 processes are threads here. Must not know any storage or transport by name.
 """
 
@@ -28,14 +28,14 @@ from dropr_core.delivery.links import Links
 from dropr_core.errors import LeaseLost, Unanswered, Unreachable
 from dropr_core.model.names import parse_id
 from dropr_core.processes.mainloop import MainLoop
-from dropr_core.processes.server import make_desk
-from dropr_core.serving.dispatcher import Desk
+from dropr_core.processes.server import make_dispatcher
+from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.testing.checker import Event, History, digest
 
 KEY = "the-key-of-shop-and-ware-0123456789abcdef"
 LOG = logging.getLogger("dropr.kit")
 LOOK_AGAIN = 0.2
-"""Seconds. What a killed process stored rings nobody."""
+"""Seconds. What a killed process stored notifies nobody."""
 
 
 @attrs.frozen
@@ -166,7 +166,7 @@ class Daemon:
         self._runtime, self._road = node.runtime, road
         self._loop = MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL))
         self._links = Links(node.runtime, road, self._loop.post, LOG)  # type: ignore[arg-type]  # the road stands for all
-        self._ear = node.runtime.bell.listen("outbox", "control", *self._links.topics)
+        self._subscription = node.runtime.notifier.subscribe("outbox", "control", *self._links.topics)
         self.broken: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="dropr-kit-daemon", daemon=True)
         self._thread.start()
@@ -174,11 +174,11 @@ class Daemon:
     def _run(self) -> None:
         try:
             while not self._loop.stopping:
-                self._ear.arm()
+                self._subscription.prepare()
                 self._loop.run_posts()
                 wake = self._links.turn()
                 pause = LOOK_AGAIN if wake is None else min(LOOK_AGAIN, wake - self._runtime.clock.now())
-                self._loop.sleep(max(0.0, pause), self._ear.fileno())
+                self._loop.sleep(max(0.0, pause), self._subscription.fileno())
         except BaseException as error:
             self.broken = error
 
@@ -194,7 +194,7 @@ class Daemon:
         assert not self._thread.is_alive(), "the daemon does not stop: something below it blocks"
         self._links.close()
         self._road.close()
-        self._ear.close()
+        self._subscription.close()
         self._loop.close()
 
 
@@ -203,15 +203,15 @@ class Door:
 
     def __init__(self, node: Node, transport: Transport, url: str) -> None:
         self._transport = transport
-        self._desk: Desk = make_desk(node.runtime, LOG)
-        self._listener = transport.listen(url, self._desk)
+        self._dispatcher: Dispatcher = make_dispatcher(node.runtime, LOG)
+        self._listener = transport.listen(url, self._dispatcher)
         self.url = self._listener.url
 
     def close(self) -> None:
         """Stop at once."""
-        self._desk.close_waiting()
+        self._dispatcher.close_waiting()
         self._listener.close()
-        self._desk.close()
+        self._dispatcher.close()
         self._transport.close()
 
 

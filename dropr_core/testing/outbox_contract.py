@@ -196,7 +196,7 @@ class OutboxLogContract(StorageTests):
         """Cancelled, expired and set aside deliveries are missing numbers; the others keep theirs."""
         ids = send(storage.outbox, 2) + send(storage.outbox, 1, expires_in=5.0) + send(storage.outbox, 2)
         assert storage.outbox.cancel(ids[1]) == (1, 0)
-        storage.outbox.set_aside(LANE, 4, "poison")
+        storage.outbox.dead_letter(LANE, 4, "poison")
         bench.clock.advance(6)
         storage.outbox.sweep(1000.0)
         batch = taken(storage.outbox)
@@ -217,7 +217,7 @@ class OutboxLogContract(StorageTests):
         assert stats.oldest == pytest.approx(7)
         assert storage.outbox.lanes("other") == []
 
-    # ── cancel and offer ─────────────────────────────────────────────────────────────────────────
+    # ── cancel and mark_in_flight ─────────────────────────────────────────────────────────────────────────
 
     def test_what_is_under_way_cannot_be_cancelled(self, storage: Storage) -> None:
         """An offered delivery is too late to cancel until it is certain that it did not arrive."""
@@ -225,14 +225,14 @@ class OutboxLogContract(StorageTests):
         taken(storage.outbox, count=1)
         assert storage.outbox.cancel(first) == (0, 1)
         assert storage.outbox.cancel(second) == (1, 0)
-        storage.outbox.unoffer(LANE)
+        storage.outbox.clear_in_flight(LANE)
         assert storage.outbox.cancel(first) == (1, 0)
         assert storage.outbox.take(LANE, 10, 1000) is None
 
     def test_a_look_without_offer_marks_nothing(self, storage: Storage) -> None:
-        """``offer=False`` leaves everything to be cancelled."""
+        """``mark_in_flight=False`` leaves everything to be cancelled."""
         (only,) = send(storage.outbox)
-        taken(storage.outbox, offer=False)
+        taken(storage.outbox, mark_in_flight=False)
         assert storage.outbox.cancel(only) == (1, 0)
 
     def test_cancel_for_one_peer(self, storage: Storage) -> None:
@@ -283,7 +283,7 @@ class OutboxLogContract(StorageTests):
         """A delivery that ended by itself may have reached the peer all the same: its place stays known."""
         ids = send(storage.outbox, 2)
         taken(storage.outbox)
-        storage.outbox.set_aside(LANE, 1, "poison")
+        storage.outbox.dead_letter(LANE, 1, "poison")
         assert storage.outbox.locate(LANE, 1) == ids[0]
 
     # ── rewind and renumber ──────────────────────────────────────────────────────────────────────

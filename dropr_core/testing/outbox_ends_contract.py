@@ -221,7 +221,7 @@ class OutboxEndsContract(StorageTests):
         """What ended stays known for ``remember`` seconds and goes after it."""
         storage = bench.open("short", remember=100.0)
         (only,) = send(storage.outbox)
-        storage.outbox.set_aside(LANE, 1, "poison")
+        storage.outbox.dead_letter(LANE, 1, "poison")
         bench.clock.advance(90)
         storage.outbox.sweep(LIFE)
         assert state_of(storage.outbox, only) == "dead"
@@ -249,7 +249,7 @@ class OutboxEndsContract(StorageTests):
     def test_redrive_sends_again_at_the_end_of_the_lane(self, storage: Storage, bench: Bench) -> None:
         """A dead delivery gets a new number and a new life; its content is the old one."""
         first, second = send(storage.outbox, 2)
-        storage.outbox.set_aside(LANE, 1, "poison")
+        storage.outbox.dead_letter(LANE, 1, "poison")
         bench.clock.advance(LIFE / 2)
         assert storage.outbox.redrive(Selection(ids=(first,))) == 1
         assert [(e.sequence, e.id) for e in taken(storage.outbox).entries] == [(2, second), (3, first)]
@@ -336,7 +336,7 @@ class OutboxEndsContract(StorageTests):
         deliver(storage.outbox, count=3)
         storage.outbox.receipts(PEER, LOG, [Outcome(1, ids[0], State.PROCESSED)], 1)
         storage.outbox.cancel(ids[4])
-        storage.outbox.set_aside(LANE, 6, "poison")
+        storage.outbox.dead_letter(LANE, 6, "poison")
         recount: dict[tuple[str, str], Counter[str]] = {}
         for _, delivery in storage.outbox.scan(Selection(), limit=1000):
             recount.setdefault((delivery.peer, delivery.channel), Counter())[str(delivery.state)] += 1

@@ -14,7 +14,7 @@ import attrs
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from dropr_core.builtin.memory import MemoryStorage
-from dropr_core.contracts.storage import Arrival, Claim, Outgoing, Selection, Storage
+from dropr_core.contracts.storage import Arrival, Claim, NewMessage, Selection, Storage
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, MessageId
 from dropr_core.system.clock import Clock, FakeClock
@@ -34,7 +34,7 @@ GONE = frozenset({State.BURIED, State.EXPIRED})
 class Fact:
     """What a message is, beside what the outbox is told."""
 
-    message: Outgoing
+    message: NewMessage
     key: str | None
     delay: float | None
 

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, Outgoing, Release, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, NewMessage, Release, Selection
 from dropr_core.errors import Conflict
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Lane, MessageId, SourceLane
-from dropr_core.protocol.log_matching import Meaning, judge
+from dropr_core.protocol.log_matching import HeadRelation, compare_heads
 from dropr_core.testing.builders import PEER, SENDER
 from dropr_core.testing.checker import digest
 from dropr_core.testing.storage_life import CHANNELS, LANES, LIFE, Fact, Kill, Lease, Open, StorageLife
@@ -46,7 +46,7 @@ class StorageMachine(StorageLife):
             self.order.append(identity)
             # An own id always asks for a receipt: how long an accepted plain one is kept, and so may be
             # located, is the storage's choice.
-            message = Outgoing(
+            message = NewMessage(
                 identity, lane.channel, lane.priority, (PEER,), identity + body, receipt or own, life,
                 delay is not None, b"same" if own else None,
             )  # fmt: skip
@@ -66,7 +66,7 @@ class StorageMachine(StorageLife):
         if fact.message.fingerprint is None:
             return
         again = fact.message._replace(fingerprint=b"other") if conflict else fact.message
-        fresh = Outgoing(MessageId(b"never" + bytes(11)), "orders", 5, (PEER,), b"never")
+        fresh = NewMessage(MessageId(b"never" + bytes(11)), "orders", 5, (PEER,), b"never")
         for storage in self.both:
             if not conflict:
                 continue
@@ -148,12 +148,12 @@ class StorageMachine(StorageLife):
             source = SourceLane(SENDER, storage.outbox.store_id, lane.channel, lane.priority)
             theirs = storage.inbox.heads(SENDER, storage.outbox.store_id).get(source, START)
             located = storage.outbox.locate(lane, theirs.sequence)
-            meaning = judge(theirs, stats.head, stats.last, located)
-            if meaning is Meaning.AHEAD:
+            meaning = compare_heads(theirs, stats.head, stats.last, located)
+            if meaning is HeadRelation.AHEAD:
                 storage.outbox.settle(lane, theirs)
-            elif meaning is Meaning.LOST:
+            elif meaning is HeadRelation.LOST:
                 storage.outbox.rewind(lane, theirs)
-            elif meaning is Meaning.FOREIGN:
+            elif meaning is HeadRelation.FOREIGN:
                 storage.outbox.renumber()
 
     @precondition(lambda self: self.pushes)
@@ -323,10 +323,10 @@ class StorageMachine(StorageLife):
     @rule(lane=st.sampled_from(LANES))
     def give_up(self, lane: Lane) -> None:
         """The first delivery of a lane is poison."""
-        batch = self.model.outbox.take(lane, 1, 1, offer=False)
+        batch = self.model.outbox.take(lane, 1, 1, mark_in_flight=False)
         if batch is not None:
             for storage in self.both:
-                storage.outbox.set_aside(lane, batch.upto.sequence, "poison")
+                storage.outbox.dead_letter(lane, batch.upto.sequence, "poison")
 
     @precondition(lambda self: "durable" in self.storage.abilities)
     @rule()
@@ -337,7 +337,7 @@ class StorageMachine(StorageLife):
         store = self.storage.outbox.store_id
         for storage in self.both:
             for lane in LANES:
-                storage.outbox.unoffer(lane)
+                storage.outbox.clear_in_flight(lane)
         self.storage.close()
         self.storage = type(self).open_storage(self.directory / "data", self.clock)
         assert self.storage.outbox.store_id == store

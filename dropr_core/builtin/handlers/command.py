@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import attrs
 
-from dropr_core import options as words
+from dropr_core import options as fields
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import PluginError, Reject, Retry, UsageError
 from dropr_core.hookspecs import hookimpl
@@ -45,11 +45,11 @@ def _check_target(text: str) -> None:
 class Options:
     """Options of the handler ``command``."""
 
-    target: str = words.option(
+    target: str = fields.option(
         doc="Program and arguments, split as a shell does; no shell runs it.", check=_check_target
     )
-    timeout: float | None = words.duration(None, least=0.001, doc="After it the program is ended.", unset="no limit")
-    directory: Path | None = words.path(None, doc="Where it runs.", unset="the current directory")
+    timeout: float | None = fields.duration(None, least=0.001, doc="After it the program is ended.", unset="no limit")
+    directory: Path | None = fields.path(None, doc="Where it runs.", unset="the current directory")
 
 
 class Command(Handler):

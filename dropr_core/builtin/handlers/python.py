@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from dropr_core import options as words
+from dropr_core import options as fields
 from dropr_core.config.options import suggest
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import DroprError, PluginError, UsageError
@@ -36,8 +36,8 @@ def _check_target(text: str) -> None:
 class Options:
     """Options of the handler ``python``."""
 
-    target: str = words.option(doc="The function: package.module:function.", check=_check_target)
-    path: Path | None = words.path(
+    target: str = fields.option(doc="The function: package.module:function.", check=_check_target)
+    path: Path | None = fields.path(
         None, doc="Directory of your code, searched after everything installed.", unset="the current directory"
     )
 

@@ -19,7 +19,7 @@ import attrs
 import msgspec
 import requests
 
-from dropr_core import options as words
+from dropr_core import options as fields
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import Reject, Retry, UsageError
@@ -50,12 +50,12 @@ def _check_target(text: str) -> None:
 class Options:
     """Options of the handler ``webhook``."""
 
-    target: str = words.option(doc="The URL to POST to.", check=_check_target)
-    secret: str | None = words.secret(None, doc="Signs each request (header Dropr-Signature).", unset="no signature")
-    timeout: float = words.duration("30s", least=0.001, doc="How long the whole answer may take.")
-    connect: float = words.duration("5s", least=0.001, doc="How long connecting may take.")
-    ca: Path | None = words.path(None, doc="PEM file of the authorities that sign the server's certificate.")
-    verify: bool = words.option(default=True, doc="Check the server's certificate. Turn it off for tests only.")
+    target: str = fields.option(doc="The URL to POST to.", check=_check_target)
+    secret: str | None = fields.secret(None, doc="Signs each request (header Dropr-Signature).", unset="no signature")
+    timeout: float = fields.duration("30s", least=0.001, doc="How long the whole answer may take.")
+    connect: float = fields.duration("5s", least=0.001, doc="How long connecting may take.")
+    ca: Path | None = fields.path(None, doc="PEM file of the authorities that sign the server's certificate.")
+    verify: bool = fields.option(default=True, doc="Check the server's certificate. Turn it off for tests only.")
 
 
 class Webhook(Handler):

@@ -10,7 +10,7 @@ from dropr_storage_fs.files import log as logs
 from dropr_storage_fs.files.layout import INDEX, INDEX_LEAST, Frame, Record
 from dropr_storage_fs.files.log_recovery import HEADER_SIZE, Place
 
-from dropr_core.contracts.storage import Ack, Outgoing
+from dropr_core.contracts.storage import Ack, NewMessage
 from dropr_core.system.clock import FakeClock
 from dropr_core.testing.builders import LANE, Source, Worker, make_context, new_id
 
@@ -35,7 +35,7 @@ def fill(storage, calls=CALLS, seed=1, flagged=()):
     """Messages of many sizes, in calls of these sizes. Returns all of them."""
     rng, out = random.Random(seed), []
     for count in calls:
-        messages = [Outgoing(new_id(), "orders", LANE.priority, (LANE.peer,), rng.randbytes(rng.randrange(1, 900)),
+        messages = [NewMessage(new_id(), "orders", LANE.priority, (LANE.peer,), rng.randbytes(rng.randrange(1, 900)),
                              len(out) + n in flagged) for n in range(count)]  # fmt: skip
         storage.outbox.append(messages)
         out += messages

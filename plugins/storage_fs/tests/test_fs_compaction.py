@@ -61,7 +61,7 @@ def test_a_straggler_never_pins_a_segment(place):
     storage = place()
     source, worker = Source(storage.inbox), Worker(storage.inbox)
     awaited, poison = send(storage.outbox, 1, receipt=True), send(storage.outbox, 1)
-    storage.outbox.set_aside(LANE, 2, "poison")
+    storage.outbox.dead_letter(LANE, 2, "poison")
     buried = source.fill(1)
     storage.inbox.settle([Bury(worker.one(), "no")])
     for _ in range(20):

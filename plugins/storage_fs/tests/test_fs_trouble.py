@@ -14,7 +14,7 @@ from dropr_storage_fs import Options, dropr_storage
 from dropr_storage_fs.files import log as log_module
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
 from dropr_core.errors import QueueFull, StoreGone, StoreReadOnly, StoreTooNew, WriteFailed
 from dropr_core.model.names import START, Head, Lane, MessageId, SourceLane, StoreId
 from dropr_core.system.clock import FakeClock
@@ -51,7 +51,7 @@ def identity(number):
 
 
 def send(storage, *numbers, peers=("there",), size=40):
-    return storage.outbox.append([Outgoing(identity(n), "orders", 5, peers, b"%03d" % n * size) for n in numbers])
+    return storage.outbox.append([NewMessage(identity(n), "orders", 5, peers, b"%03d" % n * size) for n in numbers])
 
 
 def queued(storage, lane=LANE):
@@ -73,7 +73,7 @@ def came(storage):
 def test_files_are_private_and_names_are_numbers(opener, tmp_path):
     """Modes are 0600 and 0700, and no name of a peer or channel is part of a path."""
     storage = opener()
-    storage.outbox.append([Outgoing(identity(1), "../../etc/x", 5, ("there",), b"x")])
+    storage.outbox.append([NewMessage(identity(1), "../../etc/x", 5, ("there",), b"x")])
     for path in tmp_path.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
         assert "etc" not in str(path.relative_to(tmp_path))

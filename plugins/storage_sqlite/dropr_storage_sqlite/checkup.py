@@ -22,7 +22,7 @@ from dropr_core.model.names import StoreId, make_store_id
 from dropr_storage_sqlite import outbox_sql, salvage
 from dropr_storage_sqlite.checkup_inbox import check_inbox
 from dropr_storage_sqlite.checkup_outbox import check_outbox
-from dropr_storage_sqlite.checkup_rows import Checkup, say
+from dropr_storage_sqlite.checkup_rows import ContentCheck, say
 from dropr_storage_sqlite.connection import patience
 from dropr_storage_sqlite.mishaps import translate
 from dropr_storage_sqlite.outbox_rows import lane_rows, note
@@ -196,7 +196,7 @@ class _Half:
 
     def _tables(self, connection: apsw.Connection) -> Iterator[Finding]:
         connection.execute("BEGIN IMMEDIATE" if self._repair else "BEGIN")
-        check = Checkup(self._schema.half, connection, self._context, repair=self._repair)
+        check = ContentCheck(self._schema.half, connection, self._context, repair=self._repair)
         try:
             _meta(check)
             (check_outbox if self._schema is OUTBOX else check_inbox)(check)
@@ -262,7 +262,7 @@ class _Half:
         return self._finding("note", f"messages were lost: it goes on under a new store id, which peers notice; {text}")
 
 
-def _meta(check: Checkup) -> None:
+def _meta(check: ContentCheck) -> None:
     """The few values that a half cannot be without."""
     present = {row[0]: row[1] for row in check.rows("SELECT key, value FROM meta")}
     insert = "INSERT OR REPLACE INTO meta VALUES(?, ?)"

@@ -10,7 +10,7 @@ from dropr_core.errors import DroprError
 from dropr_core.model.envelope import header_of
 from dropr_core.model.names import priority_of
 from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.checkup_rows import PAGE, Checkup, say, say_ids
+from dropr_storage_sqlite.checkup_rows import PAGE, ContentCheck, say, say_ids
 from dropr_storage_sqlite.inbox_lease import end_lease
 from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, queue_rows
 
@@ -41,7 +41,7 @@ _STUCK = f"{_OF_QUEUE} AND (place <= ?4 OR flags & {sql.PARKED}) AND NOT {_STAND
 _TWICE = f"{_OF_QUEUE} AND place > ?4 AND NOT flags & {sql.PARKED} AND {_STANDS}"
 
 
-def check_inbox(check: Checkup) -> None:
+def check_inbox(check: ContentCheck) -> None:
     """Every check of the inbox, in the order in which repairs need each other."""
     _unknown_queues(check)
     _unknown_senders(check)
@@ -55,7 +55,7 @@ def check_inbox(check: Checkup) -> None:
     _counters(check)
 
 
-def _unknown_queues(check: Checkup) -> None:
+def _unknown_queues(check: ContentCheck) -> None:
     known = set(queue_rows(check.connection))
     for number in list(check.owners("message", sql.N_BITS)):
         if number in known:
@@ -90,7 +90,7 @@ def _unknown_queues(check: Checkup) -> None:
         )
 
 
-def _unknown_senders(check: Checkup) -> None:
+def _unknown_senders(check: ContentCheck) -> None:
     query = (
         "SELECT sender, count(*) FROM message WHERE NOT EXISTS (SELECT 1 FROM sender AS s WHERE s.sender = "
         "message.sender) GROUP BY sender"
@@ -116,7 +116,7 @@ def _unknown_senders(check: Checkup) -> None:
         )
 
 
-def _numbers(check: Checkup) -> None:
+def _numbers(check: ContentCheck) -> None:
     last = check.number(sql.LAST)
     top = max((queue.frontier for queue in queue_rows(check.connection).values()), default=0)
     for queue in queue_rows(check.connection).values():
@@ -134,7 +134,7 @@ def _numbers(check: Checkup) -> None:
         )
 
 
-def _without_message(check: Checkup) -> None:
+def _without_message(check: ContentCheck) -> None:
     for table, (what, _) in STATES.items():
         where = _NO_MESSAGE.format(table)
         count = check.number(f"SELECT count(*) FROM {table} WHERE {where}")
@@ -161,7 +161,7 @@ def _without_message(check: Checkup) -> None:
         )
 
 
-def _two_states(check: Checkup) -> None:
+def _two_states(check: ContentCheck) -> None:
     names = list(STATES)
     for index, table in enumerate(names[1:], 1):
         for earlier in names[:index]:
@@ -176,7 +176,7 @@ def _two_states(check: Checkup) -> None:
                 )
 
 
-def _unknown_consumers(check: Checkup) -> None:
+def _unknown_consumers(check: ContentCheck) -> None:
     where = "NOT EXISTS (SELECT 1 FROM consumer AS c WHERE c.consumer = lease.consumer)"
     count = check.number(f"SELECT count(*) FROM lease WHERE {where}")
 
@@ -212,7 +212,7 @@ def _range(queue: QueueRow) -> tuple[int, int, str, int]:
     return (queue.start, queue.end, queue.channel, queue.start + queue.frontier)
 
 
-def _stuck(check: Checkup) -> None:
+def _stuck(check: ContentCheck) -> None:
     for queue in queue_rows(check.connection).values():
         values = _range(queue)
         count = check.number(f"SELECT count(*) {_STUCK}", values)
@@ -243,7 +243,7 @@ def _stuck(check: Checkup) -> None:
             )  # fmt: skip
 
 
-def _make_ready(check: Checkup, rows: list[MessageRow]) -> None:
+def _make_ready(check: ContentCheck, rows: list[MessageRow]) -> None:
     book = _book(check)
     for row in rows:
         channel = book.queue(row.place >> sql.N_BITS).channel
@@ -260,7 +260,7 @@ def _make_ready(check: Checkup, rows: list[MessageRow]) -> None:
     book.close()
 
 
-def _keys(check: Checkup) -> None:
+def _keys(check: ContentCheck) -> None:
     """Ordering keys that nobody will ever free."""
     bad = (
         "FROM holder AS h WHERE NOT EXISTS (SELECT 1 FROM message AS m WHERE m.place = h.place) "
@@ -291,7 +291,7 @@ def _keys(check: Checkup) -> None:
         )
 
 
-def _next_of_key(check: Checkup, book: Book, channel: str, key: str) -> None:
+def _next_of_key(check: ContentCheck, book: Book, channel: str, key: str) -> None:
     following = check.rows(sql.NEXT_BLOCKED, (channel, key))
     if not following:
         check.connection.execute(sql.NO_HOLDER, (channel, key)).fetchall()
@@ -302,7 +302,7 @@ def _next_of_key(check: Checkup, book: Book, channel: str, key: str) -> None:
     book.delay(place, 0.0 if due is None else due, 0, "")
 
 
-def _dates(check: Checkup) -> None:
+def _dates(check: ContentCheck) -> None:
     where = (
         "FROM message AS m WHERE expires IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lease AS l WHERE l.place = m.place) "
         "AND NOT EXISTS (SELECT 1 FROM ended AS e WHERE e.place = m.place) AND NOT EXISTS "
@@ -318,7 +318,7 @@ def _dates(check: Checkup) -> None:
         )
 
 
-def _counters(check: Checkup) -> None:
+def _counters(check: ContentCheck) -> None:
     blocked = dict(check.rows(f"SELECT place >> {sql.N_BITS}, count(*) FROM blocked GROUP BY 1"))
     for queue in queue_rows(check.connection).values():
         place = (queue.start, queue.end)
@@ -343,5 +343,5 @@ def _counters(check: Checkup) -> None:
             )
 
 
-def _book(check: Checkup) -> Book:
+def _book(check: ContentCheck) -> Book:
     return Book(check.connection, check.context, check.context.clock.now())

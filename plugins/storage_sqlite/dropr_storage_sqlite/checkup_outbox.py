@@ -10,7 +10,7 @@ from dropr_core.errors import DroprError
 from dropr_core.model.envelope import header_of
 from dropr_core.model.message import State
 from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.checkup_rows import PAGE, Checkup, say, say_ids
+from dropr_storage_sqlite.checkup_rows import PAGE, ContentCheck, say, say_ids
 from dropr_storage_sqlite.outbox_rows import LaneRow, Ledger, Row, lane_rows
 
 LOST = "lost"
@@ -30,7 +30,7 @@ _MEND = (
 )
 
 
-def check_outbox(check: Checkup) -> None:
+def check_outbox(check: ContentCheck) -> None:
     """Every check of the outbox, in the order in which repairs need each other."""
     _unknown_lanes(check)
     _states(check)
@@ -46,7 +46,7 @@ def _name(lane: LaneRow) -> str:
     return f"lane {lane.lane}"
 
 
-def _unknown_lanes(check: Checkup) -> None:
+def _unknown_lanes(check: ContentCheck) -> None:
     known = set(lane_rows(check.connection))
     for number in list(check.owners("delivery", sql.SEQ_BITS)):
         if number not in known:
@@ -72,7 +72,7 @@ def _unknown_lanes(check: Checkup) -> None:
             )
 
 
-def _make_lane(check: Checkup, number: int) -> None:
+def _make_lane(check: ContentCheck, number: int) -> None:
     channel, priority = f"{LOST}/{number}", 5
     found = check.rows(
         "SELECT envelope FROM delivery WHERE place > ? AND place <= ? AND envelope IS NOT NULL ORDER BY place LIMIT 1",
@@ -92,7 +92,7 @@ def _make_lane(check: Checkup, number: int) -> None:
     ).fetchall()
 
 
-def _end_lane(check: Checkup, number: int) -> None:
+def _end_lane(check: ContentCheck, number: int) -> None:
     _make_lane(check, number)
     while rows := check.rows(
         f"SELECT place, id, flags, size, shared, born FROM delivery WHERE place > ? AND place <= ? LIMIT {PAGE}",
@@ -101,14 +101,14 @@ def _end_lane(check: Checkup, number: int) -> None:
         _dead(check, [Row._make(row) for row in rows], "fsck: its lane was lost, the peer is not known any more")
 
 
-def _dead(check: Checkup, rows: list[Row], reason: str) -> None:
+def _dead(check: ContentCheck, rows: list[Row], reason: str) -> None:
     ledger = Ledger(check.connection, check.context, check.context.clock.now())
     for row in rows:
         ledger.end(row, State.DEAD, reason)
     ledger.close()
 
 
-def _states(check: Checkup) -> None:
+def _states(check: ContentCheck) -> None:
     good = [state.value for state in State] + [""]
     marks = ", ".join("?" * len(good))
     count = check.number(f"SELECT count(*) FROM ended WHERE state NOT IN ({marks})", tuple(good))
@@ -122,7 +122,7 @@ def _states(check: Checkup) -> None:
         )
 
 
-def _bodiless(check: Checkup, lane: LaneRow) -> None:
+def _bodiless(check: ContentCheck, lane: LaneRow) -> None:
     """Queued deliveries without their bytes: nothing of the lane could be shipped past them."""
     place = (sql.origin(lane.number) + lane.head, sql.highest(lane.number))
     count = check.number(f"SELECT count(*) FROM delivery WHERE {_BODILESS}", place)
@@ -147,7 +147,7 @@ def _bodiless(check: Checkup, lane: LaneRow) -> None:
     )
 
 
-def _shared(check: Checkup) -> None:
+def _shared(check: ContentCheck) -> None:
     check.connection.execute("CREATE TEMP TABLE IF NOT EXISTS referred(n INTEGER PRIMARY KEY, refs INTEGER NOT NULL)")
     check.connection.execute("DELETE FROM temp.referred").fetchall()
     check.connection.execute(f"INSERT INTO temp.referred {_REFERRED}").fetchall()
@@ -180,7 +180,7 @@ def _shared(check: Checkup) -> None:
         )  # fmt: skip
 
 
-def _tally(check: Checkup) -> None:
+def _tally(check: ContentCheck) -> None:
     right = {
         (lane, state): n
         for lane, state, n in check.connection.execute(
@@ -206,7 +206,7 @@ def _tally(check: Checkup) -> None:
         )
 
 
-def _lane(check: Checkup, lane: LaneRow) -> None:
+def _lane(check: ContentCheck, lane: LaneRow) -> None:
     """Head, last number and counters of one lane; ``lane`` knows already of what was appended lately."""
     low, high = sql.lowest(lane.number), sql.highest(lane.number)
     head = sql.origin(lane.number) + lane.head

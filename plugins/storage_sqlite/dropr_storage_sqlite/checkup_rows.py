@@ -1,6 +1,6 @@
 """What both halves' checks have in common.
 
-Owns `Checkup`: the findings of one half within one transaction, and how a repair is written down; and files
+Owns `ContentCheck`: the findings of one half within one transaction, and how a repair is written down; and files
 beside the store for bytes that belong to nothing any more. Must not know tables.
 """
 
@@ -20,7 +20,7 @@ SHOWN = 3
 """Ids named in one finding; more are counted."""
 
 
-class Checkup:
+class ContentCheck:
     """The findings about one half, in the transaction of ``connection``."""
 
     def __init__(self, half: str, connection: Connection, context: Context, *, repair: bool) -> None:

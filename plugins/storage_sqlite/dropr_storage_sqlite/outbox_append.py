@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Outgoing, Placed
+from dropr_core.contracts.storage import AppendResult, NewMessage
 from dropr_core.errors import Conflict, QueueFull, StoreError
 from dropr_core.model.names import format_id
 from dropr_storage_sqlite import outbox_sql as sql
@@ -30,26 +30,26 @@ class AppendPart:
     """Where a lane ends, if the store is in the state that this process left: (version, commits, lane, its number,
     last sequence, bytes ever)."""
 
-    def append(self, messages: Sequence[Outgoing]) -> list[Placed]:
+    def append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:
         """Store all messages or none, durably; see the contract."""
         if not messages:
             return []
         self._db.space.check()
         return self._db.full(Together(self._append_all, messages))
 
-    def _append_all(self, connection: Connection, calls: list[Sequence[Outgoing]]) -> list[list[Placed]]:
+    def _append_all(self, connection: Connection, calls: list[Sequence[NewMessage]]) -> list[list[AppendResult]]:
         """What several threads want to append at the same time, as if one had asked for all of it."""
         if len(calls) == 1:
             return [self._append(connection, calls[0])]
         placed = iter(self._append(connection, [message for messages in calls for message in messages]))
         return [list(itertools.islice(placed, len(messages))) for messages in calls]
 
-    def _append(self, connection: Connection, messages: Sequence[Outgoing]) -> list[Placed]:
+    def _append(self, connection: Connection, messages: Sequence[NewMessage]) -> list[AppendResult]:
         if len(messages) == 1 and not self._limited:
             message = messages[0]
             if len(message.peers) == 1 and message.fingerprint is None:
                 return [self._append_one(connection, message, message.peers[0])]
-        known: dict[int, Placed] = {}
+        known: dict[int, AppendResult] = {}
         for message in messages:
             if message.fingerprint is not None:
                 known = _known(connection, messages)
@@ -76,7 +76,7 @@ class AppendPart:
             share.extend((first + last + 1, first, total))
         return self._store(connection, messages, known, lanes)
 
-    def _append_one(self, connection: Connection, message: Outgoing, peer: str) -> Placed:
+    def _append_one(self, connection: Connection, message: NewMessage, peer: str) -> AppendResult:
         """The common case of `send`, by itself: half of the general way's cost is its book-keeping."""
         key = (peer, message.channel, message.priority)
         # SQLite counts a connection's commits and the changes by others in one number. If it grew by our last
@@ -91,18 +91,18 @@ class AppendPart:
         total += len(message.envelope)
         self._end = (version + 1, commits + 1, key, number, last + 1, total)
         connection.execute(sql.INSERT, _row(message, place, self._context.clock.now(), total, None, message.envelope))
-        return Placed(message.id, (last + 1,), False)
+        return AppendResult(message.id, (last + 1,), False)
 
     def _store(
         self,
         connection: Connection,
-        messages: Sequence[Outgoing],
-        known: dict[int, Placed],
+        messages: Sequence[NewMessage],
+        known: dict[int, AppendResult],
         lanes: dict[_Key, list[int]],
-    ) -> list[Placed]:
+    ) -> list[AppendResult]:
         now = self._context.clock.now()
         rows: list[tuple[object, ...]] = []
-        placed: list[Placed] = []
+        placed: list[AppendResult] = []
         for index, message in enumerate(messages):
             if known and index in known:
                 twin = known[index]
@@ -123,7 +123,7 @@ class AppendPart:
                 share[4] = total = share[4] + size
                 sequences.append(place - share[3])
                 rows.append(_row(message, place, now, total, shared, inline))
-            placed.append(Placed(message.id, tuple(sequences), False))
+            placed.append(AppendResult(message.id, tuple(sequences), False))
         insert(connection, sql.INSERT, rows)
         return placed
 
@@ -162,7 +162,7 @@ def check_limit(
 
 
 def _row(
-    message: Outgoing, place: int, now: float, total: int, shared: int | None, inline: bytes | None
+    message: NewMessage, place: int, now: float, total: int, shared: int | None, inline: bytes | None
 ) -> tuple[object, ...]:
     """A row of `delivery`."""
     flags, expires = 0, message.expires_in
@@ -195,9 +195,9 @@ def _end_of(connection: Connection, key: _Key, count: int) -> tuple[int, int, in
     return number, last, total
 
 
-def _known(connection: Connection, messages: Sequence[Outgoing]) -> dict[int, Placed]:
+def _known(connection: Connection, messages: Sequence[NewMessage]) -> dict[int, AppendResult]:
     """Which of the messages were sent before (or stand twice in this call); raises Conflict."""
-    known: dict[int, Placed] = {}
+    known: dict[int, AppendResult] = {}
     seen: dict[bytes, int] = {}
     for index, message in enumerate(messages):
         if message.fingerprint is None:
@@ -206,7 +206,7 @@ def _known(connection: Connection, messages: Sequence[Outgoing]) -> dict[int, Pl
         if first != index:
             if messages[first].fingerprint != message.fingerprint:
                 raise _conflict(message)
-            known[index] = known.get(first) or Placed(message.id, (0,) * len(message.peers), True)
+            known[index] = known.get(first) or AppendResult(message.id, (0,) * len(message.peers), True)
             continue
         live = connection.execute(sql.FINGERPRINTS, (message.id,)).fetchall()
         ended = connection.execute(sql.ENDED_FINGERPRINTS, (message.id,)).fetchall()
@@ -218,11 +218,11 @@ def _known(connection: Connection, messages: Sequence[Outgoing]) -> dict[int, Pl
         for place, _ in live:
             number, sequence = sql.unpack(place)
             at[connection.execute(sql.LANE_BY_NUMBER, (number,)).fetchall()[0][1]] = max(0, sequence)
-        known[index] = Placed(message.id, tuple(at.get(peer, 0) for peer in message.peers), True)
+        known[index] = AppendResult(message.id, tuple(at.get(peer, 0) for peer in message.peers), True)
     return known
 
 
-def _conflict(message: Outgoing) -> Conflict:
+def _conflict(message: NewMessage) -> Conflict:
     return Conflict(
         f"message {format_id(message.id)} was sent before with other content; use a new id or dedup_key for new content"
     )

@@ -1,6 +1,6 @@
 """How deliveries end, and how ended ones begin again or are forgotten.
 
-Owns cancel, set_aside, receipts, redrive, sweep and wipe. Must not know peers' addresses or time-outs.
+Owns cancel, dead_letter, receipts, redrive, sweep and wipe. Must not know peers' addresses or time-outs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class EndPart:
     _db: Database
     _context: Context
 
-    def set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
+    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
         """Give one delivery up as dead; the lane goes on without it."""
 
         def job(connection: Connection) -> None:

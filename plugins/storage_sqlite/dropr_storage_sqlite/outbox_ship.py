@@ -36,9 +36,9 @@ class ShipPart:
             for name, channel, priority, head, head_id, last, depth, size, born in rows
         ]  # fmt: skip
 
-    def take(self, lane: Lane, max_count: int, max_bytes: int, *, offer: bool = True) -> Batch | None:
-        """What follows the lane's head, marked as under way with ``offer``."""
-        if not offer:
+    def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:
+        """What follows the lane's head, marked as under way with ``mark_in_flight``."""
+        if not mark_in_flight:
             return self._db.look(lambda connection: self._take(connection, lane, max_count, max_bytes)[0])
 
         def job(connection: Connection) -> Batch | None:
@@ -75,7 +75,7 @@ class ShipPart:
             )
         return Batch(lane, Head(row.head, MessageId(row.head_id)), entries), row
 
-    def unoffer(self, lane: Lane) -> None:
+    def clear_in_flight(self, lane: Lane) -> None:
         """It is certain that nothing after the head reached the peer."""
 
         def job(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite import outbox_sql as sql
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, Outgoing, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
 from dropr_core.errors import Held
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, IdMaker, Lane, SourceLane, StoreId
@@ -83,7 +83,7 @@ def store(tmp_path):
 
 
 def message(peers=("peer",), size=100, **more):
-    return Outgoing(make(), "orders", 5, peers, b"x" * size, **more)
+    return NewMessage(make(), "orders", 5, peers, b"x" * size, **more)
 
 
 def job(size=100, **more):
@@ -99,7 +99,7 @@ def full(store):
     outbox.append([message(receipt=True), message(expires_in=900.0)])
     batch = outbox.take(LANE, 3, 10**6)
     outbox.settle(LANE, batch.upto)
-    outbox.set_aside(LANE, 5, "test")
+    outbox.dead_letter(LANE, 5, "test")
     outbox.append([message() for _ in range(3)])
     inbox.put("jobs", 5, "somebody", [job(receipt=True) for _ in range(10)])
     inbox.put("jobs", 5, "somebody", [job(key="k"), job(key="k"), job(due_in=99.0)])

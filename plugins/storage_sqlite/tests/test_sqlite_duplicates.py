@@ -9,7 +9,7 @@ pytest.importorskip("apsw")
 from dropr_storage_sqlite import Options, dropr_storage
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Arrival, Bury, Job, Outgoing, Selection
+from dropr_core.contracts.storage import Arrival, Bury, Job, NewMessage, Selection
 from dropr_core.model.names import START, Head, IdMaker, Lane, MessageId, SourceLane, StoreId
 from dropr_core.system.clock import FakeClock
 
@@ -59,7 +59,7 @@ def test_redrive_keeps_the_order_in_which_they_were_sent(storage):
     ids = [MessageId(bytes(15) + bytes([n])) for n in range(4)]
     lane = Lane("peer", "orders", 5)
     for number, one in enumerate(ids):
-        storage.outbox.append([Outgoing(one, "orders", 5, ("peer",), b"x", expires_in=10.0 - number)])
+        storage.outbox.append([NewMessage(one, "orders", 5, ("peer",), b"x", expires_in=10.0 - number)])
     storage.outbox._context.clock.advance(20)
     assert storage.outbox.sweep(1e6)[0] == ids[::-1]
     assert storage.outbox.redrive(Selection()) == 4

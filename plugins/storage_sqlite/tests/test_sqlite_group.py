@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Outgoing
+from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import Conflict
 from dropr_core.model.names import IdMaker, Lane
 from dropr_core.system.clock import FakeClock
@@ -60,9 +60,9 @@ def test_jobs_of_one_kind_are_done_together_and_get_their_own_results():
 def test_one_bad_message_of_a_group_harms_no_other(storage):
     """Three threads' messages in one commit, one with a taken id: that one gets Conflict, the others are stored."""
     make, taken = IdMaker(), b"t" * 16
-    storage.outbox.append([Outgoing(taken, "c", 5, ("p",), b"first", fingerprint=b"1")])
-    bad = Outgoing(taken, "c", 5, ("p",), b"other", fingerprint=b"2")
-    good = [Outgoing(make(), "c", 5, ("p",), b"x"), Outgoing(make(), "c", 5, ("p",), b"y")]
+    storage.outbox.append([NewMessage(taken, "c", 5, ("p",), b"first", fingerprint=b"1")])
+    bad = NewMessage(taken, "c", 5, ("p",), b"other", fingerprint=b"2")
+    good = [NewMessage(make(), "c", 5, ("p",), b"x"), NewMessage(make(), "c", 5, ("p",), b"y")]
     outbox = storage.outbox
     tickets = [_Ticket(Together(outbox._append_all, [one])) for one in (good[0], bad, good[1])]
     outbox._db._group._commit(tickets)
@@ -79,7 +79,7 @@ def test_many_threads_get_their_own_numbers(storage):
     def send():
         start.wait(10)
         for _ in range(25):
-            placed = storage.outbox.append([Outgoing(make(), "c", 5, ("p",), b"x")])
+            placed = storage.outbox.append([NewMessage(make(), "c", 5, ("p",), b"x")])
             numbers.append(placed[0].sequences[0])
 
     threads = [threading.Thread(target=send) for _ in range(8)]
@@ -106,12 +106,12 @@ def test_whoever_writes_between_them_numbers_follow_each_other(tmp_path_factory,
     make, lane, last = IdMaker(), Lane("p", "c", 5), 0
 
     def send(storage, channel="c", count=1):
-        placed = storage.outbox.append([Outgoing(make(), channel, 5, ("p",), b"x") for _ in range(count)])
+        placed = storage.outbox.append([NewMessage(make(), channel, 5, ("p",), b"x") for _ in range(count)])
         return [each.sequences[0] for each in placed]
 
     def fail(storage, run):
         def job(connection):
-            storage.outbox._append(connection, [Outgoing(make(), "c", 5, ("p",), b"never")])
+            storage.outbox._append(connection, [NewMessage(make(), "c", 5, ("p",), b"never")])
             raise Planted
 
         with pytest.raises(Planted):

@@ -13,7 +13,7 @@ import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Outgoing
+from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import Closed, Conflict, StoreBusy
 from dropr_core.model.names import IdMaker, Lane, parse_id
 from dropr_core.system.clock import SystemClock
@@ -25,7 +25,7 @@ import logging, sys
 from pathlib import Path
 from dropr_core.system.clock import SystemClock
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Outgoing
+from dropr_core.contracts.storage import NewMessage
 from dropr_core.model.names import IdMaker
 from dropr_storage_sqlite import dropr_storage
 context = Context(node="n", data=Path(sys.argv[1]), clock=SystemClock(), log=logging.getLogger("t"), min_free=0)
@@ -33,7 +33,7 @@ storage = dropr_storage(None, context)
 make = IdMaker()
 for _ in range(int(sys.argv[2])):
     message = make()
-    storage.outbox.append([Outgoing(message, "orders", 5, ("peer",), b"x")])
+    storage.outbox.append([NewMessage(message, "orders", 5, ("peer",), b"x")])
     print(message.hex(), flush=True)
 storage.close()
 """
@@ -76,7 +76,7 @@ def test_fault_18_threads_share_one_flush(tmp_path):
     def send():
         for _ in range(50):
             message = make()
-            placed = storage.outbox.append([Outgoing(message, "orders", 5, ("peer",), b"x")])
+            placed = storage.outbox.append([NewMessage(message, "orders", 5, ("peer",), b"x")])
             with lock:
                 sent.append((placed[0].sequences[0], message))
 
@@ -95,14 +95,14 @@ def test_one_bad_send_does_not_take_others_with_it(tmp_path):
     """A conflict in a shared commit fails its own caller only."""
     storage = open_store(tmp_path)
     message = parse_id(bytes(15) + b"\1")
-    storage.outbox.append([Outgoing(message, "orders", 5, ("peer",), b"x", fingerprint=b"a")])
+    storage.outbox.append([NewMessage(message, "orders", 5, ("peer",), b"x", fingerprint=b"a")])
     group, results = storage.outbox._db._group, []
     gate = threading.Event()
     transact = group._transact
     group._transact = lambda job: (gate.wait(10), transact(job))[1]
 
     def send(fingerprint, one):
-        outgoing = Outgoing(parse_id(bytes(15) + one), "orders", 5, ("peer",), b"x", fingerprint=fingerprint)
+        outgoing = NewMessage(parse_id(bytes(15) + one), "orders", 5, ("peer",), b"x", fingerprint=fingerprint)
         try:
             results.append(storage.outbox.append([outgoing])[0].sequences)
         except Conflict:
@@ -122,15 +122,15 @@ def test_one_bad_send_does_not_take_others_with_it(tmp_path):
 def test_fault_86_a_locked_file_ends_in_a_clear_error(tmp_path):
     """Somebody holds the write lock for long: a bounded wait, then StoreBusy; afterwards all goes on."""
     storage = open_store(tmp_path, options=Options(busy=0.05, reserve=0))
-    storage.outbox.append([Outgoing(IdMaker()(), "orders", 5, ("peer",), b"x")])
+    storage.outbox.append([NewMessage(IdMaker()(), "orders", 5, ("peer",), b"x")])
     other = apsw.Connection(str(tmp_path / "outbox.db"))
     other.execute("begin immediate")
     with pytest.raises(StoreBusy, match=r"outbox\.db"):
-        storage.outbox.append([Outgoing(IdMaker()(), "orders", 5, ("peer",), b"x")])
+        storage.outbox.append([NewMessage(IdMaker()(), "orders", 5, ("peer",), b"x")])
     assert storage.outbox.lanes()[0].depth == 1
     other.execute("rollback")
     other.close()
-    storage.outbox.append([Outgoing(IdMaker()(), "orders", 5, ("peer",), b"x")])
+    storage.outbox.append([NewMessage(IdMaker()(), "orders", 5, ("peer",), b"x")])
     assert storage.outbox.lanes()[0].depth == 2
     storage.close()
 
@@ -139,12 +139,12 @@ def test_fault_86_a_locked_file_ends_in_a_clear_error(tmp_path):
 def test_fault_18_a_forked_child_gets_a_clean_error(tmp_path):
     """A store opened before a fork is Closed in the child, and unharmed in the parent."""
     storage = open_store(tmp_path)
-    storage.outbox.append([Outgoing(IdMaker()(), "orders", 5, ("peer",), b"x")])
+    storage.outbox.append([NewMessage(IdMaker()(), "orders", 5, ("peer",), b"x")])
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            storage.outbox.append([Outgoing(IdMaker()(), "orders", 5, ("peer",), b"x")])
+            storage.outbox.append([NewMessage(IdMaker()(), "orders", 5, ("peer",), b"x")])
         except Closed:
             code = 0
         finally:

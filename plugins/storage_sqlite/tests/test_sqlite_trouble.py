@@ -17,7 +17,7 @@ from dropr_storage_sqlite import storage as storage_module
 from dropr_storage_sqlite.storage import file_system
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Job, Outgoing
+from dropr_core.contracts.storage import Ack, Job, NewMessage
 from dropr_core.errors import (
     QueueFull,
     StoreCorrupt,
@@ -60,7 +60,7 @@ def opener(tmp_path, clock, events):
 
 
 def message(size=1):
-    return Outgoing(make(), "orders", 5, ("peer",), b"x" * size)
+    return NewMessage(make(), "orders", 5, ("peer",), b"x" * size)
 
 
 def test_every_connection_is_as_it_should_be(opener, tmp_path):
@@ -115,7 +115,7 @@ def test_an_old_file_is_migrated_step_by_step(opener, tmp_path, monkeypatch):
         ]
         storage.close()
     storage = opener()
-    fresh = Outgoing(make(), "c", 5, ("b",), b"x")
+    fresh = NewMessage(make(), "c", 5, ("b",), b"x")
     assert storage.outbox.append([fresh])[0].sequences == (4,)
     assert storage.outbox.counts()["b", "c"] == {"sent": 10, "queued": 3}
     storage.close()

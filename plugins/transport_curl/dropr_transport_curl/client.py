@@ -33,7 +33,7 @@ class Client:
         self._awake = False
         self._asked: deque[Request] = deque()
         self._dropped: deque[object] = deque()
-        self._bell: socket.socket | None = None
+        self._notifier: socket.socket | None = None
 
     def submit(self, request: Request) -> None:
         """Send a request; its future fails with Closed after `close` and in a forked child."""
@@ -43,7 +43,7 @@ class Client:
         with self._lock:
             if not self._closed:
                 self._asked.append(request)
-                self._ring()
+                self._notify()
                 return
         request.future.set_exception(Closed(f"{request.url}: this transport is closed"))
 
@@ -52,19 +52,19 @@ class Client:
         with self._lock:
             if self._thread is not None and not self._closed and os.getpid() == self._pid:
                 self._dropped.append(owner)
-                self._ring()
+                self._notify()
 
-    def _ring(self) -> None:  # the lock is held
+    def _notify(self) -> None:  # the lock is held
         if self._thread is None:
-            ear, self._bell = socket.socketpair()
-            ear.setblocking(False)
-            self._bell.setblocking(False)
-            self._thread = threading.Thread(target=self._run, args=(ear,), name="dropr-curl", daemon=True)
+            subscription, self._notifier = socket.socketpair()
+            subscription.setblocking(False)
+            self._notifier.setblocking(False)
+            self._thread = threading.Thread(target=self._run, args=(subscription,), name="dropr-curl", daemon=True)
             self._thread.start()
         if not self._awake:
             self._awake = True
-            assert self._bell is not None
-            self._bell.send(b"!")
+            assert self._notifier is not None
+            self._notifier.send(b"!")
 
     def close(self) -> None:
         """End everything (Unanswered, or Unreachable where nothing was sent); safe twice."""
@@ -75,24 +75,24 @@ class Client:
             self._closed = True
             thread = self._thread
             if thread is not None:
-                self._ring()
+                self._notify()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN)
 
     # ── in the thread ────────────────────────────────────────────────────────────────────────────
 
-    def _run(self, ear: socket.socket) -> None:
+    def _run(self, subscription: socket.socket) -> None:
         engine: Engine | None = None
 
         def heard() -> None:
             try:
-                ear.recv(64)
+                subscription.recv(64)
             except BlockingIOError:
                 pass
 
         try:
             while not self._closed:
-                engine = Engine(self._options, ear.fileno(), heard)
+                engine = Engine(self._options, subscription.fileno(), heard)
                 try:
                     self._drive(engine)
                 except Exception:
@@ -106,9 +106,9 @@ class Client:
                 self._closed = True
                 rest = list(self._asked)
                 self._asked.clear()
-                ear.close()
-                if self._bell is not None:
-                    self._bell.close()
+                subscription.close()
+                if self._notifier is not None:
+                    self._notifier.close()
             for request in rest:
                 request.future.set_exception(failed(request.url, -1, "the transport was closed", started=False))
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import attrs
 
-from dropr_core import options as words
+from dropr_core import options as fields
 
 
 @attrs.frozen(kw_only=True)
 class Tls:
     """Certificates. The peer's certificate and name are always verified; there is no switch for that."""
 
-    ca: Path | None = words.path(None, doc="PEM file of the authorities that sign peers; instead of the system's.")
-    cert: Path | None = words.path(None, doc="This node's certificate chain (PEM): shown to peers, used by listeners.")
-    key: Path | None = words.path(None, doc="Its private key (PEM), without a pass phrase.")
-    client_ca: Path | None = words.path(
+    ca: Path | None = fields.path(None, doc="PEM file of the authorities that sign peers; instead of the system's.")
+    cert: Path | None = fields.path(None, doc="This node's certificate chain (PEM): shown to peers, used by listeners.")
+    key: Path | None = fields.path(None, doc="Its private key (PEM), without a pass phrase.")
+    client_ca: Path | None = fields.path(
         None, doc="PEM file: listeners take only callers with a certificate of this authority."
     )
 
@@ -23,15 +23,17 @@ class Tls:
 class Options:
     """Options of the transport ``curl``."""
 
-    connect: float = words.duration("5s", least=0.001, doc="How long name lookup, TCP and TLS may take together.")
-    min_rate: int = words.size("100B", doc="Bytes a second below which a moving body is given up; 0: never.")
-    rate_window: float = words.duration("30s", least=0.05, doc="The time over which the rate is measured.")
-    max_answer: int = words.size("64MiB", least=1024, doc="No answer of a peer may be bigger.")
-    keep: int = words.option(256, least=1, doc="Idle connections to peers that are kept for the next request.")
-    proxy: str = words.option(
+    connect: float = fields.duration("5s", least=0.001, doc="How long name lookup, TCP and TLS may take together.")
+    min_rate: int = fields.size("100B", doc="Bytes a second below which a moving body is given up; 0: never.")
+    rate_window: float = fields.duration("30s", least=0.05, doc="The time over which the rate is measured.")
+    max_answer: int = fields.size("64MiB", least=1024, doc="No answer of a peer may be bigger.")
+    keep: int = fields.option(256, least=1, doc="Idle connections to peers that are kept for the next request.")
+    proxy: str = fields.option(
         "", doc="URL of a proxy for all peers. Variables such as http_proxy are not looked at.", secret=True
     )
-    http2: bool = words.option(default=False, doc="Offer HTTP/2 to https peers.")
-    tls: Tls = words.option(Tls, doc="Certificates.")
-    max_connections: int = words.option(4096, least=1, doc="Connections and requests that a listener takes at once.")
-    body_idle: float = words.duration("30s", least=0.05, doc="How long a caller may send nothing before it is cut off.")
+    http2: bool = fields.option(default=False, doc="Offer HTTP/2 to https peers.")
+    tls: Tls = fields.option(Tls, doc="Certificates.")
+    max_connections: int = fields.option(4096, least=1, doc="Connections and requests that a listener takes at once.")
+    body_idle: float = fields.duration(
+        "30s", least=0.05, doc="How long a caller may send nothing before it is cut off."
+    )

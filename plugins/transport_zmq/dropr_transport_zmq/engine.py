@@ -37,7 +37,7 @@ class Engine:
         self._closed = False
         self._awake = False
         self._posted: deque[Callable[[], None]] = deque()
-        self._bell: socket.socket | None = None
+        self._notifier: socket.socket | None = None
         # in the thread
         self._poller = zmq.Poller()
         self._watched: dict[Any, Callable[[int], None]] = {}
@@ -58,15 +58,15 @@ class Engine:
                 raise Closed("this transport is closed")
             self._posted.append(work)
             if self._thread is None:
-                ear, self._bell = socket.socketpair()
-                ear.setblocking(False)
-                self._bell.setblocking(False)
-                self._thread = threading.Thread(target=self._main, args=(ear,), name="dropr-zmq", daemon=True)
+                subscription, self._notifier = socket.socketpair()
+                subscription.setblocking(False)
+                self._notifier.setblocking(False)
+                self._thread = threading.Thread(target=self._main, args=(subscription,), name="dropr-zmq", daemon=True)
                 self._thread.start()
             if not self._awake:
                 self._awake = True
-                assert self._bell is not None
-                self._bell.send(b"!")
+                assert self._notifier is not None
+                self._notifier.send(b"!")
 
     def run(self, work: Callable[[], T]) -> T:
         """Have ``work`` done in the thread and wait for its result. Raises what it raises, and Closed."""
@@ -97,8 +97,8 @@ class Engine:
             thread = self._thread
             if not self._closed:
                 self._closed = True
-                if self._bell is not None and not self._awake:
-                    self._bell.send(b"!")
+                if self._notifier is not None and not self._awake:
+                    self._notifier.send(b"!")
         if thread is not None and not self.here:
             thread.join(_JOIN)
 
@@ -136,14 +136,14 @@ class Engine:
         """Do ``work`` in so many seconds."""
         heapq.heappush(self._timers, (monotonic() + seconds, next(self._order), work))
 
-    def _main(self, ear: socket.socket) -> None:
+    def _main(self, subscription: socket.socket) -> None:
         def heard(_events: int) -> None:
             try:
-                ear.recv(64)
+                subscription.recv(64)
             except BlockingIOError:
                 pass
 
-        self.watch(ear.fileno(), heard)
+        self.watch(subscription.fileno(), heard)
         try:
             while not self._closed:
                 try:
@@ -154,7 +154,7 @@ class Engine:
                         self.unwatch(what)
                     time.sleep(0.1)  # a defect that comes back at once must not burn a processor
         finally:
-            self._end(ear)
+            self._end(subscription)
 
     def _turn(self) -> None:
         pause = max(0, int((self._timers[0][0] - monotonic()) * 1000) + 1) if self._timers else None
@@ -177,7 +177,7 @@ class Engine:
         except Exception:
             self._log.exception("a defect in the ZeroMQ transport; the others go on")
 
-    def _end(self, ear: socket.socket) -> None:
+    def _end(self, subscription: socket.socket) -> None:
         with self._lock:
             self._closed = True
             posted, self._posted = self._posted, deque()
@@ -189,10 +189,10 @@ class Engine:
         self._watched.clear()
         self._poller = zmq.Poller()
         with self._lock:
-            ear.close()
-            if self._bell is not None:
-                self._bell.close()
-                self._bell = None
+            subscription.close()
+            if self._notifier is not None:
+                self._notifier.close()
+                self._notifier = None
         if self._context is not None:
             self._context.term()  # as long as the sockets' linger at most
 

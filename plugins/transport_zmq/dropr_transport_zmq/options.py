@@ -5,7 +5,7 @@ Owns the options and their limits. Must not know sockets.
 
 import attrs
 
-from dropr_core import options as words
+from dropr_core import options as fields
 from dropr_transport_zmq.keys import check_public, check_secret
 
 
@@ -13,26 +13,26 @@ from dropr_transport_zmq.keys import check_public, check_secret
 class Options:
     """Options of the transport ``zmq``."""
 
-    key: str = words.secret(
+    key: str = fields.secret(
         "", check=check_secret, example="${file:shop.curve}",
         doc="This node's secret CURVE key, made by `dropr keygen zmq`. Listening on zmq+tcp needs it.",
     )  # fmt: skip
-    curve: bool = words.option(
+    curve: bool = fields.option(
         default=True, doc="`false`: listen on zmq+tcp, and ask peers whose url names no key, without encryption."
     )
-    clients: tuple[str, ...] = words.option(
+    clients: tuple[str, ...] = fields.option(
         (), check=check_public, doc="Public CURVE keys of those who may connect.",
         unset="everybody who knows our public key; who may talk is decided by the keys of `peers` anyway",
     )  # fmt: skip
-    connect: float = words.duration("5s", least=0.01, doc="How long connecting and the handshake may take, each.")
-    heartbeat: float = words.duration(
+    connect: float = fields.duration("5s", least=0.01, doc="How long connecting and the handshake may take, each.")
+    heartbeat: float = fields.duration(
         "10s", least=0.1, doc="A silent connection is asked for a sign of life so often; three times this is its end."
     )
-    body_idle: float = words.duration("30s", least=0.05, doc="How long a caller may stall within one request.")
-    linger: float = words.duration("1s", least=0, most=30, doc="On close, last answers may take so long to leave.")
-    high_water: int = words.option(
+    body_idle: float = fields.duration("30s", least=0.05, doc="How long a caller may stall within one request.")
+    linger: float = fields.duration("1s", least=0, most=30, doc="On close, last answers may take so long to leave.")
+    high_water: int = fields.option(
         500, least=8, doc="Messages (of at most 64 KiB) that ZeroMQ may queue for one connection, each way."
     )
-    max_waiting: int = words.option(1000, least=1, doc="Requests under way at once to one peer.")
-    max_requests: int = words.option(4096, least=1, doc="Requests that a listener takes at once.")
-    max_answer: int = words.size("64MiB", least=1024, doc="No answer of a peer may be bigger.")
+    max_waiting: int = fields.option(1000, least=1, doc="Requests under way at once to one peer.")
+    max_requests: int = fields.option(4096, least=1, doc="Requests that a listener takes at once.")
+    max_answer: int = fields.size("64MiB", least=1024, doc="No answer of a peer may be bigger.")

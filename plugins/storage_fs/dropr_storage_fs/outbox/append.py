@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.records import PlacedRun
-from dropr_core.contracts.storage import Outgoing, Placed
+from dropr_core.contracts.records import AppendRun
+from dropr_core.contracts.storage import AppendResult, NewMessage
 from dropr_core.errors import Conflict, QueueFull, StoreError
 from dropr_core.model.names import Lane, format_id
 from dropr_storage_fs.engine.commit import Commit
@@ -29,7 +29,7 @@ class AppendPart:
     _context: Context
     _limited: bool
 
-    def append(self, messages: Sequence[Outgoing]) -> Sequence[Placed]:
+    def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         """Store all messages or none, durably; see the contract."""
         self._half.enter(write=True)
         if not messages:
@@ -37,7 +37,7 @@ class AppendPart:
         self._half.space.check()
         return self._half.durable(Together(self._append_all, messages))
 
-    def _append_all(self, commit: Commit, calls: list[Sequence[Outgoing]]) -> list[Sequence[Placed]]:
+    def _append_all(self, commit: Commit, calls: list[Sequence[NewMessage]]) -> list[Sequence[AppendResult]]:
         """What several threads want to append at the same time, in one frame if it is all for one lane."""
         if len(calls) == 1:
             return [self._append_plain(commit, calls[0]) or self._append_any(commit, calls[0])]
@@ -47,7 +47,7 @@ class AppendPart:
             return [placed[start:stop] for start, stop in zip([0, *stops], stops)]  # noqa: B905 -- one longer
         return [self._append_plain(commit, messages) or self._append_any(commit, messages) for messages in calls]
 
-    def _append_plain(self, commit: Commit, messages: Sequence[Outgoing]) -> Sequence[Placed]:
+    def _append_plain(self, commit: Commit, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         """The common case: all for one lane that is known, without limits or anything to remember. Else empty."""
         _, channel, priority, peers, *_ = messages[0]
         one = self._half.state.lanes.get((peers[0], channel, priority)) if len(peers) == 1 else None
@@ -73,18 +73,18 @@ class AppendPart:
             rows = Alike(ids, envelopes, flags, b"")
         first = self._half.log(one.number).end.last + 1
         commit.frame(one.number, first, self._context.clock.now(), rows)
-        return PlacedRun(ids, one.sequence(first))
+        return AppendRun(ids, one.sequence(first))
 
-    def _append_one(self, commit: Commit, message: Outgoing, lane: LaneState) -> Sequence[Placed]:
+    def _append_one(self, commit: Commit, message: NewMessage, lane: LaneState) -> Sequence[AppendResult]:
         identity, _, _, _, envelope, receipt, life, delayed, mark = message
         if life is not None or mark is not None:
             return []
         place = self._half.log(lane.number).end.last + 1
         flags = (RECEIPT if receipt else 0) | (DELAYED if delayed else 0)
         commit.frame(lane.number, place, self._context.clock.now(), [(identity, flags, b"", envelope)])
-        return [Placed(identity, (lane.sequence(place),), False)]
+        return [AppendResult(identity, (lane.sequence(place),), False)]
 
-    def _append_any(self, commit: Commit, messages: Sequence[Outgoing]) -> list[Placed]:
+    def _append_any(self, commit: Commit, messages: Sequence[NewMessage]) -> list[AppendResult]:
         state: OutboxState = self._half.state
         known = self._known(state, messages)
         rows: dict[Lane, list[Row]] = {}
@@ -117,7 +117,7 @@ class AppendPart:
         firsts = self._store(commit, state, rows)
         return self._placed(commit, messages, known, where, firsts)
 
-    def _known(self, state: OutboxState, messages: Sequence[Outgoing]) -> dict[int, int]:
+    def _known(self, state: OutboxState, messages: Sequence[NewMessage]) -> dict[int, int]:
         """Messages that were sent before → -1, or that stand in this call already → where; raises Conflict."""
         known: dict[int, int] = {}
         seen: dict[bytes, int] = {}
@@ -154,16 +154,16 @@ class AppendPart:
         return firsts
 
     def _placed(
-        self, commit: Commit, messages: Sequence[Outgoing], known: dict[int, int],
+        self, commit: Commit, messages: Sequence[NewMessage], known: dict[int, int],
         where: list[list[tuple[Lane, int]]], firsts: dict[Lane, int],
-    ) -> list[Placed]:  # fmt: skip
+    ) -> list[AppendResult]:  # fmt: skip
         state, now = self._half.state, self._context.clock.now()
-        placed: list[Placed] = []
+        placed: list[AppendResult] = []
         ops: list[Any] = []
         for index, message in enumerate(messages):
             if index in known:
                 if known[index] < 0:
-                    placed.append(Placed(message.id, self._existing(state, message), True))
+                    placed.append(AppendResult(message.id, self._existing(state, message), True))
                 else:
                     placed.append(placed[known[index]]._replace(existed=True))
                 continue
@@ -178,13 +178,13 @@ class AppendPart:
                 ops.append(["own", message.id, message.fingerprint, now, places])
             if message.expires_in is not None:
                 ops += [["due", *at, now + message.expires_in] for at in places]
-            placed.append(Placed(message.id, tuple(sequences), False))
+            placed.append(AppendResult(message.id, tuple(sequences), False))
         for op in ops:
             commit.note(op)
         return placed
 
     @staticmethod
-    def _existing(state: OutboxState, message: Outgoing) -> tuple[int, ...]:
+    def _existing(state: OutboxState, message: NewMessage) -> tuple[int, ...]:
         at: dict[str, int] = {}
         for number, place in state.own[message.id][2]:
             lane = state.numbers[number]

@@ -1,6 +1,6 @@
 """How deliveries end, and how ended ones begin again or are forgotten.
 
-Owns cancel, set_aside, receipts, redrive, hold, sweep and wipe. Must not know peers' addresses or time-outs.
+Owns cancel, dead_letter, receipts, redrive, hold, sweep and wipe. Must not know peers' addresses or time-outs.
 """
 
 import itertools
@@ -47,7 +47,7 @@ class EndPart:
                     if lane.queued(record.sequence):
                         yield lane, record, where
 
-    def set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
+    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
         """Give one delivery up as dead; the lane goes on without it."""
 
         def job(commit: Commit) -> None:

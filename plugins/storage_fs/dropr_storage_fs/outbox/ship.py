@@ -83,8 +83,8 @@ class ShipPart:
 
     _born: dict[int, tuple[int, float]]
 
-    def take(self, lane: Lane, max_count: int, max_bytes: int, *, offer: bool = True) -> Batch | None:
-        """What follows the lane's head, marked as under way with ``offer``."""
+    def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:
+        """What follows the lane's head, marked as under way with ``mark_in_flight``."""
 
         def look() -> tuple[Batch | None, bool]:
             return self._take(lane, max_count, max_bytes)
@@ -99,7 +99,7 @@ class ShipPart:
             return batch, behind
 
         def run() -> tuple[Batch | None, bool]:
-            if offer and not self._context.read_only:
+            if mark_in_flight and not self._context.read_only:
                 return self._half.lazy(job, mark=False)
             return self._half.look(look)
 
@@ -174,7 +174,7 @@ class ShipPart:
 
     _next: dict[int, tuple[int, Place]]
 
-    def unoffer(self, lane: Lane) -> None:
+    def clear_in_flight(self, lane: Lane) -> None:
         """It is certain that nothing after the head reached the peer."""
 
         def job(commit: Commit) -> None:
