@@ -29,7 +29,7 @@ def public(cls):
 @pytest.mark.parametrize(
     ("plain", "other", "without"),
     [
-        (Node, AsyncNode, {"open", "consumer", "nudge", "name", "config", "outbox", "inbox"}),
+        (Node, AsyncNode, {"open", "consumer", "retry_now", "name", "config", "outbox", "inbox"}),
         (Received, AsyncReceived, {"apply", "make_ack", "make_failure", "requeue", "claim", "settled", "open",
                                        "loads"}),
         (Sent, AsyncSent, {"known", "result_of", "state", "deliveries"}),

@@ -12,8 +12,9 @@ from dropr_core.model import envelope
 from dropr_core.model.message import MAX_HOPS, Message, State
 from dropr_core.model.names import START, Lane
 from dropr_core.protocol.endpoint import Access
-from dropr_core.protocol.link import Greet, Link, LinkSettings, Probe, Ship
+from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.protocol.messages import Welcome
+from dropr_core.protocol.orders import Greet, Probe, Ship
 from dropr_core.system.clock import FakeClock
 
 YEAR = 365 * 86400.0

@@ -387,11 +387,11 @@ def full(*_args, **_more):
 
 
 def test_fault_09_a_full_disk_stops_neither_the_daemon_nor_the_answers_to_peers(node, monkeypatch, caplog):
-    """What is only a help (the clock's file, a request to retry, a sweep) fails on a full disk, and the mail goes on without."""
+    """What is only a help (clock file, request to retry, sweep) fails on a full disk, and the mail goes on without."""
     node.send(b"waits", to="shop")
     monkeypatch.setattr(daemon_module, "keep_clock", full)
     monkeypatch.setattr(node.runtime, "sweep_bodies", full)
-    monkeypatch.setattr(node.runtime, "nudge", full)
+    monkeypatch.setattr(node.runtime, "retry_now", full)
     with MainLoop(Heartbeat.from_environment()) as loop:
         daemon = daemon_module.Daemon(node.runtime, loop)
         turned = []

@@ -8,22 +8,21 @@ from dropr_core.contracts.storage import Batch, Entry, LaneStats
 from dropr_core.errors import Refused, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.names import START, Head, Lane, MessageId
-from dropr_core.protocol.link import (
+from dropr_core.protocol.link import Link, LinkSettings
+from dropr_core.protocol.log_matching import HeadRelation, compare_heads
+from dropr_core.protocol.messages import PushResult, Welcome
+from dropr_core.protocol.orders import (
     ClearInFlight,
     Collect,
     Compare,
     DeadLetter,
     Greet,
-    Link,
-    LinkSettings,
     PeerDown,
     PeerUp,
     Probe,
     Settle,
     Ship,
 )
-from dropr_core.protocol.log_matching import HeadRelation, compare_heads
-from dropr_core.protocol.messages import PushResult, Welcome
 
 WELCOME = Welcome(1, b"n" * 16, b"s" * 16, b"i" * 8, 4 << 20, 10_000, 1 << 24)
 

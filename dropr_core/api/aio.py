@@ -18,6 +18,7 @@ from dropr_core.api.received import Received
 from dropr_core.api.sent import MessageStatus, Sent
 from dropr_core.config.node import NodeConfig
 from dropr_core.errors import Closed, WaitTimeout
+from dropr_core.model import topics
 from dropr_core.system.notifier import LOOK_AGAIN
 
 _P = ParamSpec("_P")
@@ -81,7 +82,7 @@ class AsyncSent:
     async def wait(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same names as Node
         """As `Sent.wait`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._node.runtime.notifier.subscribe("receipts") as subscription:
+        with self._node.runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
             while True:
                 subscription.prepare()
                 status = await self.status()

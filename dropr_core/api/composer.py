@@ -27,11 +27,11 @@ from dropr_core.model.message import Message, check_message, check_options
 from dropr_core.model.names import (
     DEFAULT_CHANNEL,
     DEFAULT_PRIORITY,
-    LARGE,
     IdMaker,
     MessageId,
     check_channel,
     id_of_key,
+    lane_priority,
     parse_id,
 )
 from dropr_core.system.clock import Clock
@@ -168,7 +168,7 @@ class Composer:
         outgoing = NewMessage(
             identity,
             route.channel,
-            message.priority if written is None else message.priority + LARGE,
+            lane_priority(message.priority, large=written is not None),
             route.peers,
             envelope.encode(message, content),
             message.receipt,

@@ -13,7 +13,7 @@ from dropr_core.api.received import Received, acknowledge, settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.errors import BadEnvelope, LeaseLost, UsageError
-from dropr_core.model import envelope
+from dropr_core.model import envelope, topics
 from dropr_core.model.names import check_channel, format_id
 from dropr_core.system.notifier import LOOK_AGAIN
 
@@ -44,7 +44,7 @@ class Consumer:
         self._runtime = runtime
         self.channels = tuple(channels)
         self._swallow = on_error == "continue"
-        self._subscription = runtime.notifier.subscribe(*(f"inbox:{channel}" for channel in self.channels))
+        self._subscription = runtime.notifier.subscribe(*(topics.inbox(channel) for channel in self.channels))
         try:
             self._consumer = runtime.storage.inbox.register(label)
         except BaseException:
@@ -132,7 +132,7 @@ class Consumer:
         if now >= self._next_reap or self._next_reap == float("inf"):
             freed, others = self._runtime.storage.inbox.reap(self._runtime.attempts)
             for channel in freed:
-                self._runtime.notifier.notify(f"inbox:{channel}")
+                self._runtime.notifier.notify(topics.inbox(channel))
             self._next_reap = now + REAP_EVERY if others else float("inf")
         if now >= self._next_sweep:
             self._runtime.storage.inbox.sweep()
@@ -146,7 +146,7 @@ class Consumer:
         self._subscription.close()
         self._runtime.storage.inbox.retire(self._consumer)
         for channel in self.channels:
-            self._runtime.notifier.notify(f"inbox:{channel}")
+            self._runtime.notifier.notify(topics.inbox(channel))
 
 
 def iterate(

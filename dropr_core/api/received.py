@@ -15,7 +15,7 @@ import msgspec
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import LeaseLost, TooBig
-from dropr_core.model import envelope
+from dropr_core.model import envelope, topics
 from dropr_core.model.message import MAX_RESULT, Message
 from dropr_core.model.names import format_id
 
@@ -217,9 +217,9 @@ def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:
                 outcome = type(change).__name__.lower()
                 runtime.event("message_settled", {"id": claim.id, "channel": claim.channel, "outcome": outcome})
     for channel in ready:
-        runtime.notifier.notify(f"inbox:{channel}")
+        runtime.notifier.notify(topics.inbox(channel))
     for sender in senders:
-        runtime.notifier.notify(f"outcomes:{sender}")
+        runtime.notifier.notify(topics.outcomes(sender))
     return done
 
 
@@ -235,5 +235,5 @@ def acknowledge(runtime: Runtime, claims: Sequence[Claim], keep: float) -> list[
             assert large is not None
             runtime.bodies.drop_received(claim.sender, claim.id, large)
     for sender in {claim.sender for claim in mine}:
-        runtime.notifier.notify(f"outcomes:{sender}")
+        runtime.notifier.notify(topics.outcomes(sender))
     return done

@@ -22,6 +22,7 @@ from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox, Outbox, Storage
 from dropr_core.errors import Closed
+from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.plugin.host import make_context
 from dropr_core.plugin.registry import Observers, create
@@ -139,7 +140,7 @@ class Runtime:
         directory = self.run_directory / "nudge"
         directory.mkdir(mode=0o700, exist_ok=True)
         (directory / (peer.encode().hex() if peer else "all")).touch(mode=0o600)
-        self.notifier.notify("control")
+        self.notifier.notify(topics.CONTROL)
 
     def sweep_bodies(self) -> int:
         """Remove large bodies that no message needs any more. Returns how many."""

@@ -17,6 +17,7 @@ from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Progress, Written
 from dropr_core.contracts.storage import AppendResult, Job, NewMessage
 from dropr_core.errors import QueueFull
+from dropr_core.model import topics
 
 
 class Sender:
@@ -60,10 +61,10 @@ class Sender:
         finally:
             for body in written:
                 body.release()
-        runtime.notifier.notify("outbox")
+        runtime.notifier.notify(topics.OUTBOX)
         if self._pulled:
             for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
-                runtime.notifier.notify(f"mail:{peer}")
+                runtime.notifier.notify(topics.mail(peer))
         if runtime.observed:
             for message in messages:
                 details = {"id": message.id, "channel": message.channel, "peers": message.peers}
@@ -72,7 +73,7 @@ class Sender:
 
     def _append_patiently(self, messages: list[NewMessage], timeout: Duration) -> Sequence[AppendResult]:
         deadline = time.monotonic() + self.composer.seconds(timeout)
-        with self._runtime.notifier.subscribe("receipts") as subscription:
+        with self._runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
             while True:
                 subscription.prepare()
                 try:
@@ -93,5 +94,5 @@ class Sender:
         finally:
             if written is not None:
                 written.release()
-        runtime.notifier.notify(f"inbox:{channel}")
+        runtime.notifier.notify(topics.inbox(channel))
         return str(uuid.UUID(bytes=message.id))

@@ -12,6 +12,7 @@ import attrs
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import AppendResult, Delivery, NewMessage
 from dropr_core.errors import DeliveryFailed, WaitTimeout
+from dropr_core.model import topics
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.model.states import ENDED, of_message
@@ -101,7 +102,7 @@ class Sent:
         until every peer has accepted. Raises DeliveryFailed if it ended otherwise, WaitTimeout.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._runtime.notifier.subscribe("receipts") as subscription:
+        with self._runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
             while True:
                 subscription.prepare()
                 status = self.status
@@ -129,7 +130,7 @@ class Sent:
     def cancel(self) -> bool:
         """Take back what is not under way yet; True if no peer will get it."""
         _cancelled, late = self._runtime.outbox.cancel(self._message_id)
-        self._runtime.notifier.notify("receipts")
+        self._runtime.notifier.notify(topics.RECEIPTS)
         return late == 0 and all(d.state is State.CANCELLED for d in self.deliveries)
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from dropr_core.cli.failures import Stop, not_found
 from dropr_core.cli.filters import age_option, channel_option, id_option, peer_option, select
 from dropr_core.cli.output import echo, echo_json, say_count
 from dropr_core.cli.peers import known_peer
+from dropr_core.model import topics
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def cancel_verb(config_file: Path | None, as_json: bool, message_id: "MessageId"
         for peer in peers:
             known_peer(node, peer)
         cancelled, late = node.outbox.cancel(message_id, peers or None)
-        node.notifier.notify("receipts")  # somebody may wait for its end
+        node.notifier.notify(topics.RECEIPTS)  # somebody may wait for its end
     if as_json:
         echo_json({"id": shown, "cancelled": cancelled, "too_late": late})
     else:
@@ -58,7 +59,7 @@ def bury_verb(config_file: Path | None, as_json: bool, message_id: "MessageId", 
         buried = node.inbox.bury(message_id, reason)
         info = node.inbox.status(message_id)
         if buried and info is not None:
-            node.notifier.notify(f"outcomes:{info.sender}")  # its sender may wait for the receipt
+            node.notifier.notify(topics.outcomes(info.sender))  # its sender may wait for the receipt
     if not buried and info is None:
         raise not_found(f"{shown}: no such message came in here, or it ended and was forgotten")
     if as_json:
@@ -125,12 +126,12 @@ def _missing(count: int, ids: Sequence[bytes], missing: "Sequence[MessageId]") -
 def wake_consumers(node: "Runtime", filters: dict[str, Any]) -> None:
     """Tell those who wait for messages that some became ready."""
     for channel in [filters["channel"]] if filters["channel"] else list(node.inbox.counts()):
-        node.notifier.notify(f"inbox:{channel}")
+        node.notifier.notify(topics.inbox(channel))
 
 
 def wake_shippers(node: "Runtime") -> None:
     """Tell the daemon, and those who fetch from here, that something new is to be shipped."""
-    node.notifier.notify("outbox")
+    node.notifier.notify(topics.OUTBOX)
     for name, peer in node.config.peers.items():
         if peer.mode == "pull":
-            node.notifier.notify(f"mail:{name}")
+            node.notifier.notify(topics.mail(name))

@@ -10,6 +10,7 @@ import click
 
 from dropr_core.cli.common import opened, verb
 from dropr_core.cli.output import echo, echo_json
+from dropr_core.model import topics
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -57,7 +58,7 @@ def hold_verb(config_file: Path | None, as_json: bool, peer: str, reason: str) -
     """Ship nothing more to a peer until release. Sending to it goes on and is kept."""
     with opened(config_file, change=True) as node:
         node.outbox.hold(known_peer(node, peer), reason)
-        node.notifier.notify("control")
+        node.notifier.notify(topics.CONTROL)
     if as_json:
         echo_json({"peer": peer, "held": True, "reason": reason})
     else:

@@ -27,8 +27,8 @@ from dropr_core.config.yamlfile import Steps, scalar
 from dropr_core.errors import ConfigError, DroprError
 
 __all__ = [
-    "NOWHERE", "Note", "Reader", "SourceLocation", "build", "duration", "format_duration", "format_size", "given", "note_of",
-    "option", "own", "parse_duration", "parse_size", "path", "secret", "size", "suggest",
+    "NOWHERE", "Note", "Reader", "SourceLocation", "build", "duration", "format_duration", "format_size", "given",
+    "note_of", "option", "own", "parse_duration", "parse_size", "path", "secret", "size", "suggest",
 ]  # fmt: skip
 
 T = TypeVar("T")

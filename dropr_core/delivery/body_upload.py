@@ -21,7 +21,7 @@ from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.envelope import Reference, reference_of
-from dropr_core.model.names import LARGE, Lane, MessageId, format_id
+from dropr_core.model.names import Lane, MessageId, format_id
 from dropr_core.protocol import messages as wire
 from dropr_core.system.clock import Clock
 
@@ -117,7 +117,7 @@ class BodyUploads:
 
         ``open_``: whether there is a session with the peer, and it is not resting.
         """
-        waiting = [stats for stats in lanes if stats.lane.priority >= LARGE]
+        waiting = [stats for stats in lanes if stats.lane.large]
         self._forget_gone(waiting)
         if open_ and self._upload is None and now >= self._rest_until:
             self._begin(waiting)

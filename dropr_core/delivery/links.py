@@ -18,6 +18,7 @@ from dropr_core.delivery.puller import Puller
 from dropr_core.delivery.pusher import Pusher
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import PluginError, UsageError
+from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.protocol.endpoint import Access
 from dropr_core.protocol.link import Link, LinkSettings
@@ -121,7 +122,7 @@ class Links:
     @property
     def topics(self) -> tuple[str, ...]:
         """What to listen to besides the outbox: receipts for peers that we fetch from."""
-        return tuple(f"outcomes:{name}" for name in self.pullers)
+        return tuple(topics.outcomes(name) for name in self.pullers)
 
     def turn(self) -> float | None:
         """Do what can be done now; the node time at which to be called again at the latest."""

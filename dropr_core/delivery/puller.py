@@ -14,6 +14,7 @@ from dropr_core.contracts.storage import Inbox
 from dropr_core.delivery.body_download import BodyDownloads
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreError
+from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.names import StoreId
 from dropr_core.protocol import messages as wire
@@ -152,7 +153,7 @@ class Puller:
             self._failed(error)
             return
         for channel in channels:
-            self._notify(f"inbox:{channel}")
+            self._notify(topics.inbox(channel))
         for part, verdict in zip(parts, verdicts, strict=True):
             if verdict.missing and self._downloads is not None:
                 self._downloads.begin(store, part)

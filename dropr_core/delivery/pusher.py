@@ -11,18 +11,19 @@ from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
 from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import BadFrame, StoreError, Unanswered
-from dropr_core.model.names import LARGE, StoreId
+from dropr_core.model import topics
+from dropr_core.model.names import StoreId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import apply_head, awaited, lane_of, pack
+from dropr_core.protocol.batches import pack
 from dropr_core.protocol.endpoint import MAX_WAIT, to_outcomes
-from dropr_core.protocol.link import (
+from dropr_core.protocol.link import Link
+from dropr_core.protocol.orders import (
     ClearInFlight,
     Collect,
     Compare,
     DeadLetter,
     Effect,
     Greet,
-    Link,
     Order,
     PeerDown,
     PeerUp,
@@ -30,6 +31,7 @@ from dropr_core.protocol.link import (
     Settle,
     Ship,
 )
+from dropr_core.protocol.reconcile import apply_head, awaited, lane_of
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
@@ -101,7 +103,7 @@ class Pusher:
         link = self.link
         open_ = link.welcome is not None and link.down_reason is None and now >= link.rest_until
         ready = uploads.turn(now, lanes, open_=open_)
-        return [*(stats for stats in lanes if stats.lane.priority < LARGE), *ready]
+        return [*(stats for stats in lanes if not stats.lane.large), *ready]
 
     def _carry(self, order: Order) -> None:
         match order:
@@ -129,7 +131,7 @@ class Pusher:
                 if room <= 0:
                     break
                 # Of a lane of large bodies one: only that one's body is known to be there.
-                batch = self._outbox.take(lane, count if lane.priority < LARGE else 1, room)
+                batch = self._outbox.take(lane, 1 if lane.large else count, room)
                 if batch is not None:
                     batches.append(batch)
                     room -= sum(len(entry.envelope) for entry in batch.entries)
@@ -198,7 +200,7 @@ class Pusher:
     def _receipts(self, page: wire.Outcomes) -> None:
         try:
             if self._outbox.receipts(self.peer, StoreId(page.log), to_outcomes(page.rows), page.upto):
-                self._notify("receipts")
+                self._notify(topics.RECEIPTS)
         except BadFrame as error:
             self._log.warning("%s: receipts ignored: %s", self.peer, error)
         except StoreError as error:
@@ -222,20 +224,20 @@ class Pusher:
         match effect:
             case Settle(lane, head, rejected):
                 self._outbox.settle(lane, head, rejected)
-                self._budget.settled |= lane.priority >= LARGE
-                self._notify("receipts")
+                self._budget.settled |= lane.large
+                self._notify(topics.RECEIPTS)
                 for rejection in rejected:
                     self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,
                                       rejection.code, rejection.reason)  # fmt: skip
             case Compare(lane, head):
                 apply_head(self._outbox, lane, head, on_reset=self._on_reset, event=self._event)
-                self._notify("receipts")
+                self._notify(topics.RECEIPTS)
             case ClearInFlight(lane):
                 self._outbox.clear_in_flight(lane)
             case DeadLetter(lane, sequence, reason):
                 self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
                 self._outbox.dead_letter(lane, sequence, reason)
-                self._notify("receipts")
+                self._notify(topics.RECEIPTS)
             case PeerDown(reason):
                 self._log.warning("%s: down: %s", self.peer, reason)
                 self._event("peer_down", {"peer": self.peer, "reason": reason})

@@ -26,8 +26,6 @@ NO_MESSAGE = MessageId(bytes(16))
 """The id before the first position of a lane."""
 
 LOWEST_PRIORITY = 9
-LARGE = 10
-"""Added to the priority of the lanes of messages whose body travels beside them, so that nothing small waits for it."""
 DEFAULT_PRIORITY = 5
 DEFAULT_CHANNEL = "common"
 
@@ -41,7 +39,13 @@ class Lane(NamedTuple):
     peer: str
     channel: str
     priority: int
-    """0 to 9; with LARGE added in the lanes of messages with a large body."""
+    """That of its messages, 0 to 9; 10 to 19 in the lanes of messages whose body travels beside them (`large`), so that
+    nothing small waits for a large body."""
+
+    @property
+    def large(self) -> bool:
+        """Whether its messages have large bodies."""
+        return self.priority > LOWEST_PRIORITY
 
     def __str__(self) -> str:
         return f"{self.peer}:{self.channel}:{self.priority}"
@@ -54,6 +58,11 @@ class SourceLane(NamedTuple):
     store: StoreId
     channel: str
     priority: int
+
+    @property
+    def large(self) -> bool:
+        """Whether its messages have large bodies."""
+        return self.priority > LOWEST_PRIORITY
 
     def __str__(self) -> str:
         return f"{self.sender}({self.store.hex()}):{self.channel}:{self.priority}"
@@ -96,9 +105,21 @@ def check_priority(priority: object) -> int:
     return priority
 
 
+def check_lane_priority(priority: int) -> int:
+    """Return ``priority`` if a lane may have it (see `Lane.priority`), else raise UsageError."""
+    if not 0 <= priority <= 2 * LOWEST_PRIORITY + 1:
+        raise UsageError(f"priority {priority} of a lane: 0 to 9, and 10 to 19 for large bodies")
+    return priority
+
+
+def lane_priority(priority: int, *, large: bool) -> int:
+    """The priority that a lane has for messages of ``priority``, with large bodies or without."""
+    return priority + LOWEST_PRIORITY + 1 if large else priority
+
+
 def priority_of(lane_priority: int) -> int:
-    """The priority that messages of a lane have: that of a large-body lane without LARGE."""
-    return lane_priority % LARGE
+    """The priority that the messages of a lane have."""
+    return lane_priority % (LOWEST_PRIORITY + 1)
 
 
 def format_id(message_id: MessageId | bytes) -> str:

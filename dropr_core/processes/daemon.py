@@ -16,6 +16,7 @@ from dropr_core.config.node import NodeConfig, load
 from dropr_core.delivery.links import Links
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import ConfigError, DroprError, StoreError
+from dropr_core.model import topics
 from dropr_core.model.names import format_id
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.system.clock import keep_clock
@@ -73,7 +74,7 @@ class Daemon:
         config = self._runtime.config
         self._transports = Transports(config.transports, self._runtime.context(self._log), config.where)
         self._links = Links(self._runtime, self._transports, self._loop.post, self._log)
-        self._subscription = self._runtime.notifier.subscribe("outbox", "control", *self._links.topics)
+        self._subscription = self._runtime.notifier.subscribe(topics.OUTBOX, topics.CONTROL, *self._links.topics)
 
     def run(self, path: Path | None) -> int:
         """The loop."""
@@ -104,8 +105,8 @@ class Daemon:
 
     def _turn(self) -> float:
         """Everything that can be done now; when to look again at the latest (node time)."""
-        # The subscription was prepared just before: draining it here would take a notification whose flag is down by now,
-        # and nobody would notify again.
+        # The subscription was prepared just before: draining it here would take a notification whose flag is down
+        # by now, and nobody would notify again.
         self._loop.run_posts()
         try:
             self._nudges()
@@ -135,7 +136,7 @@ class Daemon:
         self._last_sweep = now
         self._next_sweep = max(now + SWEEP_EVERY, due) if due is not None else now + CARE_EVERY
         if ended:
-            self._runtime.notifier.notify("receipts")
+            self._runtime.notifier.notify(topics.RECEIPTS)
             for message_id in ended:
                 self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
 

@@ -1,40 +1,34 @@
 """Deliveries between their stored form and their form on the wire, in both directions.
 
-Owns the four moves that links, endpoint and puller share: packing batches, taking parts into an
-inbox, serving a peer that fetches, and applying a receiver's head to our log. Must not know
-frames, keys, sockets or time.
+Owns the three moves that pusher, endpoint and puller share: packing batches, accepting a push into an inbox, and
+answering a peer that fetches. Must not know frames, keys, sockets or time.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.records import PlainEntries, PlainJobs
-from dropr_core.contracts.storage import Accepted, Arrival, Batch, Delivery, Inbox, Job, Outbox, Selection
+from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox
 from dropr_core.errors import BadEnvelope, BadName, QueueFull
 from dropr_core.model import envelope
-from dropr_core.model.message import MAX_HOPS, State
+from dropr_core.model.message import MAX_HOPS
 from dropr_core.model.names import (
-    LARGE,
     START,
     Head,
-    Lane,
     MessageId,
     SourceLane,
     StoreId,
     check_channel,
-    check_priority,
+    check_lane_priority,
     format_id,
     priority_of,
 )
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.log_matching import HeadRelation, compare_heads
+from dropr_core.protocol.log_matching import HeadRelation
+from dropr_core.protocol.reconcile import Event, apply_head, awaited, lane_of
 
-Event = Callable[[str, Mapping[str, object]], None]
 Rejected = tuple[int, str, str]
-
-LOOK = 1000
-"""Deliveries that are looked at when a peer may have lost what we only wait for: bounded work."""
 
 ALIKE = 8
 """From so many envelopes on it pays to see whether they were made alike."""
@@ -92,7 +86,7 @@ def accept_push(
 
 def _note_bodies(bodies: Bodies, sender: str, arrivals: Sequence[Arrival], words: Sequence[wire.PushResult]) -> None:
     for arrival, word in zip(arrivals, words, strict=True):
-        if word.taken and arrival.source.priority >= LARGE:
+        if word.taken and arrival.source.large:
             for job in arrival.entries:
                 if reference := envelope.reference_of(job.envelope):
                     bodies.accepted(sender, job.id, reference)
@@ -131,7 +125,7 @@ def _unpack(
             if refusal is not None:
                 raise _Unwanted(*refusal)
             job = _job(data, part, max_body, notes.get(index))
-            if part.priority >= LARGE:
+            if part.large:
                 _check_body(job, sender, bodies)
             jobs.append(job)
         except _Unwanted as no:
@@ -143,7 +137,7 @@ def _unpack(
 
 def _plain(part: wire.LanePart, max_body: int | None) -> PlainJobs | None:
     """The jobs of a part whose envelopes are all sound and made alike, with nothing special; the common case."""
-    if part.notes or part.priority >= LARGE or len(part.envelopes) < ALIKE:
+    if part.notes or part.large or len(part.envelopes) < ALIKE:
         return None
     try:
         like = envelope.UniformBatch(part.envelopes[0])
@@ -179,7 +173,7 @@ class _Unwanted(Exception):
 def _refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[str, str] | None:
     try:
         check_channel(part.channel)
-        check_priority(part.priority - LARGE if part.priority >= LARGE else part.priority)
+        check_lane_priority(part.priority)
     except ValueError as error:
         return "bad_name" if isinstance(error, BadName) else "bad_priority", str(error)
     if not allows(part.channel):
@@ -192,7 +186,7 @@ def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[flo
     message = envelope.header_of(data)
     if max_body is not None and envelope.body_size(data) > max_body:
         raise _Unwanted("too_big", f"a body of {envelope.body_size(data)} bytes: the limit here is {max_body}")
-    if part.priority < LARGE and envelope.reference_of(data):
+    if not part.large and envelope.reference_of(data):
         raise _Unwanted("bad_envelope", "an envelope without its body belongs into a lane for large bodies")
     if message.channel != part.channel or message.priority != priority_of(part.priority) or len(message.id) != 16:
         raise _Unwanted("bad_envelope", "the envelope says another channel or priority than its lane")
@@ -211,52 +205,7 @@ def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[flo
     )
 
 
-def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event) -> HeadRelation:
-    """Bring our log in line with what its receiver says. Returns what it meant.
-
-    ``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. Lanes are re-read, so a
-    head that is old news does nothing.
-    """
-    stats = next((stats for stats in outbox.lanes(lane.peer) if stats.lane == lane), None)
-    if stats is not None:
-        ours, last = stats.head, stats.last
-    else:
-        # Nothing to ship, but a receiver that was wiped may have lost what we await a receipt for.
-        lost = [d for d in awaited(outbox, lane.peer) if lane_of(d) == lane and d.sequence > theirs.sequence]
-        if not lost:
-            return HeadRelation.SAME
-        ours = max(Head(delivery.sequence, delivery.id) for delivery in lost)
-        last = ours.sequence
-    meaning = compare_heads(theirs, ours, last, outbox.locate(lane, theirs.sequence))
-    details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(ours)}
-    if meaning is HeadRelation.SAME:
-        outbox.clear_in_flight(lane)
-    elif meaning is HeadRelation.AHEAD:
-        outbox.settle(lane, theirs)
-    elif meaning is HeadRelation.LOST:
-        if on_reset == "hold":
-            outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")
-        else:
-            details["again"] = outbox.rewind(lane, theirs)
-        event("peer_reset", details)
-    else:
-        details["store"] = outbox.renumber().hex()
-        event("rolled_back", details)
-    return meaning
-
-
-def awaited(outbox: Outbox, peer: str) -> list[Delivery]:
-    """Deliveries that the peer has accepted and whose receipt has not come home (the first of them)."""
-    page = outbox.scan(Selection(states=frozenset({State.ACCEPTED}), peer=peer), limit=LOOK)
-    return [delivery for _cursor, delivery in page if delivery.receipt]
-
-
-def lane_of(delivery: Delivery) -> Lane:
-    """The lane that a delivery belongs to."""
-    return Lane(delivery.peer, delivery.channel, delivery.priority)
-
-
-class Mail(NamedTuple):
+class FetchResponse(NamedTuple):
     """What a peer that fetches gets."""
 
     parts: list[wire.LanePart]
@@ -278,7 +227,7 @@ def build_fetch_response(
     fresh: bool = True,
     doubt: bool = False,
     without: Collection[tuple[str, int]] = (),
-) -> Mail:
+) -> FetchResponse:
     """What a peer that fetches gets next, after its heads were taken as its word on what it has.
 
     ``doubt``: the peer has begun anew, maybe with an empty or an older store. Then lanes without
@@ -297,33 +246,33 @@ def build_fetch_response(
         for lane in {lane_of(delivery) for delivery in awaited(outbox, peer)}:
             theirs = at.get((lane.channel, lane.priority), START)
             if apply_head(outbox, lane, theirs, on_reset=on_reset, event=event) is HeadRelation.FOREIGN:
-                return Mail([], settled, stale=True)
+                return FetchResponse([], settled, stale=True)
         state = outbox.peers().get(peer)
     for stats in outbox.lanes(peer):
         theirs = at.get((stats.lane.channel, stats.lane.priority), START)
         if not fresh:
             if theirs != stats.head:
-                return Mail([], stale=True)
+                return FetchResponse([], stale=True)
             continue
         meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event)
         settled = settled or meaning is HeadRelation.AHEAD
         if meaning is HeadRelation.FOREIGN:
-            return Mail([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh
+            return FetchResponse([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh
     parts: list[wire.LanePart] = []
     if state is not None and state.held:
-        return Mail(parts, settled)
+        return FetchResponse(parts, settled)
     for stats in sorted(outbox.lanes(peer), key=lambda stats: (stats.lane.priority, -stats.oldest)):
         if max_count <= 0 or max_bytes <= 0:
             break
         if (stats.lane.channel, stats.lane.priority) in without:
             continue
         # Of a lane of large bodies one: it is taken in when its body is there.
-        batch = outbox.take(stats.lane, max_count if stats.lane.priority < LARGE else 1, max_bytes)
+        batch = outbox.take(stats.lane, 1 if stats.lane.large else max_count, max_bytes)
         if batch is not None:
             parts.append(pack(batch))
             max_count -= len(batch.entries)
             max_bytes -= batch.size
-    return Mail(parts, settled)
+    return FetchResponse(parts, settled)
 
 
-__all__ = ["LATER", "Mail", "accept_push", "apply_head", "awaited", "build_fetch_response", "lane_of", "pack"]
+__all__ = ["LATER", "FetchResponse", "accept_push", "build_fetch_response", "pack"]

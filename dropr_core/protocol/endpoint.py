@@ -14,6 +14,7 @@ from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import BadFrame, Closed, Refused, StoreError
+from dropr_core.model import topics
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, MessageId, StoreId
 from dropr_core.protocol import messages as wire
@@ -241,7 +242,7 @@ class Endpoint:
             self.limits.max_body, self._bodies,
         )  # fmt: skip
         for channel in channels:
-            self._notify(f"inbox:{channel}")
+            self._notify(topics.inbox(channel))
         count = sum(
             len(part.envelopes) - len(verdict.rejected)
             for part, verdict in zip(push.lanes, verdicts, strict=True)
@@ -265,7 +266,7 @@ class Endpoint:
         page = self._page(request.peer, ask.cursor)
         if page.rows or this.final or ask.wait <= 0:
             return page
-        return Wait((f"outcomes:{request.peer}",), min(ask.wait, MAX_WAIT))
+        return Wait((topics.outcomes(request.peer),), min(ask.wait, MAX_WAIT))
 
     def _fetch(self, request: Request, this: Round) -> wire.Fetched | Wait:
         ask = wire.decode(request.body, wire.Fetch)
@@ -274,7 +275,7 @@ class Endpoint:
             # It only tells: no mail, for another request of the same peer waits for that.
             rows = [to_outcome(row) for row in ask.outcomes.rows]
             if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
-                self._notify("receipts")
+                self._notify(topics.RECEIPTS)
         else:
             doubt = this.first and request.peer in self._begun
             mail = build_fetch_response(
@@ -284,10 +285,10 @@ class Endpoint:
             if doubt and not mail.stale:
                 self._begun.discard(request.peer)
             if mail.settled:
-                self._notify("receipts")
+                self._notify(topics.RECEIPTS)
             parts = mail.parts
             if not parts and not mail.stale and not this.final and ask.wait > 0:
-                return Wait((f"mail:{request.peer}",), min(ask.wait, MAX_WAIT))
+                return Wait((topics.mail(request.peer),), min(ask.wait, MAX_WAIT))
         state = self._outbox.peers().get(request.peer)
         cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
         return wire.Fetched(self._outbox.store_id, parts, cursor)

@@ -1,14 +1,14 @@
 """The sending side of the protocol for one peer: a state machine without I/O.
 
-Owns what to ask a peer next (orders) and what its answer, its silence or its refusal means
-(effects). Reads no clock and no store that it is not given: `delivery/pusher.py` carries the orders out,
+Owns what to ask a peer next and what its answer, its silence or its refusal means; the orders and effects themselves
+stand in orders.py. Reads no clock and no store that it is not given: `pusher.py` carries the orders out,
 and the simulation runs the very same code.
 
 Rest: after a failure the *peer* rests (full jitter, 1 s doubling to 60 s), then one small probe. A peer that
 has never answered rests for 5 s at most: it is being set up.
 Doubt: after an unanswered push, the lanes' heads are asked before anything is sent again.
 Bisection: a push that keeps failing at a peer that answers probes is halved until one delivery
-stands alone; if that one fails while others are accepted, it is set aside as dead.
+stands alone; if that one fails while others are accepted, it becomes a dead letter.
 """
 
 import random
@@ -21,85 +21,20 @@ from dropr_core.errors import Refused, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.names import Head, Lane, MessageId
 from dropr_core.protocol.messages import PushResult, Welcome
-
-# ── orders: what to ask ──────────────────────────────────────────────────────────────────────────
-
-
-@attrs.frozen
-class Greet:
-    """Open a session."""
-
-
-@attrs.frozen
-class Probe:
-    """Ask for the heads of these lanes (none: only a sign of life)."""
-
-    lanes: tuple[Lane, ...]
-
-
-@attrs.frozen
-class Ship:
-    """Push what follows the heads of these lanes, at most so many deliveries of each."""
-
-    lanes: tuple[tuple[Lane, int], ...]
-
-
-@attrs.frozen
-class Collect:
-    """Ask for receipts by long poll."""
-
-
-Order = Greet | Probe | Ship | Collect
-
-# ── effects: what an answer means ────────────────────────────────────────────────────────────────
-
-
-@attrs.frozen
-class Settle:
-    """The peer has committed up to ``head``."""
-
-    lane: Lane
-    head: Head
-    rejected: tuple[Rejection, ...] = ()
-
-
-@attrs.frozen
-class Compare:
-    """The peer's head is not the one expected: judge it against our log (log_matching.py)."""
-
-    lane: Lane
-    head: Head
-
-
-@attrs.frozen
-class ClearInFlight:
-    """Nothing after the head of this lane reached the peer."""
-
-    lane: Lane
-
-
-@attrs.frozen
-class DeadLetter:
-    """One delivery fails alone while others are accepted: give it up."""
-
-    lane: Lane
-    sequence: int
-    reason: str
-
-
-@attrs.frozen
-class PeerDown:
-    """The peer stopped answering, or refuses us."""
-
-    reason: str
-
-
-@attrs.frozen
-class PeerUp:
-    """The peer answers again."""
-
-
-Effect = Settle | Compare | ClearInFlight | DeadLetter | PeerDown | PeerUp
+from dropr_core.protocol.orders import (
+    ClearInFlight,
+    Collect,
+    Compare,
+    DeadLetter,
+    Effect,
+    Greet,
+    Order,
+    PeerDown,
+    PeerUp,
+    Probe,
+    Settle,
+    Ship,
+)
 
 MISCONFIGURED = frozenset({"unauthorized", "unknown_peer", "bad_signature", "not_allowed", "redirect", "not_dropr"})
 """Refusals that only a person can end: rest at the cap, no message dies (what-survives-what.md, faults 37, 38)."""
@@ -153,7 +88,7 @@ class Link:
         self._doubtful: set[Lane] = set()
         self._shapes: dict[Lane, _Shape] = {}
         self._small = False  # a greeting or probe is under way
-        self._downloads = False
+        self._collecting = False
         self._turn = 0
         self._pushes = 0
 
@@ -176,8 +111,8 @@ class Link:
         while (ship := self._ship(now, lanes)) is not None:
             self._busy.update(lane for lane, _ in ship.lanes)
             out.append(ship)
-        if awaiting and not self._downloads:
-            self._downloads = True
+        if awaiting and not self._collecting:
+            self._collecting = True
             out.append(Collect())
         return out
 
@@ -269,7 +204,7 @@ class Link:
 
     def collected(self) -> list[Effect]:
         """The answer to Collect came (what it said is the pusher's business)."""
-        self._downloads = False
+        self._collecting = False
         return self._alive()
 
     def failed(self, order: Order, batches: Sequence[Batch], error: Exception, now: float) -> list[Effect]:
@@ -277,7 +212,7 @@ class Link:
         if isinstance(order, Ship):
             self._landed(order)
         elif isinstance(order, Collect):
-            self._downloads = False
+            self._collecting = False
         else:
             self._small = False
         if isinstance(error, Refused):

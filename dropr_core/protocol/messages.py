@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from dropr_core.errors import BadFrame
+from dropr_core.model.names import LOWEST_PRIORITY
 
 VERSION = 1
 
@@ -64,6 +65,11 @@ class LanePart(msgspec.Struct, frozen=True, array_like=True):
     envelopes: list[bytes]
     notes: list[tuple[int, float, bool]] = []
     """(index, age in seconds, possible duplicate) where there is something to say."""
+
+    @property
+    def large(self) -> bool:
+        """Whether it is a lane of messages with large bodies."""
+        return self.priority > LOWEST_PRIORITY
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):

@@ -1,6 +1,6 @@
 """Answering the requests that a transport's listener brings.
 
-`dispatcher` hands a request to the endpoint in one of a few threads, and keeps long polls until there is something to
-say.
+`dispatcher` hands a request to the endpoint in one of a few threads, `long_polls` keeps those that wait until there is
+something to say.
 Knows no transport by name and no socket.
 """

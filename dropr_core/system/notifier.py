@@ -1,11 +1,10 @@
 """Wake-ups between processes, without polling.
 
-Owns `Notifier` (notify a topic, listen to topics) and `Subscription` (one listener). A notify carries nothing and
-promises nothing but "look again": what there is to see stands in the store. Must not know what a
-topic stands for. In use: ``outbox`` (something to ship), ``inbox:<channel>``, ``receipts`` (deliveries
-ended), ``outcomes:<sender>`` (something for that peer's receipts), ``control`` (retry, hold, release).
+Owns `Notifier` (notify a topic, subscribe to topics) and `Subscription` (one listener). A notification carries nothing
+and promises nothing but "look again": what there is to see stands in the store. Must not know what a topic stands for;
+model/topics.py has those in use.
 
-How to listen, and the only right order:
+How to wait, and the only right order:
 
     with notifier.subscribe("outbox") as subscription:
         while True:
@@ -21,11 +20,12 @@ Each topic is a directory with the file ``flag`` (one byte: somebody may be abou
 FIFO for each subscription. Why no wake-up is lost:
   * A subscription opens its FIFO, then links it into the topics, then sets the flag, then looks into the queue.
   * A sender commits, then reads the flag, clears it, and only then lists and notifies the FIFOs.
-  * The subscription's look missed the item → the commit came after the look → the ringer read a set flag and
-    notifies; or another ringer had cleared it after the subscription set it, and that one lists the FIFOs after
+  * The subscription's look missed the item → the commit came after the look → the sender read a set flag and
+    notifies; or another sender had cleared it after the subscription set it, and that one lists the FIFOs after
     that, and thus finds the subscription's.
-  * Cleared after the notifies instead, the flag of a subscription that was woken and prepared itself anew would be lost.
-A sender that is killed between its commit and its last notify notifies for nobody. Therefore `Subscription.wait`
+  * Cleared after the notifications instead, the flag of a subscription that was woken and prepared itself anew would be
+    lost.
+A sender that is killed between its commit and its last notification wakes nobody. Therefore `Subscription.wait`
 sends its caller to look again after LOOK_AGAIN seconds at most; who waits on `Subscription.fileno` by other
 means should do the same.
 """
@@ -53,14 +53,14 @@ MAX_FLAGS = 256
 
 _FLAG = "flag"
 _HIDDEN = "."
-"""Begins the names of what is not finished yet; ringers pass over them."""
+"""Begins the names of what is not finished yet; senders pass over them."""
 
 _STALE = 60.0
 """Seconds after which something unfinished belongs to a process that died while making it."""
 
 
 class Notifier:
-    """Rings and listens in one directory, which belongs to one store.
+    """Notifies and subscribes in one directory, which belongs to one store.
 
     Safe to use from many threads, many processes and after a fork.
     """

@@ -26,6 +26,7 @@ from dropr_core.contracts.storage import Selection, Storage
 from dropr_core.contracts.transport import Answerer, Connection, Listener, Transport
 from dropr_core.delivery.links import Links
 from dropr_core.errors import LeaseLost, Unanswered, Unreachable
+from dropr_core.model import topics
 from dropr_core.model.names import parse_id
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.server import make_dispatcher
@@ -166,7 +167,7 @@ class Daemon:
         self._runtime, self._road = node.runtime, road
         self._loop = MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL))
         self._links = Links(node.runtime, road, self._loop.post, LOG)  # type: ignore[arg-type]  # the road stands for all
-        self._subscription = node.runtime.notifier.subscribe("outbox", "control", *self._links.topics)
+        self._subscription = node.runtime.notifier.subscribe(topics.OUTBOX, topics.CONTROL, *self._links.topics)
         self.broken: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="dropr-kit-daemon", daemon=True)
         self._thread.start()

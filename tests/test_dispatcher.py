@@ -11,10 +11,10 @@ from helpers_nodes import eventually
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import Refused, WriteFailed
 from dropr_core.protocol.endpoint import Wait
-from dropr_core.serving import dispatcher as desk_module
-from dropr_core.serving.dispatcher import Dispatcher, LongPolls
+from dropr_core.serving.dispatcher import Dispatcher
+from dropr_core.serving.long_polls import LongPolls
 from dropr_core.system.clock import FakeClock
-from dropr_core.system.notifier import Notifier
+from dropr_core.system.notifier import LOOK_AGAIN, Notifier
 
 LOG = logging.getLogger("test.dispatcher")
 
@@ -86,26 +86,26 @@ def test_a_ring_answers_those_who_wait_for_it_and_nobody_else(room, notifier, re
     assert other.result(10) == b"final"
 
 
-def test_fault_85_a_long_poll_without_an_ear_is_cut_short_and_the_room_goes_on(
+def test_fault_85_a_long_poll_without_a_subscription_is_cut_short_and_the_others_go_on(
     room, notifier, clock, retry, monkeypatch, caplog
 ):
-    """No file handle is left for a subscription: it is said once, that poll ends early, all others are served as ever."""
+    """No file handle is left for a subscription: said once, that poll ends early, all others are served as ever."""
     before = enter(room, "before")
     eventually(lambda: retry.asked)
-    listen = notifier.listen
+    listen = notifier.subscribe
 
     def refuse(*topics):
         if topics == ("deaf",):
             raise WriteFailed("cannot listen for wake-ups: Too many open files")
         return listen(*topics)
 
-    monkeypatch.setattr(notifier, "listen", refuse)
+    monkeypatch.setattr(notifier, "subscribe", refuse)
     deaf = enter(room, "deaf")
     eventually(lambda: ("deaf", False) in retry.asked)
     after = enter(room, "after")
     eventually(lambda: ("after", False) in retry.asked)
     assert "Too many open files" in caplog.text
-    clock.advance(desk_module.LOOK_AGAIN)
+    clock.advance(LOOK_AGAIN)
     room._wake()
     assert deaf.result(10) == b"final"
     retry.done.update(("before", "after"))

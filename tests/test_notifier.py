@@ -123,7 +123,10 @@ def test_the_fifo_of_a_dead_listener_is_removed(notifier):
     """kill -9 on a listener leaves a FIFO; the next notification clears it away and reaches the living."""
     code = """if True:
         import sys, pathlib; from dropr_core.system.notifier import Notifier
-        subscription = Notifier(pathlib.Path(sys.argv[1])).listen("outbox"); subscription.prepare(); print("prepared", flush=True); sys.stdin.read()
+        subscription = Notifier(pathlib.Path(sys.argv[1])).subscribe("outbox")
+        subscription.prepare()
+        print("prepared", flush=True)
+        sys.stdin.read()
     """
     child = python(code, notifier.directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with child:
