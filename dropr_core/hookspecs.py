@@ -19,7 +19,7 @@ A plugin is a module, named by an entry point of the group ``dropr.<kind>``:
 An implementation may leave out arguments that it does not need, and must not invent others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pluggy
@@ -28,7 +28,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Storage
-from dropr_core.contracts.transport import Transport
+from dropr_core.contracts.transport import Answerer, Transport
 from dropr_core.model.names import MessageId
 
 CONTRACT = 1
@@ -56,6 +56,13 @@ def dropr_transport(options: Any, context: Context) -> Transport:
 def dropr_keypair(secret: str | None) -> tuple[str, str]:
     """Optional, of a transport with keys of its own: (secret, public) as text for the YAML; a fresh pair without
     ``secret``. ``dropr keygen NAME`` calls it. Raises UsageError for a secret that is none.
+    """
+
+
+@hookspec(firstresult=True)
+def dropr_asgi(answerer: Answerer) -> Callable[..., Any]:
+    """Optional, of a transport that speaks HTTP: an ASGI application that answers peers, to be mounted into an
+    application of the user's (`dropr_core.asgi`). It answers POST at its mount and below.
     """
 
 

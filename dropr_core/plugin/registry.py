@@ -22,7 +22,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Storage
-from dropr_core.contracts.transport import Transport
+from dropr_core.contracts.transport import Answerer, Transport
 from dropr_core.errors import ConfigError, DroprError, PluginError
 
 CONTRACTS: Mapping[str, type] = types.MappingProxyType(
@@ -181,6 +181,16 @@ def keypair(name: str, secret: str | None = None) -> tuple[str, str]:
     return pair
 
 
+def asgi_application(name: str, answerer: Answerer) -> Callable[..., Any]:
+    """The ASGI application of the transport ``name``, which answers peers. Raises PluginError if it has none."""
+    found = find("transport", name)
+    manager = _register(found, found.module)
+    if not manager.hook.dropr_asgi.get_hookimpls():
+        raise PluginError(f"{found} cannot be mounted into an application; use one that serves http://, such as 'curl'")
+    application: Callable[..., Any] = manager.hook.dropr_asgi(answerer=answerer)
+    return application
+
+
 def installed(kinds: Iterable[str] = KINDS) -> list[Installed]:
     """Everything that is installed, imported to see whether it can be used. For people: slow, and it never raises."""
     lines = []
@@ -298,7 +308,7 @@ class Observers:
                     log.exception("observer '%s' raised in close", name)
 
 
-_MAKERS = frozenset([*(f"dropr_{kind}" for kind in KINDS), "dropr_keypair"])
+_MAKERS = frozenset([*(f"dropr_{kind}" for kind in KINDS), "dropr_keypair", "dropr_asgi"])
 _EVENTS = frozenset(name for name in vars(hookspecs) if name.startswith("dropr_")) - _MAKERS - {"dropr_store_event"}
 
 

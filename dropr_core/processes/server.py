@@ -16,7 +16,7 @@ from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.transport import Listener
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import ConfigError, StoreError
-from dropr_core.plugin.registry import find
+from dropr_core.plugin.registry import asgi_application, transport_for
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.protocol.endpoint import Access, Endpoint, Limits
 from dropr_core.serving.dispatcher import Dispatcher
@@ -92,13 +92,13 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
 
 
 def asgi(node: Node) -> Any:
-    """The answering side of an open node as an ASGI application; the transport ``curl`` brings it.
+    """The answering side of an open node as an ASGI application; it comes from the transport that serves ``http://``.
 
     One process may answer for a node: sessions live in memory, a second one would make peers greet
     again with each request. Closed with `close()` of the application's ``dispatcher``, or with the process.
     """
-    module = find("transport", "curl").module
-    return module.asgi_app(make_dispatcher(node.runtime, logging.getLogger("dropr.server")))
+    transport = transport_for("http", node.config.transports)
+    return asgi_application(transport, make_dispatcher(node.runtime, logging.getLogger("dropr.server")))
 
 
 def access_of(config: NodeConfig) -> dict[str, Access]:

@@ -22,9 +22,8 @@ from dropr_core import hookspecs
 from dropr_core.testing.builders import CHANNEL, PEER, SENDER, new_id
 from dropr_core.testing.contract import Contract, within
 
-MAKERS = frozenset(
-    {"dropr_storage", "dropr_transport", "dropr_keypair", "dropr_serializer", "dropr_handler", "dropr_observer"}
-)
+KINDS = ("storage", "transport", "keypair", "asgi", "serializer", "handler", "observer")
+MAKERS = frozenset(f"dropr_{kind}" for kind in KINDS)
 
 
 @attrs.frozen

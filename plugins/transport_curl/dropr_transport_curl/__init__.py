@@ -17,7 +17,7 @@ from dropr_transport_curl.client import Client, CurlConnection
 from dropr_transport_curl.listener import CurlListener
 from dropr_transport_curl.options import Options, Tls
 
-__all__ = ["SCHEMES", "CurlTransport", "DroprApp", "Options", "Tls", "asgi_app", "dropr_transport"]
+__all__ = ["SCHEMES", "CurlTransport", "DroprApp", "Options", "Tls", "asgi_app", "dropr_asgi", "dropr_transport"]
 
 SCHEMES = ("https", "http")
 
@@ -86,6 +86,12 @@ class CurlTransport(Transport):
 def asgi_app(answerer: Answerer) -> DroprApp:
     """The application to mount into another ASGI application; it takes POSTs at the mount and below it."""
     return DroprApp(answerer)
+
+
+@hookimpl
+def dropr_asgi(answerer: Answerer) -> DroprApp:
+    """The application that `dropr_core.asgi` mounts."""
+    return asgi_app(answerer)
 
 
 @hookimpl
