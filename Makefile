@@ -1,5 +1,5 @@
 # Two commands do everything on a bare machine with Python 3.11 or newer:
-#   make demo   the main job, on real input, with real failures
+#   make demo   the main job, on real input, with real failures; installs no tools of developers
 #   make test   the whole test suite, with types and lint
 
 PYTHON ?= python3
@@ -13,9 +13,16 @@ PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plug
 $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' $(PLUGINS:%=--editable %)
+	touch $(VENV)/.runtime $@
+
+# The same without the tools of developers: what a node needs and nothing more. The demo must run where no linter can
+# be installed.
+$(VENV)/.runtime: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . $(PLUGINS:%=--editable %)
 	touch $@
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.runtime
 	$(BIN)/dropr demo
 
 fmt: $(VENV)/.installed
@@ -51,7 +58,8 @@ house:
 	@$(PYTHON) tools/house.py
 
 # Wheels and source packages of all distributions, in dist/.
-dist: $(VENV)/.installed
+dist: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'hatchling>=1.25'
 	rm -rf dist
 	for project in . $(PLUGINS); do \
 	  (cd $$project && $(abspath $(BIN))/python -m hatchling build -d $(CURDIR)/dist) || exit 1; \
