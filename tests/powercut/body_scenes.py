@@ -1,7 +1,7 @@
 """Large bodies while the power fails: two scenes, and what must be left of each.
 
-Runs as a program of its own under the power-cut file system (``python powercut_bodies.py SCENE DIRECTORY WORDS
-[off]``), and is imported by the test that looks at the disks.
+Runs as a program of its own under the power-cut file system (``python -m powercut.body_scenes SCENE DIRECTORY
+WORDS [off]``), and is imported by the test that looks at the disks.
 """
 
 import io

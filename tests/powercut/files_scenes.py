@@ -1,25 +1,25 @@
-"""What the storage of plain files does while the power fails: the scenes of powercut_scenes.py, and some of its own.
+"""What the storage of plain files does while the power fails: the scenes of `sqlite_scenes`, and some of its own.
 
-Runs as a program of its own under the power-cut file system (``python powercut_fs_scenes.py SCENE DIRECTORY WORDS
-[off]``), and is imported by the test that looks at the disks.
+Runs as a program of its own under the power-cut file system (``python -m powercut.files_scenes SCENE DIRECTORY
+WORDS [off]``), and is imported by the test that looks at the disks.
 """
 
 import os
 import sys
 from pathlib import Path
 
-import powercut_scenes as scenes
 from dropr_storage_fs.engine import recovery
 from dropr_storage_fs.engine.engine import Tuning
 from dropr_storage_fs.files import disk, log
 from dropr_storage_fs.storage import FsStorage
-from powercut_scenes import append, arrival, identity, jobs, queued, state
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, Lane
 from dropr_core.system.clock import FakeClock
+from powercut import sqlite_scenes as scenes
+from powercut.sqlite_scenes import append, arrival, identity, jobs, queued, state
 
 PEERS = ("ware", "there", "yonder")
 

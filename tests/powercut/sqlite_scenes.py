@@ -1,6 +1,6 @@
 """What a storage does while the power fails: each scene prepares a store, acts on it, and says what must be left.
 
-Runs as a program of its own under the power-cut file system (``python powercut_scenes.py SCENE DIRECTORY
+Runs as a program of its own under the power-cut file system (``python -m powercut.sqlite_scenes SCENE DIRECTORY
 WORDS [off]``), and is imported by the test that looks at the disks. ``said`` are the words that the scene
 wrote down, outside of that disk, each after the call that promises it had returned.
 """
