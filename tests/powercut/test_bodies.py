@@ -22,14 +22,14 @@ def broken(directory, name, *switches):
 
 
 @pytest.mark.parametrize("name", list(body_scenes.SCENES))
-def test_fault_6_7_a_power_cut_at_any_moment_keeps_every_promised_body(tmp_path, name):
+def test_fault_6_7_a_power_cut_at_any_moment_keeps_every_promised_body(scratch, name):
     """A body whose message may be stored is whole; one on its way is gone on with, or begun anew."""
-    count, found = broken(tmp_path, name)
+    count, found = broken(scratch, name)
     assert count >= 10
     assert not found
 
 
 @pytest.mark.parametrize("name", list(body_scenes.SCENES))
-def test_the_power_cut_tests_of_bodies_would_notice_missing_flushes(tmp_path, name):
+def test_the_power_cut_tests_of_bodies_would_notice_missing_flushes(scratch, name):
     """Negative control: without any sync the same scenes break a promise."""
-    assert broken(tmp_path, name, "off")[1]
+    assert broken(scratch, name, "off")[1]

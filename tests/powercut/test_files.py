@@ -41,10 +41,10 @@ def judge(name, image, said):
 
 
 @pytest.mark.parametrize("name", list(files_scenes.SCENES))
-def test_fault_6_7_a_power_cut_at_any_moment_keeps_every_promise_of_files(tmp_path, name):
+def test_fault_6_7_a_power_cut_at_any_moment_keeps_every_promise_of_files(scratch, name):
     """Whatever survives of unflushed writes: promised is there, whole calls only, nothing live is lost."""
     count = 0
-    for image, said, about in disks(tmp_path, name):
+    for image, said, about in disks(scratch, name):
         try:
             judge(name, image, said)
         except Exception as error:
@@ -54,10 +54,10 @@ def test_fault_6_7_a_power_cut_at_any_moment_keeps_every_promise_of_files(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["appending", "accepting", "acknowledging", "multicasting"])
-def test_the_power_cut_tests_of_files_would_notice_missing_flushes(tmp_path, name):
+def test_the_power_cut_tests_of_files_would_notice_missing_flushes(scratch, name):
     """Negative control: without any flush the same scene must break a promise on some disk."""
     broken = 0
-    for image, said, _about in disks(tmp_path, name, "off"):
+    for image, said, _about in disks(scratch, name, "off"):
         try:
             judge(name, image, said)
         except Exception:

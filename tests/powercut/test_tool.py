@@ -17,9 +17,9 @@ POLICIES = ("lose", "meta-first", "data-first", "prefix", *["random"] * (8 if DE
 
 
 @pytest.fixture
-def acks(tmp_path):
+def acks(scratch):
     """Where a store acknowledges: on a disk that never fails."""
-    path = tmp_path / "acks"
+    path = scratch / "acks"
     path.touch()
     return path
 
@@ -38,11 +38,11 @@ def trouble(name, image, acked):
     return f"lost: {sorted(missing)}" if missing else ""
 
 
-def explored(tmp_path, acks, name, *faults):
+def explored(scratch, acks, name, *faults):
     """What is wrong with each disk that a cut at any moment of a run leaves."""
-    images = tmp_path / "images"
+    images = scratch / "images"
     images.mkdir()
-    with PowerCut(tmp_path / "disk") as disk:
+    with PowerCut(scratch / "disk") as disk:
         for fault, more in faults:
             disk.fault(*fault, **more)
         disk.explore(images, POLICIES, acks)
@@ -53,13 +53,13 @@ def explored(tmp_path, acks, name, *faults):
     assert stats["complete"]
     found = [trouble(name, image, acknowledged(acks, about.acks)) for image, about in survey(images)]
     assert len(found) == stats["images"] > RECORDS
-    return [*found, trouble(name, tmp_path / "disk", acknowledged(acks))]
+    return [*found, trouble(name, scratch / "disk", acknowledged(acks))]
 
 
 @pytest.mark.parametrize("name", ["Log", "Spool", "Sqlite", "SqliteDeleteExtra"])
-def test_a_right_store_survives_every_power_cut(tmp_path, acks, name):
+def test_a_right_store_survives_every_power_cut(scratch, acks, name):
     """No disk of its run lacks what was acknowledged by then: the tool does not cry wolf."""
-    assert not any(explored(tmp_path, acks, name))
+    assert not any(explored(scratch, acks, name))
     assert acknowledged(acks) == set(range(1, RECORDS + 1))
 
 
@@ -76,14 +76,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", list(WRONG))
-def test_a_wrong_store_is_found(tmp_path, acks, name):
+def test_a_wrong_store_is_found(scratch, acks, name):
     """A write, a name, a directory that was not synced, a torn record that is believed: some disk shows it."""
-    assert any(found.startswith(WRONG[name]) for found in explored(tmp_path, acks, name))
+    assert any(found.startswith(WRONG[name]) for found in explored(scratch, acks, name))
 
 
-def test_a_store_that_is_whole_but_not_durable_is_told_from_a_damaged_one(tmp_path, acks):
+def test_a_store_that_is_whole_but_not_durable_is_told_from_a_damaged_one(scratch, acks):
     """SQLite with synchronous=NORMAL loses the last commits, by design, and nothing else."""
-    found = explored(tmp_path, acks, "SqliteNormal")
+    found = explored(scratch, acks, "SqliteNormal")
     assert any(found)
     assert not any(what.startswith("damaged") for what in found)
 
@@ -92,27 +92,27 @@ LOST = (("fsync", "lost"), {"skip": 3})
 """An fsync fails, and what it was to write is gone though the next one succeeds: so does Linux."""
 
 
-def test_a_store_that_stops_at_a_failed_fsync_survives(tmp_path, acks):
+def test_a_store_that_stops_at_a_failed_fsync_survives(scratch, acks):
     """What was acknowledged before is there."""
-    assert not any(explored(tmp_path, acks, "Log", LOST))
+    assert not any(explored(scratch, acks, "Log", LOST))
     assert len(acknowledged(acks)) == 2
 
 
-def test_a_store_that_retries_a_failed_fsync_is_found(tmp_path, acks):
+def test_a_store_that_retries_a_failed_fsync_is_found(scratch, acks):
     """The second fsync says that all is well; the record is not on the medium."""
-    assert any(what.startswith("lost") for what in explored(tmp_path, acks, "LogWithPatience", LOST))
+    assert any(what.startswith("lost") for what in explored(scratch, acks, "LogWithPatience", LOST))
 
 
 @pytest.mark.parametrize("name, operation, skip", [("Sqlite", "fsync", 4), ("Log", "fsyncdir", 0)])
-def test_a_drive_that_lies_is_found(tmp_path, acks, name, operation, skip):
+def test_a_drive_that_lies_is_found(scratch, acks, name, operation, skip):
     """It confirms what it has not written: no store survives that."""
-    assert any(explored(tmp_path, acks, name, ((operation, "lie"), {"skip": skip, "times": -1})))
+    assert any(explored(scratch, acks, name, ((operation, "lie"), {"skip": skip, "times": -1})))
 
 
 @pytest.mark.parametrize("name, survives", [("Log", True), ("LogWithoutTrim", False)])
-def test_a_store_is_used_on_after_the_cut(tmp_path, acks, name, survives):
+def test_a_store_is_used_on_after_the_cut(scratch, acks, name, survives):
     """The first cut leaves a tail of zeros; who writes on behind it acknowledges what no reader finds."""
-    backing = tmp_path / "disk"
+    backing = scratch / "disk"
     with PowerCut(backing) as disk:
         disk.cut_at(4, "meta-first", operation="fsync")
         assert run("stores", name, disk.path, acks, 1, 5) == 3
@@ -123,9 +123,9 @@ def test_a_store_is_used_on_after_the_cut(tmp_path, acks, name, survives):
     assert bool(trouble(name, backing, acknowledged(acks))) != survives
 
 
-def test_a_cut_is_before_the_operation_that_was_named(tmp_path, acks):
+def test_a_cut_is_before_the_operation_that_was_named(scratch, acks):
     """The third rename is not made, and the disk is what the second left; the same seed leaves the same."""
-    for backing in (tmp_path / "one", tmp_path / "two"):
+    for backing in (scratch / "one", scratch / "two"):
         with PowerCut(backing) as disk:
             disk.cut_at(3, "random", seed=11, operation="rename")
             assert run("stores", "Spool", disk.path, acks, 1, 5) == 3
@@ -134,15 +134,15 @@ def test_a_cut_is_before_the_operation_that_was_named(tmp_path, acks):
                 (disk.path / "more").touch()
         assert {path.name for path in (backing / "ready").iterdir()} == {"1", "2"}
     content = [
-        {path.name: path.read_bytes() for path in (tmp_path / place / "new").iterdir()} for place in ("one", "two")
+        {path.name: path.read_bytes() for path in (scratch / place / "new").iterdir()} for place in ("one", "two")
     ]
     assert content[0] == content[1]
 
 
-def test_faults_fail_what_they_name_and_end_when_they_are_cleared(tmp_path):
+def test_faults_fail_what_they_name_and_end_when_they_are_cleared(scratch):
     """Errors on write, open and fsync, a read-only file system, short writes; afterwards all is well without a
     new mount."""
-    with PowerCut(tmp_path / "disk") as disk:
+    with PowerCut(scratch / "disk") as disk:
         (disk.path / "a").write_bytes(b"x" * 1000)
         for operation, code in (("write", "EIO"), ("create", "EROFS"), ("create", "EMFILE"), ("any", "EROFS")):
             disk.fault(operation, code, times=-1)
@@ -158,12 +158,12 @@ def test_faults_fail_what_they_name_and_end_when_they_are_cleared(tmp_path):
         with pytest.raises(OSError):
             (disk.path / "a").read_bytes()
         assert len((disk.path / "b").read_bytes()) == 1500
-    assert len((tmp_path / "disk" / "b").read_bytes()) == 1500
+    assert len((scratch / "disk" / "b").read_bytes()) == 1500
 
 
-def test_a_full_disk_is_full_until_there_is_room(tmp_path):
+def test_a_full_disk_is_full_until_there_is_room(scratch):
     """ENOSPC for what does not fit, and `statvfs` says how much does."""
-    with PowerCut(tmp_path / "disk", capacity=1 << 20) as disk:
+    with PowerCut(scratch / "disk", capacity=1 << 20) as disk:
         (disk.path / "a").write_bytes(bytes(900 << 10))
         room = os.statvfs(disk.path)
         assert room.f_bavail * room.f_frsize == (1 << 20) - (900 << 10)
@@ -174,13 +174,13 @@ def test_a_full_disk_is_full_until_there_is_room(tmp_path):
         assert disk.stats()["used"] <= 1 << 20
 
 
-def test_a_wrong_order_is_refused(tmp_path):
+def test_a_wrong_order_is_refused(scratch):
     """A test with a slip of the pen does not pass for want of a cut; the mount goes on."""
-    with PowerCut(tmp_path / "disk") as disk:
+    with PowerCut(scratch / "disk") as disk:
         for order in (
             lambda: disk.cut("all"),
             lambda: disk.cut_at(1, operation="chmod"),
-            lambda: disk.explore(tmp_path, ("none",)),
+            lambda: disk.explore(scratch, ("none",)),
         ):
             with pytest.raises(ValueError, match="no such"):
                 order()
@@ -222,9 +222,9 @@ def listing(place):
     }
 
 
-def test_a_program_sees_an_ordinary_file_system(tmp_path):
+def test_a_program_sees_an_ordinary_file_system(scratch):
     """What it does gives the same as elsewhere: while mounted, after a clean unmount, and in the next mount."""
-    plain, backing = tmp_path / "plain", tmp_path / "disk"
+    plain, backing = scratch / "plain", scratch / "disk"
     plain.mkdir()
     used(plain)
     with PowerCut(backing) as disk:
@@ -239,19 +239,19 @@ def test_a_program_sees_an_ordinary_file_system(tmp_path):
         db.close()
 
 
-def test_all_is_durable_when_the_machine_was_idle_for_long(tmp_path):
+def test_all_is_durable_when_the_machine_was_idle_for_long(scratch):
     """After `settle` no cut takes anything."""
-    with PowerCut(tmp_path / "disk") as disk:
+    with PowerCut(scratch / "disk") as disk:
         (disk.path / "a").write_bytes(b"x")
         disk.settle()
         disk.cut("lose")
-    assert (tmp_path / "disk" / "a").read_bytes() == b"x"
+    assert (scratch / "disk" / "a").read_bytes() == b"x"
 
 
-def test_the_power_fails_once(tmp_path):
+def test_the_power_fails_once(scratch):
     """A test that cuts after the planned cut has struck changes nothing."""
-    with PowerCut(tmp_path / "disk") as disk:
+    with PowerCut(scratch / "disk") as disk:
         (disk.path / "a").write_bytes(b"x")
         disk.cut("lose")
         disk.cut("keep")
-    assert not (tmp_path / "disk" / "a").exists()
+    assert not (scratch / "disk" / "a").exists()
