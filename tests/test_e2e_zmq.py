@@ -1,5 +1,7 @@
 """Whole nodes over ZeroMQ: real processes, CURVE keys from `dropr keygen`, kills under load."""
 
+import os
+import signal
 import tempfile
 import threading
 
@@ -7,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from helpers_nodes import Road, eventually, free_port, numbers_by_lane, take_all
 
+from dropr_core.angel.status_file import read_state
 from dropr_core.cli.app import application
 from dropr_core.demo.road import Road as CutRoad
 
@@ -182,3 +185,28 @@ def test_fault_37_a_wrong_key_costs_no_message(road):
         shop.write()
         shop.run("daemon")
         assert [bytes(message.body) for message in take_all(there, "a", at_least=1)] == [b"patient"]
+
+
+def test_a_process_whose_library_aborts_is_back_and_says_where_it_was(road):
+    """SIGABRT for daemon and server: the angel starts both again, mail goes on, and the log has the stack."""
+    shop, ware = road.build("shop", "ware")
+    over_zmq(road, shop, ware)
+    angels = [place.run("up", ready=False) for place in (shop, ware)]
+    with shop.opened() as here, ware.opened() as there:
+
+        def children(place):
+            state = read_state(place.data / "run" / "angel.json")
+            assert state is not None
+            return {child.name: child.pid for child in state.children if child.state == "running"}
+
+        for place, role in ((ware, "server"), (shop, "daemon")):
+            before = eventually(lambda p=place, r=role: children(p).get(r), what=f"{role} of {place.name} runs")
+            os.kill(before, signal.SIGABRT)
+            eventually(lambda p=place, r=role, b=before: children(p).get(r, b) != b, what=f"{role} runs again")
+            message = here.send(b"%s" % role.encode(), to="ware", channel="a", receipt=True)
+            [got] = list(there.receive("a", limit=1, timeout=30))
+            assert got.body == role.encode()
+            assert message.id == got.id
+    for angel in angels:
+        assert "Fatal Python error: Aborted" in angel.text
+        assert "killed by SIGABRT, a library or the interpreter gave up" in angel.text

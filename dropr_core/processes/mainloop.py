@@ -6,6 +6,7 @@ the angel on every turn. Must not know what a turn does.
 
 import collections
 import contextlib
+import faulthandler
 import os
 import select
 import signal
@@ -35,6 +36,10 @@ class MainLoop:
         self._old_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._old[number] = signal.signal(number, self._signal)
+        if not faulthandler.is_enabled():
+            # A library in C may abort the process (the angel starts it again): then the log says where that was.
+            with contextlib.suppress(RuntimeError, ValueError, OSError):  # no standard error, or a closed one
+                faulthandler.enable()
         return self
 
     def __exit__(

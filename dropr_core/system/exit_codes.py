@@ -70,12 +70,18 @@ _WORDS = {
     Exit.CONFIG: "wrong configuration",
 }
 
+_SIGNALS: dict[int, str] = dict.fromkeys(
+    (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+    ", a library or the interpreter gave up; its last words stand above in the log",
+)
+
 
 def describe_exit(code: int) -> str:
     """Say an exit code as people say it. A negative code is the number of the signal that killed it."""
     if code < 0:
         try:
-            return f"killed by {signal.Signals(-code).name}"
+            word = _SIGNALS.get(-code, "")
+            return f"killed by {signal.Signals(-code).name}{word}"
         except ValueError:
             return f"killed by signal {-code}"
     word = _WORDS.get(code)  # type: ignore[call-overload]
