@@ -24,11 +24,8 @@ from dropr_transport_zmq.hub import Hub
 from dropr_transport_zmq.keys import public_to_z85, secret_to_z85
 from dropr_transport_zmq.options import Options
 
-_HANDSHAKES = {
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
-    zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
-    zmq.Event.HANDSHAKE_FAILED_AUTH,
-}
+_HANDSHAKES = {zmq.Event.HANDSHAKE_FAILED_NO_DETAIL, zmq.Event.HANDSHAKE_FAILED_AUTH}
+_LONGEST_TTL = 65_000
 _ENDS = {zmq.Event.CLOSED, zmq.Event.CONNECT_RETRIED, zmq.Event.DISCONNECTED}
 
 
@@ -41,10 +38,12 @@ def settle(socket: "zmq.Socket[bytes]", options: Options) -> None:
     socket.setsockopt(zmq.SNDHWM, options.high_water)
     socket.setsockopt(zmq.RCVHWM, options.high_water)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
-    beat = round(options.heartbeat * 1000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, beat)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * beat)
-    socket.setsockopt(zmq.HEARTBEAT_TTL, min(3 * beat, 6_000_000))
+    silence = round(options.heartbeat * 1000)
+    asks = max(1, silence // 3)  # then the answer has two thirds of the time, and both together take all of it
+    socket.setsockopt(zmq.HEARTBEAT_IVL, asks)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, silence - asks)
+    # The time that the other side is asked to wait for us. libzmq counts it in 16 bits: 66 s would be 0.4 s there.
+    socket.setsockopt(zmq.HEARTBEAT_TTL, silence if silence <= _LONGEST_TTL else 0)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 60)
     socket.setsockopt(zmq.HANDSHAKE_IVL, max(1, round(options.connect * 1000)))
@@ -65,6 +64,8 @@ class Dealer:
         self._opening = False
         self._wants_room = False
         self._reason: DroprError | None = None
+        self._reached = False
+        """Whether somebody took the connection that is being made."""
         self._places = itertools.count()
         self.ready = False
         """Whether the handshake is done and requests may be sent."""
@@ -192,7 +193,7 @@ class Dealer:
         """Put the socket away; safe twice."""
         self._turn += 1
         self._opening = self.ready = self._wants_room = False
-        self._reason = None
+        self._reason, self._reached = None, False
         socket, self._socket = self._socket, None
         monitor, self._monitor = self._monitor, None
         if socket is None:
@@ -223,12 +224,15 @@ class Dealer:
             self.ready, self._reason = True, None
             self._turn += 1
             self.on_ready()
+        elif event == zmq.Event.CONNECTED:
+            self._reached = True
         elif event in _HANDSHAKES:
             self._reason = self._unshaken(event, value)
         elif event == zmq.Event.DISCONNECTED and self.ready:
             self._left(self._turn, "the connection broke before the answer came")
         elif event in _ENDS and not self.ready:
-            self._fail(self._reason or self._nobody())
+            # That a handshake broke a rule is told by no event (engine.EVENTS), only that the connection ended.
+            self._fail(self._reason or (self._unshaken(event, value) if self._reached else self._nobody()))
 
     def _fail(self, error: DroprError) -> None:
         self.park()

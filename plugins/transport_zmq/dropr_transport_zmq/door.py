@@ -25,7 +25,8 @@ from dropr_core.system.locks import FileLock
 from dropr_transport_zmq.address import Address, endpoint
 from dropr_transport_zmq.answering import Answering
 from dropr_transport_zmq.dealer import settle
-from dropr_transport_zmq.engine import Engine, receive
+from dropr_transport_zmq.engine import Deadline, Engine, receive
+from dropr_transport_zmq.handshakes import Handshakes
 from dropr_transport_zmq.hub import Hub
 from dropr_transport_zmq.keys import public_of, secret_to_z85
 from dropr_transport_zmq.options import Options
@@ -45,7 +46,8 @@ class Door(Listener):
         self._lock: FileLock | None = None
         self._name = ""
         self._monitor: zmq.Socket[bytes] | None = None
-        self._failures = 0
+        self._handshakes = Handshakes(options.connect + 1.0)
+        self._overdue = Deadline(engine, self._look)
         self._shut = threading.Event()
         self._closing = False
         self.ended = False
@@ -122,12 +124,19 @@ class Door(Listener):
             parts = receive(monitor, 2)
             if parts is None:
                 return
-            news = parse_monitor_message([part.bytes for part in parts])
-            if news["event"] in (zmq.Event.HANDSHAKE_FAILED_PROTOCOL, zmq.Event.HANDSHAKE_FAILED_NO_DETAIL):
-                self._failures += 1
-                if self._failures & (self._failures - 1) == 0:  # the 1st, 2nd, 4th …
-                    self._log.warning("%s: a caller failed the handshake (%d so far): wrong or no CURVE key, or no "
-                                      "dropr node", self.url, self._failures)  # fmt: skip
+            event = parse_monitor_message([part.bytes for part in parts])["event"]
+            now = monotonic()
+            if event == zmq.Event.ACCEPTED:
+                self._overdue.by(self._handshakes.begun(now))
+            elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self._handshakes.succeeded()
+
+    def _look(self, now: float) -> float | None:
+        before, failed = self._handshakes.failed, self._handshakes.look(now)
+        if failed.bit_length() > before.bit_length():  # the 1st, 2nd, 4th …
+            self._log.warning("%s: a caller failed the handshake (%d so far): wrong or no CURVE key, or no dropr node",
+                              self.url, failed)  # fmt: skip
+        return self._handshakes.due
 
     # ── closing ──────────────────────────────────────────────────────────────────────────────────
 

@@ -26,7 +26,9 @@ class Options:
     )  # fmt: skip
     connect: float = fields.duration("5s", least=0.01, doc="How long connecting and the handshake may take, each.")
     heartbeat: float = fields.duration(
-        "10s", least=0.1, doc="A silent connection is asked for a sign of life so often; three times this is its end."
+        "10s",
+        least=0.1,
+        doc="A connection without a sign of life for so long is ended. Slow lines need more (zmq.md).",
     )
     body_idle: float = fields.duration("30s", least=0.05, doc="How long a caller may stall within one request.")
     linger: float = fields.duration("1s", least=0, most=30, doc="On close, last answers may take so long to leave.")

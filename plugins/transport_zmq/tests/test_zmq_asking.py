@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import zmq
+from dropr_transport_zmq import Options
+from dropr_transport_zmq.dealer import settle
 from dropr_transport_zmq.frames import CHUNK, FIRST_WINDOW, VERSION, Kind, pack, refusal, unpack
 from dropr_transport_zmq.keys import new_secret, public_of
 
@@ -375,6 +377,21 @@ def test_fault_28_a_suspended_peer_is_noticed_by_its_heart(listener, connect):
         if connection.ask(request(20), idle=WAIT).exception(WAIT) is None:
             return
     raise AssertionError("it did not come back")
+
+
+@pytest.mark.parametrize("curve", [False, True])
+@pytest.mark.parametrize("heartbeat", [0.1, 10.0, 60.0, 66.0, 3600.0])
+def test_the_heart_is_asked_early_enough(raw, curve, heartbeat):
+    """Asking and waiting for the answer take the option 'heartbeat' together, and the other side is told no less."""
+    options = Options(curve=curve, heartbeat=heartbeat)
+    socket = raw(zmq.DEALER)
+    settle(socket, options)
+    asks, waits = socket.getsockopt(zmq.HEARTBEAT_IVL), socket.getsockopt(zmq.HEARTBEAT_TIMEOUT)
+    assert asks + waits == heartbeat * 1000
+    assert 0 < asks < waits
+    ttl = socket.getsockopt(zmq.HEARTBEAT_TTL)
+    assert ttl == (heartbeat * 1000 if heartbeat < 65 else 0)
+    assert ttl < 1 << 16, "libzmq's PING carries 16 bits of it, and reads them as 16 bits of milliseconds"
 
 
 def test_a_killed_peer_is_noticed_at_once(listener, connect):
