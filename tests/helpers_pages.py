@@ -30,7 +30,7 @@ PATIENCE = 90.0
 """Seconds after which a block that has not ended fails the page."""
 
 RUNNABLE = frozenset({"sh", "python"})
-_PORT = re.compile(r"\b(127\.0\.0\.1|localhost):(\d{4})\b")
+_PORT = re.compile(r"\b(127\.0\.0\.1|localhost)(:|\", )(\d{4})\b")
 _STAYS = re.compile(r"^dropr up\b[^&\n]*\Z", re.MULTILINE)
 _NOTE = re.compile(r"<!-- (not run|fails|endless)(?:: (.*?))? -->")
 _FILE = re.compile(r"^`([\w./-]+)`[^`\n]*:$")
@@ -125,11 +125,11 @@ class Reader:
             )
 
     def _free(self, match):
-        port = self._ports.get(match[2])
+        port = self._ports.get(match[3])
         if port is None:
             with socket.create_server(("127.0.0.1", 0)) as one:
-                port = self._ports[match[2]] = one.getsockname()[1]
-        return f"{match[1]}:{port}"
+                port = self._ports[match[3]] = one.getsockname()[1]
+        return f"{match[1]}{match[2]}{port}"
 
     def _shell(self, block):
         shell = self._shells.get(block.terminal)
