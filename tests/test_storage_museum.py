@@ -110,6 +110,11 @@ def test_planted_bug_is_found(plant):
         return storage
 
     with pytest.raises((AssertionError, ExceptionGroup)) as caught:
-        run_machine(open_storage, lambda storage, consumer: storage.inbox.kill(consumer), shrink=False)
+        run_machine(
+            open_storage,
+            lambda storage, consumer: storage.inbox.consumers.release(consumer),
+            shrink=False,
+            examples=100,
+        )
     errors = caught.value.exceptions if isinstance(caught.value, ExceptionGroup) else [caught.value]
     assert all(isinstance(error, AssertionError) for error in errors)

@@ -133,16 +133,14 @@ def lines(path: Path) -> int:
 
 def must_write(root: Path) -> dict[str, int]:
     """The abstract methods of each class of the storage contract: what its author cannot leave out."""
-    for place in ("contracts/storage.py", "contracts/storage/__init__.py"):
-        path = root / PACKAGE / place
-        if path.exists():
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            return {
-                node.name: sum("abstractmethod" in ast.dump(d) for f in node.body for d in decorators(f))
-                for node in tree.body
-                if isinstance(node, ast.ClassDef)
-            }
-    return {}
+    found = {}
+    for name in ("outbox", "inbox", "storage"):
+        path = root / PACKAGE / "contracts" / f"{name}.py"
+        tree = ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = sum("abstractmethod" in ast.dump(d) for f in node.body for d in decorators(f))
+    return found
 
 
 def decorators(node: ast.stmt) -> list[ast.expr]:

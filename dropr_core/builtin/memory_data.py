@@ -124,8 +124,8 @@ class InboxData:
     number: int = 0
     items: dict[int, Task] = attrs.field(factory=dict)
     heads: dict[SourceLane, Head] = attrs.field(factory=dict)
-    consumers: dict[str, bool] = attrs.field(factory=dict)
-    """Consumer → whether it lives."""
+    consumers: set[str] = attrs.field(factory=set)
+    """Those that live."""
     outcomes: dict[str, list[Outcome]] = attrs.field(factory=dict)
     outcome_numbers: Counter[str] = attrs.field(factory=Counter)
     processed: Counter[str] = attrs.field(factory=Counter)

@@ -11,9 +11,6 @@ from collections.abc import Iterator
 from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, QueueFull, StoreReadOnly
 
-SWEEP_COUNT = 1000
-"""Records that one call of `sweep` ends or forgets at most."""
-
 
 class Gate:
     """The door of one half."""

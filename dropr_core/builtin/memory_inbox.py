@@ -4,15 +4,15 @@ Owns the jobs of each channel as one dict of number → job. Written to be read 
 contracts/storage.py: each method does what its contract says and nothing clever.
 """
 
+import itertools
 import os
 import threading
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from dropr_core.builtin.memory_data import InboxData, Task
-from dropr_core.builtin.memory_gate import SWEEP_COUNT, Gate, check_room
+from dropr_core.builtin.memory_gate import Gate, check_room
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import (
     Accepted,
@@ -22,6 +22,7 @@ from dropr_core.contracts.storage import (
     Inbox,
     Job,
     JobInfo,
+    JobMove,
     Release,
     Selection,
     Settlement,
@@ -31,19 +32,47 @@ from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
 from dropr_core.model.states import JOB, may_follow
 
-DEFAULT_ATTEMPTS = 10
+
+class MemoryConsumers:
+    """Those of one inbox object; the medium knows all that live."""
+
+    def __init__(self, living: set[str], gate: Gate) -> None:
+        self._living, self._gate = living, gate
+        self._mine: set[str] = set()
+
+    def register(self, label: str) -> str:
+        with self._gate.writing():
+            consumer = f"{label}{'.' if label else ''}{os.urandom(6).hex()}"
+            self._living.add(consumer)
+            self._mine.add(consumer)
+            return consumer
+
+    def release(self, consumer: str) -> None:
+        self._living.discard(consumer)
+        self._mine.discard(consumer)
+
+    def owns(self, consumer: str) -> bool:
+        return consumer in self._mine
+
+    def lives(self, consumer: str) -> bool:
+        return consumer in self._living
+
+    def close(self) -> None:
+        """As when their process ends."""
+        for consumer in list(self._mine):
+            self.release(consumer)
 
 
 class MemoryInbox(Inbox):
     """See contracts/storage.py."""
 
     def __init__(self, data: InboxData, lock: "threading.RLock", context: Context) -> None:
-        self._data, self._context = data, context
+        self._data, self.context = data, context
         self._gate = Gate(lock, context, "inbox")
-        self._mine: set[str] = set()
+        self.consumers: MemoryConsumers = MemoryConsumers(data.consumers, self._gate)
 
     def _now(self) -> float:
-        return self._context.clock.now()
+        return self.context.clock.now()
 
     @property
     def store_id(self) -> StoreId:  # noqa: D102
@@ -102,7 +131,7 @@ class MemoryInbox(Inbox):
     def _check_limits(self, coming: Sequence[tuple[str, int]]) -> None:
         if not coming:
             return  # what brings nothing needs no room
-        context = self._context
+        context = self.context
         rows = [(i.channel, len(i.job.envelope)) for i in self._data.items.values() if i.live] + list(coming)
         limits = (context.max_messages, context.max_bytes)
         check_room("the inbox", limits, len(rows), sum(size for _, size in rows))
@@ -145,38 +174,15 @@ class MemoryInbox(Inbox):
         if reason:
             item.reasons.append(reason)
         outcome = Outcome(0, item.job.id, State.FAILED, reason)
-        self._end(item, State.BURIED, self._context.remember, outcome)
+        self._end(item, State.BURIED, self.context.remember, outcome)
 
     # ── consumers ────────────────────────────────────────────────────────────────────────────────
 
-    def register(self, label: str = "") -> str:  # noqa: D102
-        with self._gate.writing():
-            consumer = f"{label}{'.' if label else ''}{os.urandom(6).hex()}"
-            self._data.consumers[consumer] = True
-            self._mine.add(consumer)
-            return consumer
-
-    def retire(self, consumer: str) -> None:  # noqa: D102
-        with self._gate.writing():
-            for item in self._leased({consumer}):
-                item.attempts -= 1
-                self._move(item, State.READY)
-            self._data.consumers.pop(consumer, None)
-            self._mine.discard(consumer)
-
-    def kill(self, consumer: str) -> None:
-        """For tests only: as if the process of this consumer had died. `reap` finds out."""
-        with self._gate.writing():
-            self._data.consumers[consumer] = False
-
-    def _leased(self, consumers: Collection[str]) -> list[Task]:
-        return [i for i in self._data.items.values() if i.state is State.LEASED and i.consumer in consumers]
-
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:  # noqa: D102
         with self._gate.writing():
-            if not self._data.consumers.get(consumer):
+            if not self.consumers.owns(consumer):
                 raise Closed(f"consumer {consumer} is retired or unknown; register a new one")
-            self._end_expired(None)
+            self._end_expired()
             now = self._now()
             mine = [item for item in self._data.items.values() if item.channel in channels]
             for item in mine:
@@ -199,10 +205,6 @@ class MemoryInbox(Inbox):
     def _held(self, claim: Claim) -> Task | None:
         item = self._data.items.get(claim.number)
         return item if item is not None and item.state is State.LEASED and item.token == claim.token else None
-
-    def holds(self, claim: Claim) -> bool:  # noqa: D102
-        with self._gate.reading():
-            return self._held(claim) is not None
 
     def settle(self, changes: Sequence[Settlement]) -> list[bool]:  # noqa: D102
         with self._gate.writing():
@@ -228,34 +230,6 @@ class MemoryInbox(Inbox):
             self._bury(item, change.reason)
         return True
 
-    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:  # noqa: D102
-        with self._gate.writing():
-            dead = {item.consumer for item in self._leased_all() if not self._data.consumers.get(item.consumer)}
-            before = self._ready()
-            for item in self._leased(dead):
-                limit = attempts.get(item.channel, DEFAULT_ATTEMPTS)
-                reason = f"attempt {item.attempts}: its consumer {item.consumer} died"
-                if item.attempts >= limit:
-                    self._bury(item, reason)
-                else:
-                    item.reasons.append(reason)
-                    self._move(item, State.READY)
-            for consumer in dead:
-                self._data.consumers.pop(consumer, None)
-            freed = {self._data.items[number].channel for number in self._ready() - before}
-            return sorted(freed), bool(self._leased_all())
-
-    def _ready(self) -> set[int]:
-        return {number for number, item in self._data.items.items() if item.state is State.READY}
-
-    def _leased_all(self) -> list[Task]:
-        return [item for item in self._data.items.values() if item.state is State.LEASED]
-
-    def next_due(self, channels: Sequence[str]) -> float | None:  # noqa: D102
-        with self._gate.reading():
-            items = self._data.items.values()
-            return min((i.due for i in items if i.state is State.DELAYED and i.channel in channels), default=None)
-
     def outcomes(  # noqa: D102
         self, sender: str, log: StoreId | None, after: int, limit: int
     ) -> tuple[StoreId, list[Outcome]]:
@@ -270,58 +244,43 @@ class MemoryInbox(Inbox):
 
     # ── care ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _end_expired(self, limit: int | None) -> None:
+    def _end_expired(self) -> None:
         now = self._now()
         due = [
             item for item in self._data.items.values()
             if item.expires is not None and item.expires <= now and item.live and item.state is not State.LEASED
         ]  # fmt: skip
-        for item in due[:limit]:
-            self._end(item, State.EXPIRED, self._context.remember, Outcome(0, item.job.id, State.EXPIRED, "expired"))
+        for item in due:
+            self._end(item, State.EXPIRED, self.context.remember, Outcome(0, item.job.id, State.EXPIRED, "expired"))
 
-    def sweep(self) -> float | None:  # noqa: D102
+    def move(self, moves: Sequence[JobMove]) -> list[bool]:  # noqa: D102
         with self._gate.writing():
-            self._end_expired(SWEEP_COUNT)
-            now = self._now()
-            over = [item for item in self._data.items.values() if not item.live and item.changed + item.keep <= now]
-            for item in over[:SWEEP_COUNT]:
+            return [self._do(move) for move in moves]
+
+    def _do(self, move: JobMove) -> bool:
+        item, to = self._data.items.get(move.job.number), move.to
+        if item is None or (item.state, item.token) != (move.job.state, move.job.token):
+            return False
+        if to is None:
+            if not item.live:
                 del self._data.items[item.number]
-            dues = [item.changed + item.keep for item in self._data.items.values() if not item.live]
-            dues += [
-                item.expires for item in self._data.items.values()
-                if item.expires is not None and item.live and item.state is not State.LEASED
-            ]  # fmt: skip
-            return min(dues, default=None)
-
-    def flush(self) -> None:  # noqa: D102
-        with self._gate.reading():
-            pass  # there is no stable storage to wait for
-
-    def kick(self, selection: Selection) -> int:  # noqa: D102
-        with self._gate.writing():
-            kickable = {State.BURIED, State.DELAYED}
-            chosen = [item for item in self._chosen(selection, self._data.items.values()) if item.state in kickable]
-            for item in chosen:
-                item.attempts, item.due = 0, self._now()
-                if item.state is State.DELAYED:
-                    self._move(item, State.READY)
-                else:
-                    self._unblock(item)
-            return len(chosen)
-
-    def bury(self, message_id: MessageId, reason: str) -> bool:  # noqa: D102
-        with self._gate.writing():
-            chosen = [i for i in self._of(message_id) if i.live and i.state is not State.LEASED]
-            for item in chosen:
-                self._bury(item, reason)
-            return bool(chosen)
-
-    def wipe(self, selection: Selection) -> int:  # noqa: D102
-        with self._gate.writing():
-            chosen = [item for item in self._chosen(selection, self._data.items.values()) if not item.live]
-            for item in chosen:
-                del self._data.items[item.number]
-            return len(chosen)
+            return not item.live
+        if not may_follow(JOB, item.state, to):
+            return False
+        if move.attempts is not None:
+            item.attempts = move.attempts
+        if to is State.BURIED:
+            self._bury(item, move.reason)
+        elif to is State.EXPIRED:
+            self._end(item, to, self.context.remember, Outcome(0, item.job.id, to, move.reason))
+        else:
+            item.reasons += [move.reason] if move.reason else []
+            item.due = self._now()
+            if item.state is State.BURIED:
+                self._unblock(item)
+            else:
+                self._move(item, to)
+        return True
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────
 
@@ -334,61 +293,33 @@ class MemoryInbox(Inbox):
             item.number, item.job.id, item.sender, item.channel, item.priority, item.state,
             now - (item.arrived if item.live else item.changed), len(item.job.envelope), item.attempts,
             "\n".join(item.reasons), item.consumer, item.due - now if item.state is State.DELAYED else None,
-            item.job.possible_duplicate,
+            item.job.possible_duplicate, item.token, self._until(item),
         )  # fmt: skip
 
-    def _chosen(self, selection: Selection, items: Iterable[Task]) -> list[Task]:
-        def meant(item: Task) -> bool:
-            return (
-                (not selection.ids or item.job.id in selection.ids)
-                and (not selection.states or item.state in selection.states)
-                and selection.channel in {None, item.channel}
-                and selection.peer in {None, item.sender}
-                and (selection.older_than is None or self._now() - item.changed >= selection.older_than)
-            )
-
-        return [item for item in items if meant(item)]
-
-    def status(self, message_id: MessageId) -> JobInfo | None:  # noqa: D102
-        with self._gate.reading():
-            found = self._of(message_id)
-            return self._show(found[-1]) if found else None
+    def _until(self, item: Task) -> float | None:
+        """When it expires or, once it has ended, is forgotten."""
+        if not item.live:
+            return item.changed + item.keep
+        return None if item.state is State.LEASED else item.expires
 
     def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:  # noqa: D102
         with self._gate.reading():
-            rest = [item for number, item in sorted(self._data.items.items()) if number > after]
-            return [self._show(item) for item in self._chosen(selection, rest)[:limit]]
+            rest = (self._show(item) for number, item in sorted(self._data.items.items()) if number > after)
+            return list(itertools.islice(filter(selection.means, rest), limit))
 
     def envelope(self, message_id: MessageId) -> bytes | None:  # noqa: D102
         with self._gate.reading():
             found = self._of(message_id)
             return found[-1].job.envelope if found else None
 
-    def counts(self) -> Mapping[str, Mapping[str, int]]:  # noqa: D102
+    def totals(self) -> Mapping[str, int]:  # noqa: D102
         with self._gate.reading():
-            out: dict[str, Counter[str]] = {}
-            for channel, number in self._data.processed.items():
-                out[channel] = Counter(processed=number)
-            for item in self._data.items.values():
-                mine = out.setdefault(item.channel, Counter())
-                mine[item.state.value] += 1
-                mine["bytes"] += len(item.job.envelope)
-            return out
-
-    def oldest(self) -> Mapping[str, float]:  # noqa: D102
-        with self._gate.reading():
-            out: dict[str, float] = {}
-            for item in self._data.items.values():
-                if item.state is State.READY:
-                    out[item.channel] = max(out.get(item.channel, 0.0), self._now() - item.arrived)
-            return out
+            return dict(self._data.processed)
 
     def close(self) -> None:
         """Close; its consumers count as dead, as when their process ends. Safe twice."""
-        if not self._gate.closed:
-            with self._gate.reading():
-                self._data.consumers.update(dict.fromkeys(self._mine, False))
         self._gate.closed = True
+        self.consumers.close()
 
 
 __all__ = ["MemoryInbox"]

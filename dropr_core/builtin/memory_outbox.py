@@ -4,17 +4,19 @@ Owns the log of each lane as a dict of sequence → delivery. Written to be read
 contracts/storage.py: each method does what its contract says and nothing clever.
 """
 
+import itertools
 import threading
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from dropr_core.builtin.memory_data import DeliveryRecord, LaneLog, OutboxData, PeerRecord
-from dropr_core.builtin.memory_gate import SWEEP_COUNT, Gate, check_room
+from dropr_core.builtin.memory_gate import Gate, check_room
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.outbox import REDRIVABLE
 from dropr_core.contracts.storage import (
     AppendResult,
     Batch,
     Delivery,
+    DeliveryMove,
     Entry,
     LaneStats,
     NewMessage,
@@ -26,20 +28,18 @@ from dropr_core.contracts.storage import (
 from dropr_core.errors import Conflict
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, Head, Lane, MessageId, StoreId, format_id, make_store_id
-from dropr_core.model.states import DELIVERY, ENDED, may_follow
-
-_REDRIVABLE = frozenset({State.DEAD, State.FAILED, State.EXPIRED})
+from dropr_core.model.states import DELIVERY, may_follow
 
 
 class MemoryOutbox(Outbox):
     """See contracts/storage.py."""
 
     def __init__(self, data: OutboxData, lock: "threading.RLock", context: Context) -> None:
-        self._data, self._context = data, context
+        self._data, self.context = data, context
         self._gate = Gate(lock, context, "outbox")
 
     def _now(self) -> float:
-        return self._context.clock.now()
+        return self.context.clock.now()
 
     def _of(self, message_id: MessageId) -> list[DeliveryRecord]:
         return [item for item in self._data.items.values() if item.message.id == message_id]
@@ -53,6 +53,7 @@ class MemoryOutbox(Outbox):
 
     def append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:  # noqa: D102
         with self._gate.writing():
+            self._forget_own_ids()
             fresh: dict[int, NewMessage] = {}
             seen: dict[MessageId, NewMessage] = {}
             for index, message in enumerate(messages):
@@ -65,6 +66,14 @@ class MemoryOutbox(Outbox):
                     seen.setdefault(message.id, message)
             self._check_limits(list(fresh.values()))
             return [self._store(m) if index in fresh else self._existing(m) for index, m in enumerate(messages)]
+
+    def _forget_own_ids(self) -> None:
+        """Those of which nothing is listed any more, past their time; the oldest stand first."""
+        for identity, (_message, at) in list(self._data.own.items()):
+            if at + self.context.remember > self._now():
+                return
+            if all(item.over for item in self._of(identity)):
+                del self._data.own[identity]
 
     def _store(self, message: NewMessage) -> AppendResult:
         data, now = self._data, self._now()
@@ -94,7 +103,7 @@ class MemoryOutbox(Outbox):
         return AppendResult(message.id, tuple(at.get(peer, 0) for peer in message.peers), existed=True)
 
     def _check_limits(self, fresh: Sequence[NewMessage]) -> None:
-        context = self._context
+        context = self.context
         waiting = [(i.lane.peer, i.lane.channel, i.size) for i in self._data.items.values() if i.state is State.QUEUED]
         coming = [(peer, m.channel, len(m.envelope)) for m in fresh for peer in m.peers]
         limits = (context.max_messages, context.max_bytes)
@@ -138,15 +147,11 @@ class MemoryOutbox(Outbox):
                 item.offered = True
             return Batch(lane, log.head, entries) if entries else None
 
-    def clear_in_flight(self, lane: Lane) -> None:  # noqa: D102
-        with self._gate.reading():
-            for item in self._data.logs.get(lane, LaneLog()).items.values():
-                item.offered = False
-
     def settle(self, lane: Lane, head: Head, rejected: Sequence[Rejection] = ()) -> None:  # noqa: D102
         with self._gate.writing():
-            self.clear_in_flight(lane)
             log, now = self._data.logs.setdefault(lane, LaneLog()), self._now()
+            for each in log.items.values():
+                each.offered = False
             if head.sequence <= log.head.sequence:
                 return
             refused = {rejection.sequence: rejection for rejection in rejected}
@@ -157,7 +162,7 @@ class MemoryOutbox(Outbox):
                 self._move(item, State.ACCEPTED, now)
                 if sequence in refused:
                     self._move(item, State.FAILED, now, f"{refused[sequence].code}: {refused[sequence].reason}")
-                elif item.over and self._context.keep_sent.get(lane.channel, 0.0) <= 0:
+                elif item.over and self.context.keep_sent.get(lane.channel, 0.0) <= 0:
                     self._forget(item)  # plain and not to be listed: acceptance is its end
             log.head, log.last = head, max(log.last, head.sequence)
 
@@ -206,24 +211,47 @@ class MemoryOutbox(Outbox):
         if log.items.get(item.sequence) is item:
             del log.items[item.sequence]
 
-    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:  # noqa: D102
+    def move(self, moves: Sequence[DeliveryMove]) -> list[bool]:  # noqa: D102
         with self._gate.writing():
-            item = self._data.logs.get(lane, LaneLog()).items.get(sequence)
-            if item is not None and item.state is State.QUEUED:
-                self._move(item, State.DEAD, self._now(), reason)
-
-    def cancel(self, message_id: MessageId, peers: Sequence[str] | None = None) -> tuple[int, int]:  # noqa: D102
-        with self._gate.writing():
-            cancelled = late = 0
-            for item in self._of(message_id):
-                if peers is not None and item.lane.peer not in peers:
+            found = [self._standing(move.delivery) for move in moves]
+            done = [item is not None and self._may(item, move.to) for item, move in zip(found, moves, strict=True)]
+            again = []
+            for item, move, good in zip(found, moves, done, strict=True):
+                if item is None or not good:
                     continue
-                if item.state is State.QUEUED and not item.offered:
-                    self._move(item, State.CANCELLED, self._now())
-                    cancelled += 1
-                elif item.state not in ENDED:
-                    late += 1
-            return cancelled, late
+                if move.to is None:
+                    self._forget(item)
+                elif move.to is State.QUEUED:
+                    again.append(item)
+                else:
+                    self._move(item, move.to, self._now(), move.reason)
+            # In the order in which they were sent, not in which they ended: a lane's order is a promise.
+            for one in sorted(again, key=lambda one: (one.sent, one.rank)):
+                self._send_again(one)
+            return done
+
+    def _standing(self, delivery: Delivery) -> DeliveryRecord | None:
+        """What stands as it was seen."""
+        lane = Lane(delivery.peer, delivery.channel, delivery.priority)
+        for item in self._of(delivery.id):
+            if (item.lane, item.sequence, item.state) == (lane, delivery.sequence, delivery.state):
+                return item
+        return None
+
+    def _may(self, item: DeliveryRecord, to: State | None) -> bool:
+        if to is None:
+            return item.over
+        if to is State.QUEUED:
+            return item.state in REDRIVABLE
+        return may_follow(DELIVERY, item.state, to) and not (to is State.CANCELLED and item.offered)
+
+    def _send_again(self, item: DeliveryRecord) -> None:
+        log, now = self._data.logs[item.lane], self._now()
+        if log.items.get(item.sequence) is item:
+            del log.items[item.sequence]
+        self._move(item, State.QUEUED, now)
+        item.sent, item.possible_duplicate = now, True
+        self._enqueue(item, now)
 
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:  # noqa: D102
         with self._gate.writing():
@@ -245,60 +273,13 @@ class MemoryOutbox(Outbox):
             state.log = log
             return list(dict.fromkeys(ended))
 
-    def redrive(self, selection: Selection) -> int:  # noqa: D102
-        with self._gate.writing():
-            chosen = [i for i in self._chosen(selection, self._data.items.values()) if i.state in _REDRIVABLE]
-            now = self._now()
-            # In the order in which they were sent, not in which they ended: a lane's order is a promise.
-            for item in sorted(chosen, key=lambda item: (item.sent, item.rank)):
-                log = self._data.logs[item.lane]
-                if log.items.get(item.sequence) is item:
-                    del log.items[item.sequence]
-                self._move(item, State.QUEUED, now)
-                item.sent, item.possible_duplicate = now, True
-                self._enqueue(item, now)
-            return len(chosen)
-
-    def sweep(self, life: float) -> tuple[list[MessageId], float | None]:  # noqa: D102
-        with self._gate.writing():
-            now, ended = self._now(), []
-            due: list[tuple[float, DeliveryRecord]] = [
-                (self._due(item, life), item) for item in self._data.items.values()
-            ]
-            due.sort(key=lambda pair: pair[0])
-            for moment, item in due[:SWEEP_COUNT]:
-                if moment > now:
-                    break
-                if item.over:
-                    self._forget(item)
-                    continue
-                expires = item.expires()
-                if item.state is State.QUEUED and expires is not None and expires <= now:
-                    self._move(item, State.EXPIRED, now, "expired before the peer took it")
-                else:
-                    self._move(item, State.DEAD, now, f"given up after {life:g} s")
-                ended.append(item.message.id)
-            live = {item.message.id for item in self._data.items.values() if not item.over}
-            for identity, (_message, at) in list(self._data.own.items()):
-                if at + self._context.remember <= now and identity not in live:
-                    del self._data.own[identity]
-            return ended, min((self._due(item, life) for item in self._data.items.values()), default=None)
-
-    def _due(self, item: DeliveryRecord, life: float) -> float:
-        """When `sweep` has something to do with it."""
+    def _until(self, item: DeliveryRecord) -> float | None:
+        """When it expires or, once it has ended, is forgotten."""
         if item.state is State.ACCEPTED and item.over:
-            return item.changed + self._context.keep_sent.get(item.lane.channel, 0.0)
+            return item.changed + self.context.keep_sent.get(item.lane.channel, 0.0)
         if item.over:
-            return item.changed + self._context.remember
-        expires = item.expires() if item.state is State.QUEUED else None
-        return item.sent + life if expires is None else min(expires, item.sent + life)
-
-    def wipe(self, selection: Selection) -> int:  # noqa: D102
-        with self._gate.writing():
-            chosen = [item for item in self._chosen(selection, self._data.items.values()) if item.over]
-            for item in chosen:
-                self._forget(item)
-            return len(chosen)
+            return item.changed + self.context.remember
+        return item.expires() if item.state is State.QUEUED else None
 
     # ── peers ────────────────────────────────────────────────────────────────────────────────────
 
@@ -314,67 +295,40 @@ class MemoryOutbox(Outbox):
                 )
             return out
 
-    def hold(self, peer: str, reason: str) -> None:  # noqa: D102
+    def hold(self, peer: str, reason: str | None) -> None:  # noqa: D102
         with self._gate.writing():
-            state = self._data.peers.setdefault(peer, PeerRecord())
-            state.held, state.reason = True, reason
-
-    def release(self, peer: str) -> None:  # noqa: D102
-        with self._gate.writing():
-            if (state := self._data.peers.get(peer)) is not None:
-                state.held, state.reason = False, ""
+            if reason is not None or peer in self._data.peers:
+                state = self._data.peers.setdefault(peer, PeerRecord())
+                state.held, state.reason = reason is not None, reason or ""
 
     # ── looking ──────────────────────────────────────────────────────────────────────────────────
 
     def _show(self, item: DeliveryRecord) -> Delivery:
-        since = item.changed if item.state in ENDED else item.sent
+        since = item.changed if item.over else item.sent
         return Delivery(
             item.message.id, item.lane.peer, item.lane.channel, item.lane.priority, item.state, item.sequence,
             self._now() - since, item.size, item.reason, item.result, item.result_type, item.message.receipt,
-            item.possible_duplicate,
+            item.possible_duplicate, item.sent, self._until(item),
         )  # fmt: skip
-
-    def _chosen(self, selection: Selection, items: Iterable[DeliveryRecord]) -> list[DeliveryRecord]:
-        def meant(item: DeliveryRecord) -> bool:
-            return (
-                _in(item.message.id, selection.ids)
-                and _in(item.state, selection.states)
-                and selection.channel in {None, item.lane.channel}
-                and selection.peer in {None, item.lane.peer}
-                and (selection.older_than is None or self._show(item).age >= selection.older_than)
-            )
-
-        return [item for item in items if meant(item)]
-
-    def status(self, message_id: MessageId) -> list[Delivery]:  # noqa: D102
-        with self._gate.reading():
-            return [self._show(item) for item in self._of(message_id)]
 
     def scan(  # noqa: D102
         self, selection: Selection, after: tuple[int, int] = (0, 0), limit: int = 100
     ) -> list[tuple[tuple[int, int], Delivery]]:
         with self._gate.reading():
             # An index starts at 0 and the first cursor is (0, 0): serials start at 1.
-            rest = [item for serial, item in sorted(self._data.items.items()) if serial > after]
-            return [(item.serial, self._show(item)) for item in self._chosen(selection, rest)[:limit]]
+            rest = ((at, self._show(item)) for at, item in sorted(self._data.items.items()) if at > after)
+            return list(itertools.islice((one for one in rest if selection.means(one[1])), limit))
 
     def envelope(self, message_id: MessageId) -> bytes | None:  # noqa: D102
         with self._gate.reading():
             return next((item.message.envelope for item in self._of(message_id)), None)
 
-    def counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:  # noqa: D102
+    def totals(self) -> Mapping[tuple[str, str], int]:  # noqa: D102
         with self._gate.reading():
-            out = {at: Counter({"sent": number}) for at, number in self._data.sent.items()}
-            for item in self._data.items.values():
-                out[item.lane.peer, item.lane.channel][item.state.value] += 1
-            return out
+            return dict(self._data.sent)
 
     def close(self) -> None:  # noqa: D102
         self._gate.closed = True
-
-
-def _in(value: object, wanted: Collection[object]) -> bool:
-    return not wanted or value in wanted
 
 
 __all__ = ["MemoryOutbox"]

@@ -1,6 +1,7 @@
 """The values that go into a storage and come out of it.
 
-Owns their shapes; what they mean is said with the methods of `storage.py`. Must not know anything else.
+Owns the shapes of the outbox's values and of those that both halves have, and the names of all; those of the inbox
+stand in `inbox_records.py`. What they mean is said with the methods of `storage.py`. Must not know anything else.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,8 +10,22 @@ from typing import Any, Literal, NamedTuple, overload
 
 import attrs
 
+from dropr_core.contracts.inbox_records import (
+    Accepted,
+    Ack,
+    Arrival,
+    Bury,
+    Claim,
+    Job,
+    JobInfo,
+    JobMove,
+    PlainJobs,
+    Release,
+    Settlement,
+)
 from dropr_core.model.message import State
-from dropr_core.model.names import Head, Lane, MessageId, SourceLane, StoreId
+from dropr_core.model.names import Head, Lane, MessageId, StoreId
+from dropr_core.model.states import ENDED
 
 # ── values of the outbox ─────────────────────────────────────────────────────────────────────────
 
@@ -176,13 +191,32 @@ class Delivery:
     state: State
     sequence: int
     age: float
-    """Seconds since `send` (or, once ended, since it ended)."""
+    """Seconds since `send` (or, once nothing more is done with it by itself, since then)."""
     size: int
     reason: str = ""
     result: bytes | None = None
     result_type: str = ""
     receipt: bool = False
     possible_duplicate: bool = False
+    sent: float = 0.0
+    """Node time of `send`, or of the redrive."""
+    until: float | None = None
+    """Node time at which `sweep` lets it expire or, once it has ended, forgets it; None: never."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is done with it by itself."""
+        return self.state in ENDED or (self.state is State.ACCEPTED and not self.receipt)
+
+
+class DeliveryMove(NamedTuple):
+    """One state move in an outbox."""
+
+    delivery: Delivery
+    """As `scan` gave it; the move is made only if it stands so still."""
+    to: State | None
+    """CANCELLED, EXPIRED, DEAD: it ends. QUEUED: it is sent again. None: it is forgotten."""
+    reason: str = ""
 
 
 @attrs.frozen
@@ -211,144 +245,17 @@ class Selection:
     peer: str | None = None
     """Outbox: the receiver. Inbox: the sender."""
     older_than: float | None = None
-    """Seconds since it entered its present state (outbox: since send, or since it ended)."""
+    """Seconds since it was sent or arrived, or since it ended (the ``age`` that is shown)."""
 
-
-# ── values of the inbox ──────────────────────────────────────────────────────────────────────────
-
-
-class Arrival(NamedTuple):
-    """One lane's part of a push as it reaches the inbox."""
-
-    source: SourceLane
-    after: Head
-    upto: Head
-    entries: Sequence["Job"]
-
-
-class Job(NamedTuple):
-    """One message on its way into the inbox."""
-
-    id: MessageId
-    envelope: bytes
-    sequence: int = 0
-    key: str | None = None
-    receipt: bool = False
-    due_in: float | None = None
-    """Seconds until it may be leased; None or not above 0: now."""
-    expires_in: float | None = None
-    """Seconds until it expires unleased."""
-    possible_duplicate: bool = False
-
-
-class PlainJobs(Sequence[Job]):
-    """Jobs of which there is nothing to say but their ids and envelopes, and whether they all want a receipt; each is
-    made when it is looked at. What storages that write many at once are glad to get. Nobody may change the lists.
-    """
-
-    __slots__ = ("envelopes", "ids", "receipt")
-
-    def __init__(self, ids: list[bytes], envelopes: list[bytes], *, receipt: bool = False) -> None:
-        self.ids, self.envelopes, self.receipt = ids, envelopes, receipt
-
-    def __len__(self) -> int:
-        return len(self.envelopes)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @overload
-    def __getitem__(self, at: int) -> Job: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> "PlainJobs": ...
-
-    def __getitem__(self, at: Any) -> "Job | PlainJobs":
-        if isinstance(at, slice):
-            return PlainJobs(self.ids[at], self.envelopes[at], receipt=self.receipt)
-        return Job(MessageId(self.ids[at]), self.envelopes[at], receipt=self.receipt)
-
-    def __iter__(self) -> Iterator[Job]:
-        columns = zip(self.ids, self.envelopes, repeat(0), repeat(None), repeat(self.receipt), repeat(None),
-                      repeat(None), repeat(False))  # fmt: skip
-        return map(tuple.__new__, repeat(Job), columns)
-
-
-class Accepted(NamedTuple):
-    """The inbox's word on one Arrival: its head after the call, and whether the arrival was taken."""
-
-    head: Head
-    taken: bool
-
-
-class Claim(NamedTuple):
-    """A leased message. ``token`` proves the lease."""
-
-    token: bytes
-    number: int
-    id: MessageId
-    channel: str
-    priority: int
-    sender: str
-    envelope: bytes
-    attempt: int
-    """1 on the first lease; counted when the lease is given."""
-    possible_duplicate: bool
-    arrived: float
-    """Node time at which it entered this queue."""
-
-
-class Ack(NamedTuple):
-    """Done, with an optional result for the receipt."""
-
-    claim: Claim
-    result: bytes | None = None
-    content_type: str = ""
-    keep: float = 0.0
-    """Seconds for which the done message stays readable (the channel's retention)."""
-
-
-class Release(NamedTuple):
-    """Back to the queue after ``delay`` seconds."""
-
-    claim: Claim
-    delay: float = 0.0
-    reason: str = ""
-    counted: bool = True
-    """False: the attempt does not count (drain, abandoned iterator)."""
-
-
-class Bury(NamedTuple):
-    """Into the dead-letter list; a sender that asked learns that it failed."""
-
-    claim: Claim
-    reason: str = ""
-
-
-Settlement = Ack | Release | Bury
-
-
-@attrs.frozen
-class JobInfo:
-    """One message of the inbox as `list` and `show` see it."""
-
-    number: int
-    id: MessageId
-    sender: str
-    channel: str
-    priority: int
-    state: State
-    age: float
-    """Seconds since it arrived (once done or buried: since then)."""
-    size: int
-    attempts: int
-    reason: str = ""
-    """The last error, one line each attempt, newest last."""
-    consumer: str = ""
-    due_in: float | None = None
-    possible_duplicate: bool = False
+    def means(self, one: Delivery | JobInfo) -> bool:
+        """Whether this delivery or message is one of those."""
+        return (
+            (not self.ids or one.id in self.ids)
+            and (not self.states or one.state in self.states)
+            and (self.channel is None or self.channel == one.channel)
+            and (self.peer is None or self.peer == (one.peer if isinstance(one, Delivery) else one.sender))
+            and (self.older_than is None or one.age >= self.older_than)
+        )
 
 
 # ── values of the check ──────────────────────────────────────────────────────────────────────────
@@ -371,3 +278,31 @@ class Finding:
     """What a repair does about it, as "counts anew"; empty: a repair can do nothing, ``text`` says who can."""
     repaired: bool = False
     """Whether this has been done now."""
+
+
+__all__ = [
+    "Accepted",
+    "Ack",
+    "AppendResult",
+    "AppendRun",
+    "Arrival",
+    "Batch",
+    "Bury",
+    "Claim",
+    "Delivery",
+    "DeliveryMove",
+    "Entry",
+    "Finding",
+    "Job",
+    "JobInfo",
+    "JobMove",
+    "LaneStats",
+    "NewMessage",
+    "PeerState",
+    "PlainEntries",
+    "PlainJobs",
+    "Rejection",
+    "Release",
+    "Selection",
+    "Settlement",
+]  # fmt: skip

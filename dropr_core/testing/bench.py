@@ -24,8 +24,8 @@ class StorageCase:
     make: Callable[[Context], Storage]
     """Opens the store in ``context.data``; opened twice, both are the same store. The tests close it."""
     kill: Callable[[Storage, str], None] | None = None
-    """Ends a consumer as the death of its process would: its lock goes, its leases stay. Without it (and
-    without a method ``kill`` of the inbox) the tests that need it are skipped."""
+    """Ends a consumer as the death of its process would: its lock goes, its leases stay. Without it
+    ``inbox.consumers.release`` does that."""
 
 
 class Bench:
@@ -68,7 +68,7 @@ class Bench:
     def can_kill(self, storage: Storage) -> bool:
         """Whether `kill` works with this storage."""
         own = type(self._tests).kill_consumer is not StorageTests.kill_consumer
-        return own or (self._case is not None and self._case.kill is not None) or hasattr(storage.inbox, "kill")
+        return own or (self._case is not None and self._case.kill is not None) or hasattr(storage.inbox, "consumers")
 
     def close(self) -> None:
         """Close everything; safe twice."""
@@ -89,11 +89,8 @@ class StorageTests(Contract):
         raise NotImplementedError("write the fixture storage_case in your test class")
 
     def kill_consumer(self, storage: Storage, consumer: str) -> None:
-        """End a consumer as the death of its process would. Optional: without it those tests are skipped."""
-        kill = getattr(storage.inbox, "kill", None)
-        if kill is None:
-            pytest.skip("kill_consumer is not written for this storage")
-        kill(consumer)
+        """End a consumer as the death of its process would."""
+        storage.inbox.consumers.release(consumer)
 
     @staticmethod
     def context(directory: Path, clock: Clock, **context: Any) -> Any:

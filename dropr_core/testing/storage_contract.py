@@ -12,20 +12,30 @@ Needs pytest and hypothesis.
 
 import pytest
 
+from dropr_core.contracts.storage import Outbox
 from dropr_core.errors import DroprError
 from dropr_core.testing.bench import Bench
 from dropr_core.testing.builders import CHANNEL, SENDER, Worker, job, send
+from dropr_core.testing.essentials import Essentials
 from dropr_core.testing.inbox_care_contract import InboxCareContract
 from dropr_core.testing.inbox_contract import InboxContract
 from dropr_core.testing.outbox_contract import OutboxLogContract
 from dropr_core.testing.outbox_ends_contract import OutboxEndsContract
 from dropr_core.testing.storage_machine import run_machine
 from dropr_core.testing.storage_process_contract import StorageProcessContract
+from dropr_core.testing.storage_tiers_contract import StorageTiersContract
 
 ABILITIES = frozenset({"durable", "processes", "ordering_key"})
 
 
-class StorageContract(OutboxLogContract, OutboxEndsContract, InboxContract, InboxCareContract, StorageProcessContract):
+class StorageContract(
+    OutboxLogContract,
+    OutboxEndsContract,
+    InboxContract,
+    InboxCareContract,
+    StorageTiersContract,
+    StorageProcessContract,
+):
     """Every test of the contract. Subclass it and write the fixture `storage_case`."""
 
     def test_abilities_are_known_words(self, bench: Bench) -> None:
@@ -54,6 +64,15 @@ class StorageContract(OutboxLogContract, OutboxEndsContract, InboxContract, Inbo
         """Through random lives the storage shows what the reference model shows and keeps every invariant."""
         storage = bench.open("asked-for-its-abilities")
         run_machine(bench.make, bench.kill if bench.can_kill(storage) else None, strength=strength)
+
+    @pytest.mark.timeout(900)
+    def test_random_lives_by_the_first_tier(self, bench: Bench, strength: int) -> None:
+        """The same, where everything of the second tier is what the contract says by default."""
+        storage = bench.open("asked-for-its-abilities")
+        if type(storage.outbox).move is Outbox.move:
+            pytest.skip("this storage makes no state moves yet")
+        kill = bench.kill if bench.can_kill(storage) else None
+        run_machine(lambda where, clock: Essentials(bench.make(where, clock)), kill, strength=strength, examples=10)
 
 
 __all__ = ["StorageContract"]

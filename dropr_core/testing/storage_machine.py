@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, NewMessage, Release, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, NewMessage, Release, Selection, Storage
 from dropr_core.errors import Conflict
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Lane, MessageId, SourceLane
@@ -272,12 +272,15 @@ class StorageMachine(StorageLife):
             if not dies:
                 storage.inbox.retire(name)
             elif storage is self.model:
-                self.model.inbox.kill(name)
+                self.model.inbox.consumers.release(name)
             else:
                 assert type(self).kill is not None
                 type(self).kill(storage, name)  # type: ignore[misc]
         if dies:
-            self.same("reap", lambda s: sorted(s.inbox.reap(ATTEMPTS)[0]))
+            for storage in self.both:
+                before = _ready(storage)
+                freed = storage.inbox.reap(ATTEMPTS)[0]
+                assert {channel for _, channel in _ready(storage) - before} <= set(freed), "nobody is told of them"
         states = {info.number: info.state for info in self.storage.inbox.scan(Selection(), limit=10_000)}
         for lease in [lease for lease in self.leases if lease.worker == index]:
             claim = lease.claims[0]
@@ -344,12 +347,17 @@ class StorageMachine(StorageLife):
         self.workers = [(self.storage.inbox.register("w"), names[1]) for names in self.workers]
 
 
-def machine_settings(*, shrink: bool = True, strength: int = 1) -> settings:
-    """30 runs of 30 steps, always the same; with ``strength`` more and others; with DROPR_CAMPAIGN=1 10,000 of 50."""
+def _ready(storage: Storage) -> set[tuple[int, str]]:
+    wanted = Selection(states=frozenset({State.READY}))
+    return {(info.number, info.channel) for info in storage.inbox.scan(wanted, limit=10_000)}
+
+
+def machine_settings(*, shrink: bool = True, strength: int = 1, examples: int = 30) -> settings:
+    """So many runs of 30 steps, always the same; ``strength``: more and others; with DROPR_CAMPAIGN=1 10,000 of 50."""
     phases = set(Phase) - {Phase.explain} - (set() if shrink else {Phase.shrink})
     campaign = os.environ.get("DROPR_CAMPAIGN") == "1"
     return settings(
-        max_examples=10_000 if campaign else 30 * strength,
+        max_examples=10_000 if campaign else examples * strength,
         stateful_step_count=50 if campaign else 30,
         derandomize=not campaign and strength == 1,
         deadline=None,
@@ -359,14 +367,16 @@ def machine_settings(*, shrink: bool = True, strength: int = 1) -> settings:
     )
 
 
-def run_machine(open_storage: Open, kill: Kill | None = None, *, shrink: bool = True, strength: int = 1) -> None:
+def run_machine(
+    open_storage: Open, kill: Kill | None = None, *, shrink: bool = True, strength: int = 1, examples: int = 30
+) -> None:
     """Run the machine over a storage. ``kill``: end a consumer as the death of its process would.
 
     ``shrink``: look for the shortest life that fails, which takes its time.
     """
     members = {"open_storage": staticmethod(open_storage), "kill": staticmethod(kill) if kill else None}
     machine = type("Machine", (StorageMachine,), members)
-    run_state_machine_as_test(machine, settings=machine_settings(shrink=shrink, strength=strength))
+    run_state_machine_as_test(machine, settings=machine_settings(shrink=shrink, strength=strength, examples=examples))
 
 
 __all__ = ["StorageMachine", "machine_settings", "run_machine"]

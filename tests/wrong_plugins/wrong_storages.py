@@ -6,6 +6,7 @@ import pytest
 from dropr_storage_sqlite import Options, dropr_storage
 
 from dropr_core.builtin.memory import MemoryStorage, medium_of
+from dropr_core.builtin.memory_outbox import MemoryOutbox
 from dropr_core.contracts.storage import Accepted
 from dropr_core.errors import QueueFull
 from dropr_core.model.message import State
@@ -227,7 +228,7 @@ class TestIsOneForAllDirectories(Wrong):
     def plant(self, storage):
         import attrs
 
-        medium = medium_of(attrs.evolve(storage.outbox._context, data=storage.outbox._context.data.parent))
+        medium = medium_of(attrs.evolve(storage.outbox.context, data=storage.outbox.context.data.parent))
         storage.outbox._data, self.medium = medium.outbox, medium
 
 
@@ -245,3 +246,30 @@ class TestShowsOtherThanTheModel(Wrong):
             return wipe(selection)
 
         storage.outbox.wipe = broken
+
+
+class TestTellsFasterAndOtherwise(Wrong):
+    """An override of the second tier says something else than the first tier shows."""
+
+    __test__ = True
+    caught_by = "test_an_override_answers_as_the_default"
+
+    def plant(self, storage):
+        oldest = storage.inbox.oldest
+        storage.inbox.oldest = lambda: {channel: age + 1 for channel, age in oldest().items()}
+
+
+class TestWipesFasterAndMore(Wrong):
+    """An override of the second tier does more than the default: it forgets what still waits for its receipt."""
+
+    __test__ = True
+    caught_by = "test_an_override_changes_what_the_default_changes"
+
+    def plant(self, storage):
+        def wipe(selection):
+            accepted = [item for item in storage.outbox._data.items.values() if item.state is State.ACCEPTED]
+            for item in accepted:
+                storage.outbox._forget(item)
+            return len(accepted) + MemoryOutbox.wipe(storage.outbox, selection)
+
+        storage.outbox.wipe = wipe

@@ -95,7 +95,7 @@ def _make_lane(check: ContentCheck, number: int) -> None:
 def _end_lane(check: ContentCheck, number: int) -> None:
     _make_lane(check, number)
     while rows := check.rows(
-        f"SELECT place, id, flags, size, shared, born FROM delivery WHERE place > ? AND place <= ? LIMIT {PAGE}",
+        f"SELECT place, id, flags, size, shared, born, due FROM delivery WHERE place > ? AND place <= ? LIMIT {PAGE}",
         (sql.lowest(number), sql.highest(number)),
     ):
         _dead(check, [Row._make(row) for row in rows], "fsck: its lane was lost, the peer is not known any more")
@@ -128,7 +128,7 @@ def _bodiless(check: ContentCheck, lane: LaneRow) -> None:
     count = check.number(f"SELECT count(*) FROM delivery WHERE {_BODILESS}", place)
     if not count:
         return
-    query = f"SELECT place, id, flags, size, shared, born FROM delivery WHERE {_BODILESS} LIMIT {PAGE}"
+    query = f"SELECT place, id, flags, size, shared, born, due FROM delivery WHERE {_BODILESS} LIMIT {PAGE}"
     some = [row[1] for row in check.connection.execute(query, place).fetchall()[:5]]
 
     def fix() -> None:

@@ -25,8 +25,8 @@ class SqliteInbox(AcceptPart, LeasePart, EndPart, ViewPart, Inbox):
     """The receiving half of a store."""
 
     def __init__(self, database: Database, context: Context) -> None:
-        self._db, self._context = database, context
-        self._consumers = Consumers(context.data / "consumers")
+        self._db, self.context = database, context
+        self.consumers: Consumers = Consumers(context.data / "consumers")
         self._names: dict[int, str] = {}
 
     @property
@@ -36,9 +36,9 @@ class SqliteInbox(AcceptPart, LeasePart, EndPart, ViewPart, Inbox):
 
     def close(self) -> None:
         """Give back what this process's consumers hold, then release everything; safe twice."""
-        for consumer in self._consumers.names():
+        for consumer in self.consumers.names():
             try:
                 self.retire(consumer)
             except DroprError as error:  # its leases end with the process all the same
-                self._context.log.warning("consumer %s could not give back its leases: %s", consumer, error)
+                self.context.log.warning("consumer %s could not give back its leases: %s", consumer, error)
         self._db.close()

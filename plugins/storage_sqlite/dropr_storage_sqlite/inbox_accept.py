@@ -22,7 +22,7 @@ class AcceptPart:
     """What the endpoint does with arrivals."""
 
     _db: Database
-    _context: Context
+    context: Context
 
     def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:
         """Every head known for a sender (and one of its store ids)."""
@@ -40,7 +40,7 @@ class AcceptPart:
         return self._db.full(lambda connection: self._accept(connection, arrivals))
 
     def _accept(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        filling = Filling(connection, self._context)
+        filling = Filling(connection, self.context)
         results = []
         for arrival in arrivals:
             found = connection.execute(sql.HEAD, arrival.source).fetchone()
@@ -63,7 +63,7 @@ class AcceptPart:
         self._db.space.check()
 
         def job(connection: Connection) -> None:
-            filling = Filling(connection, self._context)
+            filling = Filling(connection, self.context)
             filling.add(channel, priority, sender, jobs)
             filling.close()
 
@@ -74,7 +74,7 @@ class Filling:
     """New messages within one transaction."""
 
     def __init__(self, connection: Connection, context: Context) -> None:
-        self._connection, self._context = connection, context
+        self._connection, self.context = connection, context
         self._now = context.clock.now()
         self._book = Book(connection, context, self._now)
         self._more: dict[str, tuple[int, int]] = {}
@@ -135,7 +135,7 @@ class Filling:
         return row._replace(flags=flags | sql.PARKED)
 
     def _check_room(self, channel: str, count: int, size: int) -> None:
-        context = self._context
+        context = self.context
         before = self._more.get(channel, (0, 0))
         self._more[channel] = (before[0] + count, before[1] + size)
         if context.max_messages is not None or context.max_bytes is not None:

@@ -1,15 +1,16 @@
 """Receipts to give, things that are due, and what an operator does to messages.
 
-Owns outcomes, sweep, kick, bury and wipe. Must not know consumers' rules.
+Owns outcomes, state moves, sweep and wipe. Must not know consumers' rules.
 """
 
 import heapq
 from collections.abc import Iterator, Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Selection
+from dropr_core.contracts.storage import JobInfo, JobMove, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import MessageId, StoreId, make_store_id
+from dropr_core.model.states import JOB, SETTLED, may_follow
 from dropr_storage_sqlite import inbox_sql as sql
 from dropr_storage_sqlite.database import FLUSH, Database
 from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line
@@ -32,7 +33,7 @@ class EndPart:
     """Ends of messages, and new beginnings."""
 
     _db: Database
-    _context: Context
+    context: Context
 
     def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
         """The outcome log of a sender after number ``after``, from stable storage."""
@@ -72,7 +73,7 @@ class EndPart:
     def sweep(self) -> float | None:
         """End expired messages, forget what is past its time; bounded work a call."""
         due = self._db.look(self._next)
-        if due is None or due > self._context.clock.now():
+        if due is None or due > self.context.clock.now():
             return due
 
         def job(connection: Connection) -> float | None:
@@ -85,7 +86,7 @@ class EndPart:
                 old = [
                     number
                     for number, at in connection.execute(sql.OLDEST_OUTCOME, (sender, SWEEP)).fetchall()
-                    if at <= book.now - self._context.remember
+                    if at <= book.now - self.context.remember
                 ]
                 if old:
                     connection.execute(sql.OUTCOMES_KNOWN, (sender, old[-1]))
@@ -100,47 +101,19 @@ class EndPart:
         times = [row[0] for query in (sql.NEXT_EXPIRED, sql.NEXT_FORGET) for row in connection.execute(query)]
         for sender, _ in connection.execute(sql.SENDERS).fetchall():
             oldest = connection.execute(sql.OLDEST_OUTCOME, (sender, 1)).fetchall()
-            times += [at + self._context.remember for _, at in oldest]
+            times += [at + self.context.remember for _, at in oldest]
         return min(times, default=None)
 
-    def kick(self, selection: Selection) -> int:
-        """Make buried and delayed messages ready, with fresh attempts. Durable."""
-        wanted = frozenset({State.BURIED, State.DELAYED})
+    def move(self, moves: Sequence[JobMove]) -> list[bool]:
+        """Move each message that stands as it is given; see the contract."""
 
-        def job(connection: Connection) -> int:
-            book, kicked = self._book(connection), 0
-            for row, stands in chosen(connection, selection, selection.states & wanted or wanted, book.now):
-                if stands.state not in wanted or (selection.states and stands.state not in selection.states):
-                    continue
-                book.leave(row, State.READY)
-                kicked += 1
-                if stands.state is State.BURIED:
-                    book.date(row)
-                    if row.key is not None and not _hold(connection, book, row):
-                        book.block(row, None)
-                        continue
-                book.ready(row.place, 0, stands.reason)
-            book.close()
-            return kicked
-
-        return self._db.full(job)
-
-    def bury(self, message_id: MessageId, reason: str) -> bool:
-        """Bury a message that is not leased. Durable."""
-
-        def job(connection: Connection) -> bool:
+        def job(connection: Connection) -> list[bool]:
             book = self._book(connection)
-            for found in connection.execute(sql.MESSAGES_BY_ID, (message_id,)).fetchall():
-                row = MessageRow._make(found)
-                stands = standing(connection, row, book.queue(row.place >> sql.N_BITS).channel)
-                if stands.state in {State.READY, State.DELAYED, State.BLOCKED}:
-                    book.leave(row, State.BURIED)
-                    book.bury(row, stands.attempts, with_line(stands.reason, reason), reason)
-                    book.close()
-                    return True
-            return False
+            done = [_move(connection, book, move) for move in moves]
+            book.close()
+            return done
 
-        return self._db.full(job, relief=True)
+        return self._db.full(job, relief=all(move.to is not State.READY for move in moves))
 
     def wipe(self, selection: Selection) -> int:
         """Remove done and buried messages (never live ones)."""
@@ -159,7 +132,48 @@ class EndPart:
         return self._db.full(job, relief=True)
 
     def _book(self, connection: Connection) -> Book:
-        return Book(connection, self._context, self._context.clock.now())
+        return Book(connection, self.context, self.context.clock.now())
+
+
+def _move(connection: Connection, book: Book, move: JobMove) -> bool:
+    row = _find(connection, move.job)
+    if row is None:
+        return False
+    stands, to = standing(connection, row, move.job.channel), move.to
+    if (stands.state, stands.token) != (move.job.state, move.job.token):
+        return False
+    if to is None:
+        if stands.state in SETTLED:
+            _forget(book, row)
+        return stands.state in SETTLED
+    if not may_follow(JOB, stands.state, to):
+        return False
+    if to is State.EXPIRED:
+        book.expire(row)
+        return True
+    attempts = stands.attempts if move.attempts is None else move.attempts
+    history = with_line(stands.reason, move.reason)
+    if stands.consumer is not None:
+        connection.execute(sql.LEASES, (-1, stands.consumer))
+    book.leave(row, to)
+    if to is State.BURIED:
+        book.bury(row, attempts, history, move.reason)
+        return True
+    if stands.state in {State.BURIED, State.LEASED}:
+        book.date(row)
+    if stands.state is State.BURIED and row.key is not None and not _hold(connection, book, row):
+        book.block(row, None)
+    else:
+        book.ready(row.place, attempts, history)
+    return True
+
+
+def _find(connection: Connection, job: JobInfo) -> MessageRow | None:
+    for found in connection.execute(sql.MESSAGES_BY_ID, (job.id,)).fetchall():
+        row = MessageRow._make(found)
+        if row.place & sql.MASK == job.number:
+            return row
+    return None
 
 
 def _forget(book: Book, row: MessageRow) -> None:

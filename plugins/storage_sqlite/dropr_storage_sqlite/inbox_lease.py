@@ -24,8 +24,8 @@ class LeasePart:
     """What consumers do with messages."""
 
     _db: Database
-    _context: Context
-    _consumers: Consumers
+    context: Context
+    consumers: Consumers
     _names: dict[int, str]
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
@@ -33,10 +33,10 @@ class LeasePart:
         if limit <= 0:
             return []
         self._db.enter(write=True)
-        self._consumers.check(consumer)
+        self.consumers.check(consumer)
 
         def waiting(connection: Connection) -> bool:
-            now = self._context.clock.now()
+            now = self.context.clock.now()
             return any(
                 queue.ready or (queue.delayed and (_next_delayed(connection, queue) or 0.0) <= now)
                 for queue in _queues_of(connection, channels)
@@ -47,7 +47,7 @@ class LeasePart:
         return self._db.soft(lambda connection: self._claim(connection, channels, limit, consumer))
 
     def _claim(self, connection: Connection, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
-        book = Book(connection, self._context, self._context.clock.now())
+        book = Book(connection, self.context, self.context.clock.now())
         for queue in _queues_of(connection, channels):
             if queue.delayed:
                 for place, attempts, reason in connection.execute(
@@ -63,7 +63,7 @@ class LeasePart:
         taking = Taking(connection, book, limit)
         for priority in sorted(levels):
             taking.level(levels[priority])
-        taking.close(self._consumers.number(connection, consumer))
+        taking.close(self.consumers.number(connection, consumer))
         book.close()
         return self._claims(connection, taking)
 
@@ -119,7 +119,7 @@ class LeasePart:
             places = {row[0] for row in connection.execute(sql.HELD, (low, high, token))}
             if places != {sql.pack(queue[0], number) for number in numbers}:
                 return []
-        book = Book(connection, self._context, self._context.clock.now())
+        book = Book(connection, self.context, self.context.clock.now())
         connection.execute(sql.UNLEASE_RANGE, (low, high, token))
         connection.execute(sql.LEASES, (-count, consumer))
         book.count(queue[0], "leased", -count)
@@ -145,7 +145,7 @@ class LeasePart:
             queue = queues[key]
             if queue is not None:
                 tokens.setdefault(claim.token, []).append(((queue << sql.N_BITS) | claim.number, index))
-        book = Book(connection, self._context, self._context.clock.now())
+        book = Book(connection, self.context, self.context.clock.now())
         for token, places in tokens.items():
             low, high = min(places)[0], max(places)[0]
             held: dict[int, _Held] = {row[0]: row for row in connection.execute(sql.HELD, (low, high, token))}
@@ -211,17 +211,17 @@ class LeasePart:
     def register(self, label: str = "") -> str:
         """A new consumer, alive as long as this process (and not yet retired). Returns its id."""
         self._db.enter(write=True)
-        return self._consumers.register(label)
+        return self.consumers.register(label)
 
     def retire(self, consumer: str) -> None:
         """The consumer is gone: its leases end, their attempts not counted. Safe twice."""
-        if not self._consumers.owns(consumer):
+        if not self.consumers.owns(consumer):
             return
 
         def job(connection: Connection) -> None:
-            number = self._consumers.find(connection, consumer)
+            number = self.consumers.find(connection, consumer)
             if number is not None:
-                book = Book(connection, self._context, self._context.clock.now())
+                book = Book(connection, self.context, self.context.clock.now())
                 for place, attempts, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
                     end_lease(connection, book, place)
                     book.ready(place, attempts - 1, reason)
@@ -229,23 +229,23 @@ class LeasePart:
                 book.close()
 
         def known(connection: Connection) -> bool:
-            return self._consumers.find(connection, consumer) is not None
+            return self.consumers.find(connection, consumer) is not None
 
         try:
             if self._db.look(known):
                 self._db.soft(job)
         finally:
-            self._consumers.release(consumer)
+            self.consumers.release(consumer)
 
     def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
         """End the leases of consumers whose process died; see the contract."""
         known = self._db.look(lambda connection: connection.execute(sql.CONSUMERS).fetchall())
-        alive, dead = self._consumers.sort(known)
+        alive, dead = self.consumers.sort(known)
         if not dead:
             return [], alive
 
         def job(connection: Connection) -> list[str]:
-            book = Book(connection, self._context, self._context.clock.now())
+            book = Book(connection, self.context, self.context.clock.now())
             for number in dead:
                 for place, attempt, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
                     row = end_lease(connection, book, place)
@@ -260,7 +260,7 @@ class LeasePart:
             return sorted(book.readied)
 
         readied = self._db.soft(job)
-        self._consumers.tidy()
+        self.consumers.tidy()
         return readied, alive
 
 

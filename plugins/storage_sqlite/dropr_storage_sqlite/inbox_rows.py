@@ -75,6 +75,8 @@ class Standing(NamedTuple):
     due: float | None = None
     consumer: int | None = None
     at: float | None = None
+    forget: float | None = None
+    token: bytes = b""
 
 
 def queue_rows(connection: Connection) -> dict[int, QueueRow]:
@@ -85,14 +87,14 @@ def queue_rows(connection: Connection) -> dict[int, QueueRow]:
 def standing(connection: Connection, row: MessageRow, channel: str) -> Standing:
     """Where a message stands: in no table of its own means ready, as it arrived."""
     place = (row.place,)
-    for attempts, reason, consumer, _ in connection.execute(sql.LEASE_AT, place):
-        return Standing(State.LEASED, attempts, reason, consumer=consumer)
+    for attempts, reason, consumer, token in connection.execute(sql.LEASE_AT, place):
+        return Standing(State.LEASED, attempts, reason, consumer=consumer, token=token)
     for attempts, reason in connection.execute(sql.READY_AT, place):
         return Standing(State.READY, attempts, reason)
     for attempts, reason, due in connection.execute(sql.DELAYED_AT, place):
         return Standing(State.DELAYED, attempts, reason, due=due)
-    for state, at, attempts, reason in connection.execute(sql.ENDED_AT, place):
-        return Standing(State(state), attempts, reason, at=at)
+    for state, at, attempts, reason, forget in connection.execute(sql.ENDED_AT, place):
+        return Standing(State(state), attempts, reason, at=at, forget=forget)
     if row.key is not None:
         for (due,) in connection.execute(sql.BLOCKED_AT, (channel, row.key, row.place & sql.MASK)):
             return Standing(State.BLOCKED, due=due)

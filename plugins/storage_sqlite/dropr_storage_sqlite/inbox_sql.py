@@ -100,7 +100,7 @@ HELD_SUM = (
 UNLEASE = "DELETE FROM lease WHERE place = ?"
 UNLEASE_RANGE = "DELETE FROM lease WHERE place >= ? AND place <= ? AND token = ?"
 END = "INSERT OR REPLACE INTO ended VALUES(?, ?, ?, ?, ?, ?)"
-ENDED_AT = "SELECT state, at, attempts, reason FROM ended WHERE place = ?"
+ENDED_AT = "SELECT state, at, attempts, reason, forget FROM ended WHERE place = ?"
 ENDED_IN = "SELECT place FROM ended WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 UNEND = "DELETE FROM ended WHERE place = ?"
 FORGETTABLE = "SELECT place FROM ended WHERE forget <= ? ORDER BY forget LIMIT ?"

@@ -1,6 +1,6 @@
 """Looking at the inbox; changes nothing.
 
-Owns status, scan, envelope, counts, oldest and next_due.
+Owns scan, envelope, counts, oldest and next_due.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,13 @@ class ViewPart:
     """Read-only views."""
 
     _db: Database
-    _context: Context
-
-    def status(self, message_id: MessageId) -> JobInfo | None:
-        """What is known of a message."""
-        page = self.scan(Selection(ids=(message_id,)))
-        return page[-1] if page else None  # sent again after it was buried: the later one is meant
+    context: Context
 
     def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
         """A page of messages in order of arrival; the last one's ``number`` is the next cursor."""
 
         def job(connection: Connection) -> list[JobInfo]:
-            now, queues = self._context.clock.now(), queue_rows(connection)
+            now, queues = self.context.clock.now(), queue_rows(connection)
             found = chosen(connection, selection, selection.states, now, after)
             return [
                 _info(connection, row, stands, queues[row.place >> sql.N_BITS], now)
@@ -65,7 +60,7 @@ class ViewPart:
         """Channel → seconds that its first ready message has waited."""
 
         def job(connection: Connection) -> dict[str, float]:
-            now = self._context.clock.now()
+            now = self.context.clock.now()
             result: dict[str, float] = {}
             for queue in queue_rows(connection).values():
                 if not queue.ready:
@@ -98,4 +93,12 @@ def _info(connection: Connection, row: MessageRow, stands: Standing, queue: Queu
         row.place & sql.MASK, MessageId(row.id), sender, queue.channel, queue.priority, State(stands.state),
         max(0.0, now - (row.arrived if stands.at is None else stands.at)), row.size, stands.attempts, stands.reason,
         consumer, None if stands.due is None else max(0.0, stands.due - now), bool(row.flags & sql.DUPLICATE),
+        stands.token, _until(row, stands),
     )  # fmt: skip
+
+
+def _until(row: MessageRow, stands: Standing) -> float | None:
+    """When it expires or, once it has ended, is forgotten."""
+    if stands.forget is not None:
+        return stands.forget
+    return None if stands.state is State.LEASED else row.expires

@@ -23,7 +23,7 @@ class SqliteOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):
     """The sending half of a store."""
 
     def __init__(self, database: Database, context: Context) -> None:
-        self._db, self._context = database, context
+        self._db, self.context = database, context
         self._end = (0, 0, ("", "", 0), 0, 0, 0)
         self._limited = bool(
             context.max_messages is not None

@@ -24,7 +24,7 @@ class AppendPart:
     """`append` of the outbox."""
 
     _db: Database
-    _context: Context
+    context: Context
     _limited: bool
     _end: tuple[int, int, _Key, int, int, int]
     """Where a lane ends, if the store is in the state that this process left: (version, commits, lane, its number,
@@ -90,7 +90,7 @@ class AppendPart:
         place = sql.origin(number) + last + 1
         total += len(message.envelope)
         self._end = (version + 1, commits + 1, key, number, last + 1, total)
-        connection.execute(sql.INSERT, _row(message, place, self._context.clock.now(), total, None, message.envelope))
+        connection.execute(sql.INSERT, _row(message, place, self.context.clock.now(), total, None, message.envelope))
         return AppendResult(message.id, (last + 1,), False)
 
     def _store(
@@ -100,7 +100,7 @@ class AppendPart:
         known: dict[int, AppendResult],
         lanes: dict[_Key, list[int]],
     ) -> list[AppendResult]:
-        now = self._context.clock.now()
+        now = self.context.clock.now()
         rows: list[tuple[object, ...]] = []
         placed: list[AppendResult] = []
         for index, message in enumerate(messages):
@@ -128,7 +128,7 @@ class AppendPart:
         return placed
 
     def _check_room(self, connection: Connection, lanes: dict[_Key, list[int]]) -> None:
-        context = self._context
+        context = self.context
         peers: dict[str, tuple[int, int]] = {}
         channels: dict[str, tuple[int, int]] = {}
         for (peer, channel, _), (count, size) in lanes.items():

@@ -1,69 +1,74 @@
 """How deliveries end, and how ended ones begin again or are forgotten.
 
-Owns cancel, dead_letter, receipts, redrive, sweep and wipe. Must not know peers' addresses or time-outs.
+Owns state moves, receipts, sweep and wipe. Must not know peers' addresses or time-outs.
 """
 
 from collections.abc import Iterator, Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Selection
+from dropr_core.contracts.outbox import REDRIVABLE
+from dropr_core.contracts.storage import Delivery, DeliveryMove, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Lane, MessageId, StoreId
+from dropr_core.model.states import DELIVERY, may_follow
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, lane_rows, own_lane
+from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
 from dropr_storage_sqlite.sqltypes import Connection
 
 SWEEP = 1000
 """Rows that one sweep handles at most of each kind."""
 PAGE = 500
-REDRIVABLE = frozenset({State.DEAD, State.FAILED, State.EXPIRED})
 
 
 class EndPart:
     """Everything that ends deliveries, and what happens to them then."""
 
     _db: Database
-    _context: Context
+    context: Context
 
-    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
-        """Give one delivery up as dead; the lane goes on without it."""
+    def move(self, moves: Sequence[DeliveryMove]) -> list[bool]:
+        """Move each delivery that stands as it is given; see the contract."""
 
-        def job(connection: Connection) -> None:
-            row = own_lane(connection, lane)
-            found = row and connection.execute(sql.ONE, (sql.origin(row.number) + sequence,)).fetchone()
-            if row is None or not found or sequence <= row.head:
-                return
-            ledger = self._ledger(connection)
-            ledger.end(Row._make(found), State.DEAD, reason)
-            ledger.close()
-
-        self._db.full(job, relief=True)
-
-    def cancel(self, message_id: MessageId, peers: Sequence[str] | None = None) -> tuple[int, int]:
-        """Cancel queued deliveries that are not under way. Returns (cancelled, too late)."""
-
-        def job(connection: Connection) -> tuple[int, int]:
-            ledger = self._ledger(connection)
-            cancelled = late = 0
-            for found in connection.execute(sql.BY_ID, (message_id,)).fetchall():
-                number, sequence = sql.unpack(found[0])
-                lane = ledger.lane(number)
-                if peers is not None and lane.peer not in peers:
+        def job(connection: Connection) -> list[bool]:
+            ledger, done, again = self._ledger(connection), [False] * len(moves), list[tuple[EndedRow, int]]()
+            for index, move in enumerate(moves):
+                lane = find_lane(connection, Lane(move.delivery.peer, move.delivery.channel, move.delivery.priority))
+                if lane is None:
                     continue
-                if sequence > max(lane.head, lane.offered):
-                    ledger.end(Row._make(found), State.CANCELLED, "cancelled")
-                    cancelled += 1
+                if move.delivery.over:
+                    ended = _ended(connection, lane, move.delivery)
+                    if ended is None:
+                        continue
+                    if move.to is None:
+                        ledger.wipe(ended)
+                        done[index] = True
+                    elif move.to is State.QUEUED and ended.state in REDRIVABLE and ended.has_body:
+                        again.append((ended, index))
                 else:
-                    late += 1
-            for ended in connection.execute(sql.ENDED_BY_ID, (message_id,)).fetchall():
-                row = EndedRow._make(ended)
-                wanted = peers is None or ledger.lane(row.lane).peer in peers
-                late += wanted and row.state != State.CANCELLED
+                    done[index] = self._end_live(connection, ledger, lane.number, move)
+            # In the order in which they were sent, not in which they ended: a lane's order is a promise.
+            for ended, index in sorted(again, key=lambda one: (one[0].born, one[0].seq, one[0].n)):
+                _send_again(connection, ledger, ended)
+                done[index] = True
             ledger.close()
-            return cancelled, late
+            return done
 
-        return self._db.full(job, relief=True)
+        return self._db.full(job, relief=all(move.to is not State.QUEUED for move in moves))
+
+    def _end_live(self, connection: Connection, ledger: Ledger, number: int, move: DeliveryMove) -> bool:
+        """End a delivery that is live, if it stands as it was seen and may end so."""
+        if move.to is None or not may_follow(DELIVERY, _stored(move.delivery.state), move.to):
+            return False
+        for found in connection.execute(sql.BY_ID, (move.delivery.id,)).fetchall():
+            row, (lane, sequence) = Row._make(found), sql.unpack(found[0])
+            standing = (lane, max(0, sequence), ledger.state(row))
+            if standing == (number, move.delivery.sequence, _stored(move.delivery.state)):
+                if move.to is State.CANCELLED and sequence <= ledger.lane(number).offered:
+                    return False
+                ledger.end(row, move.to, move.reason)
+                return True
+        return False
 
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor of the peer's log; durable."""
@@ -107,27 +112,6 @@ class EndPart:
                 taken = ledger.revise(ended, *result) or taken
         return taken
 
-    def redrive(self, selection: Selection) -> int:
-        """Send ended deliveries again, at the end of their lanes. Durable."""
-
-        def job(connection: Connection) -> int:
-            ledger, again = self._ledger(connection), 0
-            chosen = self._chosen(connection, selection, selection.states & REDRIVABLE or REDRIVABLE)
-            # In the order in which they were sent, not in which they ended: a lane's order is a promise.
-            for row in sorted(chosen, key=lambda row: (row.born, row.seq, row.n)):
-                if not row.has_body or (selection.states and State(row.state) not in selection.states):
-                    continue
-                ledger.lane(row.lane)
-                last = connection.execute(sql.EXTEND, (row.lane, row.size)).fetchall()[0][0]
-                place = sql.origin(row.lane) + last
-                connection.execute(sql.RETURN, (row.n, place, ledger.now, sql.DUPLICATE))
-                ledger.forget([(row.n, row.lane, row.state, row.shared)], release=False)
-                again += 1
-            ledger.close()
-            return again
-
-        return self._db.full(job)
-
     def wipe(self, selection: Selection) -> int:
         """Forget ended deliveries (never live ones)."""
 
@@ -144,7 +128,7 @@ class EndPart:
     def sweep(self, life: float) -> tuple[list[MessageId], float | None]:
         """End what is due, forget what is past its time; bounded work a call."""
         due = self._db.look(lambda connection: self._next(connection, life))
-        if due is None or due > self._context.clock.now():
+        if due is None or due > self.context.clock.now():
             return [], due
 
         def job(connection: Connection) -> tuple[list[MessageId], float | None]:
@@ -192,14 +176,36 @@ class EndPart:
         return min(times, default=None)
 
     def _ledger(self, connection: Connection) -> Ledger:
-        return Ledger(connection, self._context, self._context.clock.now())
+        return Ledger(connection, self.context, self.context.clock.now())
 
     def _chosen(self, connection: Connection, selection: Selection, states: frozenset[State]) -> Iterator[EndedRow]:
         """Ended deliveries that a selection means, page by page, so that they may be moved meanwhile."""
         lanes = lane_rows(connection)
         for row in ended_rows(connection, selection):
-            if fits(row, lanes[row.lane], selection, states, self._context.clock.now()):
+            if fits(row, lanes[row.lane], selection, states, self.context.clock.now()):
                 yield row
+
+
+def _stored(state: State) -> State:
+    """Held is what is seen of a queued delivery."""
+    return State.QUEUED if state is State.HELD else state
+
+
+def _ended(connection: Connection, lane: LaneRow, delivery: Delivery) -> EndedRow | None:
+    """The record of a delivery that ended as it was seen."""
+    for found in connection.execute(sql.ENDED_BY_ID, (delivery.id,)).fetchall():
+        row = EndedRow._make(found)
+        if (row.lane, max(0, row.seq), row.state) == (lane.number, delivery.sequence, delivery.state):
+            return row
+    return None
+
+
+def _send_again(connection: Connection, ledger: Ledger, row: EndedRow) -> None:
+    """Put an ended delivery at the end of its lane."""
+    ledger.lane(row.lane)
+    last = connection.execute(sql.EXTEND, (row.lane, row.size)).fetchall()[0][0]
+    connection.execute(sql.RETURN, (row.n, sql.origin(row.lane) + last, ledger.now, sql.DUPLICATE))
+    ledger.forget([(row.n, row.lane, row.state, row.shared)], release=False)
 
 
 def ended_rows(connection: Connection, selection: Selection, after: int = 0) -> Iterator[EndedRow]:

@@ -52,6 +52,7 @@ class Row(NamedTuple):
     size: int
     shared: int | None
     born: float
+    due: float | None
 
 
 class EndedRow(NamedTuple):
@@ -71,6 +72,7 @@ class EndedRow(NamedTuple):
     shared: int | None
     inline: int
     born: float
+    forget: float
 
     @property
     def has_body(self) -> bool:

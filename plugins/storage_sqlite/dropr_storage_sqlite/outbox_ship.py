@@ -10,7 +10,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
-from dropr_core.model.names import Head, Lane, MessageId, StoreId, make_store_id
+from dropr_core.model.names import START, Head, Lane, MessageId, StoreId, make_store_id
 from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite.database import Database
 from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane
@@ -23,13 +23,13 @@ class ShipPart:
     """What the daemon does with lanes."""
 
     _db: Database
-    _context: Context
+    context: Context
 
     def lanes(self, peer: str | None = None) -> list[LaneStats]:
         """Every lane with queued deliveries (of one peer)."""
         query, values = (sql.WAITING, ()) if peer is None else (sql.WAITING_OF, (peer,))
         rows = self._db.look(lambda connection: connection.execute(query, values).fetchall())
-        now = self._context.clock.now()
+        now = self.context.clock.now()
         return [
             LaneStats(Lane(name, channel, priority), Head(head, MessageId(head_id)), last, depth, size,
                       0.0 if born is None else max(0.0, now - born))
@@ -55,7 +55,7 @@ class ShipPart:
         row = find_lane(connection, lane)
         if row is None or row.depth == 0:
             return None, row
-        now, first = self._context.clock.now(), sql.origin(row.number)
+        now, first = self.context.clock.now(), sql.origin(row.number)
         entries: list[Entry] = []
         room, duplicate, dated = max_bytes, sql.DUPLICATE, sql.DATED
         values = (first + row.head, sql.highest(row.number), max(1, max_count))
@@ -100,6 +100,8 @@ class ShipPart:
 
     def _settle(self, connection: Connection, lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
         row = own_lane(connection, lane)
+        if row is None and head == START:
+            return
         if row is None or head.sequence > row.last:
             raise StoreError(f"lane {lane}: the peer cannot have {head}, no such number was given")
         if head.sequence <= row.head:
@@ -107,7 +109,7 @@ class ShipPart:
                 connection.execute(sql.OFFER, (0, row.number))
             return
         first = sql.origin(row.number)
-        ledger = Ledger(connection, self._context, self._context.clock.now())
+        ledger = Ledger(connection, self.context, self.context.clock.now())
         for refusal in rejected:
             found = connection.execute(sql.ONE, (first + refusal.sequence,)).fetchone()
             if found is not None and row.head < refusal.sequence <= head.sequence:
@@ -115,7 +117,7 @@ class ShipPart:
         start, end = first + row.head, first + head.sequence
         count, size, special = connection.execute(sql.SUM, (start, end)).fetchall()[0]
         waiting = waiting_bytes = 0
-        keep = self._context.keep_sent.get(row.channel, 0.0) > 0
+        keep = self.context.keep_sent.get(row.channel, 0.0) > 0
         if special or keep:
             rows = _rows(connection, sql.RANGE if keep else sql.SPECIALS, (start, end))
             for delivery in rows:
@@ -163,7 +165,7 @@ class ShipPart:
         if head.sequence > row.head:
             raise StoreError(f"lane {lane}: cannot go back to {head}, its head is {row.head}")
         first = sql.origin(row.number)
-        ledger = Ledger(connection, self._context, self._context.clock.now())
+        ledger = Ledger(connection, self.context, self.context.clock.now())
         start, end = first + head.sequence, first + row.head
         count, size, _ = connection.execute(sql.SUM, (start, end)).fetchall()[0]
         connection.execute(sql.REQUEUE, (start, end))

@@ -72,17 +72,15 @@ TOTAL_OF_PEER = f"SELECT total({_DEPTH}), total({_BYTES}) FROM lane {_TAIL} WHER
 TOTAL_OF_CHANNEL = f"SELECT total({_DEPTH}), total({_BYTES}) FROM lane {_TAIL} WHERE channel = ?"
 
 # ── deliveries ───────────────────────────────────────────────────────────────────────────────────
+_ROW = "place, id, flags, size, shared, born, due"
 INSERT = "INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 TAKE = (
     "SELECT place, id, flags, born, coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) "
     "FROM delivery WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 )
 SUM = f"SELECT count(*), total(size), total(flags & {SPECIAL} <> 0) FROM delivery WHERE place > ? AND place <= ?"
-SPECIALS = (
-    f"SELECT place, id, flags, size, shared, born FROM delivery WHERE place > ? AND place <= ? "
-    f"AND flags & {SPECIAL} <> 0 ORDER BY place"
-)
-RANGE = "SELECT place, id, flags, size, shared, born FROM delivery WHERE place > ? AND place <= ? ORDER BY place"
+SPECIALS = f"SELECT {_ROW} FROM delivery WHERE place > ? AND place <= ? AND flags & {SPECIAL} <> 0 ORDER BY place"
+RANGE = f"SELECT {_ROW} FROM delivery WHERE place > ? AND place <= ? ORDER BY place"
 DROP = f"DELETE FROM delivery WHERE place > ? AND place <= ? AND flags & {RECEIPT} = 0"
 DROP_ONE = "DELETE FROM delivery WHERE place = ?"
 ACCEPT = "UPDATE delivery SET due = NULL WHERE place = ?"
@@ -91,12 +89,10 @@ MOVE = f"UPDATE delivery SET place = ?, flags = flags | {DUPLICATE} WHERE place 
 SET_APART = "UPDATE delivery SET place = ? WHERE place = ?"
 PLACES = "SELECT place FROM delivery WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 FIRST = "SELECT born FROM delivery WHERE place >= ? AND place <= ? ORDER BY place LIMIT 1"
-ONE = "SELECT place, id, flags, size, shared, born FROM delivery WHERE place = ?"
-BY_ID = "SELECT place, id, flags, size, shared, born FROM delivery WHERE id = ?"
+ONE = f"SELECT {_ROW} FROM delivery WHERE place = ?"
+BY_ID = f"SELECT {_ROW} FROM delivery WHERE id = ?"
 FINGERPRINTS = "SELECT place, fingerprint FROM delivery WHERE id = ?"
-DUE = (
-    "SELECT place, id, flags, size, shared, born FROM delivery WHERE due IS NOT NULL AND due <= ? ORDER BY due LIMIT ?"
-)
+DUE = f"SELECT {_ROW} FROM delivery WHERE due IS NOT NULL AND due <= ? ORDER BY due LIMIT ?"
 NEXT_DUE = "SELECT due FROM delivery WHERE due IS NOT NULL ORDER BY due LIMIT 1"
 ENVELOPE = (
     "SELECT coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) FROM delivery "
@@ -116,7 +112,9 @@ END = (
     "CASE WHEN ?8 THEN envelope END "
     "FROM delivery WHERE place = ?1"
 )
-_ENDED = "n, id, lane, seq, state, at, flags, size, reason, result, result_type, shared, envelope IS NOT NULL, born"
+_ENDED = (
+    "n, id, lane, seq, state, at, flags, size, reason, result, result_type, shared, envelope IS NOT NULL, born, forget"
+)
 ENDED_PAGE = f"SELECT {_ENDED} FROM ended WHERE n > ? AND state <> '' ORDER BY n LIMIT ?"
 ENDED_BY_ID = f"SELECT {_ENDED} FROM ended WHERE id = ? AND state <> ''"
 ENDED_IN_LANE = f"SELECT {_ENDED} FROM ended WHERE lane = ? AND seq > ? AND seq <= ? AND seq > 0 ORDER BY seq"

@@ -1,6 +1,6 @@
 """Looking at the outbox, and what is kept about peers.
 
-Owns status, scan, counts, peers and the hold of a peer. Everything but the hold changes nothing.
+Owns scan, counts, peers and the hold of a peer. Everything but the hold changes nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,20 +23,7 @@ class ViewPart:
     """Read-only views, and the hold of a peer."""
 
     _db: Database
-    _context: Context
-
-    def status(self, message_id: MessageId) -> list[Delivery]:
-        """All that is known of a message's deliveries; empty if unknown or forgotten."""
-
-        def job(connection: Connection) -> list[Delivery]:
-            live = connection.execute(sql.BY_ID, (message_id,)).fetchall()
-            ended = connection.execute(sql.ENDED_BY_ID, (message_id,)).fetchall()
-            if not live and not ended:
-                return []
-            show = self._shower(connection)
-            return [show.live(Row._make(row)) for row in live] + [show.ended(EndedRow._make(row)) for row in ended]
-
-        return self._db.look(job)
+    context: Context
 
     def scan(self, selection: Selection, after: tuple[int, int] = (0, 0), limit: int = 100) -> _Page:
         """A page of deliveries: first the live ones lane by lane, then the ended ones as they ended."""
@@ -116,16 +103,13 @@ class ViewPart:
 
         return self._db.look(job)
 
-    def hold(self, peer: str, reason: str) -> None:
-        """Stop shipping to the peer until `release`. Durable."""
-        self._db.full(lambda connection: connection.execute(sql.HOLD, (peer, reason)).fetchall(), relief=True)
-
-    def release(self, peer: str) -> None:
-        """End `hold`."""
-        self._db.full(lambda connection: connection.execute(sql.RELEASE, (peer,)).fetchall(), relief=True)
+    def hold(self, peer: str, reason: str | None) -> None:
+        """Stop shipping to the peer; None: ship again. Durable."""
+        query, values = (sql.RELEASE, (peer,)) if reason is None else (sql.HOLD, (peer, reason))
+        self._db.full(lambda connection: connection.execute(query, values).fetchall(), relief=True)
 
     def _shower(self, connection: Connection) -> "_Shower":
-        return _Shower(connection, self._context.clock.now())
+        return _Shower(connection, self.context.clock.now())
 
 
 class _Shower:
@@ -148,7 +132,8 @@ class _Shower:
         return Delivery(
             row.id, lane.peer, lane.channel, lane.priority, state, max(0, sequence), max(0.0, self.now - row.born),
             row.size, self.held.get(lane.peer, "") if state is State.HELD else "",
-            receipt=bool(row.flags & sql.RECEIPT), possible_duplicate=bool(row.flags & sql.DUPLICATE),
+            receipt=bool(row.flags & sql.RECEIPT), possible_duplicate=bool(row.flags & sql.DUPLICATE), sent=row.born,
+            until=row.due,
         )  # fmt: skip
 
     def ended(self, row: EndedRow) -> Delivery:
@@ -156,7 +141,8 @@ class _Shower:
         return Delivery(
             row.id, lane.peer, lane.channel, lane.priority, State(row.state), max(0, row.seq),
             max(0.0, self.now - row.at), row.size, row.reason, row.result, row.result_type,
-            receipt=bool(row.flags & sql.RECEIPT), possible_duplicate=bool(row.flags & sql.DUPLICATE),
+            receipt=bool(row.flags & sql.RECEIPT), possible_duplicate=bool(row.flags & sql.DUPLICATE), sent=row.born,
+            until=row.forget,
         )  # fmt: skip
 
     def live_rows(self, selection: Selection, after: int) -> Iterator[Row]:

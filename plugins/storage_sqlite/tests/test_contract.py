@@ -13,7 +13,4 @@ class TestSqlite(StorageContract):
 
     @pytest.fixture
     def storage_case(self):
-        return StorageCase(
-            make=lambda context: dropr_storage(Options(), context),
-            kill=lambda storage, consumer: storage.inbox._consumers.release(consumer),
-        )
+        return StorageCase(make=lambda context: dropr_storage(Options(), context))

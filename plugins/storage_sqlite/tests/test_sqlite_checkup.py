@@ -107,9 +107,9 @@ def full(store):
     first, second, *_ = inbox.claim(["jobs"], 4, inbox.register())
     inbox.settle([Ack(first, b"r"), Ack(second, keep=99.0)])
     inbox.bury(inbox.scan(Selection(states=frozenset({State.READY})))[0].id, "test")
-    for lock in inbox._consumers._locks.values():  # as if the process had died: its leases stay
+    for lock in inbox.consumers._locks.values():  # as if the process had died: its leases stay
         lock.release()
-    inbox._consumers._locks.clear()
+    inbox.consumers._locks.clear()
     storage.close()
     return store
 

@@ -60,7 +60,7 @@ def test_redrive_keeps_the_order_in_which_they_were_sent(storage):
     lane = Lane("peer", "orders", 5)
     for number, one in enumerate(ids):
         storage.outbox.append([NewMessage(one, "orders", 5, ("peer",), b"x", expires_in=10.0 - number)])
-    storage.outbox._context.clock.advance(20)
+    storage.outbox.context.clock.advance(20)
     assert storage.outbox.sweep(1e6)[0] == ids[::-1]
     assert storage.outbox.redrive(Selection()) == 4
     assert [entry.id for entry in storage.outbox.take(lane, 9, 999).entries] == ids

@@ -1,0 +1,280 @@
+"""The receiving half of a storage: a work queue for each channel, and its two tiers.
+
+The first tier is what only a storage can do; its methods are abstract. The second is what can be said with the first,
+over `scan` and `move`; it stands here once, and a storage overrides of it what must be faster. What a default costs is
+said with each. See `storage.py` for the rules of every method. Must not know senders' addresses, frames or handlers.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Protocol
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.outbox import PAGE, restrict
+from dropr_core.contracts.records import (
+    Accepted,
+    Ack,
+    Arrival,
+    Claim,
+    Job,
+    JobInfo,
+    JobMove,
+    Selection,
+    Settlement,
+)
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
+from dropr_core.model.states import SETTLED
+
+ATTEMPTS = 10
+"""After how many attempts a message is buried, where its channel does not say."""
+
+
+class Consumers(Protocol):
+    """Who consumes from a store, and who of them still lives; `storage_kit.consumers` for stores on a disk."""
+
+    def register(self, label: str) -> str:
+        """A new consumer, alive as long as this process (and not yet released). Returns its id."""
+        ...
+
+    def release(self, consumer: str) -> None:
+        """It does not consume any more; safe twice."""
+        ...
+
+    def owns(self, consumer: str) -> bool:
+        """Whether it was registered here and not yet released."""
+        ...
+
+    def lives(self, consumer: str) -> bool:
+        """Whether the consumer's process lives (and has not released it)."""
+        ...
+
+
+class Inbox(ABC):
+    """A work queue for each channel: filled by the endpoint, emptied by consumers."""
+
+    checked: ClassVar[bool] = False
+    """Whether `claim` has compared every envelope that it gives with a checksum of the storage's own, and gives an
+    empty one where it could not: then nobody looks at the envelope's once more."""
+
+    context: Context
+    """What the storage was opened with; set by the storage."""
+    consumers: Consumers
+    """Those of this store; set by the storage."""
+
+    # ── first tier: what a storage must write ────────────────────────────────────────────────────
+
+    @property
+    @abstractmethod
+    def store_id(self) -> StoreId:
+        """Names this half and its outcome logs."""
+
+    @abstractmethod
+    def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:
+        """Every head known for a sender (and one of its store ids)."""
+
+    @abstractmethod
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """The log-matching rule, all arrivals in one durable transaction.
+
+        An arrival is taken only if its ``after`` equals the head kept for its source (START where
+        none is kept); then its jobs are queued, with `names.priority_of` the source's priority, and
+        ``upto`` becomes the head. Else nothing of it is
+        stored, and the answer names the head kept. Raises QueueFull when there is no room.
+
+        A job flagged ``possible_duplicate`` that stands here already (same id and envelope; live, or done
+        and kept) is not queued once more. A buried or expired copy does not count: its sender was told
+        that it failed, and sends it again on purpose.
+        """
+
+    @abstractmethod
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
+        """Queue jobs that come from this node itself; durable."""
+
+    @abstractmethod
+    def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
+        """Lease up to ``limit`` messages, by priority, then by arrival. Moves due delayed ones first.
+
+        Counts the attempt. Never gives two messages of one ordering key at once. Raises Closed for a consumer that
+        is none of this process.
+        """
+
+    @abstractmethod
+    def settle(self, changes: Sequence[Settlement]) -> list[bool]:
+        """Apply each change whose lease still holds (True); the others change nothing (False)."""
+
+    @abstractmethod
+    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
+        """The outcome log of a sender after number ``after`` (all of it, if ``log`` is not ours).
+
+        What is returned is on stable storage. Rows up to ``after`` of our own log are forgotten:
+        the sender says with it that it has them durably. A number that our log never reached tells
+        that this half was restored from a backup: it takes a new store id, durably, and returns all.
+        """
+
+    @abstractmethod
+    def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
+        """A page of messages in order of arrival; the last one's ``number`` is the next cursor. Ids are looked up."""
+
+    def move(self, moves: Sequence[JobMove]) -> list[bool]:
+        """Move each message that stands as it is given (number, state, lease), in one durable transaction.
+
+        False, and nothing changed, where it does not, where `states.JOB` forbids the move, or where one that has not
+        ended would be removed. What is buried or expires frees its ordering key and tells a sender that asked.
+        """
+        raise NotImplementedError  # abstract as soon as every storage of this repository has it
+
+    @abstractmethod
+    def envelope(self, message_id: MessageId) -> bytes | None:
+        """The stored bytes of a message, if still kept."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything; safe twice."""
+
+    # ── second tier: what follows from it ────────────────────────────────────────────────────────
+
+    def register(self, label: str = "") -> str:
+        """A new consumer, alive as long as this process (and not yet retired). Returns its id."""
+        return self.consumers.register(label)
+
+    def retire(self, consumer: str) -> None:
+        """The consumer is gone: its leases end, their attempts not counted. Safe twice. Costs a scan of the leases."""
+        if self.consumers.owns(consumer):
+            try:
+                mine = [one for one in self.all(LEASES) if one.consumer == consumer]
+                if mine:
+                    self.move([JobMove(one, State.READY, attempts=one.attempts - 1) for one in mine])
+            finally:
+                self.consumers.release(consumer)
+
+    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
+        """End the leases of consumers whose process died. A message that has used up its channel's
+        attempts (``attempts``, default 10) is buried, the others are ready again.
+
+        Returns at least the channels that have ready messages by it, and whether leases of other living
+        consumers remain (so that somebody must look again). The default costs a scan of the leases.
+        """
+        leased = list(self.all(LEASES))
+        living = {name for name in {one.consumer for one in leased} if self.consumers.lives(name)}
+        moves = []
+        for one in leased:
+            if one.consumer not in living:
+                last = one.attempts >= attempts.get(one.channel, ATTEMPTS)
+                reason = f"attempt {one.attempts}: the process of its consumer died"
+                moves.append(JobMove(one, State.BURIED if last else State.READY, reason))
+        done = self.move(moves) if moves else []
+        freed = {move.job.channel for move, moved in zip(moves, done, strict=True) if moved and move.to is State.READY}
+        for channel in {move.job.channel for move in moves} - freed:  # what was buried may have freed a key
+            if self.scan(Selection(states=frozenset({State.READY}), channel=channel), limit=1):
+                freed.add(channel)
+        return sorted(freed), bool(living)
+
+    def acknowledge(self, claims: Sequence[Claim], keep: float = 0.0) -> list[bool]:
+        """`settle` with an `Ack` for each, without results; for storages that can do it in one sweep."""
+        return self.settle([Ack(claim, None, "", keep) for claim in claims])
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the lease still holds. Costs a look-up."""
+        return any(
+            one.number == claim.number and one.state is State.LEASED and one.token == claim.token
+            for one in self.all(Selection(ids=(claim.id,)))
+        )
+
+    def next_due(self, channels: Sequence[str]) -> float | None:
+        """Node time at which the next delayed message of these channels becomes ready. The default costs a scan of
+        those that are delayed.
+        """
+        found = [one for name in channels for one in self.all(Selection((), frozenset({State.DELAYED}), name))]
+        now = self.context.clock.now()
+        return min((now + one.due_in for one in found if one.due_in is not None), default=None)
+
+    def sweep(self) -> float | None:
+        """End expired messages, forget done and buried ones past their time. Bounded work a call.
+
+        Returns the node time of the next thing due. The default costs a scan of everything.
+        """
+        now, due, moves = self.context.clock.now(), math.inf, list[JobMove]()
+        for one in self.all(Selection()):
+            if one.until is None:
+                continue
+            if one.until > now or len(moves) >= PAGE:
+                due = min(due, one.until)
+            elif one.state in SETTLED:
+                moves.append(JobMove(one, None))
+            else:
+                moves.append(JobMove(one, State.EXPIRED, f"expired while {one.state.value} at {self.context.node}"))
+                due = min(due, now + self.context.remember)
+        if moves:
+            self.move(moves)
+        return None if due == math.inf else due
+
+    def flush(self) -> None:
+        """Everything settled so far is on stable storage when this returns. Nothing to do where it always is."""
+
+    def status(self, message_id: MessageId) -> JobInfo | None:
+        """What is known of a message; of one that came again after its end, the later one. Costs a look-up."""
+        return next(reversed(list(self.all(Selection(ids=(message_id,))))), None)
+
+    def kick(self, selection: Selection) -> int:
+        """Make buried and delayed messages ready, with fresh attempts. Durable, all or none. Returns how many.
+
+        Costs a scan of those, and holds what is meant in memory.
+        """
+        wanted = restrict(selection, frozenset({State.BURIED, State.DELAYED}))
+        found = list(self.all(wanted)) if wanted is not None else []
+        return sum(self.move([JobMove(one, State.READY, attempts=0) for one in found])) if found else 0
+
+    def bury(self, message_id: MessageId, reason: str) -> bool:
+        """Bury a message that is not leased. Durable. Costs a look-up."""
+        found = [one for one in self.all(Selection(ids=(message_id,))) if one.state in WAITING]
+        return bool(found) and any(self.move([JobMove(one, State.BURIED, reason) for one in found]))
+
+    def wipe(self, selection: Selection) -> int:
+        """Remove done and buried messages (never live ones), page by page. Returns how many. Costs a scan of those."""
+        wanted = restrict(selection, SETTLED)
+        gone, moves = 0, list[JobMove]()
+        for one in self.all(wanted) if wanted is not None else ():
+            moves.append(JobMove(one, None))
+            if len(moves) == PAGE:
+                gone, moves = gone + sum(self.move(moves)), []
+        return gone + (sum(self.move(moves)) if moves else 0)
+
+    def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Channel → state → number, ``bytes`` of the envelopes kept, and what `totals` tells. The default costs a scan
+        of everything.
+        """
+        out = {channel: {"processed": number, "bytes": 0} for channel, number in self.totals().items()}
+        for one in self.all(Selection()):
+            mine = out.setdefault(one.channel, {"bytes": 0})
+            mine[one.state.value] = mine.get(one.state.value, 0) + 1
+            mine["bytes"] += one.size if one.state is not State.EXPIRED else 0
+        return out
+
+    def totals(self) -> Mapping[str, int]:
+        """Channel → messages ever processed. Optional: nothing is told by default."""
+        return {}
+
+    def oldest(self) -> Mapping[str, float]:
+        """Channel → seconds that its first ready message has waited. The default costs a scan of those."""
+        out: dict[str, float] = {}
+        for one in self.all(Selection(states=frozenset({State.READY}))):
+            out[one.channel] = max(out.get(one.channel, 0.0), one.age)
+        return out
+
+    def all(self, selection: Selection) -> Iterator[JobInfo]:
+        """Every message that a selection means, page by page."""
+        after = 0
+        while page := self.scan(selection, after, PAGE):
+            yield from page
+            after = page[-1].number
+            if len(page) < PAGE:
+                return
+
+
+LEASES = Selection(states=frozenset({State.LEASED}))
+WAITING = frozenset({State.READY, State.DELAYED, State.BLOCKED})
+"""States of a message that waits for a consumer."""
+
+__all__ = ["ATTEMPTS", "WAITING", "Consumers", "Inbox"]
