@@ -29,12 +29,11 @@ _WORDS = 1000
 
 @attrs.define(eq=False)
 class Call:
-    """One request of one caller."""
+    """One request of one caller, admitted."""
 
     way: "Way"
     stream: Stream
     moved: float
-    admitted: bool = False
     waits: bool = False
     """Whether the host has it and has not answered yet."""
 
@@ -132,6 +131,10 @@ class Answering:
         if self._count >= self._options.max_requests or len(way.calls) >= self._options.max_waiting:
             self._tell(way, head.request, Kind.REFUSED, refusal("busy", "too many requests at once; try again later"))
             return
+        admitted = self._admit(way, head, payload)
+        if admitted is not None:
+            self._tell(way, head.request, *admitted)
+            return
         now = monotonic()
         call = way.calls[head.request] = Call(way, Stream(head.request), now)
         self._count += 1
@@ -141,6 +144,28 @@ class Answering:
             self._take(call, 0, payload)
         except Malformed as error:
             self._refuse(call, "bad_frame", str(error))
+
+    def _admit(self, way: Way, head: Head, payload: bytes) -> tuple[Kind, bytes] | None:
+        """Judge a request by its first piece: the word that refuses it, or None.
+
+        Its first piece is all that is needed for that, so nothing of a request is kept, and it takes no place, before
+        it was admitted (docs/transports/zmq.md, "Admission").
+        """
+        size = min(self._answerer.head_size, head.number)
+        if len(payload) > head.number:
+            return Kind.REFUSED, refusal("bad_frame", f"its first piece has {len(payload)} bytes, it {head.number}")
+        if len(payload) < size:
+            return Kind.REFUSED, refusal("bad_frame", f"its first piece has {len(payload)} bytes; {size} are needed")
+        try:
+            length = self._answerer.admit(payload[:size], way.caller)
+        except Refused as refused:
+            return Kind.REFUSED, refusal(refused.code, refused.reason)
+        except Exception:
+            return self._defect(way)
+        if length != head.number:
+            text = f"the request says {length} bytes and has {head.number}"
+            return Kind.REFUSED, refusal("bad_frame", text)
+        return None
 
     def _go_on(self, call: Call, head: Head, payload: bytes) -> None:
         if head.kind == Kind.MORE:
@@ -159,22 +184,6 @@ class Answering:
     def _take(self, call: Call, offset: int, payload: bytes) -> None:
         stream = call.stream
         stream.take(offset, payload)
-        if not call.admitted:
-            size = self._answerer.head_size
-            if stream.have < size and not stream.whole:
-                return
-            try:
-                length = self._answerer.admit(stream.head(size), call.way.caller)
-            except Refused as refused:
-                self._refuse(call, refused.code, refused.reason)
-                return
-            except Exception:
-                self._broken(call)
-                return
-            if length != stream.total:
-                self._refuse(call, "bad_frame", f"the request says {length} bytes and has {stream.total}")
-                return
-            call.admitted = True
         if stream.whole:
             self._answer(call)
         else:
@@ -227,8 +236,12 @@ class Answering:
         self._last_word(call, Kind.REFUSED, refusal(code, text))
 
     def _broken(self, call: Call) -> None:
-        self._log.exception("a request of %s met an internal error", call.way.caller.address)
-        self._last_word(call, Kind.FAILED, b"internal error of the peer")
+        self._last_word(call, *self._defect(call.way))
+
+    def _defect(self, way: Way) -> tuple[Kind, bytes]:
+        """In an exception handler: write it down, and what to tell the caller, who learns no details."""
+        self._log.exception("a request of %s met an internal error", way.caller.address)
+        return Kind.FAILED, b"internal error of the peer"
 
     def _last_word(self, call: Call, kind: Kind, payload: bytes) -> None:
         if self._remove(call):
@@ -257,7 +270,7 @@ class Answering:
             call = way.calls.get(stream.number)
             if call is not None and call.stream is stream:
                 call.moved = monotonic()
-                if call.admitted and not call.waits and stream.whole and stream.all_sent:
+                if not call.waits and stream.whole and stream.all_sent:
                     self._remove(call)
 
         try:

@@ -124,12 +124,6 @@ class Stream:
         """Whether all has come."""
         return self.have == self.total
 
-    def head(self, size: int) -> bytes:
-        """The first ``size`` bytes of what has come."""
-        if self._parts and len(self._parts[0]) >= size:
-            return self._parts[0][:size]
-        return b"".join(self._parts)[:size]
-
     def collect(self) -> bytes:
         """All that has come; it is given away."""
         parts, self._parts = self._parts, []
