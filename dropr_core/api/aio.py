@@ -6,14 +6,17 @@ descriptor is watched by the event loop itself.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from dropr_core.api.composer import Composer, Duration
-from dropr_core.api.consumer import Consumer
+from dropr_core.api.async_bridge import Endings, readable
+from dropr_core.api.async_receive import AsyncReceived, receive, receive_each
+from dropr_core.api.composer import Duration, as_seconds
+from dropr_core.api.consumer import OnError, consumer_factory
 from dropr_core.api.node import Node
+from dropr_core.api.receive_plan import ReceivePlan
 from dropr_core.api.received import Received
 from dropr_core.api.sent import MessageStatus, Sent
 from dropr_core.config.node import NodeConfig
@@ -23,36 +26,6 @@ from dropr_core.system.notifier import LOOK_AGAIN
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-class AsyncReceived:
-    """A leased message; `ack`, `release` and `bury` are awaited. Facts are those of `Received`."""
-
-    def __init__(self, received: Received) -> None:
-        self._received = received
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._received, name)
-
-    async def ack(self, result: Any = None) -> None:
-        """As `Received.ack`."""
-        await asyncio.to_thread(self._received.ack, result)
-
-    async def release(self, delay: float | None = None, reason: str = "") -> None:
-        """As `Received.release`."""
-        await asyncio.to_thread(self._received.release, delay, reason)
-
-    async def bury(self, reason: str = "") -> None:
-        """As `Received.bury`."""
-        await asyncio.to_thread(self._received.bury, reason)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        return await asyncio.to_thread(self._received.__exit__, kind, error, trace)
 
 
 class AsyncSent:
@@ -125,6 +98,7 @@ class AsyncNode:
     def __init__(self, config: NodeConfig | Path | str) -> None:
         self._config = config
         self._node: Node | None = None
+        self._endings = Endings()
 
     @property
     def node(self) -> Node:
@@ -154,90 +128,34 @@ class AsyncNode:
         """As `Node.status`."""
         return await self._call(self.node.status, message_id)
 
-    async def receive(
+    def receive(
         self,
         *channels: str,
         limit: int | None = None,
         wait: Duration | None = None,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - the same names as Node
+        timeout: Duration | None = None,
         prefetch: int = 1,
-        on_error: Any = "raise",
-    ) -> AsyncIterator[AsyncReceived]:
+        on_error: OnError = "raise",
+    ) -> AsyncGenerator[AsyncReceived, None]:
         """As `Node.receive`: leaving the body acknowledges, abandoning the loop gives back."""
-        async for batch in self._batches(channels, prefetch, limit, wait, timeout, on_error):
-            for index, received in enumerate(batch):
-                finished = False
-                try:
-                    yield AsyncReceived(received)
-                    finished = True
-                finally:
-                    if not finished:
-                        for unused in batch[index:]:
-                            unused.requeue()
-                if not received.settled:
-                    await asyncio.to_thread(received.ack)
+        plan = ReceivePlan[Received](
+            size=prefetch, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout), name="prefetch"
+        )
+        return receive_each(consumer_factory(self.node.runtime, channels, on_error), plan, self._endings)
 
-    async def receive_batches(
+    def receive_batches(
         self,
         *channels: str,
         size: int = 500,
         limit: int | None = None,
         wait: Duration | None = None,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - the same names as Node
-    ) -> AsyncIterator[list[Received]]:
+        timeout: Duration | None = None,
+    ) -> AsyncGenerator[list[Received], None]:
         """As `Node.receive_batches`."""
-        consumer: list[Consumer] = []
-        async for batch in self._batches(channels, size, limit, wait, timeout, "raise", consumer):
-            finished = False
-            try:
-                yield batch
-                finished = True
-            finally:
-                if not finished:
-                    for unused in batch:
-                        unused.requeue()
-            await asyncio.to_thread(consumer[0].acknowledge, [one for one in batch if not one.settled])
-
-    async def _batches(
-        self,
-        channels: tuple[str, ...],
-        size: int,
-        limit: int | None,
-        wait: Duration | None,
-        timeout: Duration | None,  # noqa: ASYNC109 - the same names as Node
-        on_error: Any,
-        keep: list[Consumer] | None = None,
-    ) -> AsyncIterator[list[Received]]:
-        seconds = Composer.seconds
-        ends = None if timeout is None else time.monotonic() + seconds(timeout)
-        consumer = await self._call(self.node.consumer, *channels, on_error=on_error)
-        if keep is not None:
-            keep.append(consumer)
-        left = limit
-        try:
-            while left is None or left > 0:
-                pause = None if wait is None else time.monotonic() + seconds(wait)
-                deadline = min((moment for moment in (ends, pause) if moment is not None), default=None)
-                batch = await self._take(consumer, size if left is None else min(size, left), deadline)
-                if not batch:
-                    return
-                yield batch
-                left = None if left is None else left - len(batch)
-        finally:
-            consumer.close()
-
-    @staticmethod
-    async def _take(consumer: Consumer, limit: int, deadline: float | None) -> list[Received]:
-        while True:
-            if found := await asyncio.to_thread(consumer.claim, limit):
-                return found
-            consumer.prepare()
-            if found := await asyncio.to_thread(consumer.claim, limit):
-                return found
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return []
-            await readable(consumer.fileno(), await asyncio.to_thread(consumer.patience, left))
+        plan = ReceivePlan[Received](
+            size=size, batches=True, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout)
+        )
+        return receive(consumer_factory(self.node.runtime, channels), plan, self._endings)
 
     @staticmethod
     async def _call(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -247,6 +165,7 @@ class AsyncNode:
         """As `Node.close`."""
         node, self._node = self._node, None
         if node is not None:
+            await self._endings.wait()
             await asyncio.to_thread(node.close)
 
     async def __aenter__(self) -> Self:
@@ -257,16 +176,3 @@ class AsyncNode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-async def readable(fd: int, timeout: float | None) -> None:  # noqa: ASYNC109 - a plain wait
-    """Wait until a descriptor can be read, or the time (seconds) has passed."""
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(fd, lambda: None if ready.done() else ready.set_result(None))
-    try:
-        await asyncio.wait_for(ready, timeout)
-    except TimeoutError:
-        pass
-    finally:
-        loop.remove_reader(fd)

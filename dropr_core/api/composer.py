@@ -162,7 +162,7 @@ class Composer:
             delay=route.delay if delay is None else _seconds(delay, "delay"),
             expires_in=route.expires_in if life is None else _seconds(life, "expires_in"),
         )
-        check_options(message)
+        _check_times(check_options(message))
         inline, written = self._inside(identity, body, progress)
         content = inline if written is None else written.reference
         outgoing = NewMessage(
@@ -215,7 +215,7 @@ class Composer:
             delay=None if options.delay is None else _seconds(options.delay, "delay"),
             expires_in=None if options.expires_in is None else _seconds(options.expires_in, "expires_in"),
         )
-        check_message(message)
+        _check_times(check_message(message))
         inline, written = self._inside(message.message_id, body, inbox_of=self._config.node)
         return message, envelope.encode(message, inline if written is None else written.reference), written
 
@@ -265,6 +265,20 @@ class Composer:
 
     def _known(self) -> str:
         return ", ".join(sorted([*self._config.peers, *self._config.groups])) or "none"
+
+
+def as_seconds(value: Duration | None) -> float | None:
+    """A duration as seconds, None as None. Raises UsageError."""
+    return None if value is None else Composer.seconds(value)
+
+
+def _check_times(message: Message) -> None:
+    """As the configuration says it for a channel: what nobody could ever get is not sent."""
+    if message.expires_in is not None and (message.delay or 0.0) >= message.expires_in:
+        raise UsageError(
+            f"expires_in: {message.expires_in:g} s is not more than delay ({message.delay or 0:g} s): "
+            "the message would expire before any consumer gets it"
+        )
 
 
 def fingerprint(message: Message, body: bytes, peers: tuple[str, ...]) -> bytes:

@@ -1,27 +1,43 @@
 """Taking messages out of the inbox: leases, acknowledgements, the iterator.
 
-Owns `Consumer` (claims for some channels, woken by the notifier) and the iterators over it. What becomes
-of one message is in received.py. Must not know peers, transports or handlers.
+Owns `Consumer` (claims for some channels, woken by the notifier) and the loop that carries out a plan with it. What is
+done when is decided in receive_plan.py, what becomes of one message in received.py. Must not know peers, transports or
+handlers.
 """
 
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from itertools import repeat
-from typing import Literal
+from typing import Literal, TypeAlias
 
+from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received, acknowledge, settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Ack, Bury
-from dropr_core.errors import BadEnvelope, LeaseLost, UsageError
+from dropr_core.contracts.storage import Claim as Leased
+from dropr_core.errors import BadEnvelope, Closed, LeaseLost, UsageError
 from dropr_core.model import envelope, topics
 from dropr_core.model.names import check_channel, format_id
 from dropr_core.system.notifier import LOOK_AGAIN
+
+OnError: TypeAlias = Literal["raise", "continue"]
+"""What `with message:` does with an exception once the message was given back: raise it, or go on."""
 
 REAP_EVERY = 0.5
 """Seconds between looks at other consumers' leases, only while such leases exist."""
 
 SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps for expired messages."""
+
+
+def check_channels(channels: Sequence[str]) -> None:
+    """Raise UsageError unless these can be received from."""
+    if not channels:
+        raise UsageError("name at least one channel to receive from")
+    for channel in channels:
+        check_channel(channel)
 
 
 class Consumer:
@@ -32,14 +48,11 @@ class Consumer:
         runtime: Runtime,
         channels: Sequence[str],
         *,
-        on_error: Literal["raise", "continue"] = "raise",
+        on_error: OnError = "raise",
         label: str = "",
     ) -> None:
         """Listens and registers at once. Raises UsageError, Closed, StoreError."""
-        if not channels:
-            raise UsageError("name at least one channel to receive from")
-        for channel in channels:
-            check_channel(channel)
+        check_channels(channels)
         runtime.check()
         self._runtime = runtime
         self.channels = tuple(channels)
@@ -59,25 +72,56 @@ class Consumer:
         return self._subscription.fileno()
 
     def claim(self, limit: int = 1) -> list[Received]:
-        """Lease what is ready now, without waiting. Damaged messages are buried and reported."""
+        """Lease what is ready now, without waiting. Damaged messages are buried and reported; nothing comes back only
+        if nothing sound is there.
+        """
         self._care()
-        runtime, out = self._runtime, list[Received]()
-        claims = runtime.storage.inbox.claim(self.channels, limit, self._consumer)
-        if runtime.storage.inbox.checked and not runtime.observed and all([claim.envelope for claim in claims]):  # noqa: C419 -- faster
-            return list(map(Received, repeat(runtime), claims, repeat(self._swallow)))
-        for claim in claims:
-            try:
-                envelope.check(claim.envelope)
-            except BadEnvelope as error:
-                self._runtime.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
-                self._runtime.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
-                settle(self._runtime, [Bury(claim, f"damaged at rest: {error}")])
-                continue
-            out.append(Received(runtime, claim, self._swallow))
-            if self._runtime.observed:
-                details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
-                self._runtime.event("message_claimed", details)
-        return out
+        runtime, inbox = self._runtime, self._runtime.storage.inbox
+        while True:
+            claims = inbox.claim(self.channels, limit, self._consumer)
+            if inbox.checked and not runtime.observed and all([claim.envelope for claim in claims]):  # noqa: C419 -- faster
+                return list(map(Received, repeat(runtime), claims, repeat(self._swallow)))
+            sound = [Received(runtime, claim, self._swallow) for claim in claims if self._is_sound(claim)]
+            if sound or not claims:
+                return sound
+
+    def _is_sound(self, claim: Leased) -> bool:
+        runtime = self._runtime
+        try:
+            envelope.check(claim.envelope)
+        except BadEnvelope as error:
+            runtime.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
+            runtime.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
+            settle(runtime, [Bury(claim, f"damaged at rest: {error}")])
+            return False
+        if runtime.observed:
+            details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
+            runtime.event("message_claimed", details)
+        return True
+
+    def look(self, step: Claim) -> list[Received]:
+        """Carry out a `Claim` of a plan."""
+        if step.prepared:
+            self.prepare()
+        return self.claim(step.limit)
+
+    def settle(self, step: Settle[Received]) -> None:
+        """Carry out a `Settle` of a plan. Raises LeaseLost, StoreError."""
+        if len(step.acknowledge) == 1:
+            step.acknowledge[0].ack()
+        elif step.acknowledge:
+            self.acknowledge(step.acknowledge)
+        for unused in step.requeue:
+            unused.requeue()
+
+    def end(self, unused: Sequence[Received]) -> None:
+        """Give back what a plan has abandoned, and close."""
+        try:
+            with contextlib.suppress(Closed):  # the store was closed first: its leases have ended with it
+                for received in unused:
+                    received.requeue()
+        finally:
+            self.close()
 
     def acknowledge(self, batch: Sequence[Received]) -> None:
         """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done)."""
@@ -113,19 +157,6 @@ class Consumer:
             limits.append(self._next_reap - now)
         return max(0.0, min(limits))
 
-    def take(self, limit: int, deadline: float | None) -> list[Received]:
-        """Up to ``limit`` messages; waits for the first until ``deadline`` (time.monotonic seconds)."""
-        while True:
-            if found := self.claim(limit):
-                return found
-            self.prepare()
-            if found := self.claim(limit):
-                return found
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                return []
-            self.wait(left)
-
     def _care(self) -> None:
         """Free what dead consumers held, and end what expired. Costs nothing while nothing is leased."""
         now = self._runtime.clock.now()
@@ -144,66 +175,46 @@ class Consumer:
             return
         self._closed = True
         self._subscription.close()
-        self._runtime.storage.inbox.retire(self._consumer)
+        with contextlib.suppress(Closed):
+            self._runtime.storage.inbox.retire(self._consumer)
         for channel in self.channels:
             self._runtime.notifier.notify(topics.inbox(channel))
 
 
-def iterate(
-    consumer: Consumer, *, limit: int | None, wait: float | None, timeout: float | None, prefetch: int
-) -> Iterator[Received]:
-    """The iterator behind `Node.receive`: leaving the loop body acknowledges, abandoning it releases."""
-    ends = None if timeout is None else time.monotonic() + timeout
-    left = limit
-    try:
-        while left is None or left > 0:
-            pause = None if wait is None else time.monotonic() + wait
-            deadline = min((moment for moment in (ends, pause) if moment is not None), default=None)
-            batch = consumer.take(prefetch if left is None else min(prefetch, left), deadline)
-            if not batch:
-                return
-            for index, received in enumerate(batch):
-                finished = False
-                try:
-                    yield received
-                    finished = True
-                finally:
-                    if not finished:
-                        for unused in batch[index:]:
-                            unused.requeue()
-                if not received.settled:
-                    received.ack()
-                left = None if left is None else left - 1
-                if ends is not None and time.monotonic() >= ends:
-                    for unused in batch[index + 1 :]:
-                        unused.requeue()
-                    return
-    finally:
-        consumer.close()
+def consumer_factory(runtime: Runtime, channels: Sequence[str], on_error: OnError = "raise") -> Callable[[], Consumer]:
+    """What makes the consumer of a loop when the loop begins; who would receive in vain is told at once.
+
+    Raises UsageError, Closed.
+    """
+    check_channels(channels)
+    runtime.check()
+    return partial(Consumer, runtime, channels, on_error=on_error)
 
 
-def iterate_batches(
-    consumer: Consumer, *, size: int, limit: int | None, wait: float | None, timeout: float | None
-) -> Iterator[list[Received]]:
-    """The iterator behind `Node.receive_batches`: leaving the body acknowledges the rest in one commit."""
-    ends = None if timeout is None else time.monotonic() + timeout
-    left = limit
+def receive(
+    connect: Callable[[], Consumer], plan: ReceivePlan[Received], clock: Callable[[], float] = time.monotonic
+) -> Generator[list[Received], None, None]:
+    """Carry out a plan with a consumer of its own; yields what goes to the loop body.
+
+    The twin of `async_receive.receive`. Raises LeaseLost, StoreError.
+    """
+    consumer = connect()
     try:
-        while left is None or left > 0:
-            pause = None if wait is None else time.monotonic() + wait
-            deadline = min((moment for moment in (ends, pause) if moment is not None), default=None)
-            batch = consumer.take(size if left is None else min(size, left), deadline)
-            if not batch:
-                return
-            finished = False
-            try:
-                yield batch
-                finished = True
-            finally:
-                if not finished:
-                    for unused in batch:
-                        unused.requeue()
-            consumer.acknowledge([received for received in batch if not received.settled])
-            left = None if left is None else left - len(batch)
+        while not isinstance(step := plan.next(clock()), End):
+            if isinstance(step, Give):
+                yield step.messages
+            elif isinstance(step, Settle):
+                consumer.settle(step)
+            elif isinstance(step, Claim):
+                plan.claimed(consumer.look(step))
+            else:
+                consumer.wait(step.seconds)
     finally:
-        consumer.close()
+        consumer.end(plan.abandon())
+
+
+def receive_each(connect: Callable[[], Consumer], plan: ReceivePlan[Received]) -> Generator[Received, None, None]:
+    """`receive` of a plan that gives one message at a time."""
+    with contextlib.closing(receive(connect, plan)) as given:
+        for (received,) in given:
+            yield received

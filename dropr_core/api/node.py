@@ -5,14 +5,15 @@ network: `send` ends at this machine's disk, the daemon does the rest.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from dropr_core.api.batch import Batch
-from dropr_core.api.composer import Composer, Duration, SendOptions
-from dropr_core.api.consumer import Consumer, iterate, iterate_batches
+from dropr_core.api.composer import Duration, SendOptions, as_seconds
+from dropr_core.api.consumer import Consumer, OnError, consumer_factory, receive, receive_each
+from dropr_core.api.receive_plan import ReceivePlan
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.sender import Sender
@@ -138,23 +139,20 @@ class Node:
         wait: Duration | None = None,
         timeout: Duration | None = None,
         prefetch: int = 1,
-        on_error: Literal["raise", "continue"] = "raise",
-    ) -> Iterator[Received]:
+        on_error: OnError = "raise",
+    ) -> Generator[Received, None, None]:
         """Messages of these channels, by priority, endless unless told otherwise.
 
         Leaving the loop body acknowledges, abandoning the loop gives the message back. ``wait``: end
         after so many seconds without a message (0: drain and end). ``timeout``: end after so many
         seconds in all. ``prefetch``: lease so many at once; more is faster, and keeps them from
-        other consumers meanwhile. ``on_error``: what ``with message:`` does with an exception.
+        other consumers meanwhile. ``on_error``: what ``with message:`` does with an exception. Raises UsageError,
+        Closed; the loop raises LeaseLost, StoreError.
         """
-        seconds = Composer.seconds
-        return iterate(
-            self.consumer(*channels, on_error=on_error),
-            limit=limit,
-            wait=None if wait is None else seconds(wait),
-            timeout=None if timeout is None else seconds(timeout),
-            prefetch=prefetch,
+        plan = ReceivePlan[Received](
+            size=prefetch, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout), name="prefetch"
         )
+        return receive_each(consumer_factory(self.runtime, channels, on_error), plan)
 
     def receive_batches(
         self,
@@ -163,18 +161,14 @@ class Node:
         limit: int | None = None,
         wait: Duration | None = None,
         timeout: Duration | None = None,
-    ) -> Iterator[list[Received]]:
+    ) -> Generator[list[Received], None, None]:
         """Lists of up to ``size`` messages, acknowledged in one commit on leaving the loop body."""
-        seconds = Composer.seconds
-        return iterate_batches(
-            self.consumer(*channels),
-            size=size,
-            limit=limit,
-            wait=None if wait is None else seconds(wait),
-            timeout=None if timeout is None else seconds(timeout),
+        plan = ReceivePlan[Received](
+            size=size, batches=True, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout)
         )
+        return receive(consumer_factory(self.runtime, channels), plan)
 
-    def consumer(self, *channels: str, on_error: Literal["raise", "continue"] = "raise", label: str = "") -> Consumer:
+    def consumer(self, *channels: str, on_error: OnError = "raise", label: str = "") -> Consumer:
         """A consumer to be driven by hand: claim, wait, close."""
         return Consumer(self.runtime, channels, on_error=on_error, label=label)
 

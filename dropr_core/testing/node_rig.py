@@ -230,7 +230,11 @@ class Reader:
         consumer = self._node.consumer(*self._channels)
         try:
             while not self._stopping.is_set():
-                for received in consumer.take(5, time.monotonic() + 0.05):
+                consumer.prepare()
+                found = consumer.claim(5)
+                if not found:
+                    consumer.wait(0.05)
+                for received in found:
                     self._note(received, "given", self._who)
                     try:
                         received.ack(result=received.body[:1000])
