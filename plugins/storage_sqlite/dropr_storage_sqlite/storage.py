@@ -24,12 +24,12 @@ import apsw
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Finding, Storage
 from dropr_core.errors import DroprError, StoreBusy, StoreGone
-from dropr_storage_sqlite import connection as opening
-from dropr_storage_sqlite.database import Database, Tuning
-from dropr_storage_sqlite.inbox import SqliteInbox
-from dropr_storage_sqlite.mishaps import translate
-from dropr_storage_sqlite.outbox import SqliteOutbox
-from dropr_storage_sqlite.schema import INBOX, OUTBOX, Schema, birth_of, migrate, version_of
+from dropr_storage_sqlite.engine import connection as opening
+from dropr_storage_sqlite.engine.engine import Database, Tuning
+from dropr_storage_sqlite.engine.errors import translate
+from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, birth_of, migrate, version_of
+from dropr_storage_sqlite.inbox.inbox import SqliteInbox
+from dropr_storage_sqlite.outbox.outbox import SqliteOutbox
 
 MARKER = "store.json"
 
@@ -57,7 +57,7 @@ class SqliteStorage(Storage):
 
     def check(self, *, repair: bool) -> Iterator[Finding]:
         """Look at pages and tables of both files; see the contract."""
-        from dropr_storage_sqlite.checkup import check_store
+        from dropr_storage_sqlite.fsck.fsck import check_store
 
         opening.check_library()
         return check_store(self._context, lambda: _read_marker(self._context.data / MARKER), repair=repair)

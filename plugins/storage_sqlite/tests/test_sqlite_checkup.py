@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
-from dropr_storage_sqlite import outbox_sql as sql
+from dropr_storage_sqlite.outbox import sql
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection

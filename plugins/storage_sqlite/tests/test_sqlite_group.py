@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
-from dropr_storage_sqlite.bulk import insert
-from dropr_storage_sqlite.group import GroupCommit, Together, _Ticket
+from dropr_storage_sqlite.engine.bulk import insert
+from dropr_storage_sqlite.engine.group import GroupCommit, Together, _Ticket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,10 @@ import pytest
 
 pytest.importorskip("apsw")
 import apsw
-from dropr_storage_sqlite import database, inbox_sql, outbox_sql, schema
+from dropr_storage_sqlite.engine import engine as database
+from dropr_storage_sqlite.engine import schema
+from dropr_storage_sqlite.inbox import sql as inbox_sql
+from dropr_storage_sqlite.outbox import sql as outbox_sql
 
 SMALL = {"lane", "peer", "tally", "queue", "sender", "consumer", "meta"}
 """Tables with a row for each peer, channel or process: walking them is fine."""

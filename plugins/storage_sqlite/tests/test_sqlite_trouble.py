@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
-from dropr_storage_sqlite import outbox_sql as sql
 from dropr_storage_sqlite import storage as storage_module
+from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.storage import file_system
 
 from dropr_core.contracts.context import Context

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import apsw
 import attrs
 
-from dropr_storage_sqlite.connection import sync_directory
-from dropr_storage_sqlite.schema import APPLICATION, Schema
+from dropr_storage_sqlite.engine.connection import sync_directory
+from dropr_storage_sqlite.engine.schema import APPLICATION, Schema
 
 BAD = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError, UnicodeDecodeError)
 """What reading a damaged page raises."""

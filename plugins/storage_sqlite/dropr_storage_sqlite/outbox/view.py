@@ -9,11 +9,11 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Delivery, PeerState, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, StoreId
-from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.outbox_end import ended_rows, fits
-from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Row, lane_rows
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.outbox import sql
+from dropr_storage_sqlite.outbox.end import ended_rows, fits
+from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Row, lane_rows
 
 LIVE = frozenset({State.QUEUED, State.HELD, State.ACCEPTED})
 _Page = list[tuple[tuple[int, int], Delivery]]

@@ -12,8 +12,8 @@ from dropr_core.contracts.context import Context
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, MessageId
 from dropr_core.model.states import DELIVERY, may_follow
-from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.outbox import sql
 
 
 class LaneRow(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dropr_core.errors import WriteFailed
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.sqltypes import Connection
 
 Job = Callable[[Connection], Any]
 

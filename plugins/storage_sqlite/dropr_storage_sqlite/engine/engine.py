@@ -25,10 +25,10 @@ from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreGone, StoreReadOnly, WriteFailed
 from dropr_core.system.flusher import Flusher
 from dropr_core.system.space import Space
-from dropr_storage_sqlite import connection as opening
-from dropr_storage_sqlite.group import GroupCommit
-from dropr_storage_sqlite.mishaps import translate
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine import connection as opening
+from dropr_storage_sqlite.engine.errors import translate
+from dropr_storage_sqlite.engine.group import GroupCommit
+from dropr_storage_sqlite.engine.sqltypes import Connection
 
 T = TypeVar("T")
 

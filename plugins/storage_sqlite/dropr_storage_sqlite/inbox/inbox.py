@@ -12,13 +12,13 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox
 from dropr_core.errors import DroprError
 from dropr_core.model.names import StoreId
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.consumers import Consumers
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.inbox_accept import AcceptPart
-from dropr_storage_sqlite.inbox_end import EndPart
-from dropr_storage_sqlite.inbox_lease import LeasePart
-from dropr_storage_sqlite.inbox_view import ViewPart
+from dropr_storage_sqlite.engine.consumers import Consumers
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.accept import AcceptPart
+from dropr_storage_sqlite.inbox.end import EndPart
+from dropr_storage_sqlite.inbox.lease import LeasePart
+from dropr_storage_sqlite.inbox.view import ViewPart
 
 
 class SqliteInbox(AcceptPart, LeasePart, EndPart, ViewPart, Inbox):

@@ -11,10 +11,10 @@ from dropr_core.contracts.storage import JobInfo, JobMove, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import MessageId, StoreId, make_store_id
 from dropr_core.model.states import JOB, SETTLED, may_follow
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.database import FLUSH, Database
-from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.engine import FLUSH, Database
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line
 
 SWEEP = 1000
 """Rows that one sweep handles at most of each kind."""

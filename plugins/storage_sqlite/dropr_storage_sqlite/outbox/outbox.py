@@ -11,12 +11,12 @@ Owns how its parts make one object; each part owns one kind of work:
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Outbox
 from dropr_core.model.names import StoreId
-from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.outbox_append import AppendPart
-from dropr_storage_sqlite.outbox_end import EndPart
-from dropr_storage_sqlite.outbox_ship import ShipPart
-from dropr_storage_sqlite.outbox_view import ViewPart
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.outbox import sql
+from dropr_storage_sqlite.outbox.append import AppendPart
+from dropr_storage_sqlite.outbox.end import EndPart
+from dropr_storage_sqlite.outbox.ship import ShipPart
+from dropr_storage_sqlite.outbox.view import ViewPart
 
 
 class SqliteOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):

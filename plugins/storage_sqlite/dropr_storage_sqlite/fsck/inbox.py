@@ -9,10 +9,10 @@ Owns the statements that compare them, and what a repair writes. They walk whole
 from dropr_core.errors import DroprError
 from dropr_core.model.envelope import header_of
 from dropr_core.model.names import priority_of
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.checkup_rows import PAGE, ContentCheck, say, say_ids
-from dropr_storage_sqlite.inbox_lease import end_lease
-from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, queue_rows
+from dropr_storage_sqlite.fsck.findings import PAGE, ContentCheck, say, say_ids
+from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.lease import end_lease
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, queue_rows
 
 LOST = "lost"
 _COLUMNS = "place, id, sender, arrived, flags, size, key, expires"

@@ -8,10 +8,10 @@ import os
 from operator import itemgetter
 from typing import Any
 
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.bulk import insert
-from dropr_storage_sqlite.inbox_rows import Book, QueueRow
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.bulk import insert
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.rows import Book, QueueRow
 
 DUE = 1000
 """Delayed messages that one claim moves at most for each queue."""

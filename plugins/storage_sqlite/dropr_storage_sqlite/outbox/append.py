@@ -11,11 +11,11 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import AppendResult, NewMessage
 from dropr_core.errors import Conflict, QueueFull, StoreError
 from dropr_core.model.names import format_id
-from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.bulk import insert
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.group import Together
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.bulk import insert
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.group import Together
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.outbox import sql
 
 _Key = tuple[str, str, int]
 

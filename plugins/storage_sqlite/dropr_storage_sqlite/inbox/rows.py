@@ -11,8 +11,8 @@ from dropr_core.contracts.context import Context
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
 from dropr_core.model.states import JOB, may_follow
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.inbox import sql
 
 MAX_REASON = 8192
 """Characters kept of a message's history of errors."""

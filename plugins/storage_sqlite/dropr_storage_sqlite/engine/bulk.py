@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.sqltypes import Connection
 
 CHUNK = 64
 

@@ -10,11 +10,11 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.inbox_end import chosen
-from dropr_storage_sqlite.inbox_rows import MessageRow, QueueRow, Standing, queue_rows
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.end import chosen
+from dropr_storage_sqlite.inbox.rows import MessageRow, QueueRow, Standing, queue_rows
 
 _STATES = ("ready", "delayed", "leased", "blocked", "buried", "done", "expired")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from dropr_core.errors import Closed, Held, StoreError
 from dropr_core.system.locks import FileLock, is_held
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.mishaps import translate
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.errors import translate
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.inbox import sql
 
 
 class Consumers:

@@ -11,10 +11,10 @@ from dropr_core.contracts.storage import Delivery, DeliveryMove, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Lane, MessageId, StoreId
 from dropr_core.model.states import DELIVERY, may_follow
-from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.outbox import sql
+from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
 
 SWEEP = 1000
 """Rows that one sweep handles at most of each kind."""

@@ -11,10 +11,10 @@ from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, Lane, MessageId, StoreId, make_store_id
-from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.outbox_rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.outbox import sql
+from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane
 
 PAGE = 1000
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
 from dropr_core.model.message import State
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.consumers import Consumers
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow, with_line
-from dropr_storage_sqlite.inbox_take import DUE, Taking
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.consumers import Consumers
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, with_line
+from dropr_storage_sqlite.inbox.take import DUE, Taking
 
 _Held = tuple[int, int, int, str, int]
 """place, attempts, flags, reason, consumer"""

@@ -19,15 +19,16 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import Finding
 from dropr_core.errors import DroprError, Held, StoreBusy, StoreError
 from dropr_core.model.names import StoreId, make_store_id
-from dropr_storage_sqlite import outbox_sql, salvage
-from dropr_storage_sqlite.checkup_inbox import check_inbox
-from dropr_storage_sqlite.checkup_outbox import check_outbox
-from dropr_storage_sqlite.checkup_rows import ContentCheck, say
-from dropr_storage_sqlite.connection import patience
-from dropr_storage_sqlite.mishaps import translate
-from dropr_storage_sqlite.outbox_rows import lane_rows, note
-from dropr_storage_sqlite.outbox_ship import renumber_lane
-from dropr_storage_sqlite.schema import INBOX, OUTBOX, Schema, migrate, version_of
+from dropr_storage_sqlite.engine.connection import patience
+from dropr_storage_sqlite.engine.errors import translate
+from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, migrate, version_of
+from dropr_storage_sqlite.fsck import salvage
+from dropr_storage_sqlite.fsck.findings import ContentCheck, say
+from dropr_storage_sqlite.fsck.inbox import check_inbox
+from dropr_storage_sqlite.fsck.outbox import check_outbox
+from dropr_storage_sqlite.outbox import sql as outbox_sql
+from dropr_storage_sqlite.outbox.rows import lane_rows, note
+from dropr_storage_sqlite.outbox.ship import renumber_lane
 
 PATIENCE = 2.0
 """Seconds for which a repair waits for another process that is just closing the store."""

@@ -10,12 +10,12 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import StoreError
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, priority_of
-from dropr_storage_sqlite import inbox_sql as sql
-from dropr_storage_sqlite.bulk import insert
-from dropr_storage_sqlite.database import Database
-from dropr_storage_sqlite.inbox_rows import Book, MessageRow, QueueRow
-from dropr_storage_sqlite.outbox_append import check_limit
-from dropr_storage_sqlite.sqltypes import Connection
+from dropr_storage_sqlite.engine.bulk import insert
+from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow
+from dropr_storage_sqlite.outbox.append import check_limit
 
 
 class AcceptPart:

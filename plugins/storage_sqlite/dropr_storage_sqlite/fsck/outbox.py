@@ -9,9 +9,9 @@ Owns the statements that compare them, and what a repair writes. They walk whole
 from dropr_core.errors import DroprError
 from dropr_core.model.envelope import header_of
 from dropr_core.model.message import State
-from dropr_storage_sqlite import outbox_sql as sql
-from dropr_storage_sqlite.checkup_rows import PAGE, ContentCheck, say, say_ids
-from dropr_storage_sqlite.outbox_rows import LaneRow, Ledger, Row, lane_rows
+from dropr_storage_sqlite.fsck.findings import PAGE, ContentCheck, say, say_ids
+from dropr_storage_sqlite.outbox import sql
+from dropr_storage_sqlite.outbox.rows import LaneRow, Ledger, Row, lane_rows
 
 LOST = "lost"
 """The peer's name in a lane of which only the deliveries were found."""
