@@ -9,9 +9,9 @@ import shutil
 import signal
 from pathlib import Path
 
-import powercut_fs_scenes as scenes
 import pytest
 from dropr_storage_fs.files import disk
+from powercut import files_scenes as scenes
 
 CALLS = ("pwrite", "fdatasync", "fsync", "ftruncate", "open", "rename", "replace", "unlink", "mkdir")
 NAMES = ("appending", "settling", "accepting", "acknowledging", "turning", "cancelling", "multicasting", "mixing",

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from dropr_storage_fs.engine import recovery
+from dropr_storage_fs.engine import generations
 from dropr_storage_fs.engine.engine import Tuning
 from dropr_storage_fs.files import disk, log
 from dropr_storage_fs.storage import FsStorage
@@ -251,9 +251,9 @@ SMALL = ("rolling", "straggling")
 
 def shrink(name):
     """Small segments and journals, so that few messages fill them."""
-    log.SEGMENT_SIZE, log._AHEAD = 1500, 0
+    log.SEGMENT_SIZE, log.AHEAD = 1500, 0
     if name == "rolling":
-        recovery.JOURNAL_MIN, recovery.CHECK_BYTES = 1500, 200
+        generations.JOURNAL_MIN, generations.CHECK_BYTES = 1500, 200
 
 
 def main(name, directory, words, *switches):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.powercut
 def _small_again(monkeypatch):
     """What a scene is prepared with in this process is as small as what it is acted with."""
     monkeypatch.setattr(files_scenes.log, "SEGMENT_SIZE", files_scenes.log.SEGMENT_SIZE)
-    monkeypatch.setattr(files_scenes.log, "_AHEAD", files_scenes.log._AHEAD)
+    monkeypatch.setattr(files_scenes.log, "AHEAD", files_scenes.log.AHEAD)
 
 
 def disks(directory, name, *switches):

@@ -9,8 +9,9 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.errors import StoreGone
 from dropr_storage_fs.engine.engine import Tuning
-from dropr_storage_fs.engine.opening import MARKER
+from dropr_storage_fs.engine.locking import MARKER
 from dropr_storage_fs.files import disk
+from dropr_storage_fs.inbox.inbox import FsInbox
 from dropr_storage_fs.outbox.outbox import FsOutbox
 
 
@@ -31,8 +32,6 @@ class FsStorage(Storage):
                     )
             self.outbox: FsOutbox = FsOutbox(tuning, context)
             try:
-                from dropr_storage_fs.inbox.inbox import FsInbox
-
                 self.inbox: FsInbox = FsInbox(tuning, context)
             except BaseException:
                 self.outbox.close()

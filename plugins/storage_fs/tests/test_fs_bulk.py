@@ -8,7 +8,7 @@ from dropr_storage_fs.files import column_reader as bulk
 from dropr_storage_fs.files import layout
 from dropr_storage_fs.files import log as logs
 from dropr_storage_fs.files.layout import INDEX, INDEX_LEAST, Frame, Record
-from dropr_storage_fs.files.log_recovery import HEADER_SIZE, Place
+from dropr_storage_fs.files.segment import HEADER_SIZE, Place
 
 from dropr_core.contracts.storage import Ack, NewMessage
 from dropr_core.system.clock import FakeClock
@@ -24,7 +24,7 @@ def events():
 
 @pytest.fixture
 def storage(tmp_path, events, monkeypatch):
-    monkeypatch.setattr(logs, "_AHEAD", 0)
+    monkeypatch.setattr(logs, "AHEAD", 0)
     context = make_context(tmp_path, FakeClock(), event=lambda name, details: events.append((name, details)))
     storage = dropr_storage(Options(reserve=0), context)
     yield storage
@@ -43,13 +43,13 @@ def fill(storage, calls=CALLS, seed=1, flagged=()):
 
 
 def lane_log(storage):
-    return storage.outbox._half.log(0)
+    return storage.outbox.engine.log(0)
 
 
 def scanned(log, after, most, room):
     """What the slow way finds."""
     out = []
-    for item, _ in log.scan(Place(log.segments()[0], HEADER_SIZE), log.end):
+    for item, _ in log.reader.scan(Place(log.segments.names()[0], HEADER_SIZE), log.end):
         if isinstance(item, Record) and item.sequence > after:
             room -= len(item.envelope)
             if len(out) >= most or (room < 0 and out):
@@ -65,10 +65,12 @@ def test_bulk_reads_what_a_scan_reads(storage, monkeypatch, segment):
     monkeypatch.setattr(bulk, "BLOCK", 20_000)
     fill(storage, flagged=range(150, 170))
     log, rng = lane_log(storage), random.Random(7)
-    assert any(isinstance(item, Frame) and item.flags & INDEX for item, _ in log.scan(Place(1, HEADER_SIZE), log.end))
+    assert any(
+        isinstance(item, Frame) and item.flags & INDEX for item, _ in log.reader.scan(Place(1, HEADER_SIZE), log.end)
+    )
     for _ in range(40):
-        reader, after = bulk.Reader(), rng.randrange(0, 600)
-        place = log.start(after + 1)
+        reader, after = bulk.ColumnReader(), rng.randrange(0, 600)
+        place = log.reader.start(after + 1, log.end)
         while True:
             most, room = rng.choice([1, 7, 60, 1000]), rng.choice([1, 3000, 1 << 40])
             found, place = reader.read(log, place, log.end, after, most, room)
@@ -81,12 +83,12 @@ def test_bulk_reads_what_a_scan_reads(storage, monkeypatch, segment):
 
 def spot(log, number):
     """Where in its file the envelope of a record begins."""
-    return next(place.offset + layout.RECORD_SIZE for item, place in log.scan(Place(1, HEADER_SIZE), log.end)
+    return next(place.offset + layout.RECORD_SIZE for item, place in log.reader.scan(Place(1, HEADER_SIZE), log.end)
                 if isinstance(item, Record) and item.sequence == number)  # fmt: skip
 
 
 def spoil(log, at):
-    with log.path(1).open("r+b") as file:
+    with log.segments.path(1).open("r+b") as file:
         file.seek(at)
         byte = file.read(1)
         file.seek(at)
@@ -111,7 +113,7 @@ def test_a_damaged_index_costs_nothing(storage):
     """The records stand for themselves."""
     messages = fill(storage, calls=(100, 100))
     log = lane_log(storage)
-    frame, place = next((item, place) for item, place in log.scan(Place(1, HEADER_SIZE), log.end)
+    frame, place = next((item, place) for item, place in log.reader.scan(Place(1, HEADER_SIZE), log.end)
                         if isinstance(item, Frame))  # fmt: skip
     assert frame.flags & INDEX
     spoil(log, place.offset + layout.FRAME_SIZE + 9)
@@ -130,7 +132,7 @@ def test_what_is_claimed_in_small_parts_is_read_once(storage):
         claims = worker.claim(10)
         got += [claim.id for claim in claims]
         assert all(storage.inbox.settle([Ack(claim) for claim in claims]))
-        assert (storage.inbox._reader.leaf is None) == (len(got) == 200)
+        assert (storage.inbox._claiming._queues._columns.kept is None) == (len(got) == 200)
     assert got == ids
     assert worker.claim(10) == []
 
@@ -143,10 +145,10 @@ def test_frames_too_long_for_memory_have_no_index(storage, monkeypatch):
     fill(storage, calls=(100, 20))
     monkeypatch.setattr(bulk, "INDEX_BYTES", 20_000)
     log = lane_log(storage)
-    frames = [item for item, _ in log.scan(Place(1, HEADER_SIZE), log.end) if isinstance(item, Frame)]
+    frames = [item for item, _ in log.reader.scan(Place(1, HEADER_SIZE), log.end) if isinstance(item, Frame)]
     assert [bool(frame.flags & INDEX) for frame in frames] == [False, True, True]
-    reader = bulk.Reader()
+    reader = bulk.ColumnReader()
     found, place = reader.read(log, Place(1, HEADER_SIZE), log.end, 0, 150, 1 << 30)
-    assert reader.leaf is None
+    assert reader.kept is None
     rest, _ = reader.read(log, place, log.end, 150, 1000, 1 << 30)
     assert [record[:6] for record in found.records() + rest.records()] == scanned(log, 0, 1000, 1 << 30)

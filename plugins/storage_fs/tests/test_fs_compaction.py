@@ -17,7 +17,7 @@ LIFE = 1e9
 def place(tmp_path, monkeypatch):
     """Opens the same store with tiny segments; closes what is open."""
     monkeypatch.setattr(logs, "SEGMENT_SIZE", 4096)
-    monkeypatch.setattr(logs, "_AHEAD", 0)
+    monkeypatch.setattr(logs, "AHEAD", 0)
     clock, opened = FakeClock(), []
 
     def make():
@@ -32,7 +32,7 @@ def place(tmp_path, monkeypatch):
 
 
 def segments(half):
-    return len(half._half.log(0).segments())
+    return len(half.engine.log(0).segments.names())
 
 
 def test_delivered_and_acknowledged_messages_free_their_segments(place):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from dropr_storage_fs import Options, dropr_storage
 from dropr_storage_fs.files import log as log_module
+from dropr_storage_fs.files.log_reader import LogReader
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
@@ -432,7 +433,7 @@ def test_who_walks_through_all_messages_searches_for_none(opener, monkeypatch):
     placed = send(storage, *range(1, 31))
     push(storage, 1, 30)
     with monkeypatch.context() as patch:
-        patch.setattr(log_module.Log, "find", None)
+        patch.setattr(LogReader, "find", None)
         deliveries = storage.outbox.scan(Selection(), limit=100)
         infos = storage.inbox.scan(Selection(), limit=100)
         for number in range(30):

@@ -1,1 +1,8 @@
-"""One half of a store at work: locks, journal, commits, recovery. Knows neither lanes nor queues."""
+"""One half of a store at work, for one process among others. What its operations mean is told by a `HalfModel`.
+
+Primitives: `state` and `operations` (the base of what both halves know and write down), `model` (what the engine asks
+of a half), `journal`, `replica` (this process's picture of a half), `commit` (what one job writes), `generations` and
+`recovery` (a new journal; order after a death), `locking` and `opening`, `group_commit` (many threads, one flush),
+`engine` (write, write_durable, read), `compaction` (segments go), `consumers` (who lives). Must not know lanes,
+queues, messages or peers.
+"""

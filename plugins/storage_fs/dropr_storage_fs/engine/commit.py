@@ -1,60 +1,89 @@
 """What one job writes: frames into logs, operations into the journal, all of it or nothing.
 
 Owns the order: a job's operations are one commit of the journal, written when the job is done. Must not know what
-they mean.
+they mean, nor when they are flushed.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-from dropr_storage_fs.engine.journal import Op
+from dropr_storage_fs.engine.operations import Operation
+from dropr_storage_fs.engine.replica import Replica
+from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files import layout, shared
-from dropr_storage_fs.files.layout import Alike, Record, Row
+from dropr_storage_fs.files.layout import Record, Row, UniformRows
 from dropr_storage_fs.files.log import Log
-from dropr_storage_fs.files.log_recovery import End, Opened, Place
+from dropr_storage_fs.files.segment import End, Place, Segment
 
-if TYPE_CHECKING:
-    from dropr_storage_fs.engine.engine import Half
+S = TypeVar("S", bound=HalfState)
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-T = TypeVar("T")
 
+class Commit(Generic[S]):
+    """What one job writes. ``state``: what the half knows, this job's own operations included."""
 
-class Commit:
-    """What one job writes."""
+    __slots__ = (
+        "_applied",
+        "_before",
+        "_intends",
+        "_journal_before",
+        "_pending",
+        "_promised",
+        "_replica",
+        "journalled",
+        "state",
+        "touched",
+    )  # fmt: skip
 
-    def __init__(self, half: "Half", *, promised: bool) -> None:
-        self.half, self._promised = half, promised
+    def __init__(self, replica: Replica[S], *, promised: bool) -> None:
+        self._replica, self._promised = replica, promised
+        self.state: S = replica.state
         self.touched: dict[int, Log] = {}
+        """Logs to flush."""
         self.journalled = False
         """Whether a flush of the journal is a part of the promise."""
         self._before: list[tuple[Log, End]] = []
-        self._pending: list[Op] = []
-        self._applied = False
-        self._journal_before = int(half.words[shared.JOURNAL])
+        self._pending: list[Operation[S]] = []
+        self._applied = self._intends = False
+        self._journal_before = replica.shared.slots[shared.JOURNAL]
+
+    # ── logs ─────────────────────────────────────────────────────────────────────────────────────
+
+    def log(self, number: int) -> Log:
+        """A log by its number."""
+        return self._replica.log(number)
+
+    def touch(self, number: int) -> None:
+        """Flush a log, though this job writes nothing into it."""
+        self.touched[number] = self._replica.log(number)
 
     def frame(self, number: int, first: int, born: float, rows: Sequence[Row], extra: bytes = b"") -> None:
         """Append one frame to a log: records numbered from ``first`` on."""
-        log = self.half.log(number)
+        log = self._replica.log(number)
         end = log.end
         if not end.written:
-            log.label(self.half.state.label(number))
+            log.label(self._replica.model.label(self.state, number))
         target = log.ready()
         if target.first != end.segment:
             end = log.end
         self._before.append((log, end))
-        data = frame_of(target, first, born, rows, log.word(shared.SYNC_LAST), extra)
-        size = sum(map(len, rows.envelopes)) if isinstance(rows, Alike) else sum([len(row[3]) for row in rows])
+        data = frame_of(target, first, born, rows, log.slots.get(shared.SYNC_LAST), extra)
+        size = sum(map(len, rows.envelopes)) if isinstance(rows, UniformRows) else sum([len(row[3]) for row in rows])
         log.append(target, end, data, max(first + len(rows) - 1, end.last), len(rows), size)
         self.touched[number] = log
 
-    def copy(self, number: int, rows: Sequence[tuple[T, Record]]) -> list[tuple[T, Place]]:
+    def copy(self, number: int, rows: Sequence[tuple[Key, Record]]) -> list[tuple[Key, Place]]:
         """Append copies of records to their own log, which counts them not. Returns where they stand."""
-        log = self.half.log(number)
+        log = self._replica.log(number)
         target = log.ready()
         end = log.end
         self._before.append((log, end))
-        packed = [layout.pack_each(target.salt, record.sequence, record.born, [(record.id, record.flags, record.extra,
-                                   record.envelope)])[0] for _, record in rows]  # fmt: skip
+        packed = []
+        for _, record in rows:
+            row = (record.id, record.flags, record.extra, record.envelope)
+            packed += layout.pack_each(target.salt, record.sequence, record.born, [row])
         flags = flushed_mark(target, log.flushed.last) | layout.COPY
         data = layout.pack_frame(target.salt, end.last + 1, len(packed), b"".join(packed), flags)
         log.append(target, end, data, end.last, 0, 0)
@@ -66,46 +95,64 @@ class Commit:
             at += len(one)
         return out
 
-    def ops(self, ops: Sequence[Op]) -> None:
-        """Apply operations; they are written when the job is done (or by `write`), and flushed with it."""
-        for op in ops:
-            self.do(op)
+    # ── the journal ──────────────────────────────────────────────────────────────────────────────
 
-    def do(self, op: Op) -> None:
-        """Apply one operation; it is written when the job is done, and flushed with it."""
+    def do(self, op: Operation[S]) -> None:
+        """Apply one operation; it is written when the job is done (or by `write`), and flushed with it."""
         self._applied = self.journalled = True
-        self.half.state.apply(op)
+        op.apply(self.state)
         self._pending.append(op)
 
-    def note(self, op: Op) -> None:
+    def note(self, op: Operation[S]) -> None:
         """Apply one operation that can be told from the frames, too: it is written, and needs no flush."""
         self._applied = True
-        self.half.state.apply(op)
+        op.apply(self.state)
         self._pending.append(op)
+
+    def intend(self, op: Operation[S]) -> None:
+        """`do` for the promise of a frame in one of several logs: it is flushed before any of them."""
+        self._intends = True
+        self.do(op)
 
     def write(self) -> None:
         """Write to the journal what was done so far, as one whole."""
         if self._pending:
             pending, self._pending = self._pending, []
-            self.half.write_journal(pending, promised=self._promised and self.journalled)
-            if any(op[0] == "intent" for op in pending):
-                self.half.words[shared.INTENT] = self.half.words[shared.JOURNAL]
+            self._replica.write_journal(pending, promised=self._promised and self.journalled)
+            if self._intends:
+                header = self._replica.shared
+                header[shared.INTENT], self._intends = header[shared.JOURNAL], False
 
     def undo(self) -> None:
         """The job failed half-way: nobody has seen what it wrote, and nobody will."""
         for log, end in reversed(self._before):
             log.take_back(end)
         if self._applied:
-            self.half.take_back(self._journal_before)
+            self._replica.take_back(self._journal_before)
 
 
-def flushed_mark(target: Opened, flushed: int) -> int:
+class BatchedJob(Generic[S, Item, Result]):
+    """A job of a kind of which many are done at once for less: ``run`` gets the item of each of them and returns the
+    result of each.
+    """
+
+    __slots__ = ("item", "run")
+
+    def __init__(self, run: Callable[[Commit[S], list[Item]], list[Result]], item: Item) -> None:
+        self.run, self.item = run, item
+
+    def __call__(self, commit: Commit[S]) -> Result:
+        """The same, alone."""
+        return self.run(commit, [self.item])[0]
+
+
+def flushed_mark(target: Segment, flushed: int) -> int:
     """The part of a frame's flags that says up to where its segment is known to be on stable storage."""
     return min(max(0, flushed - target.first + 1), (1 << 28) - 1) << 4
 
 
 def frame_of(
-    target: Opened, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes
+    target: Segment, first: int, born: float, rows: Sequence[Row], flushed: int, extra: bytes
 ) -> bytes | bytearray:
     """The frame of these records; ``flushed``: the last sequence known to be on stable storage."""
     return layout.pack_call(target.salt, first, born, rows, flushed_mark(target, flushed), extra)

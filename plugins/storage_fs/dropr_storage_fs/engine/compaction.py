@@ -1,24 +1,37 @@
-"""Old messages that are still needed, in segments of which nothing else is.
+"""Segments go when nothing in them is needed, and a few needed messages do not keep a large one.
 
-Owns copying them to the end of their log, so that a few of them never keep a large file. The copies are on stable
-storage before anything points at them, and the old file goes only after that is on stable storage, too. Must not know
-why a message is still needed.
+Owns removing segments, and copying old messages that are still needed to the end of their log. The copies are on
+stable storage before anything points at them, and an old file goes only after that is on stable storage, too. Must
+not know why a message is needed.
 """
 
 import itertools
-from collections.abc import Iterable
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from dropr_storage_fs.engine.commit import Commit
-from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.engine.operations import Operation
+from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files import layout
 from dropr_storage_fs.files.log import Log
-from dropr_storage_fs.files.log_recovery import Place
+from dropr_storage_fs.files.segment import Place
 
+S = TypeVar("S", bound=HalfState)
 SHARE = 4
 """A segment is given up when less than one part in so many of it is needed."""
 MOST = 8 << 20
 """Bytes that one call copies at most of each log."""
+
+
+class Needed(NamedTuple):
+    """One message that is needed in a log that is behind it."""
+
+    sequence: int
+    at: Place
+    size: int
+    """Of its envelope."""
 
 
 class Pinned(NamedTuple):
@@ -29,42 +42,105 @@ class Pinned(NamedTuple):
     at: Place
 
 
-def pinned(log: Log, passed: int, kept: Iterable[tuple[int, Place, int]]) -> list[Pinned]:
-    """The messages of the first segment that is behind ``passed`` and mostly unneeded. ``kept``: (sequence, place,
-    bytes) of all that is needed.
-    """
-    names = log.segments()
+class SegmentUse(ABC, Generic[S]):
+    """What one half needs of its logs."""
+
+    @abstractmethod
+    def lowest(self, state: S, number: int) -> int:
+        """The lowest sequence of a log that is still to be read in order."""
+
+    @abstractmethod
+    def needed_segments(self, state: S, number: int) -> set[int]:
+        """Segments in which something stands that is needed though it lies before that."""
+
+    @abstractmethod
+    def stragglers(self, state: S) -> Iterable[tuple[int, int, Sequence[Needed]]]:
+        """(log, passed, messages) for each log of which nothing up to ``passed`` is needed but these messages, so that
+        they can be moved.
+        """
+
+    @abstractmethod
+    def moved(self, number: int, sequence: int, to: Place) -> Operation[S]:
+        """The operation that says where a message stands now."""
+
+
+class Compaction(Generic[S]):
+    """Frees the room of what is done with, in one half."""
+
+    def __init__(self, engine: Engine[S], use: SegmentUse[S]) -> None:
+        self._engine, self._use = engine, use
+
+    def run(self) -> None:
+        """Remove segments of which nothing is needed any more, once that stands on stable storage."""
+        idle = self._engine.read(self._idle)
+        self._move(self._engine.read(self._pinned))
+        if not idle:
+            return
+        self._engine.check_off({number for number, _ in idle})
+
+        def job(commit: Commit[S]) -> None:
+            for number, segment in self._idle(commit.state):
+                if (number, segment) in idle:
+                    commit.log(number).segments.remove(segment)
+
+        self._engine.write(job)
+
+    def _idle(self, state: S) -> set[tuple[int, int]]:
+        """(log, segment) of which nothing is needed."""
+        out: set[tuple[int, int]] = set()
+        for number in state.logs():
+            names = self._engine.log(number).segments.names()
+            if len(names) < 2:
+                continue
+            lowest = self._use.lowest(state, number)
+            if names[1] > lowest:
+                continue
+            needed = self._use.needed_segments(state, number)
+            for segment, following in itertools.pairwise(names):
+                if following <= lowest and segment not in needed:
+                    out.add((number, segment))
+        return out
+
+    def _pinned(self, state: S) -> list[Pinned]:
+        out: list[Pinned] = []
+        for number, passed, kept in self._use.stragglers(state):
+            out += pinned(self._engine.log(number), passed, kept)
+        return out
+
+    def _move(self, rows: list[Pinned]) -> None:
+        """Copy these messages to the end of their logs, and note where they stand now. Durable."""
+        if not rows:
+            return
+
+        def copy(commit: Commit[S]) -> list[tuple[Pinned, Place]]:
+            out: list[tuple[Pinned, Place]] = []
+            for number in {row.number for row in rows}:
+                reader = commit.log(number).reader
+                found = [(row, reader.record_at(row.at)) for row in rows if row.number == number]
+                out += commit.copy(number, [(row, record) for row, record in found if record is not None])
+            return out
+
+        copies = self._engine.write_durable(copy)
+
+        def note(commit: Commit[S]) -> None:
+            for row, place in copies:
+                commit.do(self._use.moved(row.number, row.sequence, place))
+
+        self._engine.write_durable(note)
+
+
+def pinned(log: Log, passed: int, kept: Iterable[Needed]) -> list[Pinned]:
+    """The messages of the first segment that is behind ``passed`` and mostly unneeded."""
+    names = log.segments.names()
     closed = [name for name, following in itertools.pairwise(names) if following <= passed + 1]
     if not closed:
         return []
-    where: dict[int, list[tuple[int, Place, int]]] = {}
+    where: dict[int, list[Needed]] = {}
     for one in kept:
-        where.setdefault(one[1].segment, []).append(one)
+        where.setdefault(one.at.segment, []).append(one)
     for segment in closed:
         mine = where.get(segment, [])
-        size = sum(one[2] + layout.RECORD_SIZE for one in mine)
-        if mine and size < min(MOST, log.size(segment) // SHARE):
-            return [Pinned(log.number, sequence, at) for sequence, at, _ in sorted(mine)]
+        size = sum(one.size + layout.RECORD_SIZE for one in mine)
+        if mine and size < min(MOST, log.segments.size(segment) // SHARE):
+            return [Pinned(log.number, one.sequence, one.at) for one in sorted(mine)]
     return []
-
-
-def move(half: Half, rows: list[Pinned]) -> None:
-    """Copy these messages to the end of their logs, and note where they stand now. Durable."""
-    if not rows:
-        return
-
-    def copy(commit: Commit) -> list[tuple[Pinned, Place]]:
-        out: list[tuple[Pinned, Place]] = []
-        for number in {row.number for row in rows}:
-            mine = [row for row in rows if row.number == number]
-            found = [(row, half.log(number).record_at(row.at)) for row in mine]
-            out += commit.copy(number, [(row, record) for row, record in found if record is not None])
-        return out
-
-    copies = half.durable(copy)
-
-    def note(commit: Commit) -> None:
-        for row, place in copies:
-            commit.do(["moved", row.number, row.sequence, *place])
-
-    half.durable(note)

@@ -16,7 +16,7 @@ from dropr_core.system.locks import FileLock, is_held
 from dropr_storage_fs.files.disk import translate
 
 
-class Consumers:
+class ConsumerLocks:
     """The consumers of one process, and a look at those of the others."""
 
     def __init__(self, directory: Path) -> None:

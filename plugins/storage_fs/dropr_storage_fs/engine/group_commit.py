@@ -6,48 +6,34 @@ everything that has queued up meanwhile, and wakes the others with their results
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from dropr_core.errors import WriteFailed
 
+Job = TypeVar("Job")
 PATIENCE = 0.0002
 """Seconds that a leader waits at most for the company it had a moment ago."""
 
 
-class Together:
-    """A job of a kind of which many are done at once for less: ``run`` gets the items of each of them and returns
-    the result of each.
-    """
-
-    __slots__ = ("items", "run")
-
-    def __init__(self, run: Callable[[Any, list[Any]], list[Any]], items: Any) -> None:
-        self.run, self.items = run, items
-
-    def __call__(self, commit: Any) -> Any:
-        """The same, alone."""
-        return self.run(commit, [self.items])[0]
-
-
-class _Ticket:
+class _Ticket(Generic[Job]):
     __slots__ = ("done", "job", "result", "wake")
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
         self.done = False
-        self.result: Any = None
+        self.result: object = None
         self.wake = threading.Lock()
         self.wake.acquire()
 
 
-class Group:
+class GroupCommit(Generic[Job]):
     """Hands lists of jobs to ``run``, one list at a time; ``run`` returns a result or an exception for each."""
 
-    def __init__(self, run: Callable[[list[Any]], list[Any]]) -> None:
+    def __init__(self, run: Callable[[list[Job]], Sequence[object]]) -> None:
         self._run = run
         self._mutex = threading.Lock()
-        self._waiting: deque[_Ticket] = deque()
+        self._waiting: deque[_Ticket[Job]] = deque()
         self._led = False
         self._missing = 0
         """Of those whom the leader waits for."""
@@ -56,9 +42,9 @@ class Group:
         self._crowd = 1
         """How many took part of late: those of the last commit and those who came while it ran."""
 
-    def run(self, job: Any) -> Any:
+    def run(self, job: Job) -> object:
         """The result of ``job`` once it is on stable storage; raises what the job or the flush raised."""
-        ticket: _Ticket | None = None
+        ticket: _Ticket[Job] | None = None
         with self._mutex:
             if self._led:
                 ticket = _Ticket(job)
@@ -78,14 +64,14 @@ class Group:
             raise result
         return result
 
-    def _alone(self, job: Any) -> Any:
+    def _alone(self, job: Job) -> object:
         """Nobody else was there of late."""
         try:
             return self._run([job])[0]
         finally:
             self._hand_over()
 
-    def _lead(self, own: _Ticket) -> Any:
+    def _lead(self, own: _Ticket[Job]) -> object:
         tickets = [own]
         try:
             tickets = self._gather(own)
@@ -104,7 +90,7 @@ class Group:
                     ticket.wake.release()
         return own.result
 
-    def _gather(self, own: _Ticket) -> list[_Ticket]:
+    def _gather(self, own: _Ticket[Job]) -> list[_Ticket[Job]]:
         """Own ticket and all that wait; those who shared the last commit are given a moment to come back."""
         waiting = self._waiting
         with self._mutex:

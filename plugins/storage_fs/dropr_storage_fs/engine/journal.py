@@ -9,9 +9,10 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 from zlib import crc32
 
+from dropr_storage_fs.engine.operations import Ready
 from dropr_storage_fs.files import disk, layout
 
 HEAD = struct.Struct("<IIIII")
@@ -22,7 +23,9 @@ START = struct.Struct("<8sHHIQI")
 START_SIZE = 32
 FILE_MAGIC, VERSION = b"dropr-jn", 1
 PROMISED = 1
-Op = Sequence[Any]
+SNAPSHOT_PART = 5000
+"""Operations of a snapshot that stand in one commit."""
+_READ_MIN, _READ_MAX = 1 << 16, 1 << 20
 
 
 def name_of(generation: int) -> str:
@@ -36,28 +39,51 @@ def generations(directory: Path) -> list[int]:
     return sorted(int(name[8:]) for name in names if name[8:].isdigit())
 
 
+class StoredCommit(NamedTuple):
+    """One whole commit as it stands in a journal."""
+
+    payload: bytes
+    promised: bool
+    behind: int
+    """The offset behind it."""
+
+
+class Damage(NamedTuple):
+    """What cannot be read though it had been flushed."""
+
+    start: int
+    behind: int
+
+
 class Journal:
     """One generation, open."""
 
     def __init__(self, directory: Path, generation: int, *, read_only: bool = False) -> None:
         self.path, self.generation = directory / name_of(generation), generation
         self.fd = disk.open_file(self.path, write=not read_only)
-        packed = os.pread(self.fd, START.size, 0)
+        try:
+            packed = os.pread(self.fd, START.size, 0)
+        except BaseException:
+            self.close()
+            raise
         self.good = len(packed) == START.size and crc32(packed[:-4]) == int.from_bytes(packed[-4:], "little")
         magic, self.version, _, self.salt, number, _ = START.unpack(packed) if self.good else (b"", 0, 0, 0, 0, 0)
         self.good = self.good and magic == FILE_MAGIC and number == generation
 
-    def pack(self, ops: Sequence[Op], *, promised: bool, synced: int) -> bytes:
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self.fd).st_size
+
+    def pack(self, ops: Sequence[object], *, promised: bool, synced: int) -> bytes:
         """The bytes of a commit."""
         return _pack(self.salt, ops, promised=promised, synced=synced)
 
-    def read(self, at: int, end: int) -> Iterator[tuple[list[Op], bool, int]]:
-        """(operations, whether promised, offset behind) of each whole commit from ``at`` on.
-
-        What is damaged though it had been flushed is passed, and stands as the operation ``damaged``; at a torn
+    def read(self, at: int, end: int) -> Iterator[StoredCommit | Damage]:
+        """Each whole commit from ``at`` on. What is damaged though it had been flushed is passed and told; at a torn
         end it stops.
         """
-        size = 1 << 16
+        size = _READ_MIN
         while at < end:
             block = os.pread(self.fd, min(size, end - at), at)
             last = at + len(block) >= end or len(block) < min(size, end - at)
@@ -65,14 +91,14 @@ class Journal:
             while done + HEAD.size <= len(block):
                 found = self._commit(block, done)
                 if found is None:
-                    behind = self._resume(block, done, at) if last or size > 1 << 20 else None
+                    behind = self._resume(block, done, at) if last or size > _READ_MAX else None
                     if behind is None:
                         break
-                    yield [["damaged", at + done, at + behind]], True, at + behind
+                    yield Damage(at + done, at + behind)
                     done = behind
                     continue
                 payload, flags, done = found
-                yield layout.decode(payload), bool(flags & PROMISED), at + done
+                yield StoredCommit(payload, bool(flags & PROMISED), at + done)
             if done == 0:
                 if last:
                     return
@@ -110,21 +136,21 @@ def _check(salt: int, payload: bytes, flags: int, synced: int) -> int:
     return crc32(payload, salt ^ flags ^ synced ^ len(payload))
 
 
-def _pack(salt: int, ops: Sequence[Op], *, promised: bool, synced: int = 0) -> bytes:
+def _pack(salt: int, ops: Sequence[object], *, promised: bool, synced: int = 0) -> bytes:
     payload = layout.encode(ops)
     flags = PROMISED if promised else 0
     return HEAD.pack(MAGIC, _check(salt, payload, flags, synced), flags, len(payload), synced) + payload
 
 
-def create(directory: Path, generation: int, snapshot: Sequence[Op]) -> int:
+def create(directory: Path, generation: int, snapshot: Sequence[object]) -> int:
     """Make a generation that begins with a snapshot, durably, in one step. Returns its size."""
     salt = int.from_bytes(os.urandom(4), "little")
     packed = START.pack(FILE_MAGIC, VERSION, 0, salt, generation, 0)[:-4]
     start = (packed + crc32(packed).to_bytes(4, "little")).ljust(START_SIZE, b"\0")
     parts = [start]
-    for at in range(0, len(snapshot), 5000):
-        parts.append(_pack(salt, snapshot[at : at + 5000], promised=True))
-    parts.append(_pack(salt, [["ready"]], promised=True))
+    for at in range(0, len(snapshot), SNAPSHOT_PART):
+        parts.append(_pack(salt, snapshot[at : at + SNAPSHOT_PART], promised=True))
+    parts.append(_pack(salt, [Ready()], promised=True))
     data = b"".join(parts)
     disk.put_file(directory / name_of(generation), data)
     return len(data)

@@ -1,6 +1,7 @@
-"""Who may come in: closed, forked, only looking, and one at a time among threads and processes.
+"""The locks of one half: one at a time among threads and processes; and who is refused: closed, forked, read-only.
 
-Owns the lock of a half. Must not know what is done inside.
+Owns the files ``write.lock`` (held while something is read or written) and ``life.lock`` (shared by everybody who has
+the half open). Must not know what is done inside.
 """
 
 import fcntl
@@ -9,108 +10,130 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, StoreGone, StoreReadOnly
-from dropr_storage_fs.engine.opening import MARKER
-from dropr_storage_fs.files import shared
+from dropr_storage_fs.files import disk
+
+MARKER = "store-fs.json"
+"""The file in the data directory that says that both halves were made."""
 
 
-class Locked:
-    """The lock of a half, for `with`."""
+class HalfLock:
+    """A lock for `with`: inside, no other thread and no other process reads or writes."""
 
-    __slots__ = ("_half",)
+    def __init__(self, directory: Path, entered: Callable[[], None], *, read_only: bool) -> None:
+        """``entered`` is called whenever the lock between processes has been taken; what it raises goes through."""
+        self._directory, self._entered, self._read_only = directory, entered, read_only
+        self._path = str(directory / "write.lock")
+        self._mutex, self._depth = threading.RLock(), 0
+        self._write_fd = self._life_fd = -1
+        self._inode = (0, 0)
+        self._pid, self.closed = os.getpid(), False
+        _inherited.add(self)
 
-    def __init__(self, half: "Door") -> None:
-        self._half = half
+    # ── who is let in ────────────────────────────────────────────────────────────────────────────
 
-    def __enter__(self) -> None:
-        self._half.lock()
-
-    def __exit__(self, *_: object) -> None:
-        self._half.unlock()
-
-
-class Door:
-    """The part of `Half` that lets calls in."""
-
-    directory: Path
-    context: Context
-    words: Any
-    _lock_path: str
-    _lock_fd: int
-    _life_fd: int
-    _inode: tuple[int, int]
-    _pid: int
-    _closed: bool
-    _depth: int
-    _held: Locked
-    _mutex: "threading.RLock"
-    _repair: Callable[[], None]
-
-    def enter(self, *, write: bool) -> None:
+    def check(self, *, write: bool) -> None:
         """Raise Closed after close or in a forked child, StoreReadOnly for a write to what was opened to look."""
-        if self._closed:
-            raise Closed(f"{self.directory} was closed")
+        if self.closed:
+            raise Closed(f"{self._directory} was closed")
         if os.getpid() != self._pid:
-            raise Closed(f"{self.directory} was opened before a fork; open the node anew in the child process")
-        if write and self.context.read_only:
-            raise StoreReadOnly(f"{self.directory} was opened only to look")
+            raise Closed(f"{self._directory} was opened before a fork; open the node anew in the child process")
+        if write and self._read_only:
+            raise StoreReadOnly(f"{self._directory} was opened only to look")
 
-    def locked(self) -> Locked:
-        """Inside, no other thread and no other process reads or writes."""
-        return self._held
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process that opened the half."""
+        return os.getpid() != self._pid
 
-    def lock(self) -> None:
-        """Take the lock; see `locked`."""
-        self._mutex.acquire()
-        self._depth += 1
+    def check_there(self) -> None:
+        """Raise StoreGone if the directory is not the one that was opened."""
         try:
-            if self._closed:
-                raise Closed(f"{self.directory} was closed")
-            if self._lock_fd >= 0 and self._depth == 1:  # an observer that is told of damage may look, too
-                fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-                if self.words[shared.BUSY] and not self.context.read_only:
-                    self._repair()
-        except BaseException:
-            self.unlock()
-            raise
-
-    def unlock(self) -> None:
-        """Give the lock back."""
-        self._depth -= 1
-        if self._lock_fd >= 0 and self._depth == 0:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-        self._mutex.release()
-
-    def _check_there(self) -> None:
-        try:
-            found = os.stat(self._lock_path)  # noqa: PTH116 -- every write pays for it
+            found = os.stat(self._path)  # noqa: PTH116 -- every write pays for it
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._inode:
             raise StoreGone(
-                f"{self.directory} is gone, or is another store than the one that was opened; put it back, or remove "
+                f"{self._directory} is gone, or is another store than the one that was opened; put it back, or remove "
                 f"{MARKER} beside it to begin with an empty store; then restart"
             )
 
-    def remember_forks(self) -> None:
-        """A forked child gives its copies of the locks up at once: they must not outlive this process."""
-        _inherited.add(self)
+    # ── one at a time ────────────────────────────────────────────────────────────────────────────
+
+    def __enter__(self) -> None:
+        self._mutex.acquire()
+        self._depth += 1
+        try:
+            if self.closed:
+                raise Closed(f"{self._directory} was closed")
+            if self._write_fd >= 0 and self._depth == 1:  # an observer that is told of damage may look, too
+                fcntl.flock(self._write_fd, fcntl.LOCK_EX)
+                self._entered()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._write_fd >= 0 and self._depth == 0:
+            fcntl.flock(self._write_fd, fcntl.LOCK_UN)
+        self._mutex.release()
+
+    # ── opening and closing ──────────────────────────────────────────────────────────────────────
+
+    def open_to_write(self) -> bool:
+        """Open the lock files, making them. Returns whether nobody else has the half open; then nobody can open it
+        until `share`. Raises OSError.
+        """
+        self._life_fd = disk.open_file(self._directory / "life.lock", write=True, create=True)
+        self._write_fd = disk.open_file(self._directory / "write.lock", write=True, create=True)
+        found = os.fstat(self._write_fd)
+        self._inode = (found.st_dev, found.st_ino)
+        return self._life_alone()
+
+    def share(self) -> None:
+        """Others may have the half open, too."""
+        fcntl.flock(self._life_fd, fcntl.LOCK_SH)
+
+    def open_to_follow(self) -> bool:
+        """Open the lock files to look at a half that others have open; False if nobody has. Raises OSError."""
+        self._life_fd = disk.open_file(self._directory / "life.lock")
+        if self._life_alone():
+            fcntl.flock(self._life_fd, fcntl.LOCK_UN)
+            return False
+        self._write_fd = disk.open_file(self._directory / "write.lock")
+        return True
+
+    def _life_alone(self) -> bool:
+        try:
+            fcntl.flock(self._life_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self, release: Callable[[], None]) -> None:
+        """Nobody is let in any more; ``release`` runs when nobody is inside. Safe twice."""
+        with self._mutex:
+            self.closed = True
+            release()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give the locks up: after this, or in a forked child, where they must not outlive the parent."""
+        for fd in (self._write_fd, self._life_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._write_fd = self._life_fd = -1
 
 
-# Halves whose locks a forked child must let go of. The set is weak: a half that nobody holds is not in it.
-_inherited: "weakref.WeakSet[Door]" = weakref.WeakSet()
+# Locks that a forked child must let go of. The set is weak: a half that nobody holds is not in it.
+_inherited: "weakref.WeakSet[HalfLock]" = weakref.WeakSet()
 
 
 def _let_go_in_child() -> None:
-    for door in list(_inherited):
-        for name in ("_lock_fd", "_life_fd"):
-            fd = getattr(door, name)
-            if fd >= 0:
-                os.close(fd)
-                setattr(door, name, -1)
+    for lock in list(_inherited):
+        lock.let_go()
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)

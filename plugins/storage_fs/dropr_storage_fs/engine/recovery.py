@@ -1,265 +1,222 @@
-"""Order after a crash: what the journal and the logs of a half say together.
+"""Order after a death: what the journal and the logs of a half say together.
 
-Owns opening after everybody was gone, and mending after one process died while it wrote. Must not know what the
-operations mean.
+Owns opening after everybody was gone, and putting things in order after one process died while it wrote, or after a
+flush failed. Called under the half's lock. Must not know what the operations mean.
 """
 
-import contextlib
-import json
 import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-from dropr_core.contracts.context import Context
+import msgspec
+
 from dropr_core.errors import StoreCorrupt, StoreGone, StoreTooNew
 from dropr_storage_fs.engine import journal
-from dropr_storage_fs.engine.commit import Commit, frame_of
-from dropr_storage_fs.engine.journal import Journal, Op
-from dropr_storage_fs.files import disk, shared
+from dropr_storage_fs.engine.commit import frame_of
+from dropr_storage_fs.engine.generations import Generations
+from dropr_storage_fs.engine.journal import Damage, Journal
+from dropr_storage_fs.engine.operations import Lost, Operation
+from dropr_storage_fs.engine.replica import Replica
+from dropr_storage_fs.engine.state import HalfState, LogIntent
+from dropr_storage_fs.files import disk, log_recovery, shared
 from dropr_storage_fs.files.layout import Frame, Record
 from dropr_storage_fs.files.log import Log
 from dropr_storage_fs.files.log_recovery import Each
+from dropr_storage_fs.files.segment import End
 
-JOURNAL_MIN, CHECK_BYTES = 4 << 20, 2 << 20
-"""A journal below this size is not rewritten; a log is checked off after so many bytes."""
+S = TypeVar("S", bound=HalfState)
 
 
-class Recovery:
-    """The part of `Half` that puts things in order."""
+class Recovery(Generic[S]):
+    """Puts one half in order."""
 
-    directory: Path
-    context: Context
-    state: Any
-    words: Any
-    _journal: Journal | None
-    _at: int
-    log: Callable[[int], Log]
-    durable: Callable[[Callable[[Commit], None]], None]
-    tell: Callable[[str, dict[str, Any]], None]
-    follow: Callable[[], None]
-    write_journal: Any
-    _read: Callable[[Journal, int], None]
-    _failed: Callable[[OSError], Any]
-    locked: Callable[[], contextlib.AbstractContextManager[None]]
-    _make_state: Callable[[], Any]
+    def __init__(self, replica: Replica[S], generations: Generations[S]) -> None:
+        self._replica, self._generations = replica, generations
 
-    def _recover(self, *, cut: bool, made: bool) -> None:
-        """Read everything that a stopped or cut-off store left, and put it in order."""
-        found = journal.generations(self.directory) if self.directory.is_dir() else []
+    # ── everybody was gone ───────────────────────────────────────────────────────────────────────
+
+    def recover(self, *, cut: bool, made: bool) -> None:
+        """Read everything that a stopped or cut-off store left, and put it in order. ``cut``: torn ends are cut, and
+        a new generation begins; else nothing is changed. ``made``: a store without a journal was made before, so that
+        it must have lost it.
+        """
+        replica = self._replica
+        found = journal.generations(replica.directory) if replica.directory.is_dir() else []
         opened = self._best(found, cut=cut)
         if opened is None and made:
             raise StoreGone(
-                f"{self.directory}: the journal is gone, though this store was made before; put it back from a backup"
+                f"{replica.directory}: the journal is gone, though this store was made before; put it back from a "
+                "backup"
             )
-        self._journal, self._at = opened, journal.START_SIZE
-        self.state.recovering = self.state.cold = True
+        replica.begin(opened)
+        state = replica.state
+        state.recovering = state.cold = True
         self._find_logs()
         if opened is not None:
-            size = os.fstat(opened.fd).st_size
-            self._read(opened, size)
-            if self._at < size:
+            size = opened.size
+            replica.apply_journal(size)
+            if replica.at < size:
                 self._torn(opened, size, cut=cut)
-        self.words[shared.NUMBER] = self.state.number
-        self._derive(self._recover_logs(None, cut=cut))
+        replica.shared[shared.NUMBER] = state.number
+        self._derive(self._recover_logs(lambda log: state.known_end(log.number), cut=cut))
         if cut:
-            self.state.settle_after_recovery()
-            self._new_generation()
+            replica.model.settle_identity(state)
+            self._generations.begin()
 
     def _find_logs(self) -> None:
         """Each log says itself what it is, should the journal not know: damaged, or cut when the log was made."""
-        for place in sorted((self.directory / "logs").glob("*/name.json")):
+        replica = self._replica
+        for place in sorted((replica.directory / "logs").glob("*/name.json")):
             try:
-                op = json.loads(place.read_text(encoding="utf-8"))
-                if int(place.parent.name) == op[1]:
-                    self.state.apply(op)
-            except (OSError, ValueError, LookupError, TypeError) as error:
-                self.tell("corrupt", {"file": str(place), "error": f"cannot be read: {error}"})
-
-    def _derive(self, fresh: list[Op]) -> None:
-        """Apply what the logs told; forget what they have not got."""
-        state, words = self.state, self.words
-        for number in state.logs():
-            last = self.log(number).end.last
-            state.beyond(number, last)
-            words[shared.NUMBER] = max(words[shared.NUMBER], last)
-        for op in fresh:
-            state.apply(op)
-        words[shared.NUMBER] = max(words[shared.NUMBER], state.number)
-        state.recovering, state.cold, state.intents = False, False, []
+                number, op = replica.model.decode_label(place.read_bytes())
+                if int(place.parent.name) == number:
+                    op.apply(replica.state)
+            except (OSError, ValueError, LookupError, TypeError, msgspec.MsgspecError) as error:
+                replica.events.tell("corrupt", {"file": str(place), "error": f"cannot be read: {error}"})
 
     def _best(self, found: list[int], *, cut: bool) -> Journal | None:
         """The newest journal that can be read."""
+        directory = self._replica.directory
         for generation in reversed(found):
-            opened = Journal(self.directory, generation, read_only=not cut)
+            opened = Journal(directory, generation, read_only=not cut)
             if opened.good:
                 if opened.version != journal.VERSION:
+                    version = opened.version
+                    opened.close()
                     raise StoreTooNew(
-                        f"{opened.path} has format {opened.version}, this dropr knows formats up to "
-                        f"{journal.VERSION}; install the newer dropr again (nothing was changed)"
+                        f"{opened.path} has format {version}, this dropr knows formats up to {journal.VERSION}; "
+                        "install the newer dropr again (nothing was changed)"
                     )
                 return opened
-            self.tell("corrupt", {"file": str(opened.path), "error": "the header of this journal is damaged"})
+            error = "the header of this journal is damaged"
+            self._replica.events.tell("corrupt", {"file": str(opened.path), "error": error})
             opened.close()
         if found:
-            raise StoreCorrupt(f"{self.directory}: no journal can be read; put it back from a backup")
+            raise StoreCorrupt(f"{directory}: no journal can be read; put it back from a backup")
         return None
 
     def _torn(self, opened: Journal, size: int, *, cut: bool) -> None:
         """What cannot be read is evidence: it stays beside the new generation."""
-        tail = os.pread(opened.fd, size - self._at, self._at)
+        at = self._replica.at
+        tail = os.pread(opened.fd, size - at, at)
         if tail.strip(b"\0"):
-            self.tell("torn", {"file": str(opened.path), "from": self._at, "bytes": size - self._at})
+            self._replica.events.tell("torn", {"file": str(opened.path), "from": at, "bytes": size - at})
             if cut:
-                disk.put_file(self.directory / f"torn-{opened.path.name}", tail)
+                disk.put_file(self._replica.directory / f"torn-{opened.path.name}", tail)
 
-    def _recover_logs(self, since: Callable[[Log], Any] | None, *, cut: bool) -> list[Op]:
-        """Find the ends of all logs; returns the operations that the journal may have lost."""
-        state: Any = self.state
-        fresh: list[Op] = []
-        for number in state.logs():
-            log = self.log(number)
+    # ── a process died while it wrote ────────────────────────────────────────────────────────────
 
-            def each(frame: Frame, records: list[Record], number: int = number, log: Log = log) -> None:
-                fresh.extend(state.recovered(number, frame, records, log.word(shared.SEGMENT)))
-
-            known = state.known_end(number) if since is None else since(log)
-            log.recover(known, each, cut=cut)
-            for op in state.intents:
-                if op[1] == number and op[2] > log.end.last:
-                    self._redo(log, op, each, cut=cut)
-        return fresh
-
-    def _redo(self, log: Log, op: Op, each: Each, *, cut: bool) -> None:
-        """Append what the journal promised for several logs at once and this one has not got."""
-        if cut:
-            first, born, rows, extra = self.state.unpack_intent(op)
-            target = log.ready()
-            before, size = log.end, sum(len(row[3]) for row in rows)
-            data = frame_of(target, first, born, rows, 0, extra)
-            log.append(target, before, data, max(first + len(rows) - 1, before.last), len(rows), size)
-            disk.flush_file(target.fd)
-            log.set_flushed(log.end)
-            log.look(before, each)
-
-    def _repair(self) -> None:
-        """A process died while it wrote: find the ends of everything anew."""
-        generation = int(self.words[shared.GENERATION])
-        journal.remove_after(self.directory, generation)
-        opened = Journal(self.directory, generation)
+    def repair(self) -> None:
+        """Find the ends of everything anew. Raises OSError; then it is tried again by whoever comes next."""
+        replica = self._replica
+        header = replica.shared
+        generation = header[shared.GENERATION]
+        journal.remove_after(replica.directory, generation)
+        opened = Journal(replica.directory, generation)
         try:
-            at = int(self.words[shared.JOURNAL])  # every commit before it was whole
-            for _ops, _promised, behind in opened.read(at, os.fstat(opened.fd).st_size):
-                at = behind
+            at = header[shared.JOURNAL]  # every commit before it was whole
+            for found in opened.read(at, opened.size):
+                at = found.behind
             os.ftruncate(opened.fd, at)
-            self.words[shared.JOURNAL] = at
+            header[shared.JOURNAL] = at
         finally:
             opened.close()
-        if self._journal is None or self._journal.generation != generation:
-            self.follow()
-        assert self._journal is not None
-        self.state, self._at = self._make_state(), journal.START_SIZE  # from the beginning, for its intents
-        self.state.recovering = True
-        self._read(self._journal, at)
-        fresh = self._recover_logs(lambda log: log.flushed if log.flushed.written else None, cut=True)
+        if replica.journal is None or replica.journal.generation != generation:
+            replica.follow()
+        replica.begin(replica.opened)  # from the beginning, for its intents
+        replica.state.recovering = True
+        replica.apply_journal(at)
+        fresh = self._recover_logs(_flushed_end, cut=True)
         self._derive(fresh)
-        self.words[shared.BUSY] = 0
+        header[shared.BUSY] = 0
         if fresh:
-            self.write_journal(fresh, promised=False)
-        self.context.log.info("%s: mended after the death of a process", self.directory)
+            replica.write_journal(fresh, promised=False)
+        replica.context.log.info("%s: put in order after the death of a process", replica.directory)
 
-    def _start_over(self) -> None:
-        """A flush failed: what was promised since the last good one did not happen. Derive everything anew from what
-        is known to be on stable storage (and what was never promised), into a new generation of the journal.
+    # ── a flush failed ───────────────────────────────────────────────────────────────────────────
+
+    def start_over(self) -> None:
+        """What was promised since the last good flush did not happen. Derive everything anew from what is known to be
+        on stable storage (and what was never promised), into a new generation of the journal. Raises OSError; until it
+        has succeeded nothing may be written.
         """
-        self.words[shared.SUSPECT] = 1
-        generation, good = int(self.words[shared.GENERATION]), int(self.words[shared.JOURNAL_SYNCED])
-        old = Journal(self.directory, generation)
-        self.state = self._make_state()
-        self.state.recovering = self.state.cold = True
-        for ops, promised, behind in old.read(journal.START_SIZE, int(self.words[shared.JOURNAL])):
-            if behind <= good or not promised:
-                for op in ops:
-                    self.state.apply(op)
-        old.close()
-        fresh: list[Op] = []
-        for number in self.state.logs():
-            log = self.log(number)
-            if log.end[:2] != log.flushed[:2]:
-                log.fail()
-
-            def each(frame: Frame, records: list[Record], number: int = number, log: Log = log) -> None:
-                fresh.extend(self.state.recovered(number, frame, records, log.word(shared.SEGMENT)))
-
-            log.look(self.state.known_end(number), each)
-        self._derive(fresh)
-        self.state.apply(["lost", generation])
-        self._new_generation()
-        self.words[shared.SUSPECT] = 0
-
-    def _check_off(self, logs: list[Log]) -> None:
-        """Note in the journal, now and then, up to where a log needs no look at the next opening."""
-        ops = []
-        for log in logs:
-            if log.word(shared.SYNC_BYTES) - log.word(shared.CHECKED) > CHECK_BYTES:
-                end = log.flushed
-                log.set_word(shared.CHECKED, end.bytes)
-                ops.append(["end", log.number, *end])
-        if ops:
-            for op in ops:
-                self.state.apply(op)
-            with contextlib.suppress(OSError):
-                self.write_journal(ops, promised=False)
-
-    def check_off(self, numbers: Iterable[int]) -> None:
-        """Note durably that all which these logs tell stands in the journal: before any segment of them goes."""
-
-        def job(commit: Commit) -> None:
-            for number in numbers:
-                commit.do(["end", number, *self.log(number).flushed])
-
-        self.durable(job)
-
-    # ── generations ──────────────────────────────────────────────────────────────────────────────
-
-    def compact(self) -> None:
-        """Begin a new generation of the journal if this one has grown too long."""
-        if self._at <= max(JOURNAL_MIN, 3 * self.state.snapshot_size):
-            return
+        replica = self._replica
+        header = replica.shared
+        header[shared.SUSPECT] = 1
+        generation, good = header[shared.GENERATION], header[shared.JOURNAL_SYNCED]
+        old = Journal(replica.directory, generation)
+        state = replica.state = replica.model.make_state()
+        state.recovering = state.cold = True
         try:
-            with self.locked():
-                self.follow()
-                if self._at > max(JOURNAL_MIN, 3 * self.state.snapshot_size):
-                    self.words[shared.BUSY] = 1
-                    self._new_generation()
-                    self.words[shared.BUSY] = 0
-        except OSError as error:
-            self._failed(error)
+            for found in old.read(journal.START_SIZE, header[shared.JOURNAL]):
+                if isinstance(found, Damage):
+                    state.damaged = True
+                elif found.behind <= good or not found.promised:
+                    for op in replica.model.decode(found.payload):
+                        op.apply(state)
+        finally:
+            old.close()
+        fresh: list[Operation[S]] = []
+        for number in state.logs():
+            log = replica.log(number)
+            if log.end[:2] != log.flushed[:2]:
+                log.give_up_unflushed()
+            log_recovery.read_on(log, state.known_end(number), self._told_of(log, fresh))
+        self._derive(fresh)
+        Lost(generation).apply(state)
+        self._generations.begin()
+        header[shared.SUSPECT] = 0
 
-    def _new_generation(self) -> None:
-        generation = (self._journal.generation if self._journal is not None else 0) + 1
-        for number in self.state.logs():
-            log = self.log(number)
-            end = log.end
-            if end[:2] > log.flushed[:2]:
-                handle = log.handle(end)
-                try:
-                    disk.flush_file(handle)
-                except OSError:
-                    log.fail()
-                    raise
-                finally:
-                    os.close(handle)
-                log.set_flushed(end)
-            log.set_word(shared.CHECKED, end.bytes)
-            self.state.set_known_end(number, log.flushed)
-        self.state.number = max(self.state.number, int(self.words[shared.NUMBER]))
-        size = journal.create(self.directory, generation, self.state.snapshot())
-        if self._journal is not None:
-            self._journal.close()
-        self._journal, self._at = Journal(self.directory, generation), size
-        self.state.snapshot_size = size
-        self.words[shared.JOURNAL] = self.words[shared.JOURNAL_SYNCED] = size
-        self.words[shared.INTENT] = 0
-        self.words[shared.GENERATION] = generation
-        journal.remove_before(self.directory, generation)
+    # ── what the logs tell ───────────────────────────────────────────────────────────────────────
+
+    def _told_of(self, log: Log, fresh: list[Operation[S]]) -> Each:
+        """Collects in ``fresh`` what the frames of a log tell."""
+        replica = self._replica
+
+        def each(frame: Frame, records: list[Record]) -> None:
+            segment = log.slots.get(shared.SEGMENT)
+            fresh.extend(replica.model.recovered(replica.state, log.number, frame, records, segment))
+
+        return each
+
+    def _recover_logs(self, since: Callable[[Log], End | None], *, cut: bool) -> list[Operation[S]]:
+        """Find the ends of all logs; returns the operations that the journal may have lost."""
+        state = self._replica.state
+        fresh: list[Operation[S]] = []
+        for number in state.logs():
+            log = self._replica.log(number)
+            each = self._told_of(log, fresh)
+            log_recovery.recover(log, since(log), each, cut=cut)
+            for intent in state.intents:
+                if cut and intent.number == number and intent.first > log.end.last:
+                    self._redo(log, intent, each)
+        return fresh
+
+    @staticmethod
+    def _redo(log: Log, intent: LogIntent, each: Each) -> None:
+        """Append what the journal promised for several logs at once and this one has not got."""
+        target = log.ready()
+        before, size, count = log.end, sum(len(row[3]) for row in intent.rows), len(intent.rows)
+        data = frame_of(target, intent.first, intent.born, intent.rows, 0, intent.extra)
+        log.append(target, before, data, max(intent.first + count - 1, before.last), count, size)
+        disk.flush_file(target.fd)
+        log.slots.set_flushed(log.end)
+        log_recovery.read_on(log, before, each)
+
+    def _derive(self, fresh: Sequence[Operation[S]]) -> None:
+        """Apply what the logs told; forget what they have not got."""
+        replica = self._replica
+        state = replica.state
+        last = {number: replica.log(number).end.last for number in state.logs()}
+        replica.model.forget_beyond(state, last)
+        header = replica.shared
+        header[shared.NUMBER] = max([header[shared.NUMBER], *last.values()])
+        for op in fresh:
+            op.apply(state)
+        header[shared.NUMBER] = max(header[shared.NUMBER], state.number)
+        state.finish_recovery()
+
+
+def _flushed_end(log: Log) -> End | None:
+    """After the death of one process: what was flushed is sound."""
+    return log.flushed if log.flushed.written else None

@@ -1,8 +1,8 @@
 """The fast way over sound records, for who reads a log from one end to the other.
 
 Owns reading many records at once, as columns: frames that have an index whole, with one checksum, others record by
-record. Wherever anything is not as it should be it stops, and the caller goes on with `Log.scan`, which knows damage.
-Must not know what the records mean.
+record. Wherever anything is not as it should be it stops, and the caller goes on with
+`LogReader.scan`, which knows damage. Must not know what the records mean.
 """
 
 import os
@@ -27,7 +27,7 @@ from dropr_storage_fs.files.layout import (
     Record,
 )
 from dropr_storage_fs.files.log import Log
-from dropr_storage_fs.files.log_recovery import HEADER_SIZE, End, Place
+from dropr_storage_fs.files.segment import HEADER_SIZE, End, Place
 
 BOTH = struct.Struct("<HHIIQd16sI")
 """The head of a record, and what follows it, in one."""
@@ -66,7 +66,7 @@ class Columns:
         return list(map(tuple.__new__, repeat(Record), columns))
 
 
-class _Leaf(NamedTuple):
+class _KeptFrame(NamedTuple):
     """One frame with an index, in memory. ``base``: the offset of ``block`` in its segment; ``start``: of the frame in
     the block; ``bounds``: where its records begin there, and where the last one ends.
     """
@@ -79,13 +79,13 @@ class _Leaf(NamedTuple):
     bounds: list[int]
 
 
-class Reader:
+class ColumnReader:
     """Reads for one half of a store. A frame of which only a part was wanted is kept for the next call: one, the last.
     Used under the half's lock.
     """
 
     def __init__(self) -> None:
-        self.leaf: _Leaf | None = None
+        self.kept: _KeptFrame | None = None
 
     def read(self, log: Log, place: Place, end: End, after: int, most: int, room: int) -> tuple[Columns, Place]:
         """Sound records from ``place`` on with a sequence beyond ``after``, at most so many and so many bytes of
@@ -94,7 +94,7 @@ class Reader:
         walk = _Walk(self, log, end, after, most, room)
         while True:
             place, whole = walk.segment(place)
-            names = log.segments()
+            names = log.segments.names()
             following = next((name for name in names if name > place.segment), None)
             if not whole or following is None or place.segment >= end.segment or walk.full:
                 return walk.out, place
@@ -102,9 +102,9 @@ class Reader:
 
 
 class _Walk:
-    """One call of `Reader.read`."""
+    """One call of `ColumnReader.read`."""
 
-    def __init__(self, reader: Reader, log: Log, end: End, after: int, most: int, room: int) -> None:
+    def __init__(self, reader: ColumnReader, log: Log, end: End, after: int, most: int, room: int) -> None:
         self._reader, self._log, self._end, self._after = reader, log, end, after
         self._most, self._room = most, room
         self.out = Columns()
@@ -114,46 +114,46 @@ class _Walk:
         """Read one segment; the place behind, and whether it was read to its end."""
         segment, at = place
         log, end = self._log, self._end
-        names = log.segments()
-        found = log.open(segment) if segment in names else None
+        names = log.segments.names()
+        found = log.segments.open(segment) if segment in names else None
         if found is None or segment > end.segment:
             return place, False
         limit = end.written if segment == end.segment else os.fstat(found.fd).st_size
         upper = next((name for name in names if name > segment), 1 << 63)
-        key = (log.number, log.epoch, segment)
+        key = (log.number, log.segments.epoch, segment)
         block, base, asked = b"", at, 0
         while at < limit and not self.full:
-            leaf = self._reader.leaf
-            if leaf is None or leaf.key != key or not leaf.start <= at - leaf.base < leaf.bounds[-1]:
-                leaf, wanted = None, min(BLOCK, limit - at)
+            kept = self._reader.kept
+            if kept is None or kept.key != key or not kept.start <= at - kept.base < kept.bounds[-1]:
+                kept, wanted = None, min(BLOCK, limit - at)
                 frame = layout.read_frame(block, at - base, found.salt)
                 whole = True
                 if frame is not None and frame.flags & INDEX and frame.end - frame.body <= INDEX_BYTES:
                     wanted = min(max(wanted, frame.end - frame.at), limit - at)
                     whole = frame.end <= len(block)
-                    leaf = _leaf_of(key, block, base, frame, found.salt) if whole else None
-                if leaf is None and (whole or (base == at and asked >= wanted)):
+                    kept = _kept_frame(key, block, base, frame, found.salt) if whole else None
+                if kept is None and (whole or (base == at and asked >= wanted)):
                     done = self._take_each(block, at - base, found.salt, upper)
                     if done > at - base:
                         at = base + done
                         continue
-                if leaf is None:
+                if kept is None:
                     if self.full or (base == at and asked >= wanted):
                         break
                     block, base, asked = os.pread(found.fd, wanted, at), at, wanted
                     continue
-            if leaf.first + len(leaf.bounds) - 1 > upper:
+            if kept.first + len(kept.bounds) - 1 > upper:
                 break
-            at = self._take_leaf(leaf, at)
+            at = self._take_kept(kept, at)
         return Place(segment, at), at >= limit
 
-    def _take_leaf(self, leaf: _Leaf, at: int) -> int:
+    def _take_kept(self, kept: _KeptFrame, at: int) -> int:
         """Take of a frame what is wanted; the offset behind it."""
-        bounds, block, out = leaf.bounds, leaf.block, self.out
+        bounds, block, out = kept.bounds, kept.block, self.out
         count = len(bounds) - 1
-        start = max(bisect_right(bounds, at - leaf.base) - 1, self._after + 1 - leaf.first, 0)
+        start = max(bisect_right(bounds, at - kept.base) - 1, self._after + 1 - kept.first, 0)
         if start >= count:
-            return leaf.base + bounds[-1]
+            return kept.base + bounds[-1]
         _, extra, _, _, _, born, _, flags = BOTH.unpack_from(block, bounds[0])
         fixed = RECORD_SIZE + extra
         stop = min(count, start + self._most)
@@ -170,14 +170,14 @@ class _Walk:
         self._most -= number
         self.full = self.full or self._most <= 0
         mine = bounds[start : stop + 1]
-        out.numbers += range(leaf.first + start, leaf.first + stop)
+        out.numbers += range(kept.first + start, kept.first + stop)
         out.ids += [block[one + _ID : one + _ID + 16] for one in mine[:-1]]
         out.envelopes += [block[one + fixed : other] for one, other in pairwise(mine)]
         out.flags += repeat(flags, number)
         out.born += repeat(born, number)
         out.extras += repeat(block[bounds[0] + RECORD_SIZE : bounds[0] + fixed], number)
-        self._reader.leaf = leaf if stop < count else None
-        return leaf.base + bounds[stop]
+        self._reader.kept = kept if stop < count else None
+        return kept.base + bounds[stop]
 
     def _take_each(self, block: bytes, done: int, salt: int, upper: int) -> int:
         """Take what is wanted record by record, as far as the block goes or to the next index."""
@@ -217,7 +217,7 @@ def _has_index(block: bytes, at: int) -> bool:
     return bool(layout.FRAME.unpack_from(block, at + HEAD_SIZE)[2] & INDEX)
 
 
-def _leaf_of(key: tuple[int, int, int], block: bytes, base: int, frame: Frame, salt: int) -> _Leaf | None:
+def _kept_frame(key: tuple[int, int, int], block: bytes, base: int, frame: Frame, salt: int) -> _KeptFrame | None:
     """A frame with an index, if all its records are sound."""
     check, *lengths = struct.unpack(f"<{frame.count + 1}I", frame.lengths)
     bounds = list(accumulate(lengths, initial=frame.body))
@@ -225,4 +225,4 @@ def _leaf_of(key: tuple[int, int, int], block: bytes, base: int, frame: Frame, s
         return None
     if crc32(memoryview(block)[frame.body : frame.end], salt) != check:
         return None
-    return _Leaf(key, base, frame.at, frame.first, block, bounds)
+    return _KeptFrame(key, base, frame.at, frame.first, block, bounds)

@@ -7,7 +7,7 @@ Every record stands for itself and has a checksum, so that damage costs what is 
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 from zlib import crc32
 
 import msgspec
@@ -37,7 +37,6 @@ index has all of its frame in memory.
 """
 
 encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder().decode
 
 
 class Record(NamedTuple):
@@ -70,7 +69,7 @@ Row = tuple[bytes, int, bytes, bytes]
 """id, flags, extra part, envelope."""
 
 
-class Alike(Sequence[Row]):
+class UniformRows(Sequence[Row]):
     """Rows that differ in id and envelope only, as columns: most are, and many are written at once."""
 
     __slots__ = ("envelopes", "extra", "flags", "ids")
@@ -85,11 +84,11 @@ class Alike(Sequence[Row]):
     def __getitem__(self, at: int) -> Row: ...
 
     @overload
-    def __getitem__(self, at: slice) -> "Alike": ...
+    def __getitem__(self, at: slice) -> "UniformRows": ...
 
-    def __getitem__(self, at: Any) -> "Row | Alike":
+    def __getitem__(self, at: int | slice) -> "Row | UniformRows":
         if isinstance(at, slice):
-            return Alike(self.ids[at], self.envelopes[at], self.flags, self.extra)
+            return UniformRows(self.ids[at], self.envelopes[at], self.flags, self.extra)
         return self.ids[at], self.flags, self.extra, self.envelopes[at]
 
     def __iter__(self) -> Iterator[Row]:
@@ -129,17 +128,18 @@ def pack_call(salt: int, first: int, born: float, rows: Sequence[Row], flags: in
     records, count = pack_each(salt, first, born, rows), len(rows)
     if count < INDEX_LEAST:
         return pack_frame(salt, first, count, b"".join(records), flags, extra)
-    alike = count <= INDEX_MOST and sum(map(len, records)) <= INDEX_BYTES and (isinstance(rows, Alike) or _alike(rows))
-    size = FRAME_SIZE + len(extra) + (4 + 4 * count if alike else 0)
+    short = count <= INDEX_MOST and sum(map(len, records)) <= INDEX_BYTES
+    uniform = short and (isinstance(rows, UniformRows) or _uniform(rows))
+    size = FRAME_SIZE + len(extra) + (4 + 4 * count if uniform else 0)
     data = bytearray().join((bytes(size), *records))  # large: it is made once, in place
     index = b""
-    if alike:
+    if uniform:
         index = struct.pack(f"<{count + 1}I", crc32(memoryview(data)[size:], salt), *map(len, records))
     data[:size] = _frame_head(salt, first, count, len(data) - size, flags, extra, index)
     return data
 
 
-def _alike(rows: Sequence[Row]) -> bool:
+def _uniform(rows: Sequence[Row]) -> bool:
     _, flags, extra, _ = rows[0]
     return all(row[1] == flags and row[2] == extra for row in rows)
 
@@ -223,8 +223,3 @@ def walk(block: bytes, at: int, salt: int) -> Iterator[Record | Frame | tuple[in
         behind = resume(block, at + 1, salt)
         yield at, behind
         at = behind
-
-
-def loads(extra: bytes) -> Any:
-    """What an extra part says; None if it is empty."""
-    return decode(extra) if extra else None

@@ -1,7 +1,8 @@
 """What all processes at one half must agree on from call to call: ends of logs, numbers, generation.
 
-Owns the file ``shared``, mapped into every process. It is a cache of the moment: whoever opens a half that
-nobody else has open makes it anew from the logs. Read and written only under the half's lock.
+Owns the file ``shared``, mapped into every process: slots of 64 bits, a header of them and a row for each log. It is
+a cache of the moment: whoever opens a half that nobody else has open makes it anew from the logs. Read and written
+only under the half's lock.
 """
 
 import mmap
@@ -9,10 +10,11 @@ import os
 from pathlib import Path
 
 from dropr_storage_fs.files.disk import open_file
+from dropr_storage_fs.files.segment import End
 
 MAX_LOGS = 60_000
-_HEADER, _SLOT, _FIRST, _STEP = 64, 16, 56, 256
-"""Words of the header and of a slot; slots of a fresh file, and by how many it grows."""
+_HEADER, _ROW, _FIRST, _STEP = 64, 16, 56, 256
+"""Slots of the header and of a log's row; rows of a fresh file, and by how many it grows."""
 
 BUSY, GENERATION, JOURNAL, JOURNAL_SYNCED, NUMBER, INTENT, SUSPECT = range(7)
 SEGMENT, WRITTEN, LAST, COUNT, BYTES, SYNC_SEGMENT, SYNCED, SYNC_LAST, SYNC_COUNT, SYNC_BYTES = range(10)
@@ -20,19 +22,20 @@ CUTS, EPOCH, CHECKED, CUT_SEGMENT, CUT_WRITTEN = range(10, 15)
 
 
 class Shared:
-    """Words of 64 bits: a header, and a slot for each log."""
+    """Slots of 64 bits: a header, and a row for each log."""
 
     def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
         """Map the file; None: a private one in memory."""
         self._path, self._read_only = path, read_only
         self._map: mmap.mmap | None = None
-        self.words: memoryview
-        self._slots = 0
+        self.slots: memoryview[int]
+        """All slots, until the next `row` maps more of them."""
+        self._rows = 0
         self._attach(_FIRST)
 
-    def _attach(self, slots: int) -> None:
-        """Map at least so many slots."""
-        size = 8 * (_HEADER + _SLOT * slots)
+    def _attach(self, rows: int) -> None:
+        """Map at least so many rows."""
+        size = 8 * (_HEADER + _ROW * rows)
         old = bytes(self._map) if self._map is not None and self._path is None else b""
         if self._path is None:
             mapped = mmap.mmap(-1, size)
@@ -50,14 +53,21 @@ class Shared:
         self.close()
         self._map = mapped
         self._view = memoryview(mapped)
-        self.words = self._view.cast("Q")
-        self._slots = (size // 8 - _HEADER) // _SLOT
+        self.slots = self._view.cast("Q")
+        self._rows = (size // 8 - _HEADER) // _ROW
 
-    def slot(self, number: int) -> int:
-        """Index of the first word of a log's slot."""
-        if number >= self._slots:
+    def __getitem__(self, index: int) -> int:
+        """One slot of the header."""
+        return self.slots[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self.slots[index] = value
+
+    def row(self, number: int) -> int:
+        """Index of the first slot of a log's row."""
+        if number >= self._rows:
             self._attach(number + _STEP)
-        return _HEADER + _SLOT * number
+        return _HEADER + _ROW * number
 
     def clear(self) -> None:
         """Everything to zero."""
@@ -67,6 +77,42 @@ class Shared:
     def close(self) -> None:
         """Unmap; safe twice."""
         if self._map is not None and not self._map.closed:
-            self.words.release()
+            self.slots.release()
             self._view.release()
             self._map.close()
+
+
+class LogSlots:
+    """The row of one log."""
+
+    __slots__ = ("common", "row")
+
+    def __init__(self, common: Shared, number: int) -> None:
+        self.common, self.row = common, common.row(number)
+
+    def get(self, index: int) -> int:
+        """One slot."""
+        return self.common.slots[self.row + index]
+
+    def set(self, index: int, value: int) -> None:
+        """Set one slot."""
+        self.common.slots[self.row + index] = value
+
+    def end(self) -> End:
+        """What is written, flushed or not."""
+        return tuple.__new__(End, self.common.slots[self.row : self.row + 5])
+
+    def flushed(self) -> End:
+        """What is on stable storage."""
+        at = self.row + SYNC_SEGMENT
+        return tuple.__new__(End, self.common.slots[at : at + 5])
+
+    def set_end(self, end: End) -> None:
+        """Note what is written."""
+        slots, row = self.common.slots, self.row
+        slots[row], slots[row + 1], slots[row + 2], slots[row + 3], slots[row + 4] = end
+
+    def set_flushed(self, end: End) -> None:
+        """Note what is on stable storage."""
+        slots, row = self.common.slots, self.row + SYNC_SEGMENT
+        slots[row], slots[row + 1], slots[row + 2], slots[row + 3], slots[row + 4] = end

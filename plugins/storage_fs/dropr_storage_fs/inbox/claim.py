@@ -1,155 +1,153 @@
 """Consumers take messages.
 
-Owns claim: which messages are next, and what a claim writes. Must not know how they are settled.
+Owns `claim`: which messages are next, and what a claim writes. Must not know how they are settled.
 """
 
 import heapq
 import os
 from collections.abc import Iterator, Sequence
 from itertools import compress, repeat
-from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Claim
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId
 from dropr_storage_fs.engine.commit import Commit
-from dropr_storage_fs.engine.consumers import Consumers
-from dropr_storage_fs.engine.engine import Half
-from dropr_storage_fs.files.column_reader import Reader
-from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record, loads
-from dropr_storage_fs.files.log_recovery import Place
-from dropr_storage_fs.inbox.rows import Queue, Task, pack_runs
+from dropr_storage_fs.engine.consumers import ConsumerLocks
+from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
+from dropr_storage_fs.files.segment import Place
+from dropr_storage_fs.inbox.moves import InboxCommit, Moves
+from dropr_storage_fs.inbox.operations import Advance, LeasePlain, decode_extra
+from dropr_storage_fs.inbox.queue_reader import QueueReader
+from dropr_storage_fs.inbox.rows import Queue, pack_runs
 from dropr_storage_fs.inbox.state import InboxState
 
+Candidate = tuple[int, Queue, Record | None, Place | None]
+"""Number, queue; record and place of a message that is simply ready."""
 
-class ClaimPart:
+
+class Claiming:
     """`claim` of the inbox."""
 
-    _half: Half
-    _context: Context
-    _consumers: Consumers
-    _cursors: dict[int, tuple[int, Place]]
-    _senders: dict[bytes, str]
-    fresh: Any
-    left: Any
-    sender_of: Any
-    move: Any
-    end: Any
+    def __init__(
+        self, engine: Engine[InboxState], context: Context, queues: QueueReader, moves: Moves, locks: ConsumerLocks
+    ) -> None:
+        self._engine, self._context, self._queues, self._moves, self._locks = engine, context, queues, moves, locks
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
         """Lease up to ``limit`` messages, by priority, then by arrival."""
-        self._half.enter(write=True)
-        self._consumers.check(consumer)
+        self._engine.check(write=True)
+        self._locks.check(consumer)
 
-        def job(commit: Commit) -> tuple[list[Claim], list[int]]:
-            self._half.follow()
+        def job(commit: InboxCommit) -> tuple[list[Claim], list[int]]:
             return self._claim(commit, set(channels), limit, consumer)
 
-        claims, behind = self._half.lazy(job)
+        claims, behind = self._engine.write(job)
         if not claims and behind:
             # Who appended died before the flush: what stands there is given only after one.
-            def flush(commit: Commit) -> None:
-                commit.touched.update({number: self._half.log(number) for number in behind})
+            def flush(commit: Commit[InboxState]) -> None:
+                for number in behind:
+                    commit.touch(number)
 
-            self._half.durable(flush)
-            claims, _ = self._half.lazy(job)
+            self._engine.write_durable(flush)
+            claims, _ = self._engine.write(job)
         return claims
 
-    def _claim(self, commit: Commit, channels: set[str], limit: int, consumer: str) -> tuple[list[Claim], list[int]]:
-        state: InboxState = self._half.state
-        self.expire(commit, None)
+    def _claim(
+        self, commit: InboxCommit, channels: set[str], limit: int, consumer: str
+    ) -> tuple[list[Claim], list[int]]:
+        self._moves.expire(commit, None)
         self._wake(commit, channels)
         token = os.urandom(8)
         claims: list[Claim] = []
         behind: list[int] = []
-        queues = sorted((queue for queue in state.numbers.values() if queue.channel in channels),
+        queues = sorted((queue for queue in commit.state.numbers.values() if queue.channel in channels),
                         key=lambda queue: queue.priority)  # fmt: skip
         at = 0
         while at < len(queues) and len(claims) < limit:
             same = [queue for queue in queues[at:] if queue.priority == queues[at].priority]
             at += len(same)
             for queue in same:
-                log = self._half.log(queue.number)
+                log = commit.log(queue.number)
                 if log.end[:2] > log.flushed[:2]:
                     behind.append(queue.number)
             self._claim_from(commit, same, limit - len(claims), consumer, token, claims)
         return claims, behind
 
     def _claim_from(
-        self, commit: Commit, queues: list[Queue], limit: int, consumer: str, token: bytes, claims: list[Claim]
+        self, commit: InboxCommit, queues: list[Queue], limit: int, consumer: str, token: bytes, claims: list[Claim]
     ) -> None:
         """Of queues with one priority, in order of arrival."""
         if len(queues) == 1 and queues[0].tally[State.READY] == 0:
             queue = queues[0]
-            taken = self._claim_plain(commit, queue, limit, consumer, token, claims) if self.left(queue) > 0 else 0
-            if taken >= limit or self.left(queue) <= 0:
+            ready = self._queues.left(queue) > 0
+            taken = self._claim_plain(commit, queue, limit, consumer, token, claims) if ready else 0
+            if taken >= limit or self._queues.left(queue) <= 0:
                 return
             limit -= taken
-        sources: list[Iterator[tuple[int, Queue, Record | None, Place | None]]] = []
-        for queue in queues:
-            if queue.tally[State.READY] > 0:
-                sources.append(self._ready(queue))
-            if self.left(queue) > 0:
-                sources.append(self._fresh(queue))
-        rows: Iterator[tuple[int, Queue, Record | None, Place | None]]
-        rows = sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda row: row[0])
+        rows = self._candidates(commit.state, queues)
         plain: dict[int, list[Record]] = {}
         known: list[int] = []
-        places: dict[int, tuple[int, Place]] = {}
-        state: InboxState = self._half.state
         for number, queue, record, where in rows:
             if limit <= 0:
-                if where is not None:
-                    mine = plain.get(queue.number)
-                    if mine:
-                        places[queue.number] = (mine[-1].sequence, where)
+                mine = plain.get(queue.number)
+                if where is not None and mine:
+                    self._queues.read_up_to(queue, mine[-1].sequence, where)
                 break
             limit -= 1
             if record is None:
                 known.append(number)
-                task = state.tasks[number]
-                envelope = self.body(task)
-                again = bool(task.flags & DUPLICATE)
-                claims.append(Claim(token, number, MessageId(task.id), queue.channel, queue.priority, task.sender,
-                                    envelope, task.attempts + 1, again, task.arrived))  # fmt: skip
+                claims.append(self._claim_of(commit.state, number, queue, token))
             else:
                 plain.setdefault(queue.number, []).append(record)
                 claims.append(Claim(token, number, MessageId(record.id), queue.channel, queue.priority,
-                                    self._senders.get(record.extra) or self.sender_of(record), record.envelope, 1,
+                                    self._queues.sender_of(record), record.envelope, 1,
                                     record.flags & DUPLICATE != 0, record.born))  # fmt: skip
         for number in known:
-            task = state.tasks[number]
-            self.move(commit, task, State.LEASED, attempts=task.attempts + 1, token=token, consumer=consumer)
+            job = commit.state.jobs[number]
+            self._moves.move(commit, job, State.LEASED, attempts=job.attempts + 1, token=token, consumer=consumer)
         for queue_number, records in plain.items():
             numbers = [record.sequence for record in records]
             receipts = [record.sequence for record in records if record.flags & RECEIPT]
-            commit.do(["claim", token + queue_number.to_bytes(2, "big"), consumer, queue_number, numbers[-1],
-                       pack_runs(numbers), receipts])  # fmt: skip
-            self._cursors.update({queue_number: places[queue_number]} if queue_number in places else {})
+            key = lease_key(token, queue_number)
+            commit.do(LeasePlain(key, consumer, queue_number, numbers[-1], pack_runs(numbers), receipts))
+
+    def _candidates(self, state: InboxState, queues: list[Queue]) -> Iterator[Candidate]:
+        """All that is ready, in order of arrival."""
+        sources: list[Iterator[Candidate]] = []
+        for queue in queues:
+            if queue.tally[State.READY] > 0:
+                sources.append(self._ready(state, queue))
+            if self._queues.left(queue) > 0:
+                sources.append(self._fresh(state, queue))
+        return sources[0] if len(sources) == 1 else heapq.merge(*sources, key=lambda row: row[0])
+
+    def _claim_of(self, state: InboxState, number: int, queue: Queue, token: bytes) -> Claim:
+        """Of a message with a state of its own."""
+        job = state.jobs[number]
+        return Claim(token, number, MessageId(job.id), queue.channel, queue.priority, job.sender,
+                     self._queues.body(job), job.attempts + 1, bool(job.flags & DUPLICATE), job.arrived)  # fmt: skip
 
     def _claim_plain(
-        self, commit: Commit, queue: Queue, limit: int, consumer: str, token: bytes, claims: list[Claim]
+        self, commit: InboxCommit, queue: Queue, limit: int, consumer: str, token: bytes, claims: list[Claim]
     ) -> int:
         """Of a queue in which everything that is ready is plain, in one sweep. Returns how many."""
-        log, after = self._half.log(queue.number), queue.frontier
-        cursor = self._cursors.get(queue.number)
-        start = cursor[1] if cursor is not None and cursor[0] == after else log.start(after + 1)
-        found, following = self._reader.read(log, start, log.flushed, after, limit, 1 << 62)
+        found, following = self._queues.columns(queue, limit)
         if not found.numbers:
             return 0
         last = found.numbers[-1]
-        tasks, voids = self._half.state.tasks, queue.voids
-        if tasks or voids:
-            found = found.without(tasks, voids)
+        jobs, voids = commit.state.jobs, queue.voids
+        if jobs or voids:
+            found = found.without(jobs, voids)
         numbers, flags = found.numbers, found.flags
         if not numbers:
-            commit.do(["front", queue.number, last])
+            commit.do(Advance(queue.number, last))
         else:
             receipts = list(compress(numbers, map(RECEIPT.__and__, flags)))
-            key = token + queue.number.to_bytes(2, "big")
-            commit.do(["claim", key, consumer, queue.number, last, pack_runs(numbers), receipts])
-        names: dict[bytes, str] = {extra: loads(extra)[0] for extra in set(found.extras)}
+            key = lease_key(token, queue.number)
+            commit.do(LeasePlain(key, consumer, queue.number, last, pack_runs(numbers), receipts))
+        names: dict[bytes, str] = {extra: decode_extra(extra).sender for extra in set(found.extras)}
         # In one sweep, without a line of Python for each: this is done for every message.
         columns = zip(
             repeat(token), numbers, found.ids, repeat(queue.channel), repeat(queue.priority),
@@ -157,57 +155,36 @@ class ClaimPart:
             found.born,
         )  # fmt: skip
         claims.extend(map(tuple.__new__, repeat(Claim), columns))
-        self._cursors[queue.number] = (last, following)
+        self._queues.read_up_to(queue, last, following)
         return len(numbers)
 
-    _reader: Reader
-
-    def body(self, task: Task) -> bytes:
-        """The envelope of a message with a state of its own."""
-        record = self._half.log(task.queue).record_at(task.at)
-        return b"" if record is None else record.envelope
-
-    def _ready(self, queue: Queue) -> Iterator[tuple[int, Queue, Record | None, Place | None]]:
-        tasks = self._half.state.tasks
-        numbers = sorted({number for number in queue.ready if (task := tasks.get(number)) is not None
-                          and task.state is State.READY})  # fmt: skip
+    def _ready(self, state: InboxState, queue: Queue) -> Iterator[Candidate]:
+        """Messages with a state of their own."""
+        numbers = sorted({number for number in queue.ready if (job := state.jobs.get(number)) is not None
+                          and job.state is State.READY})  # fmt: skip
         queue.ready = numbers
         for number in list(numbers):
             yield number, queue, None, None
 
-    def _fresh(self, queue: Queue) -> Iterator[tuple[int, Queue, Record | None, Place | None]]:
-        for record, where in self.fresh(queue, queue.frontier, self._half.log(queue.number).flushed):
+    def _fresh(self, state: InboxState, queue: Queue) -> Iterator[Candidate]:
+        """Those that are simply ready."""
+        flushed = self._engine.log(queue.number).flushed
+        for record, where in self._queues.fresh(state, queue, queue.frontier, flushed):
             yield record.sequence, queue, record, where
 
-    def _wake(self, commit: Commit, channels: set[str]) -> None:
+    def _wake(self, commit: InboxCommit, channels: set[str]) -> None:
         """Move due delayed messages to ready."""
-        state: InboxState = self._half.state
+        state = commit.state
         now = self._context.clock.now()
         for channel in channels:
             heap = state.delayed.get(channel, [])
             while heap and heap[0][0] <= now:
                 due, number = heapq.heappop(heap)
-                task = state.tasks.get(number)
-                if task is not None and task.state is State.DELAYED and task.due == due:
-                    self.move(commit, task, State.READY)
+                job = state.jobs.get(number)
+                if job is not None and job.state is State.DELAYED and job.due == due:
+                    self._moves.move(commit, job, State.READY)
 
-    def expire(self, commit: Commit, limit: int | None) -> None:
-        """End what is past its time and not leased."""
-        state: InboxState = self._half.state
-        now = self._context.clock.now()
-        while state.timers and state.timers[0][0] <= now and (limit is None or limit > 0):
-            moment, number = state.timers[0]
-            task = state.tasks.get(number)
-            if task is None or task.timer != moment:
-                heapq.heappop(state.timers)
-                continue
-            if not task.live:
-                if limit is None:
-                    break  # `sweep` forgets it
-                heapq.heappop(state.timers)
-                commit.do(["drop", number])
-            else:
-                heapq.heappop(state.timers)
-                self.end(commit, task, State.EXPIRED, self._context.remember, State.EXPIRED, "expired")
-            if limit is not None:
-                limit -= 1
+
+def lease_key(token: bytes, queue: int) -> bytes:
+    """The name of the part of a claim that came from one queue."""
+    return token + queue.to_bytes(2, "big")

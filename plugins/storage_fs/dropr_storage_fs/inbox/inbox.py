@@ -1,42 +1,160 @@
-"""The inbox of the storage ``fs``: a log for each queue, and a journal of leases and of what is not simply ready.
+"""The inbox of the storage ``fs``.
 
 Owns the sum of its parts, and the consumers' locks; see contracts/storage.py for what each method promises.
 """
 
 import contextlib
 import os
+from collections.abc import Mapping, Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Inbox
+from dropr_core.contracts.storage import (
+    Accepted,
+    Arrival,
+    Claim,
+    Inbox,
+    Job,
+    JobInfo,
+    Selection,
+    Settlement,
+)
 from dropr_core.errors import DroprError
-from dropr_storage_fs.engine.consumers import Consumers
-from dropr_storage_fs.engine.engine import Half, Tuning
-from dropr_storage_fs.files.column_reader import Reader
-from dropr_storage_fs.inbox.accept import AcceptPart
-from dropr_storage_fs.inbox.care import CarePart
-from dropr_storage_fs.inbox.claim import ClaimPart
-from dropr_storage_fs.inbox.lease import LeasePart
-from dropr_storage_fs.inbox.state import InboxState
-from dropr_storage_fs.inbox.view import ViewPart
+from dropr_core.model.message import Outcome
+from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
+from dropr_storage_fs.engine.consumers import ConsumerLocks
+from dropr_storage_fs.engine.engine import Engine, Tuning
+from dropr_storage_fs.inbox.accept import Accepting
+from dropr_storage_fs.inbox.care import Care
+from dropr_storage_fs.inbox.claim import Claiming
+from dropr_storage_fs.inbox.consumers import Consumers
+from dropr_storage_fs.inbox.limits import Limits
+from dropr_storage_fs.inbox.moves import Moves
+from dropr_storage_fs.inbox.outcomes import OutcomeLogs
+from dropr_storage_fs.inbox.queue_reader import QueueReader
+from dropr_storage_fs.inbox.recovery import InboxModel
+from dropr_storage_fs.inbox.settle import Settling
+from dropr_storage_fs.inbox.sweep import Sweeper
+from dropr_storage_fs.inbox.view import InboxView
 
 
-class FsInbox(AcceptPart, ClaimPart, LeasePart, CarePart, ViewPart, Inbox):
+class FsInbox(Inbox):
     """See contracts/storage.py."""
 
     checked = True
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
-        self._context = context
-        self._cursors, self._senders, self._seen = {}, {}, {}
-        self._consumers = Consumers(context.data / "consumers")
         self._pid = os.getpid()
-        self._reader = Reader()
-        self._half = Half(context.data / "inbox", tuning, context, InboxState)
+        self.locks = ConsumerLocks(context.data / "consumers")
+        self.engine = Engine(context.data / "inbox", tuning, context, InboxModel())
+        queues = QueueReader(self.engine)
+        moves = Moves(context, queues)
+        self._view = InboxView(self.engine, context, queues)
+        self._accepting = Accepting(self.engine, context, queues, Limits(context, queues))
+        self._claiming = Claiming(self.engine, context, queues, moves, self.locks)
+        self._settling = Settling(self.engine, context, moves)
+        self._consumers = Consumers(self.engine, moves, self.locks)
+        self._outcomes = OutcomeLogs(self.engine)
+        self._sweeper = Sweeper(self.engine, moves)
+        self._care = Care(self.engine, context, queues, moves, self._view)
+
+    @property
+    def store_id(self) -> StoreId:
+        """Names this half and its outcome logs."""
+        return self._outcomes.store_id()
+
+    def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:
+        """Every head known for a sender (and one of its store ids)."""
+        return self._accepting.heads(sender, store)
+
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """The log-matching rule, all arrivals in one durable transaction."""
+        return self._accepting.accept(arrivals)
+
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
+        """Queue jobs that come from this node itself; durable."""
+        self._accepting.put(channel, priority, sender, jobs)
+
+    def register(self, label: str = "") -> str:
+        """A new consumer, alive as long as this process."""
+        return self._consumers.register(label)
+
+    def retire(self, consumer: str) -> None:
+        """The consumer is gone: its leases end."""
+        self._consumers.retire(consumer)
+
+    def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
+        """Lease up to ``limit`` messages."""
+        return self._claiming.claim(channels, limit, consumer)
+
+    def settle(self, changes: Sequence[Settlement]) -> list[bool]:
+        """Apply each change whose lease still holds."""
+        return self._settling.settle(changes)
+
+    def acknowledge(self, claims: Sequence[Claim], keep: float = 0.0) -> list[bool]:
+        """`settle` with an `Ack` for each."""
+        return self._settling.acknowledge(claims, keep)
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether the lease still holds."""
+        return self._settling.holds(claim)
+
+    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
+        """End the leases of consumers whose process died."""
+        return self._consumers.reap(attempts)
+
+    def next_due(self, channels: Sequence[str]) -> float | None:
+        """Node time at which the next delayed message of these channels becomes ready."""
+        return self._care.next_due(channels)
+
+    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
+        """The outcome log of a sender after number ``after``."""
+        return self._outcomes.outcomes(sender, log, after, limit)
+
+    def sweep(self) -> float | None:
+        """End expired messages, forget done and buried ones past their time."""
+        return self._sweeper.sweep()
+
+    def flush(self) -> None:
+        """Everything settled so far is on stable storage when this returns."""
+        self.engine.check(write=False)
+        self.engine.flush()
+
+    def status(self, message_id: MessageId) -> JobInfo | None:
+        """What is known of a message."""
+        return self._view.status(message_id)
+
+    def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
+        """A page of messages in order of arrival."""
+        return self._view.scan(selection, after, limit)
+
+    def envelope(self, message_id: MessageId) -> bytes | None:
+        """The stored bytes of a message, if still kept."""
+        return self._view.envelope(message_id)
+
+    def kick(self, selection: Selection) -> int:
+        """Make buried and delayed messages ready, with fresh attempts."""
+        return self._care.kick(selection)
+
+    def bury(self, message_id: MessageId, reason: str) -> bool:
+        """Bury a message that is not leased."""
+        return self._care.bury(message_id, reason)
+
+    def wipe(self, selection: Selection) -> int:
+        """Remove done and buried messages."""
+        return self._care.wipe(selection)
+
+    def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Channel → state → number, and ``processed`` ever, ``bytes``."""
+        return self._view.counts()
+
+    def oldest(self) -> Mapping[str, float]:
+        """Channel → seconds that its first ready message has waited."""
+        return self._view.oldest()
 
     def close(self) -> None:
         """Close; the leases of its consumers end when somebody reaps. Safe twice."""
         if os.getpid() == self._pid:
             with contextlib.suppress(DroprError):
-                for name in self._consumers.names():
-                    self._consumers.release(name)
-        self._half.close()
+                for name in self.locks.names():
+                    self.locks.release(name)
+        self.engine.close()

@@ -1,21 +1,20 @@
-"""The shapes of what the inbox knows in memory.
+"""The shapes of what the inbox knows.
 
 Owns values: a message with a state of its own, a lease of plain ones, a queue, and runs of numbers. No behaviour.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 
 from dropr_core.model.message import State
 from dropr_core.model.states import SETTLED
-from dropr_storage_fs.files.log_recovery import End, Place
+from dropr_storage_fs.files.segment import Place
 
 
 @attrs.define(eq=False)
-class Task:
+class JobRecord:
     """A message with a state of its own."""
 
     number: int
@@ -49,12 +48,6 @@ class Task:
             return self.changed + self.keep
         return None if self.state is State.LEASED else self.expires
 
-    def values(self) -> list[Any]:
-        """As the operands of an operation."""
-        return [self.number, self.queue, self.id, self.sender, str(self.state), self.flags, self.size, self.arrived,
-                self.key, self.due, self.expires, *self.at, self.attempts, self.reasons, self.changed, self.keep,
-                self.token, self.consumer]  # fmt: skip
-
 
 @attrs.define(eq=False)
 class Lease:
@@ -87,8 +80,6 @@ class Queue:
     tally: "Counter[State]" = attrs.field(factory=Counter)
     dead_bytes: int = 0
     leased: int = 0
-    end: End | None = None
-    late: End | None = None
 
 
 def pack_runs(numbers: Sequence[int]) -> list[int]:

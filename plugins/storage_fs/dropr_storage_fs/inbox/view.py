@@ -5,58 +5,83 @@ Owns what people and the node ask for: status, list, counts, ages. Changes nothi
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId
-from dropr_storage_fs.engine.engine import Half
+from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DUPLICATE, Record
-from dropr_storage_fs.files.log_recovery import Place
-from dropr_storage_fs.inbox.rows import Queue, Task
+from dropr_storage_fs.files.segment import Place
+from dropr_storage_fs.inbox.queue_reader import QueueReader
+from dropr_storage_fs.inbox.rows import JobRecord, Lease, Queue
 from dropr_storage_fs.inbox.state import InboxState
 
-_Row = tuple[int, JobInfo, float, tuple[int, Place] | None]
-"""Number, what is shown, since when, and where it stands if that is its place in the queue."""
+
+class _Shown(NamedTuple):
+    """One message as it is shown, since when it is so, and where it stands if that is its place in the queue."""
+
+    number: int
+    info: JobInfo
+    since: float
+    where: tuple[int, Place] | None
 
 
-class ViewPart:
+class InboxView:
     """What does not change anything."""
 
-    _half: Half
-    _context: Context
-    find: Any
-    fresh: Any
-    left: Any
-    leased_records: Any
-    sender_of: Any
-    body: Any
-    stands: Any
-    _seen: dict[MessageId, tuple[int, Place]]
-    """Where the messages of the last page stand: who walks through all of them asks for each one's bytes."""
+    def __init__(self, engine: Engine[InboxState], context: Context, queues: QueueReader) -> None:
+        self._engine, self._context, self._queues = engine, context, queues
+        self._seen: dict[MessageId, tuple[int, Place]] = {}
+        """Where the messages of the last page stand: who walks through all of them asks for each one's bytes."""
 
-    def _show(self, task: Task) -> JobInfo:
+    # ── one message ──────────────────────────────────────────────────────────────────────────────
+
+    def _show(self, state: InboxState, job: JobRecord) -> JobInfo:
         now = self._context.clock.now()
-        queue = self._half.state.numbers[task.queue]
+        queue = state.numbers[job.queue]
         return JobInfo(
-            task.number, MessageId(task.id), task.sender, queue.channel, queue.priority, task.state,
-            max(0.0, now - (task.arrived if task.live else task.changed)), task.size, task.attempts,
-            "\n".join(task.reasons), task.consumer, task.due - now if task.state is State.DELAYED else None,
-            bool(task.flags & DUPLICATE),
+            job.number, MessageId(job.id), job.sender, queue.channel, queue.priority, job.state,
+            max(0.0, now - (job.arrived if job.live else job.changed)), job.size, job.attempts, "\n".join(job.reasons),
+            job.consumer, job.due - now if job.state is State.DELAYED else None, bool(job.flags & DUPLICATE),
         )  # fmt: skip
 
     def _show_plain(self, queue: Queue, record: Record, consumer: str) -> JobInfo:
         return JobInfo(
-            record.sequence, MessageId(record.id), self.sender_of(record), queue.channel, queue.priority,
+            record.sequence, MessageId(record.id), self._queues.sender_of(record), queue.channel, queue.priority,
             State.LEASED if consumer else State.READY, max(0.0, self._context.clock.now() - record.born),
             len(record.envelope), 1 if consumer else 0, "", consumer, None, bool(record.flags & DUPLICATE),
         )  # fmt: skip
 
-    def _consumer(self, number: int) -> str:
-        leases = self._half.state.leases.values()
-        return next((lease.consumer for lease in leases if number in lease.live), "")
+    def status(self, message_id: MessageId) -> JobInfo | None:
+        """What is known of a message."""
+
+        def job(state: InboxState) -> JobInfo | None:
+            found = [self._show(state, state.jobs[number]) for number in state.by_id.get(message_id, ())]
+            for queue, record, _ in self._queues.find(state, message_id):
+                found.append(self._show_plain(queue, record, _consumer(state, record.sequence)))
+            return max(found, key=lambda info: info.number, default=None)
+
+        return self._engine.read(job)
+
+    def envelope(self, message_id: MessageId) -> bytes | None:
+        """The stored bytes of a message, if still kept."""
+
+        def job(state: InboxState) -> bytes | None:
+            for number in reversed(state.by_id.get(message_id, [])):
+                return self._queues.body(state.jobs[number])
+            seen = self._seen.get(message_id)
+            if seen is not None and (queue := state.numbers.get(seen[0])) is not None:
+                record = self._engine.log(seen[0]).reader.record_at(seen[1])
+                if record is not None and record.id == message_id and state.stands(queue, record.sequence):
+                    return record.envelope
+            return next((record.envelope for _, record, _ in self._queues.find(state, message_id)), None)
+
+        return self._engine.read(job)
+
+    # ── many ─────────────────────────────────────────────────────────────────────────────────────
 
     def _meant(self, selection: Selection, info: JobInfo, since: float) -> bool:
         return (
@@ -67,59 +92,21 @@ class ViewPart:
             and (selection.older_than is None or self._context.clock.now() - since >= selection.older_than)
         )
 
-    def chosen(self, selection: Selection) -> list[Task]:
-        """The messages with a state of their own that are meant."""
-        state: InboxState = self._half.state
-        pool = state.tasks.values()
+    def chosen(self, state: InboxState, selection: Selection) -> list[JobRecord]:
+        """The messages with a state of their own that are meant; inside a job."""
+        pool: Iterable[JobRecord] = state.jobs.values()
         if selection.ids:
-            pool = [state.tasks[one] for key in selection.ids for one in state.by_id.get(key, ())]  # type: ignore[assignment]
-        return sorted((task for task in pool if self._meant(selection, self._show(task), task.changed)),
-                      key=lambda task: task.number)  # fmt: skip
+            pool = [state.jobs[number] for key in selection.ids for number in state.by_id.get(key, ())]
+        meant = [job for job in pool if self._meant(selection, self._show(state, job), job.changed)]
+        return sorted(meant, key=lambda job: job.number)
 
-    def status(self, message_id: MessageId) -> JobInfo | None:
-        """What is known of a message."""
-
-        def job() -> JobInfo | None:
-            state: InboxState = self._half.state
-            found = [self._show(state.tasks[number]) for number in state.by_id.get(message_id, ())]
-            found += [self._show_plain(queue, record, self._consumer(record.sequence))
-                      for queue, record, _ in self.find(message_id)]  # fmt: skip
-            return max(found, key=lambda info: info.number, default=None)
-
-        return self._half.look(job)
-
-    def envelope(self, message_id: MessageId) -> bytes | None:
-        """The stored bytes of a message, if still kept."""
-
-        def job() -> bytes | None:
-            state: InboxState = self._half.state
-            for number in reversed(state.by_id.get(message_id, [])):
-                return bytes(self.body(state.tasks[number]))
-            seen = self._seen.get(message_id)
-            if seen is not None and (queue := state.numbers.get(seen[0])) is not None:
-                record = self._half.log(seen[0]).record_at(seen[1])
-                if record is not None and record.id == message_id and self.stands(queue, record.sequence):
-                    return record.envelope
-            return next((record.envelope for _, record, _ in self.find(message_id)), None)
-
-        return self._half.look(job)
-
-    def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
+    def scan(self, selection: Selection, after: int, limit: int) -> list[JobInfo]:
         """A page of messages in order of arrival; the last one's ``number`` is the next cursor."""
 
-        def job() -> list[JobInfo]:
-            state: InboxState = self._half.state
+        def job(state: InboxState) -> list[JobInfo]:
             self._seen.clear()
-            sources: list[Iterator[_Row]] = [self._tasks(after)]
-            for queue in state.numbers.values():
-                if selection.channel in {None, queue.channel}:
-                    for lease in state.leases.values():
-                        if lease.queue == queue.number:
-                            sources.append(self._leased(queue, lease.live, after, lease.consumer))
-                    if (not selection.states or State.READY in selection.states) and self.left(queue) > 0:
-                        sources.append(self._fresh_infos(queue, after))
             out: list[JobInfo] = []
-            for _, info, since, where in heapq.merge(*sources, key=lambda row: row[0]):
+            for _, info, since, where in heapq.merge(*self._sources(state, selection, after), key=lambda row: row[0]):
                 if self._meant(selection, info, since):
                     out.append(info)
                     if where is not None:
@@ -128,55 +115,70 @@ class ViewPart:
                         break
             return out
 
-        return self._half.look(job)
+        return self._engine.read(job)
 
-    def _tasks(self, after: int) -> Iterator[_Row]:
-        tasks = self._half.state.tasks
-        for number in sorted(number for number in tasks if number > after):
-            yield number, self._show(tasks[number]), tasks[number].changed, None
+    def _sources(self, state: InboxState, selection: Selection, after: int) -> list[Iterator[_Shown]]:
+        """Everything beyond a number, each part of it in order."""
+        sources: list[Iterator[_Shown]] = [self._jobs(state, after)]
+        for queue in state.numbers.values():
+            if selection.channel in {None, queue.channel}:
+                sources += [self._leased(queue, lease, after) for lease in state.leases_of(queue)]
+                wanted = not selection.states or State.READY in selection.states
+                if wanted and self._queues.left(queue) > 0:
+                    sources.append(self._fresh(state, queue, after))
+        return sources
 
-    def _leased(self, queue: Queue, live: set[int], after: int, consumer: str) -> Iterator[_Row]:
-        for record, where in self.leased_records(queue, {number for number in live if number > after}):
-            yield record.sequence, self._show_plain(queue, record, consumer), record.born, (queue.number, where)
+    def _jobs(self, state: InboxState, after: int) -> Iterator[_Shown]:
+        for number in sorted(number for number in state.jobs if number > after):
+            job = state.jobs[number]
+            yield _Shown(number, self._show(state, job), job.changed, None)
 
-    def _fresh_infos(self, queue: Queue, after: int) -> Iterator[_Row]:
-        for record, where in self.fresh(queue, after, self._half.log(queue.number).end):
-            yield record.sequence, self._show_plain(queue, record, ""), record.born, (queue.number, where)
+    def _leased(self, queue: Queue, lease: Lease, after: int) -> Iterator[_Shown]:
+        for record, where in self._queues.leased(queue, {number for number in lease.live if number > after}):
+            info = self._show_plain(queue, record, lease.consumer)
+            yield _Shown(record.sequence, info, record.born, (queue.number, where))
+
+    def _fresh(self, state: InboxState, queue: Queue, after: int) -> Iterator[_Shown]:
+        for record, where in self._queues.fresh(state, queue, after):
+            yield _Shown(record.sequence, self._show_plain(queue, record, ""), record.born, (queue.number, where))
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Channel → state → number, and ``processed`` ever, ``bytes``; kept, not counted."""
 
-        def job() -> dict[str, Counter[str]]:
-            state: InboxState = self._half.state
+        def job(state: InboxState) -> dict[str, Counter[str]]:
             out: dict[str, Counter[str]] = {}
             for channel, number in state.processed.items():
                 out[channel] = Counter(processed=number)
             for queue in state.numbers.values():
                 mine = out.setdefault(queue.channel, Counter())
-                mine["ready"] += self.left(queue)
+                mine["ready"] += self._queues.left(queue)
                 mine["leased"] += queue.leased
-                mine["bytes"] += self._half.log(queue.number).end.bytes - queue.gone_bytes
+                mine["bytes"] += self._engine.log(queue.number).end.bytes - queue.gone_bytes
                 for name, count in queue.tally.items():
                     mine[str(name)] += count
             return out
 
-        return self._half.look(job)
+        return self._engine.read(job)
 
     def oldest(self) -> Mapping[str, float]:
         """Channel → seconds that its first ready message has waited."""
 
-        def job() -> dict[str, float]:
-            state: InboxState = self._half.state
+        def job(state: InboxState) -> dict[str, float]:
             now = self._context.clock.now()
             out: dict[str, float] = {}
             for queue in state.numbers.values():
-                born = [task.arrived for number in queue.ready
-                        if (task := state.tasks.get(number)) is not None and task.state is State.READY]  # fmt: skip
-                if self.left(queue) > 0:
-                    first = next(self.fresh(queue, queue.frontier, self._half.log(queue.number).end), None)
+                born = [one.arrived for number in queue.ready
+                        if (one := state.jobs.get(number)) is not None and one.state is State.READY]  # fmt: skip
+                if self._queues.left(queue) > 0:
+                    first = next(self._queues.fresh(state, queue, queue.frontier), None)
                     born += [] if first is None else [first[0].born]
                 if born:
                     out[queue.channel] = max(out.get(queue.channel, 0.0), now - min(born))
             return out
 
-        return self._half.look(job)
+        return self._engine.read(job)
+
+
+def _consumer(state: InboxState, number: int) -> str:
+    """Who leases a plain message; empty: nobody."""
+    return next((lease.consumer for lease in state.leases.values() if number in lease.live), "")

@@ -1,34 +1,142 @@
-"""The outbox of the storage ``fs``: a log for each lane, and a journal of what is not simply queued.
+"""The outbox of the storage ``fs``.
 
 Owns nothing but the sum of its parts; see contracts/storage.py for what each method promises.
 """
 
+from collections.abc import Mapping, Sequence
+
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Outbox
-from dropr_storage_fs.engine.engine import Half, Tuning
-from dropr_storage_fs.files.column_reader import Reader
-from dropr_storage_fs.outbox.append import AppendPart
-from dropr_storage_fs.outbox.end import EndPart
-from dropr_storage_fs.outbox.ship import ShipPart
-from dropr_storage_fs.outbox.state import OutboxState
-from dropr_storage_fs.outbox.view import ViewPart
+from dropr_core.contracts.storage import (
+    AppendResult,
+    Batch,
+    Delivery,
+    LaneStats,
+    NewMessage,
+    Outbox,
+    PeerState,
+    Rejection,
+    Selection,
+)
+from dropr_core.model.message import Outcome
+from dropr_core.model.names import Head, Lane, MessageId, StoreId
+from dropr_storage_fs.engine.engine import Engine, Tuning
+from dropr_storage_fs.outbox.append import Appender
+from dropr_storage_fs.outbox.ending import Ending
+from dropr_storage_fs.outbox.lane_reader import LaneReader
+from dropr_storage_fs.outbox.limits import Limits
+from dropr_storage_fs.outbox.matching import Matching
+from dropr_storage_fs.outbox.peers import Peers
+from dropr_storage_fs.outbox.recovery import OutboxModel
+from dropr_storage_fs.outbox.resend import Resending
+from dropr_storage_fs.outbox.sweep import Sweeper
+from dropr_storage_fs.outbox.take import Shipping
+from dropr_storage_fs.outbox.view import Cursor, OutboxView
 
 
-class FsOutbox(AppendPart, ShipPart, EndPart, ViewPart, Outbox):
+class FsOutbox(Outbox):
     """See contracts/storage.py."""
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
-        self._context = context
-        self._limited = bool(
-            context.max_messages is not None
-            or context.max_bytes is not None
-            or context.peer_limits
-            or context.channel_limits
-        )
-        self._cursors, self._next, self._born, self._sums, self._seen = {}, {}, {}, {}, {}
-        self._reader = Reader()
-        self._half = Half(context.data / "outbox", tuning, context, OutboxState)
+        self.engine = Engine(context.data / "outbox", tuning, context, OutboxModel())
+        lanes = LaneReader(self.engine)
+        self._view = OutboxView(self.engine, context, lanes)
+        self._appender = Appender(self.engine, context, Limits(context, lanes))
+        self._shipping = Shipping(self.engine, context, lanes)
+        self._matching = Matching(self.engine, context, lanes)
+        self._ending = Ending(self.engine, context, lanes)
+        self._resending = Resending(self.engine, context, self._view)
+        self._sweeper = Sweeper(self.engine, context, lanes, self._view)
+        self._peers = Peers(self.engine)
+
+    @property
+    def store_id(self) -> StoreId:
+        """The id under which peers know this half now."""
+        return self._view.store_id()
+
+    def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
+        """Store all messages or none, durably."""
+        return self._appender.append(messages)
+
+    def lanes(self, peer: str | None = None) -> list[LaneStats]:
+        """Every lane with queued deliveries (of one peer)."""
+        return self._shipping.lanes(peer)
+
+    def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:
+        """What follows the lane's head."""
+        return self._shipping.take(lane, max_count, max_bytes, mark=mark_in_flight)
+
+    def clear_in_flight(self, lane: Lane) -> None:
+        """It is certain that nothing after the head reached the peer."""
+        self._shipping.clear_in_flight(lane)
+
+    def settle(self, lane: Lane, head: Head, rejected: Sequence[Rejection] = ()) -> None:
+        """The peer has committed up to ``head``."""
+        self._shipping.settle(lane, head, rejected)
+
+    def locate(self, lane: Lane, sequence: int) -> MessageId | None:
+        """The id at a position."""
+        return self._matching.locate(lane, sequence)
+
+    def rewind(self, lane: Lane, head: Head) -> int:
+        """The peer lost what followed ``head``."""
+        return self._matching.rewind(lane, head)
+
+    def renumber(self) -> StoreId:
+        """This half was rolled back or cloned."""
+        return self._matching.renumber()
+
+    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
+        """Give one delivery up as dead."""
+        self._ending.dead_letter(lane, sequence, reason)
+
+    def cancel(self, message_id: MessageId, peers: Sequence[str] | None = None) -> tuple[int, int]:
+        """Cancel queued deliveries that are not under way."""
+        return self._ending.cancel(message_id, peers)
+
+    def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
+        """Record outcomes that came home and the cursor of the peer's log."""
+        return self._ending.receipts(peer, log, outcomes, upto)
+
+    def status(self, message_id: MessageId) -> list[Delivery]:
+        """All that is known of a message's deliveries."""
+        return self._view.status(message_id)
+
+    def peers(self) -> Mapping[str, PeerState]:
+        """Every peer that a delivery was ever sent to, or that is held."""
+        return self._view.peers()
+
+    def hold(self, peer: str, reason: str) -> None:
+        """Stop shipping to the peer until `release`."""
+        self._peers.hold(peer, reason)
+
+    def release(self, peer: str) -> None:
+        """End `hold`."""
+        self._peers.release(peer)
+
+    def redrive(self, selection: Selection) -> int:
+        """Send ended deliveries again."""
+        return self._resending.redrive(selection)
+
+    def sweep(self, life: float) -> tuple[list[MessageId], float | None]:
+        """End what is due, forget what is past its time."""
+        return self._sweeper.sweep(life)
+
+    def wipe(self, selection: Selection) -> int:
+        """Forget ended deliveries."""
+        return self._sweeper.wipe(selection)
+
+    def scan(self, selection: Selection, after: Cursor = (0, 0), limit: int = 100) -> list[tuple[Cursor, Delivery]]:
+        """A page of deliveries and the cursor of each."""
+        return self._view.scan(selection, after, limit)
+
+    def envelope(self, message_id: MessageId) -> bytes | None:
+        """The stored bytes of a message, if still kept."""
+        return self._view.envelope(message_id)
+
+    def counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
+        """(peer, channel) → state → number, and ``sent`` ever."""
+        return self._view.counts()
 
     def close(self) -> None:
         """Flush and close; safe twice."""
-        self._half.close()
+        self.engine.close()

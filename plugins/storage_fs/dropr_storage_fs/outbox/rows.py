@@ -1,11 +1,11 @@
-"""The shapes of what the outbox knows in memory.
+"""The shapes of what the outbox knows.
 
 Owns values: a delivery with a state of its own, a lane and how its places are counted, a peer. No operations.
 """
 
 from bisect import bisect_right
 from collections import Counter
-from typing import Any
+from typing import NamedTuple
 
 import attrs
 
@@ -13,11 +13,11 @@ from dropr_core.model.message import State
 from dropr_core.model.names import NO_MESSAGE, Head, Lane, MessageId, StoreId
 from dropr_core.model.states import ENDED
 from dropr_storage_fs.files.layout import RECEIPT
-from dropr_storage_fs.files.log_recovery import End, Place
+from dropr_storage_fs.files.segment import Place
 
 
 @attrs.define(eq=False)
-class Known:
+class DeliveryRecord:
     """A delivery with a state of its own: accepted and awaited, or ended."""
 
     number: int
@@ -43,11 +43,6 @@ class Known:
         """Whether nothing more is done by itself."""
         return self.state in ENDED or (self.state is State.ACCEPTED and not self.receipt)
 
-    def op(self) -> list[Any]:
-        """As an operation; ``queued`` is False: the counters have it."""
-        return ["known", self.number, self.place, self.id, str(self.state), self.changed, self.born, self.flags,
-                self.size, self.reason, self.result, self.result_type, *self.at, False]  # fmt: skip
-
 
 @attrs.define(eq=False)
 class LaneState:
@@ -71,12 +66,11 @@ class LaneState:
     gone_bytes: int = 0
     """What was appended and is not queued any more."""
     redriven: int = 0
-    offered: int = 0
-    known: dict[int, Known] = attrs.field(factory=dict)
+    in_flight: int = 0
+    """Up to here deliveries may be under way to the peer."""
+    known: dict[int, DeliveryRecord] = attrs.field(factory=dict)
     tally: "Counter[State]" = attrs.field(factory=Counter)
     awaiting: int = 0
-    end: End | None = None
-    late: End | None = None
 
     def sequence(self, place: int) -> int:
         """The sequence that peers know; 0 for what stands outside of the log."""
@@ -129,3 +123,12 @@ class Peer:
     reason: str = ""
     log: StoreId | None = None
     cursor: int = 0
+
+
+class OwnId(NamedTuple):
+    """What is kept of a message whose id the caller chose."""
+
+    fingerprint: bytes
+    born: float
+    places: list[tuple[int, int]]
+    """(lane, place) of its deliveries."""

@@ -1,0 +1,88 @@
+"""A new generation of the journal: a snapshot of the state, and nothing else.
+
+Owns when one is due and how it takes the place of the old one. Called under the half's lock. Must not know why the
+state is as it is.
+"""
+
+import contextlib
+import os
+from typing import Generic, TypeVar
+
+from dropr_storage_fs.engine import journal
+from dropr_storage_fs.engine.journal import Journal
+from dropr_storage_fs.engine.operations import LogEnd
+from dropr_storage_fs.engine.replica import Replica
+from dropr_storage_fs.engine.state import HalfState
+from dropr_storage_fs.files import disk, shared
+from dropr_storage_fs.files.log import Log
+
+S = TypeVar("S", bound=HalfState)
+JOURNAL_MIN, CHECK_BYTES = 4 << 20, 2 << 20
+"""A journal below this size is not rewritten; a log is checked off after so many bytes."""
+GROWTH = 3
+"""A journal is rewritten when it is so many times as long as its snapshot: what is written again each time is never
+more than a part of what was written since."""
+
+
+class Generations(Generic[S]):
+    """Rewrites the journal of one half."""
+
+    def __init__(self, replica: Replica[S]) -> None:
+        self._replica = replica
+
+    def due(self) -> bool:
+        """Whether the journal has grown too long."""
+        replica = self._replica
+        return replica.at > max(JOURNAL_MIN, GROWTH * replica.snapshot_size)
+
+    def begin(self) -> None:
+        """Begin a new generation: a snapshot, after every log was flushed. Raises OSError; then the old one stands."""
+        replica = self._replica
+        header, state, opened = replica.shared, replica.state, replica.journal
+        generation = (opened.generation if opened is not None else 0) + 1
+        for number in state.logs():
+            log = replica.log(number)
+            self._flush(log)
+            log.slots.set(shared.CHECKED, log.end.bytes)
+            state.set_known_end(number, log.flushed)
+        state.number = max(state.number, header[shared.NUMBER])
+        snapshot = replica.model.snapshot(state)
+        state.forget_intents()  # every log is flushed
+        size = journal.create(replica.directory, generation, snapshot)
+        following = Journal(replica.directory, generation)
+        if opened is not None:
+            opened.close()
+        replica.journal, replica.at, replica.snapshot_size, state.complete = following, size, size, True
+        header[shared.JOURNAL] = header[shared.JOURNAL_SYNCED] = size
+        header[shared.INTENT] = 0
+        header[shared.GENERATION] = generation
+        journal.remove_before(replica.directory, generation)
+
+    @staticmethod
+    def _flush(log: Log) -> None:
+        end = log.end
+        if end[:2] > log.flushed[:2]:
+            handle = log.handle(end)
+            try:
+                disk.flush_file(handle)
+            except OSError:
+                log.give_up_unflushed()
+                raise
+            finally:
+                os.close(handle)
+            log.slots.set_flushed(end)
+
+    def check_off(self, logs: list[Log]) -> None:
+        """Note in the journal, now and then, up to where a log needs no look at the next opening."""
+        ops = []
+        for log in logs:
+            slots, at = log.slots.common.slots, log.slots.row
+            if slots[at + shared.SYNC_BYTES] - slots[at + shared.CHECKED] > CHECK_BYTES:
+                end = log.flushed
+                slots[at + shared.CHECKED] = end.bytes
+                ops.append(LogEnd.of(log.number, end))
+        if ops:
+            for op in ops:
+                op.apply(self._replica.state)
+            with contextlib.suppress(OSError):
+                self._replica.write_journal(ops, promised=False)

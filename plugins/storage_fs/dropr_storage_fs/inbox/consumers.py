@@ -1,0 +1,74 @@
+"""Consumers come and go, or die.
+
+Owns `register`, `retire` and `reap`. Must not know what consumers do with messages.
+"""
+
+from collections.abc import Mapping
+
+from dropr_core.model.message import State
+from dropr_storage_fs.engine.consumers import ConsumerLocks
+from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.inbox.moves import InboxCommit, Moves
+from dropr_storage_fs.inbox.rows import JobRecord
+from dropr_storage_fs.inbox.state import InboxState
+
+DEFAULT_ATTEMPTS = 10
+
+
+class Consumers:
+    """The consumers of one inbox."""
+
+    def __init__(self, engine: Engine[InboxState], moves: Moves, locks: ConsumerLocks) -> None:
+        self._engine, self._moves, self._locks = engine, moves, locks
+
+    def register(self, label: str) -> str:
+        """A new consumer, alive as long as this process."""
+        self._engine.check(write=True)
+        return self._locks.register(label)
+
+    def retire(self, consumer: str) -> None:
+        """The consumer is gone: its leases end, their attempts not counted."""
+
+        def job(commit: InboxCommit) -> None:
+            for one in self._leased_by(commit, {consumer}):
+                self._moves.move(commit, one, State.READY, attempts=one.attempts - 1)
+
+        self._engine.write(job)
+        self._locks.release(consumer)
+
+    def _leased_by(self, commit: InboxCommit, consumers: set[str]) -> list[JobRecord]:
+        """All that some consumers hold, each with a state of its own."""
+        state = commit.state
+        for lease in [lease for lease in state.leases.values() if lease.consumer in consumers]:
+            self._moves.materialise_leased(commit, lease, set(lease.live))
+        return [job for job in state.jobs.values() if job.state is State.LEASED and job.consumer in consumers]
+
+    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
+        """End the leases of consumers whose process died; see the contract."""
+
+        def holders(state: InboxState) -> set[str]:
+            return {lease.consumer for lease in state.leases.values()} | {
+                job.consumer for job in state.jobs.values() if job.state is State.LEASED
+            }
+
+        names = self._engine.read(holders)
+        dead = {name for name in names if not self._locks.lives(name)}
+        self._locks.tidy()
+        if not dead:
+            return [], bool(names)
+
+        def job(commit: InboxCommit) -> list[str]:
+            state = commit.state
+            freed: set[str] = set()
+            for one in self._leased_by(commit, dead):
+                before = {queue.number: queue.tally[State.READY] for queue in state.numbers.values()}
+                reason = f"attempt {one.attempts}: its consumer {one.consumer} died"
+                if one.attempts >= attempts.get(state.numbers[one.queue].channel, DEFAULT_ATTEMPTS):
+                    self._moves.bury(commit, one, reason)
+                else:
+                    self._moves.move(commit, one, State.READY, reason=reason)
+                freed |= {queue.channel for queue in state.numbers.values()
+                          if queue.tally[State.READY] > before[queue.number]}  # fmt: skip
+            return sorted(freed)
+
+        return self._engine.write(job), bool(names - dead)

@@ -1,0 +1,50 @@
+"""Outcome logs: what became of messages, for senders that asked.
+
+Owns `outcomes`. Must not know how outcomes travel.
+"""
+
+from dropr_core.model.message import Outcome
+from dropr_core.model.names import StoreId, make_store_id
+from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.engine.operations import Meta
+from dropr_storage_fs.inbox.moves import InboxCommit
+from dropr_storage_fs.inbox.operations import Told
+from dropr_storage_fs.inbox.state import InboxState
+
+Rows = tuple[StoreId, list[Outcome]]
+
+
+class OutcomeLogs:
+    """The outcome logs of one inbox."""
+
+    def __init__(self, engine: Engine[InboxState]) -> None:
+        self._engine = engine
+
+    def store_id(self) -> StoreId:
+        """Names this half and its outcome logs."""
+        return self._engine.read(lambda state: state.store)
+
+    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> Rows:
+        """The outcome log of a sender after number ``after``; see the contract."""
+
+        def look(state: InboxState) -> Rows | None:
+            rows = state.outcomes.get(sender, [])
+            if log == state.store and (after > state.outcome_numbers[sender] or (rows and rows[0].number <= after)):
+                return None
+            flushed = self._engine.journal_is_flushed()
+            return (state.store, rows[:limit]) if flushed or not rows else None
+
+        found = self._engine.read(look)
+        if found is not None:
+            return found
+
+        def job(commit: InboxCommit) -> Rows:
+            state = commit.state
+            commit.journalled = True
+            if log == state.store and after > state.outcome_numbers[sender]:
+                commit.do(Meta(make_store_id(), state.number))
+            elif log == state.store:
+                commit.do(Told(sender, after))
+            return state.store, list(state.outcomes.get(sender, ())[:limit])
+
+        return self._engine.write_durable(job)

@@ -1,0 +1,120 @@
+"""The inbox for the engine: its operations, its snapshot, and what its logs tell after a death.
+
+Owns nothing of the live state. Must not know files.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import msgspec
+
+from dropr_storage_fs.engine.model import HalfModel
+from dropr_storage_fs.engine.operations import Lost, Meta, Operation
+from dropr_storage_fs.files.layout import SPECIAL, Frame
+from dropr_storage_fs.files.layout import Record as LogRecord
+from dropr_storage_fs.inbox.operations import (
+    AddJob,
+    AddOutcome,
+    AnyOperation,
+    Arrive,
+    CountProcessed,
+    FullQueue,
+    LeasePlain,
+    MakeQueue,
+    MoveHead,
+    QueueCounters,
+    Told,
+    TrueHead,
+    Void,
+    decode_frame_extra,
+)
+from dropr_storage_fs.inbox.rows import JobRecord, Queue, pack_runs
+from dropr_storage_fs.inbox.state import InboxState
+
+LOST_KEPT = 8
+"""Generations given up after a disk error that are remembered: whoever waited for one of them asks soon."""
+
+_decode = msgspec.msgpack.Decoder(list[AnyOperation]).decode
+_decode_label = msgspec.json.Decoder(MakeQueue).decode
+
+
+class InboxModel(HalfModel[InboxState]):
+    """See module."""
+
+    make_state = InboxState
+    operations = get_args(AnyOperation)
+
+    def decode(self, payload: bytes) -> Sequence[Operation[InboxState]]:
+        """The operations of a commit."""
+        return _decode(payload)
+
+    def decode_label(self, data: bytes) -> tuple[int, Operation[InboxState]]:
+        """What stands beside a queue's log."""
+        found = _decode_label(data)
+        return found.queue, found
+
+    def label(self, state: InboxState, number: int) -> Sequence[object]:
+        """What is written down beside it."""
+        return ["queue", number, state.numbers[number].channel, state.numbers[number].priority]
+
+    def snapshot(self, state: InboxState) -> list[Operation[InboxState]]:
+        """Operations that make this state from nothing."""
+        ops: list[Operation[InboxState]] = [Meta(state.store, state.number)]
+        ops += [Lost(generation) for generation in state.lost[-LOST_KEPT:]]
+        ops += [MakeQueue(number, queue.channel, queue.priority) for number, queue in state.numbers.items()]
+        ops += [_as_operation(job) for job in state.jobs.values()]
+        for lease in state.leases.values():
+            runs, receipts = pack_runs(sorted(lease.live)), sorted(lease.receipts)
+            ops.append(LeasePlain(lease.token, lease.consumer, lease.queue, 0, runs, receipts))
+        ops += [FullQueue(number, _counters(queue), state.ends.get(number)) for number, queue in state.numbers.items()]
+        ops += [MoveHead(*source, *head) for source, head in state.heads.items()]
+        for sender, rows in state.outcomes.items():
+            ops += [AddOutcome(sender, row.number, row.id, row.state, row.reason, row.result, row.content_type)
+                    for row in rows]  # fmt: skip
+        for sender, number in state.outcome_numbers.items():
+            ops.append(Told(sender, number - len(state.outcomes.get(sender, ()))))
+        ops += [CountProcessed(channel, count) for channel, count in state.processed.items()]
+        return ops
+
+    def recovered(
+        self, state: InboxState, number: int, frame: Frame, records: Sequence[LogRecord], segment: int
+    ) -> list[Operation[InboxState]]:
+        """Heads, and messages with a state of their own, stand in the frames, too."""
+        state.number = max([state.number, *(record.sequence for record in records)])
+        heads, transaction = decode_frame_extra(frame.extra) if frame.extra else ([], b"")
+        if transaction and transaction not in state.transactions and not state.damaged:
+            numbers = [record.sequence for record in records]
+            return [Void(number, numbers, sum(len(record.envelope) for record in records))]
+        ops: list[Operation[InboxState]] = [TrueHead(*head) for head in heads]
+        noted = state.numbers[number].noted
+        for record in records:
+            if record.flags & SPECIAL and record.sequence > noted:
+                ops.append(Arrive(number, record.sequence, record.id, record.flags, record.born, record.extra,
+                                  len(record.envelope), segment, record.at))  # fmt: skip
+        return ops
+
+    def forget_beyond(self, state: InboxState, last: Mapping[int, int]) -> None:
+        """Forget messages that a log never got."""
+        beyond = [one for one, job in state.jobs.items() if one > last.get(job.queue, one)]
+        for one in beyond:
+            job = state.drop(one)
+            if job is not None:
+                queue = state.numbers[job.queue]
+                queue.taken -= 1
+                queue.gone_bytes -= job.size
+        for number, end in last.items():
+            queue = state.numbers[number]
+            queue.noted = min(queue.noted, end)
+            queue.voids = {one for one in queue.voids if one <= end}
+
+
+def _counters(queue: Queue) -> QueueCounters:
+    return QueueCounters(queue.frontier, queue.taken, queue.gone_bytes, sorted(queue.voids), queue.noted)
+
+
+def _as_operation(job: JobRecord) -> AddJob:
+    """As a snapshot has it: the counters of the queue have it counted."""
+    return AddJob(
+        job.number, job.queue, job.id, job.sender, job.state, job.flags, job.size, job.arrived, job.key, job.due,
+        job.expires, *job.at, job.attempts, job.reasons, job.changed, job.keep, job.token, job.consumer, False,
+    )  # fmt: skip

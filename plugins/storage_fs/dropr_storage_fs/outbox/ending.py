@@ -1,0 +1,97 @@
+"""How deliveries end: given up, cancelled, or by what the peer says became of them.
+
+Owns `dead_letter`, `cancel` and `receipts`. Must not know how long anything is kept.
+"""
+
+from collections.abc import Sequence
+
+from dropr_core.contracts.context import Context
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import Lane, MessageId, StoreId
+from dropr_core.model.states import DELIVERY, ENDED, may_follow
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.outbox.lane_reader import LaneReader
+from dropr_storage_fs.outbox.operations import AddDelivery, ChangeDelivery, MoveCursor, add_queued, change
+from dropr_storage_fs.outbox.state import OutboxState
+
+
+class Ending:
+    """What ends deliveries."""
+
+    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader) -> None:
+        self._engine, self._context, self._lanes = engine, context, lanes
+
+    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
+        """Give one delivery up as dead; the lane goes on without it."""
+
+        def job(commit: Commit[OutboxState]) -> None:
+            one = commit.state.lanes.get(lane)
+            if one is None or not one.queued(one.place(sequence)):
+                return
+            found = self._lanes.record(one, one.place(sequence))
+            if found is not None:
+                commit.do(add_queued(one, *found, State.DEAD, self._context.clock.now(), reason))
+
+        self._engine.write_durable(job)
+
+    def cancel(self, message_id: MessageId, peers: Sequence[str] | None) -> tuple[int, int]:
+        """Cancel queued deliveries that are not under way. Returns (cancelled, too late)."""
+
+        def job(commit: Commit[OutboxState]) -> tuple[int, int]:
+            state, now, late = commit.state, self._context.clock.now(), 0
+            ops = []
+            for lane, record, where in self._lanes.find_queued(state, message_id):
+                if peers is not None and lane.lane.peer not in peers:
+                    continue
+                if record.sequence > lane.in_flight:
+                    ops.append(add_queued(lane, record, where, State.CANCELLED, now))
+                else:
+                    late += 1
+            for known in state.by_id.get(message_id, ()):
+                wanted = peers is None or state.numbers[known.number].lane.peer in peers
+                late += wanted and known.state not in ENDED
+            for op in ops:
+                commit.do(op)
+            return len(ops), late
+
+        return self._engine.write_durable(job)
+
+    def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
+        """Record outcomes that came home and the cursor of the peer's log; durable."""
+
+        def nothing_new(state: OutboxState) -> bool:
+            kept = state.peers.get(peer)
+            return kept is not None and kept.log == log and kept.cursor >= upto
+
+        if not outcomes and self._engine.read(nothing_new):
+            return []
+
+        def job(commit: Commit[OutboxState]) -> list[MessageId]:
+            kept = commit.state.peers.get(peer)
+            cursor = kept.cursor if kept is not None and kept.log == log else 0
+            now = self._context.clock.now()
+            ended: dict[bytes, None] = {}
+            for outcome in outcomes:
+                if outcome.number <= cursor:
+                    continue  # recorded before; the delivery may have been sent again since
+                mine = self._changes(commit.state, peer, outcome, now)
+                for op in mine:  # at once: the next one may be of the same message, buried and then kicked
+                    commit.do(op)
+                    ended[outcome.id] = None
+            commit.do(MoveCursor(peer, log, max(cursor, upto)))
+            return [MessageId(identity) for identity in ended]
+
+        return self._engine.write_durable(job)
+
+    def _changes(
+        self, state: OutboxState, peer: str, outcome: Outcome, now: float
+    ) -> Sequence[AddDelivery | ChangeDelivery]:
+        """What an outcome changes."""
+        to, values = outcome.state, (outcome.reason, outcome.result, outcome.content_type)
+        mine = [known for known in state.by_id.get(outcome.id, ()) if state.numbers[known.number].lane.peer == peer]
+        if mine:
+            return [change(known, to, now, *values) for known in mine if may_follow(DELIVERY, known.state, to)]
+        # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
+        found = [row for row in self._lanes.find_queued(state, outcome.id) if row[0].lane.peer == peer]
+        return [add_queued(lane, record, where, to, now, *values) for lane, record, where in found]

@@ -1,0 +1,71 @@
+"""The bytes of a journal are those of docs/formats/fs.md: arrays that begin with a name, in this order for ever."""
+
+import msgspec
+import pytest
+from dropr_storage_fs.inbox.recovery import InboxModel
+from dropr_storage_fs.outbox.recovery import OutboxModel
+
+ID, STORE = b"i" * 16, b"s" * 8
+END = [1, 700, 3, 3, 90]
+
+BOTH = [["ready"], ["lost", 3], ["meta", STORE, 7], ["end", 0, *END]]
+OUTBOX = [
+    *BOTH,
+    ["lane", 0, "there", "orders", 5],
+    ["full_lane", 0, [2, ID, 2, 0, [4], 0, [1], [9], 2, 40, 0, 3], END],
+    ["full_lane", 0, [2, ID, 2, 0, [], 0, [], [], 2, 40, 0, 3], None],
+    ["head", 0, 2, ID, 2, 40],
+    ["offer", 0, 3],
+    ["known", 0, 3, ID, "accepted", 1.5, 1.0, 1, 20, "", None, "", 1, 64, True],
+    ["state", 0, 3, "processed", 2.0, "", b"result", "text/plain"],
+    ["moved", 0, 3, 5, 64],
+    ["forget", 0, 3],
+    ["rewind", 0, 1, ID, [2, 3]],
+    ["store", STORE, [[0, 3, [5], 9]]],
+    ["peer", "there", True, "why"],
+    ["cursor", "there", STORE, 4],
+    ["own", ID, b"print", 1.0, [[0, 3]]],
+    ["unown", ID],
+    ["due", 0, 3, 9.0],
+    ["undue", 0, 3],
+    ["redriven", 0, 2],
+    ["void", 0, 3, 2, 40],
+    ["intent", 0, 4, [[ID, 1, b"", b"envelope"]], 1.0, b"call"],
+]
+HEAD = ["shop", STORE, "orders", 5, 3, ID]
+INBOX = [
+    *BOTH,
+    ["queue", 0, "orders", 5],
+    ["full_queue", 0, [2, 2, 40, [], 1], END],
+    ["task", 3, 0, ID, "shop", "ready", 1, 20, 1.0, None, 1.0, None, 1, 64, 0, [], 1.0, 0.0, b"", "", True],
+    ["arrived", 0, 3, ID, 33, 1.0, msgspec.msgpack.encode(["shop", "key", 1.0, None]), 20, 1, 64],
+    ["move", 3, "leased", 2.0, 1, 1.0, b"token", "worker", "", 0.0],
+    ["moved", 0, 3, 5, 64],
+    ["drop", 3],
+    ["front", 0, 4],
+    ["claim", b"token", "worker", 0, 4, [3, 2], [3]],
+    ["unlease", b"token", [3, 1]],
+    ["acked", b"token", 0, [3, 1], 1, 20],
+    ["processed", "orders", 1],
+    ["outcome", "shop", 1, ID, "processed", "", None, ""],
+    ["told", "shop", 1],
+    ["head", *HEAD],
+    ["true_head", *HEAD],
+    ["void", 0, [3, 4], 40],
+    ["intent", 0, 4, [[ID, 1, b"", b"envelope"]], 1.0, [HEAD], b"call"],
+]
+
+
+@pytest.mark.parametrize(("model", "ops"), [(OutboxModel(), OUTBOX), (InboxModel(), INBOX)], ids=["outbox", "inbox"])
+def test_operations_are_read_and_written_as_they_always_were(model, ops):
+    """Each operation of a journal of version 1 is understood, and written again byte for byte."""
+    stored = msgspec.msgpack.encode(ops)
+    assert msgspec.msgpack.encode(model.decode(stored)) == stored
+
+
+@pytest.mark.parametrize("model", [OutboxModel(), InboxModel()], ids=["outbox", "inbox"])
+def test_no_operation_is_missing_above(model):
+    """What a journal may hold is what is pinned here."""
+    names = {op[0] for op in (OUTBOX if isinstance(model, OutboxModel) else INBOX)}
+    known = {kind.__struct_config__.tag for kind in model.operations}
+    assert known == names
