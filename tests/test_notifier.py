@@ -14,6 +14,7 @@ import pytest
 
 from dropr_core.errors import Closed, WriteFailed
 from dropr_core.system import notifier as notifier_module
+from dropr_core.system import notifier_flags as flags_module
 from dropr_core.system.notifier import Notifier
 
 LONG = 60.0
@@ -242,6 +243,48 @@ def test_many_topics_cost_a_bounded_number_of_files(notifier, monkeypatch):
     for number in range(40):
         notifier.notify(f"inbox:{number}")
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 5
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_many_subscribers_of_a_process_share_the_descriptors_of_their_topics(notifier):
+    """A hundred channels and sixteen threads cost a descriptor for each of them, not for each pair."""
+    topics, before = [f"inbox:{number}" for number in range(100)], descriptors()
+    subscriptions = [notifier.subscribe(*topics) for _ in range(16)]
+    assert descriptors() <= before + 100 + 16
+    for subscription in subscriptions:
+        subscription.prepare()
+    notifier.notify("inbox:99")
+    assert all(readable(subscription) for subscription in subscriptions)
+    notifier.close()
+    for subscription in subscriptions:
+        subscription.close()
+    assert descriptors() == before
+
+
+def test_more_topics_than_may_be_kept_open_work_all_the_same(notifier, monkeypatch):
+    """Beyond the bound a flag is opened each time that it is raised: slower, and woken like any other."""
+    monkeypatch.setattr(flags_module, "MAX_FLAGS", 3)
+    before = descriptors()
+    with notifier.subscribe(*(f"inbox:{number}" for number in range(10))) as subscription:
+        assert descriptors() == before + 1 + 3
+        for number in range(10):
+            subscription.prepare()
+            notifier.notify(f"inbox:{number}")
+            assert readable(subscription), number
+
+
+def test_a_second_subscriber_does_not_share_the_flag_of_a_vanished_directory(notifier):
+    """Where the directory was made anew, whoever subscribes now is woken, although an older one holds the old flag."""
+    with notifier.subscribe("outbox") as old:
+        shutil.rmtree(notifier.directory)
+        with notifier.subscribe("outbox") as new:
+            new.prepare()
+            Notifier(notifier.directory).notify("outbox")
+            assert readable(new)
+        assert not readable(old)
 
 
 PRODUCE = """if True:

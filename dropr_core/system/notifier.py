@@ -44,16 +44,10 @@ from types import TracebackType
 from typing import Self
 
 from dropr_core.errors import Closed, WriteFailed
+from dropr_core.system.notifier_flags import HIDDEN, MAX_FLAGS, NAME, Flag, Flags, clear_flag, open_flag
 
 LOOK_AGAIN = 5.0
 """Seconds after which a waiting subscription looks again although nobody notified."""
-
-MAX_FLAGS = 256
-"""Topics whose flag a notifier keeps mapped; each costs a file descriptor."""
-
-_FLAG = "flag"
-_HIDDEN = "."
-"""Begins the names of what is not finished yet; senders pass over them."""
 
 _STALE = 60.0
 """Seconds after which something unfinished belongs to a process that died while making it."""
@@ -68,6 +62,7 @@ class Notifier:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._flags: dict[str, mmap.mmap] = {}
+        self._raised = Flags()
 
     def notify(self, topic: str) -> None:
         """Wake every subscription on ``topic``. Never blocks and never raises: what was committed is committed."""
@@ -81,7 +76,7 @@ class Notifier:
 
     def subscribe(self, *topics: str) -> "Subscription":
         """A new subscription on ``topics``; raises WriteFailed if none can be made here."""
-        return Subscription([self._topic(topic) for topic in dict.fromkeys(topics)])
+        return Subscription([self._topic(topic) for topic in dict.fromkeys(topics)], self._raised)
 
     def close(self) -> None:
         """Forget the mapped flags; safe twice, and a later notification maps them again."""
@@ -94,7 +89,7 @@ class Notifier:
     def _map(self, topic: str) -> mmap.mmap | None:
         """The topic's flag, to look at without a system call."""
         try:
-            fd = _open_flag(self._topic(topic))
+            fd = open_flag(self._topic(topic))
         except OSError:  # the directory vanished or is full: whoever listens here looks again by itself
             return None
         try:
@@ -113,40 +108,40 @@ class Notifier:
     def _notify(self, topic: str) -> None:
         directory = self._topic(topic)
         try:
-            _write_flag(directory, b"\0")  # first, see above
+            clear_flag(directory)  # first, see above
             paths = list(directory.iterdir())
         except OSError:
             self._flags.pop(topic, None)  # another directory may stand there soon
             return
         for path in paths:
-            if path.name != _FLAG and not path.name.startswith(_HIDDEN):
+            if path.name != NAME and not path.name.startswith(HIDDEN):
                 _notify_one(path)
 
 
 class Subscription:
     """One listener on some topics. For one thread; `wake` may be called by any."""
 
-    def __init__(self, topics: Sequence[Path]) -> None:
+    def __init__(self, topics: Sequence[Path], flags: Flags) -> None:
         """Made by `Notifier.listen`."""
         self._fd: int | None = None
-        self._flags: list[int] = []
+        self._flags: list[Flag] = []
         self._names: list[Path] = []
         self._armed = False
         try:
-            self._open(topics)
+            self._open(topics, flags)
         except OSError as error:
             self.close()
             where = topics[0].parent if topics else "."
             raise WriteFailed(f"cannot listen for wake-ups in {where}: {error.strerror or error}") from error
         _inherited.add(self)
 
-    def _open(self, topics: Sequence[Path]) -> None:
+    def _open(self, topics: Sequence[Path], flags: Flags) -> None:
         for topic in topics:
-            self._flags.append(_open_flag(topic))
+            self._flags.append(flags.open(topic))
             _sweep(topic)
         own = f"{os.getpid()}-{os.urandom(6).hex()}"
         # Hidden until it is open: a sender takes a FIFO that nobody has open for that of a dead subscription.
-        hidden = topics[0] / (_HIDDEN + own)
+        hidden = topics[0] / (HIDDEN + own)
         os.mkfifo(hidden, 0o600)
         try:
             # For reading and writing, so that it never reads as ended when the last ringer closes it.
@@ -171,10 +166,9 @@ class Subscription:
     def _raise_flags(self) -> None:
         self._armed = True
         for flag in self._flags:
-            # A system call and not a store: it also orders this write before the look that follows it.
             # Where a full disk refuses even one byte, LOOK_AGAIN remains.
             with contextlib.suppress(OSError):
-                os.pwrite(flag, b"\1", 0)
+                flag.set()
 
     def wait(self, timeout: float | None = None, extra_fds: Iterable[int] = ()) -> bool:
         """Sleep until there is reason to look: True; or until ``timeout`` seconds passed: False.
@@ -222,11 +216,10 @@ class Subscription:
         self._release()
 
     def _release(self) -> None:
+        self._flags = []
         fd, self._fd = self._fd, None
-        flags, self._flags = self._flags, []
-        for one in (fd, *flags):
-            if one is not None:
-                os.close(one)
+        if fd is not None:
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -235,39 +228,6 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _open_flag(topic: Path) -> int:
-    """The topic's flag for reading and writing, made if it is not there."""
-    path = topic / _FLAG
-    how = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    with contextlib.suppress(FileNotFoundError):
-        return os.open(path, how)
-    # One level up at most: where the store's directory is gone, nothing may bring it back by half.
-    for directory in (topic.parent, topic):
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(0o700)
-    # Linked into place when it has its byte: an empty file could not be mapped, and whoever filled it
-    # later could wipe out a flag that was set meanwhile.
-    hidden = topic / f"{_HIDDEN}{os.getpid()}-{os.urandom(6).hex()}"
-    fd = os.open(hidden, how | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        os.write(fd, b"\0")
-        with contextlib.suppress(FileExistsError):
-            os.link(hidden, path)
-    finally:
-        os.close(fd)
-        hidden.unlink()
-    return os.open(path, how)
-
-
-def _write_flag(topic: Path, value: bytes) -> None:
-    fd = os.open(topic / _FLAG, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        with contextlib.suppress(OSError):  # not cleared: the next notification is needless, none is lost
-            os.pwrite(fd, value, 0)
-    finally:
-        os.close(fd)
 
 
 def _notify_one(fifo: Path) -> None:
@@ -288,7 +248,7 @@ def _notify_one(fifo: Path) -> None:
 def _sweep(topic: Path) -> None:
     """Remove what processes left that died while they made it."""
     for path in topic.iterdir():
-        if path.name.startswith(_HIDDEN):
+        if path.name.startswith(HIDDEN):
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > _STALE:
                     path.unlink()
