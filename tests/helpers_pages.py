@@ -254,12 +254,9 @@ class _Shell(_Group):
         script = self._logs / f"{self.process.pid}-{self._number}.sh"
         script.write_text(f"set -e\n{text}", encoding="utf-8")
         before, mark = len(self.said), f"== {self.process.pid} {self._number} =="
-        # With an end of its own where it shall fail; in the shell itself otherwise, for `cd` and variables.
-        line = (
-            f"(. {script}) </dev/null; echo; echo '{mark}' $?"
-            if code
-            else f". {script} </dev/null; echo; echo '{mark}' 0"
-        )
+        # In a shell of its own where it shall fail; in this one otherwise, for the sake of `cd` and variables.
+        how = f"(. {script}); code=$?" if code else f". {script}; code=0"
+        line = f"{{ {how}; }} </dev/null; set +e; echo; echo '{mark}' $code"
         self.process.stdin.write(f"{line}\n".encode())
         self.process.stdin.flush()
         if block.stays:

@@ -73,6 +73,34 @@ one…two
 """
 
 
+WORKS = """
+    mkdir below && cd below
+
+<!-- fails: 3 -->
+
+```sh
+(exit 3)
+echo never
+```
+
+    echo "$(basename $PWD)"
+
+```text
+below
+```
+"""
+
+
+def test_the_runner_goes_on_after_what_shall_fail(tmp_path):
+    """A block that ends with the code that the page names is fine, and the terminal is where it was."""
+    reader = Reader(tmp_path, path=Path(sys.executable).parent)
+    try:
+        for block in blocks_of(WORKS):
+            reader.do(block)
+    finally:
+        reader.close()
+
+
 def test_the_runner_reads_a_page():
     """Files, indented and fenced blocks, terminals and notes are found."""
     found = [(block.kind, block.terminal, block.file, block.notes) for block in blocks_of(PAGE)]
@@ -84,7 +112,7 @@ def test_the_runner_reads_a_page():
 
 @pytest.mark.parametrize(
     ("page", "says"),
-    [(PAGE, "expected\nnothing"), ("    false\n", "failed"), ("<!-- fails: 3 -->\n\n    exit 4\n", "exit 4"),
+    [(PAGE, "expected\nnothing"), ("    false\n", "failed"), ("<!-- fails: 3 -->\n\n    exit 4\n", "line 3: exit 4"),
      ("```python\n1 / 0\n```\n", "ZeroDivisionError"), ("```\nwhat\n```\n", "nobody knows")],
 )  # fmt: skip
 def test_the_runner_notices_what_does_not_work(page, says, tmp_path):
