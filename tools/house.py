@@ -4,7 +4,7 @@
     python tools/house.py DIRECTORY  # another checkout, an older one too
 
 Owns how imports are read and what counts as an arrow. Reads source as text and runs nothing of it. The floor of each
-room is what `docs/architecture.md` says; `tests/test_house.py` holds the tree to that page with the functions here.
+room is what `docs/architecture.md` says; `tests/house/test_house.py` holds the tree to that page with these functions.
 """
 
 import ast

@@ -7,7 +7,7 @@ the contract it must be caught. Every one is run by a pytest of its own, inside 
 from pathlib import Path
 
 import pytest
-from wrong_plugins import wrong_others, wrong_storages, wrong_transports
+from contracts.wrong_plugins import wrong_others, wrong_storages, wrong_transports
 
 pytest_plugins = ["pytester"]
 

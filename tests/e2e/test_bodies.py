@@ -5,7 +5,7 @@ import io
 import os
 
 import pytest
-from helpers_nodes import Road, eventually, key_of
+from support.nodes import Road, eventually, key_of
 
 from dropr_core.errors import TooBig, UsageError
 

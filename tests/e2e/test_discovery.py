@@ -12,7 +12,7 @@ import sys
 import textwrap
 
 import pytest
-from helpers_nodes import Road, eventually, take_all
+from support.nodes import Road, eventually, take_all
 
 from dropr_core.cli.new import render
 from dropr_core.hookspecs import CONTRACT

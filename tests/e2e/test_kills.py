@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from helpers_nodes import Road, eventually, numbers_by_lane, take_all
+from support.nodes import Road, eventually, numbers_by_lane, take_all
 
 pytestmark = pytest.mark.e2e
 

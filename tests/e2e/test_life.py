@@ -1,7 +1,7 @@
 """The real thing: real processes, real sockets, real disks, and signals that kill."""
 
 import pytest
-from helpers_nodes import Road, eventually
+from support.nodes import Road, eventually
 
 from dropr_core.errors import DeliveryFailed, WaitTimeout
 from dropr_core.model.message import State

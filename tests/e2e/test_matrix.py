@@ -9,7 +9,7 @@ import os
 from importlib.metadata import entry_points
 
 import pytest
-from helpers_nodes import Road, eventually, free_port, key_of, numbers_by_lane, take_all
+from support.nodes import Road, eventually, free_port, key_of, numbers_by_lane, take_all
 
 KINDS = ("storage", "transport")
 INSTALLED = {kind: {entry.name for entry in entry_points(group=f"dropr.{kind}")} for kind in KINDS}
@@ -28,7 +28,7 @@ def dress(place, storage, transport):
     """Give a node its storage and its way in; returns the URL under which others reach it."""
     changes = {"storage": storage}
     if transport == "zmq":
-        # Plain on loopback, said openly; CURVE has its tests in test_e2e_zmq.py.
+        # Plain on loopback, said openly; CURVE has its tests in test_zmq.py.
         url = f"zmq+tcp://127.0.0.1:{free_port()}"
         changes |= {"listen": [url], "transports": {"zmq": {"curve": False}}}
     else:

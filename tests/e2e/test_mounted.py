@@ -7,11 +7,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from helpers_nodes import eventually, free_port, key_of
+from support.nodes import eventually, free_port, key_of
 
 import dropr_core as dropr
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.e2e

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from helpers_nodes import Road, eventually, key_of, take_all
+from support.nodes import Road, eventually, key_of, take_all
 
 from dropr_core.model.message import State
 from dropr_core.system.exit_codes import Exit

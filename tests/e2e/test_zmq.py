@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from click.testing import CliRunner
-from helpers_nodes import Road, eventually, free_port, numbers_by_lane, take_all
+from support.nodes import Road, eventually, free_port, numbers_by_lane, take_all
 
 from dropr_core.angel.status_file import read_state
 from dropr_core.cli.app import application

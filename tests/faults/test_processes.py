@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_nodes import Road, eventually, take_all
+from support.nodes import Road, eventually, take_all
 
 from dropr_core.model.message import State
 from dropr_core.system.exit_codes import Exit

@@ -4,7 +4,7 @@ import random
 
 import msgspec
 import pytest
-from helpers_lanes import SHOP, THERE, Node, Sender, ident, verb
+from support.lanes import SHOP, THERE, Node, Sender, ident, verb
 
 from dropr_core.contracts.storage import Ack, LaneStats, NewMessage, Selection
 from dropr_core.errors import Unreachable

@@ -14,7 +14,7 @@ pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite import storage as storage_module
-from helpers_nodes import eventually
+from support.nodes import eventually
 
 import dropr_core as dropr
 from dropr_core.angel.heartbeat import Heartbeat

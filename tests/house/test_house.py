@@ -8,7 +8,7 @@ from pathlib import Path
 import house
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "dropr_core"
 LINES = 400
 

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_pages import RUNNABLE, Reader, blocks_of
+from support.pages import RUNNABLE, Reader, blocks_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
 
 pytestmark = pytest.mark.e2e

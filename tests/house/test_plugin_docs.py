@@ -10,7 +10,7 @@ from dropr_core.cli.new import render
 
 pytest_plugins = ["pytester"]
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "plugins"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "plugins"
 PAGES = {"serializer": "msgpack", "handler": "lines", "observer": "counter", "storage": "ram", "transport": "folder"}
 """Page (and kind) → the name under which its example is generated."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dropr_core.cli.app import SECTIONS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "what-survives-what.md").read_text(encoding="utf-8")
 OUTSIDE = {88}
 """Faults of systems that dropr does not run on."""

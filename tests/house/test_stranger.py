@@ -16,7 +16,7 @@ import pytest
 from dropr_core.cli.new import SORTS, render
 from dropr_core.errors import BadName
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = ["serializer", "handler", "observer", "transport", "storage"]
 
 

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from helpers_lanes import KEY, SHOP, THERE, Fetcher, Node, Sender, ident, verb
+from support.lanes import KEY, SHOP, THERE, Fetcher, Node, Sender, ident, verb
 
 from dropr_core.errors import Refused, Unanswered, Unreachable
 from dropr_core.model.names import Lane

@@ -4,10 +4,10 @@ import copy
 import os
 
 import pytest
-from helpers_world import Sender, World
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from support.world import Sender, World
 
 from dropr_core.builtin.memory_data import InboxData
 from dropr_core.model.message import State

@@ -1,7 +1,7 @@
 """A peer that fetches and has lost what it had: noticed at its next greeting, not at the next message."""
 
 import pytest
-from helpers_lanes import Fetcher, Sender, ident
+from support.lanes import Fetcher, Sender, ident
 
 from dropr_core.system.clock import FakeClock
 

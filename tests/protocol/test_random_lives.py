@@ -2,10 +2,10 @@
 
 import copy
 
-from helpers_lanes import SHOP, THERE, Node, Sender, drain, ident
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from support.lanes import SHOP, THERE, Node, Sender, drain, ident
 
 from dropr_core.errors import Unanswered, Unreachable
 from dropr_core.system.clock import FakeClock

@@ -1,9 +1,9 @@
-"""Faults of a road or a store that one step after the other brings about; more of them in test_lane_faults.py."""
+"""Faults of a road or a store that one step after the other brings about; more of them in test_faults.py."""
 
 import copy
 
 import pytest
-from helpers_world import World, make_puller, pull_world
+from support.world import World, make_puller, pull_world
 
 from dropr_core.builtin.memory_data import InboxData
 from dropr_core.contracts.storage import Ack

@@ -1,4 +1,4 @@
-"""Serializers, handlers, observers and pairs of nodes with one mistake each; see test_kit_catches.py."""
+"""Serializers, handlers, observers and pairs of nodes with one mistake each; see test_wrong_plugins.py."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Storages with one mistake each. ``caught_by`` names the test of the kit that must fail; see test_kit_catches.py."""
+"""Storages with one mistake each. ``caught_by`` names the test of the kit that must fail; see test_wrong_plugins.py."""
 
 import pickle
 

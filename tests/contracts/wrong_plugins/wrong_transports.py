@@ -1,4 +1,4 @@
-"""Transports with one mistake each. ``caught_by`` names the test of the kit that must fail; see test_kit_catches.py."""
+"""Transports with one mistake each. ``caught_by`` names the test of the kit that must fail."""
 
 import threading
 import time

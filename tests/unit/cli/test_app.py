@@ -21,7 +21,7 @@ from dropr_core.cli.reference import reference
 from dropr_core.system.exit_codes import Exit
 
 VERBS = [name for _, verbs in SECTIONS for name in verbs]
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def dropr(*arguments, **options):

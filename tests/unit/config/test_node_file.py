@@ -164,7 +164,7 @@ def test_the_template_loads_without_mistakes():
 
 def test_the_reference_is_what_the_classes_say():
     """docs/configuration.md is generated: `python -c "from dropr_core.config.docs import reference; ..."`."""
-    written = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text(encoding="utf-8")
+    written = (Path(__file__).resolve().parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert written == configdocs.reference()
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
-from helpers_nodes import eventually
+from support.nodes import eventually
 
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import Refused, WriteFailed
