@@ -16,7 +16,8 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import LeaseLost, TooBig
 from dropr_core.model import envelope, topics
-from dropr_core.model.message import MAX_RESULT, Message
+from dropr_core.model.limits import MAX_RESULT
+from dropr_core.model.message import Message
 from dropr_core.model.names import format_id
 
 

@@ -28,7 +28,8 @@ from dropr_core.contracts.storage import (
     Settlement,
 )
 from dropr_core.errors import Closed
-from dropr_core.model.message import Outcome, State
+from dropr_core.model.limits import RECEIPTS_BYTES
+from dropr_core.model.message import Outcome, State, first_page
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
 from dropr_core.model.states import JOB, may_follow
 
@@ -231,7 +232,7 @@ class MemoryInbox(Inbox):
         return True
 
     def outcomes(  # noqa: D102
-        self, sender: str, log: StoreId | None, after: int, limit: int
+        self, sender: str, log: StoreId | None, after: int, limit: int, max_bytes: int = RECEIPTS_BYTES
     ) -> tuple[StoreId, list[Outcome]]:
         with self._gate.reading():
             rows = self._data.outcomes.get(sender, [])
@@ -240,7 +241,7 @@ class MemoryInbox(Inbox):
             if log == self._data.store_id:
                 rows = [row for row in rows if row.number > after]
                 self._data.outcomes[sender] = rows
-            return self._data.store_id, rows[:limit]
+            return self._data.store_id, first_page(rows, limit, max_bytes)
 
     # ── care ─────────────────────────────────────────────────────────────────────────────────────
 

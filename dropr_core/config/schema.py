@@ -12,6 +12,7 @@ import attrs
 
 from dropr_core.config.options import BAD, Note, Reader, duration, given, option, own, secret, size
 from dropr_core.config.yamlfile import Steps
+from dropr_core.model.limits import MAX_BATCH_BYTES, MAX_BATCH_COUNT, MAX_INLINE
 from dropr_core.model.names import check_channel, check_name
 
 MIN_KEY = 16
@@ -144,13 +145,16 @@ class Limits:
 
     max_body: int | None = size(None, least=1, doc="The largest body that is sent or taken.", unset="no limit")
     inline_body: int = size(
-        "64KiB", least=1024, doc="Larger bodies are files beside the store and travel beside the other messages."
+        "64KiB",
+        least=1024,
+        most=MAX_INLINE,
+        doc="Larger bodies are files beside the store and travel beside the other messages.",
     )
     max_messages: int | None = _limit("in each half of the store")
     max_bytes: int | None = _room("in each half of the store")
     min_free: int | None = size(None, doc="Free disk space that is left alone.", unset="the larger of 1 GiB and 2 %")
-    batch_bytes: int = size("4MiB", least=1024, doc="Most bytes of messages in one request.")
-    batch_count: int = option(10_000, least=1, doc="Most messages in one request.")
+    batch_bytes: int = size("4MiB", least=1024, most=MAX_BATCH_BYTES, doc="Most bytes of messages in one request.")
+    batch_count: int = option(10_000, least=1, most=MAX_BATCH_COUNT, doc="Most messages in one request.")
 
 
 @attrs.frozen(kw_only=True)

@@ -23,6 +23,7 @@ from dropr_core.contracts.records import (
     Selection,
     Settlement,
 )
+from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
 from dropr_core.model.states import SETTLED
@@ -105,8 +106,11 @@ class Inbox(ABC):
         """Apply each change whose lease still holds (True); the others change nothing (False)."""
 
     @abstractmethod
-    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
-        """The outcome log of a sender after number ``after`` (all of it, if ``log`` is not ours).
+    def outcomes(
+        self, sender: str, log: StoreId | None, after: int, limit: int, max_bytes: int = RECEIPTS_BYTES
+    ) -> tuple[StoreId, list[Outcome]]:
+        """The outcome log of a sender after number ``after`` (from its beginning, if ``log`` is not ours): one row at
+        least, then up to both limits (`message.first_page`). A result has up to 64 KiB: nothing is read to be cut off.
 
         What is returned is on stable storage. Rows up to ``after`` of our own log are forgotten:
         the sender says with it that it has them durably. A number that our log never reached tells

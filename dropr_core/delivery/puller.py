@@ -16,10 +16,11 @@ from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreError
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
+from dropr_core.model.limits import MAX_RECEIPTS, MAX_WAIT
 from dropr_core.model.names import StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push
-from dropr_core.protocol.endpoint import MAX_WAIT, from_outcome
+from dropr_core.protocol.endpoint import from_outcome
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
@@ -109,7 +110,7 @@ class Puller:
             ask = wire.Fetch(self._heads(), None, 0.0, self._downloads.without())
             self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
             return
-        log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], 1000)
+        log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], MAX_RECEIPTS)
         if rows:
             self._telling = True
             outcomes = wire.Outcomes(log, rows[-1].number, [from_outcome(row) for row in rows])

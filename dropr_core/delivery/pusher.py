@@ -12,10 +12,11 @@ from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import BadFrame, StoreError, Unanswered
 from dropr_core.model import topics
-from dropr_core.model.names import StoreId
+from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, max_request
+from dropr_core.model.names import Lane, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import pack
-from dropr_core.protocol.endpoint import MAX_WAIT, to_outcomes
+from dropr_core.protocol.endpoint import to_outcomes
 from dropr_core.protocol.link import Link
 from dropr_core.protocol.orders import (
     ClearInFlight,
@@ -124,17 +125,26 @@ class Pusher:
 
     def _ship(self, order: Ship) -> None:
         batches: list[Batch] = []
-        room = min(self._batch_bytes, self.link.welcome.batch_bytes if self.link.welcome else self._batch_bytes)
+        welcome = self.link.welcome
+        announced = self._batch_bytes if welcome is None else welcome.batch_bytes
+        bytes_left = min(self._batch_bytes, announced)
+        most = max_request(announced) - FRAMING
+        count_left = MAX_BATCH_COUNT if welcome is None else min(MAX_BATCH_COUNT, max(1, welcome.batch_count))
         try:
             store = self._outbox.store_id
             for lane, count in order.lanes:
-                if room <= 0:
+                if bytes_left <= 0 or count_left <= 0:
                     break
                 # Of a lane of large bodies one: only that one's body is known to be there.
-                batch = self._outbox.take(lane, 1 if lane.large else count, room)
-                if batch is not None:
-                    batches.append(batch)
-                    room -= sum(len(entry.envelope) for entry in batch.entries)
+                batch = self._take(lane, 1 if lane.large else min(count, count_left), bytes_left, most)
+                if batch is None:
+                    continue
+                if batches and batch.size > bytes_left:  # its first message goes beyond what the peer takes at once
+                    self._outbox.clear_in_flight(lane)
+                    break
+                batches.append(batch)
+                bytes_left -= batch.size
+                count_left -= len(batch.entries)
         except StoreError:
             self.link.empty(order)
             raise
@@ -143,6 +153,19 @@ class Pusher:
             return
         push = wire.Push(store, [pack(batch) for batch in batches], wire.Cursor(*self._cursor))
         self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, batches, answer))
+
+    def _take(self, lane: Lane, count: int, room: int, most: int) -> Batch | None:
+        """What follows in a lane, without the messages that the peer cannot take even alone: those are set aside.
+
+        Nothing makes such a message today (`limits.inline_body` ends below what every node takes); a store of an
+        earlier version may hold some.
+        """
+        while (batch := self._outbox.take(lane, count, room)) is not None and batch.size > most:
+            first = batch.entries[0]
+            self._outbox.clear_in_flight(lane)
+            reason = f"its envelope has {len(first.envelope):,} bytes: {self.peer} takes {most:,}; send it again"
+            self._apply_one(DeadLetter(lane, first.sequence, reason))
+        return batch
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────
 

@@ -24,12 +24,12 @@ from typing import NamedTuple
 import msgspec
 
 from dropr_core.errors import BadEnvelope
+from dropr_core.model.limits import MAX_ENVELOPE_HEADER
 from dropr_core.model.message import Message
 
 MAGIC = 0xD1
 OUTSIDE = 0x01
 KNOWN_FLAGS = OUTSIDE
-MAX_HEADER = 256 * 1024
 LARGE = 16 * 1024
 
 _FIXED = struct.Struct(">BBIQ")
@@ -109,7 +109,7 @@ def check(data: bytes) -> int:
         raise BadEnvelope(f"first byte is {magic:#04x}: not an envelope of version 1 ({MAGIC:#04x})")
     if flags & ~KNOWN_FLAGS:
         raise BadEnvelope(f"flags {flags:#04x}: made by a newer dropr with a feature that this one must not ignore")
-    if header > MAX_HEADER or PREFIX + header + body != len(data):
+    if header > MAX_ENVELOPE_HEADER or PREFIX + header + body != len(data):
         raise BadEnvelope(f"lengths {header} + {body} do not fit into {len(data)} bytes: torn or damaged")
     # The checksum field itself is skipped. Copying is faster than a view for all but large bodies.
     rest = data[PREFIX:] if len(data) < LARGE else memoryview(data)[PREFIX:]

@@ -6,11 +6,13 @@ Must not know how a message is encoded, stored or shipped.
 """
 
 import enum
+from collections.abc import Iterable
 
 import attrs
 import msgspec
 
 from dropr_core.errors import TooBig, UsageError
+from dropr_core.model.limits import MAX_HEADERS, MAX_KEY, MAX_RECEIPTS, RECEIPTS_BYTES
 from dropr_core.model.names import (
     DEFAULT_CHANNEL,
     DEFAULT_PRIORITY,
@@ -20,11 +22,6 @@ from dropr_core.model.names import (
     check_priority,
     format_id,
 )
-
-MAX_HEADERS = 64 * 1024
-MAX_KEY = 200
-MAX_RESULT = 64 * 1024
-MAX_HOPS = 16
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -122,3 +119,19 @@ class Outcome:
     result: bytes | None = None
     """At most 64 KiB, as encoded by ``content_type``."""
     content_type: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in a page, at most."""
+        return 64 + 4 * len(self.reason) + len(self.result or b"") + len(self.content_type)
+
+
+def first_page(rows: Iterable[Outcome], limit: int = MAX_RECEIPTS, max_bytes: int = RECEIPTS_BYTES) -> list[Outcome]:
+    """The first of the rows, up to both limits; one at least, if there is any."""
+    page: list[Outcome] = []
+    for row in rows:
+        max_bytes -= row.size
+        if page and (max_bytes < 0 or len(page) >= limit):
+            break
+        page.append(row)
+    return page

@@ -70,9 +70,7 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
         access_of(config),
         runtime.outbox,
         runtime.inbox,
-        limits=Limits(
-            config.limits.batch_bytes, config.limits.batch_count, config.limits.max_body, config.limits.inline_body
-        ),
+        limits=Limits(config.limits.batch_bytes, config.limits.batch_count, config.limits.max_body),
         bodies=runtime.bodies,
         on_reset=config.delivery.on_peer_reset,
         notify=runtime.notifier.notify,

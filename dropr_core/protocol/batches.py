@@ -12,7 +12,7 @@ from dropr_core.contracts.records import PlainEntries, PlainJobs
 from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox
 from dropr_core.errors import BadEnvelope, BadName, QueueFull
 from dropr_core.model import envelope
-from dropr_core.model.message import MAX_HOPS
+from dropr_core.model.limits import MAX_HOPS, MAX_LANES
 from dropr_core.model.names import (
     START,
     Head,
@@ -262,7 +262,7 @@ def build_fetch_response(
     if state is not None and state.held:
         return FetchResponse(parts, settled)
     for stats in sorted(outbox.lanes(peer), key=lambda stats: (stats.lane.priority, -stats.oldest)):
-        if max_count <= 0 or max_bytes <= 0:
+        if max_count <= 0 or max_bytes <= 0 or len(parts) == MAX_LANES:
             break
         if (stats.lane.channel, stats.lane.priority) in without:
             continue

@@ -13,12 +13,10 @@ from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Delivery, Outbox
 from dropr_core.errors import BadBody, Refused, StoreCorrupt
 from dropr_core.model.envelope import Reference, reference_of
+from dropr_core.model.limits import PIECE
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, MessageId
 from dropr_core.protocol import messages as wire
-
-PIECE = 4 * 1024 * 1024
-"""Bytes of the largest piece of a body."""
 
 
 class BodyRequests:

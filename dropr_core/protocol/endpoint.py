@@ -15,11 +15,12 @@ from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import BadFrame, Closed, Refused, StoreError
 from dropr_core.model import topics
+from dropr_core.model.limits import MAX_BATCH_COUNT, MAX_LANES, MAX_RECEIPTS, MAX_WAIT, max_request
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, MessageId, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push, build_fetch_response
-from dropr_core.protocol.body_requests import PIECE, BodyRequests
+from dropr_core.protocol.body_requests import BodyRequests
 from dropr_core.protocol.frames import (
     ANSWER,
     HEAD_SIZE,
@@ -36,9 +37,6 @@ from dropr_core.protocol.replay_guard import ReplayGuard
 
 UNSIGNED_KEY = b"insecure"
 """Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
-
-MAX_WAIT = 55.0
-"""Seconds that a long poll is kept at most: below the idle time-outs of common proxies."""
 
 
 @attrs.frozen
@@ -61,13 +59,11 @@ class Limits:
     batch_bytes: int = 4 * 1024 * 1024
     batch_count: int = 10_000
     max_body: int | None = None
-    inline: int = 64 * 1024
-    """Bytes of the largest body that travels in its envelope."""
 
     @property
     def max_request(self) -> int:
-        """Bytes of the largest request body: one full batch, one delivery that is larger, or one piece of a body."""
-        return max(self.batch_bytes, self.inline, PIECE) + 2 * 1024 * 1024
+        """Bytes of the largest request body."""
+        return max_request(self.batch_bytes)
 
 
 @attrs.frozen
@@ -235,8 +231,8 @@ class Endpoint:
 
     def _push(self, request: Request, _round: Round) -> wire.Pushed:
         push = wire.decode(request.body, wire.Push)
-        if len(push.lanes) > wire.MAX_LANES:
-            raise Refused("too_big", f"{len(push.lanes)} lanes in one push: the limit is {wire.MAX_LANES}")
+        _check_count(len(push.lanes), MAX_LANES, "lanes in one push")
+        _check_count(sum(len(part.envelopes) for part in push.lanes), MAX_BATCH_COUNT, "messages in one push")
         verdicts, channels = accept_push(
             self._inbox, request.peer, StoreId(push.store), push.lanes, self.access[request.peer].allows,
             self.limits.max_body, self._bodies,
@@ -257,6 +253,7 @@ class Endpoint:
 
     def _heads(self, request: Request, _round: Round) -> wire.HeadsAnswer:
         ask = wire.decode(request.body, wire.AskHeads)
+        _check_count(len(ask.lanes), MAX_LANES, "lanes in one probe")
         known = self._inbox.heads(request.peer, StoreId(ask.store))
         at = {(source.channel, source.priority): head for source, head in known.items()}
         return wire.HeadsAnswer([at.get(lane, START) for lane in ask.lanes])
@@ -273,6 +270,7 @@ class Endpoint:
         parts: list[wire.LanePart] = []
         if ask.outcomes is not None:
             # It only tells: no mail, for another request of the same peer waits for that.
+            _check_count(len(ask.outcomes.rows), MAX_RECEIPTS, "receipts in one page")
             rows = [to_outcome(row) for row in ask.outcomes.rows]
             if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
                 self._notify(topics.RECEIPTS)
@@ -315,9 +313,14 @@ class Endpoint:
 
     def _page(self, peer: str, cursor: wire.Cursor) -> wire.Outcomes:
         log = StoreId(cursor.log) if cursor.log else None
-        own, rows = self._inbox.outcomes(peer, log, cursor.after, 1000)
+        own, rows = self._inbox.outcomes(peer, log, cursor.after, MAX_RECEIPTS)
         start = cursor.after if log == own else 0
         return wire.Outcomes(own, rows[-1].number if rows else start, [from_outcome(row) for row in rows])
+
+
+def _check_count(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise Refused("too_big", f"{count} {what}: the limit is {most}")
 
 
 def from_outcome(outcome: Outcome) -> wire.OutcomeRow:

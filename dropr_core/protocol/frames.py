@@ -27,12 +27,12 @@ import attrs
 import msgspec
 
 from dropr_core.errors import BadFrame, Refused
+from dropr_core.model.limits import MAX_FRAME_HEADER
 
 REQUEST, ANSWER = 0, 1
-MAX_HEADER = 4096
 _PRELUDE = struct.Struct(">4sBBHQ")
 _MAC = 32
-HEAD_SIZE = _PRELUDE.size + MAX_HEADER + _MAC
+HEAD_SIZE = _PRELUDE.size + MAX_FRAME_HEADER + _MAC
 OK = "ok"
 
 
@@ -79,8 +79,8 @@ def seal(kind: int, header: FrameHeader, body: bytes, key: bytes, tail: int = 0)
     """A finished frame and its HMAC. ``header.digest`` is filled in. ``tail``: so many bytes will follow the frame."""
     header = msgspec.structs.replace(header, digest=hashlib.sha256(body).digest(), tail=tail)
     encoded = _encoder.encode(header)
-    if len(encoded) > MAX_HEADER:
-        raise BadFrame(f"a frame header of {len(encoded)} bytes: the limit is {MAX_HEADER}")
+    if len(encoded) > MAX_FRAME_HEADER:
+        raise BadFrame(f"a frame header of {len(encoded)} bytes: the limit is {MAX_FRAME_HEADER}")
     signed = _PRELUDE.pack(b"DRPR", 1, kind, len(encoded), len(body) + tail) + encoded
     mac = hmac.digest(key, signed, "sha256")
     return b"".join((signed, mac, body)), mac
@@ -98,7 +98,7 @@ def read_head(data: bytes, max_body: int) -> Head:
         raise BadFrame("not a dropr frame")
     if version != 1:
         raise BadFrame(f"protocol version {version}: this node speaks version 1")
-    if kind not in (REQUEST, ANSWER) or header_length > MAX_HEADER:
+    if kind not in (REQUEST, ANSWER) or header_length > MAX_FRAME_HEADER:
         raise BadFrame("impossible frame kind or header length")
     if body_length > max_body:
         raise Refused("too_big", f"a body of {body_length} bytes: the limit here is {max_body}")

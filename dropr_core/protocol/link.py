@@ -19,6 +19,7 @@ import attrs
 from dropr_core.contracts.storage import Batch, LaneStats, Rejection
 from dropr_core.errors import Refused, Unreachable
 from dropr_core.model.backoff import Backoff
+from dropr_core.model.limits import MAX_LANES
 from dropr_core.model.names import Head, Lane, MessageId
 from dropr_core.protocol.messages import PushResult, Welcome
 from dropr_core.protocol.orders import (
@@ -103,7 +104,7 @@ class Link:
                 return []  # nothing to say: an idle pair of nodes stays silent
             self._small = True
             return [Greet()]
-        doubtful = tuple(sorted(self._doubtful - self._busy))
+        doubtful = tuple(sorted(self._doubtful - self._busy)[:MAX_LANES])
         if doubtful or self._probing_needed():
             self._small = True
             return [Probe(doubtful)]
@@ -158,7 +159,7 @@ class Link:
             count = min(shape.count, room)
             chosen.append((stats.lane, count))
             room -= min(count, stats.depth)
-            if shape.suspect or room <= 0:
+            if shape.suspect or room <= 0 or len(chosen) == MAX_LANES:
                 break
         self._pushes += 1
         return Ship(tuple(chosen))

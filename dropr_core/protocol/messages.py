@@ -23,9 +23,6 @@ HAVE = "have"  # Have → Had                  (bodies in chunks)
 CHUNK = "chunk"  # Chunk → Had
 READ = "read"  # Read → Piece                (bodies for a node that fetches)
 
-MAX_LANES = 2000
-"""Lanes in one request; channels times priorities of one peer."""
-
 Position = tuple[int, bytes]
 """(sequence, message id)"""
 

@@ -18,7 +18,8 @@ import pytest
 
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import Reject, Retry
-from dropr_core.model.message import MAX_RESULT, Message
+from dropr_core.model.limits import MAX_RESULT
+from dropr_core.model.message import Message
 from dropr_core.testing.builders import new_id
 from dropr_core.testing.contract import Contract, within
 

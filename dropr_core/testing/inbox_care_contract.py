@@ -145,6 +145,16 @@ class InboxCareContract(StorageTests):
         for _ in range(2):
             assert len(storage.inbox.outcomes(SENDER, StoreId(b"other---"), 99, 10)[1]) == 2
 
+    def test_a_page_of_outcomes_ends_at_so_many_bytes(self, storage: Storage) -> None:
+        """A page keeps to both of its limits, and has one row at least: any receipt comes home, whatever its size."""
+        Source(storage.inbox).push(*(job(receipt=True) for _ in range(5)))
+        claims = Worker(storage.inbox).claim()
+        assert all(storage.inbox.settle([Ack(claim, b"r" * 40_000, "text/plain") for claim in claims]))
+        log, rows = storage.inbox.outcomes(SENDER, None, 0, 10, 100_000)
+        assert [row.number for row in rows] == [1, 2], "rows of 40,000 bytes in a page of 100,000"
+        assert [row.number for row in storage.inbox.outcomes(SENDER, log, 2, 10, 1)[1]] == [3], "never an empty page"
+        assert [row.number for row in storage.inbox.outcomes(SENDER, log, 2, 2)[1]] == [3, 4]
+
     def test_outcomes_go_to_those_who_asked(self, storage: Storage) -> None:
         """No receipt asked: no outcome; each sender has its own log and numbers."""
         Source(storage.inbox).push(job(), job(receipt=True))

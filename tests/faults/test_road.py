@@ -9,7 +9,8 @@ from support.lanes import SHOP, THERE, Node, Sender, ident, verb
 from dropr_core.contracts.storage import Ack, LaneStats, NewMessage, Selection
 from dropr_core.errors import Unreachable
 from dropr_core.model import envelope
-from dropr_core.model.message import MAX_HOPS, Message, State
+from dropr_core.model.limits import MAX_HOPS
+from dropr_core.model.message import Message, State
 from dropr_core.model.names import START, Lane
 from dropr_core.protocol.endpoint import Access
 from dropr_core.protocol.link import Link, LinkSettings

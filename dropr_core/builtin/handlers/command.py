@@ -22,7 +22,7 @@ from dropr_core import options as fields
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import PluginError, Reject, Retry, UsageError
 from dropr_core.hookspecs import hookimpl
-from dropr_core.model.message import MAX_RESULT
+from dropr_core.model.limits import MAX_RESULT
 
 GRACE = 5.0
 """Seconds between asking a program to end and ending it."""

@@ -24,7 +24,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import Reject, Retry, UsageError
 from dropr_core.hookspecs import hookimpl
-from dropr_core.model.message import MAX_RESULT
+from dropr_core.model.limits import MAX_RESULT
 from dropr_core.system.clock import Clock
 
 MAX_RETRY_AFTER = 86400.0

@@ -21,7 +21,8 @@ from dropr_core.builtin.handlers import python as python_handler
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Work
 from dropr_core.errors import ConfigError, DroprError, PluginError, Reject, Retry
-from dropr_core.model.message import MAX_RESULT, Message
+from dropr_core.model.limits import MAX_RESULT
+from dropr_core.model.message import Message
 from dropr_core.plugin.registry import create
 from dropr_core.system.clock import FakeClock, SystemClock
 

@@ -19,6 +19,7 @@ from dropr_core.contracts.storage import (
     Settlement,
 )
 from dropr_core.errors import DroprError
+from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome
 from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
 from dropr_storage_fs.engine.consumers import ConsumerLocks
@@ -106,9 +107,11 @@ class FsInbox(Inbox):
         """Node time at which the next delayed message of these channels becomes ready."""
         return self._care.next_due(channels)
 
-    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
+    def outcomes(
+        self, sender: str, log: StoreId | None, after: int, limit: int, max_bytes: int = RECEIPTS_BYTES
+    ) -> tuple[StoreId, list[Outcome]]:
         """The outcome log of a sender after number ``after``."""
-        return self._outcomes.outcomes(sender, log, after, limit)
+        return self._outcomes.outcomes(sender, log, after, limit, max_bytes)
 
     def sweep(self) -> float | None:
         """End expired messages, forget done and buried ones past their time."""

@@ -3,7 +3,7 @@
 Owns `outcomes`. Must not know how outcomes travel.
 """
 
-from dropr_core.model.message import Outcome
+from dropr_core.model.message import Outcome, first_page
 from dropr_core.model.names import StoreId, make_store_id
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.engine.operations import Meta
@@ -24,7 +24,7 @@ class OutcomeLogs:
         """Names this half and its outcome logs."""
         return self._engine.read(lambda state: state.store)
 
-    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> Rows:
+    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int, max_bytes: int) -> Rows:
         """The outcome log of a sender after number ``after``; see the contract."""
 
         def look(state: InboxState) -> Rows | None:
@@ -32,7 +32,7 @@ class OutcomeLogs:
             if log == state.store and (after > state.outcome_numbers[sender] or (rows and rows[0].number <= after)):
                 return None
             flushed = self._engine.journal_is_flushed()
-            return (state.store, rows[:limit]) if flushed or not rows else None
+            return (state.store, first_page(rows, limit, max_bytes)) if flushed or not rows else None
 
         found = self._engine.read(look)
         if found is not None:
@@ -45,6 +45,6 @@ class OutcomeLogs:
                 commit.do(Meta(make_store_id(), state.number))
             elif log == state.store:
                 commit.do(Told(sender, after))
-            return state.store, list(state.outcomes.get(sender, ())[:limit])
+            return state.store, first_page(state.outcomes.get(sender, ()), limit, max_bytes)
 
         return self._engine.write_durable(job)

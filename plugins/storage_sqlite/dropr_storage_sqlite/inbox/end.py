@@ -3,12 +3,15 @@
 Owns outcomes, state moves, sweep and wipe. Must not know consumers' rules.
 """
 
+import contextlib
 import heapq
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, JobMove, Selection
-from dropr_core.model.message import Outcome, State
+from dropr_core.model.limits import RECEIPTS_BYTES
+from dropr_core.model.message import Outcome, State, first_page
 from dropr_core.model.names import MessageId, StoreId, make_store_id
 from dropr_core.model.states import JOB, SETTLED, may_follow
 from dropr_storage_sqlite.engine.engine import FLUSH, Database
@@ -29,13 +32,20 @@ _TABLES = {
 }
 
 
+def _outcome(row: tuple[Any, ...]) -> Outcome:
+    number, message_id, state, reason, result, content_type = row
+    return Outcome(number, MessageId(message_id), State(state), reason, result, content_type)
+
+
 class EndPart:
     """Ends of messages, and new beginnings."""
 
     _db: Database
     context: Context
 
-    def outcomes(self, sender: str, log: StoreId | None, after: int, limit: int) -> tuple[StoreId, list[Outcome]]:
+    def outcomes(
+        self, sender: str, log: StoreId | None, after: int, limit: int, max_bytes: int = RECEIPTS_BYTES
+    ) -> tuple[StoreId, list[Outcome]]:
         """The outcome log of a sender after number ``after``, from stable storage."""
 
         def look(connection: Connection) -> tuple[StoreId, int | None, bool, bool]:
@@ -56,13 +66,11 @@ class EndPart:
         def job(connection: Connection) -> list[Outcome]:
             if known > 0:
                 connection.execute(sql.OUTCOMES_KNOWN, (number, known))
-            rows = connection.execute(sql.OUTCOMES, (number, known, max(1, limit))).fetchall()
+            with contextlib.closing(connection.execute(sql.OUTCOMES, (number, known, max(1, limit)))) as rows:
+                page = first_page((_outcome(row) for row in rows), limit, max_bytes)
             # Other processes commit acknowledgements without a flush: this commit flushes them all.
             connection.execute(FLUSH)
-            return [
-                Outcome(one, MessageId(message_id), State(state), reason, result, content_type)
-                for one, message_id, state, reason, result, content_type in rows
-            ]
+            return page
 
         return store, self._db.full(job, relief=True)
 
