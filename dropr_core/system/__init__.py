@@ -2,6 +2,7 @@
 
 `files` (small files that are there whole or not at all), `clock` (node time, which survives reboots and wall clocks
 that jump), `locks` (locks that die with their holder), `notifier` (wake-ups between processes), `space` (room on the
-disk and the reserve), `flusher` (a flush soon after a commit without one), `exit_codes`.
+disk and the reserve), `flusher` (a flush soon after a commit without one), `connections` (who may hold a connection
+of a listener), `exit_codes`.
 Knows no message and no peer.
 """

@@ -1,7 +1,8 @@
 """The event loop of a listener: accepts connections, gives each a protocol, and ends in good order.
 
-Owns accepting, TLS handshakes and the end. Takes connections itself instead of through uvicorn's server, so that a
-connection is known, and can be counted and cut off, from its first moment on. Must not know HTTP or what is answered.
+Owns accepting, TLS handshakes, the time until a caller's first request is admitted, and the end. Takes connections
+itself instead of through uvicorn's server, so that a connection is counted, and can be cut off, from its first moment
+on, also before and in its TLS handshake. Must not know HTTP or what is answered.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from typing import Protocol
 
 from uvicorn.server import ServerState
 
-HANDSHAKE_SECONDS = 10.0
-"""For a TLS handshake."""
+from dropr_core.system.connections import Connections, Place
+
 LAST_WORDS = 1.0
 """Seconds for answers that are being written when the drain time is over."""
 _EVERY = 64
@@ -33,18 +34,45 @@ class App(Protocol):
         """Stop waiting for answers. In the event loop's thread."""
 
 
+class Visit:
+    """One connection, from the moment that it is accepted."""
+
+    def __init__(self, connections: Connections, line: socket.socket, address: str, now: float) -> None:
+        self._connections, self.line = connections, line
+        self.greeting: asyncio.Task[None] | None = None
+        self.transport: asyncio.Transport | None = None
+        """Once it has one."""
+        self._place: Place = connections.enter(address, now, self.cut)
+
+    def admit(self) -> bool:
+        """A request that came on it is admitted; False if there is no place for one more such connection."""
+        return self._connections.admit(self._place)
+
+    def cut(self) -> None:
+        """End it, whatever it is doing."""
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.greeting is not None:
+            self.greeting.cancel()
+
+    def left(self) -> None:
+        """It has ended; safe twice."""
+        self._connections.leave(self._place)
+
+
 class Accepting:
     """Runs in a thread of its own (`run`); `stop` may be called from any."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext | None, app: App, state: ServerState,
-                 protocol: Callable[[asyncio.AbstractEventLoop], asyncio.Protocol],
+                 connections: Connections, protocol: Callable[[asyncio.AbstractEventLoop, Visit], asyncio.Protocol],
                  log: logging.Logger) -> None:  # fmt: skip
         """``sock``: bound, listening and not blocking; closed at the end."""
         self._socket, self._context, self._app, self._state = sock, context, app, state
-        self._protocol, self._log = protocol, log
+        self._connections, self._protocol, self._log = connections, protocol, log
+        self._looking: asyncio.TimerHandle | None = None
         self._drain = 0.0
         self._scarce = False
-        self._greeting: dict[asyncio.Task[None], socket.socket] = {}
+        self._greeting: dict[asyncio.Task[None], Visit] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
         self.ready = threading.Event()
 
@@ -76,7 +104,7 @@ class Accepting:
         assert self.loop is not None
         for _ in range(_EVERY):
             try:
-                line, _address = self._socket.accept()
+                line, address = self._socket.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -86,28 +114,36 @@ class Accepting:
                 continue  # the caller left before it was its turn
             line.setblocking(False)
             self._scarce = False
-            task = self.loop.create_task(self._greet(line))
-            self._greeting[task] = line
+            visit = Visit(self._connections, line, str(address[0]), self.loop.time())
+            task = visit.greeting = self.loop.create_task(self._greet(visit))
+            self._greeting[task] = visit
             task.add_done_callback(self._greeted)
+            if self._looking is None:
+                self._look()
 
-    async def _greet(self, line: socket.socket) -> None:
+    async def _greet(self, visit: Visit) -> None:
         """Give a connection its protocol, after the TLS handshake if there is one."""
         loop = asyncio.get_running_loop()
-        secure = self._context is not None
         try:
-            await loop.connect_accepted_socket(
-                lambda: self._protocol(loop), line, ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if secure else None,
-            )  # fmt: skip
-        except OSError:  # no TLS, a certificate that is not accepted, or too slow: not our trouble
-            line.close()
+            await loop.connect_accepted_socket(lambda: self._protocol(loop, visit), visit.line, ssl=self._context)
+        except OSError:  # no TLS, a certificate that is not accepted: not our trouble
+            visit.line.close()
+            visit.left()
 
     def _greeted(self, task: asyncio.Task[None]) -> None:
-        line = self._greeting.pop(task)
+        visit = self._greeting.pop(task)
         if task.cancelled():  # perhaps before it began
-            line.close()
+            visit.line.close()
+            visit.left()
         elif error := task.exception():
+            visit.left()
             self._log.error("a new connection met a defect; the others go on", exc_info=error)
+
+    def _look(self) -> None:
+        """Cut off the strangers whose time is over, and come again while there are any."""
+        assert self.loop is not None
+        due = self._connections.look(self.loop.time())
+        self._looking = None if due is None else self.loop.call_at(due, self._look)
 
     def _rest(self, error: OSError) -> None:
         assert self.loop is not None
@@ -129,6 +165,8 @@ class Accepting:
         loop, state = asyncio.get_running_loop(), self._state
         loop.remove_reader(self._socket)
         self._socket.close()
+        if self._looking is not None:
+            self._looking.cancel()
         greeting = set(self._greeting)
         if self._context is None and greeting:  # these will be there in a moment, and are then closed in order
             await asyncio.wait(greeting)

@@ -19,6 +19,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+ADMITTED = "dropr.admitted"
+"""Name of the ASGI extension: ``extension()`` says that the request was admitted; False: there is no place for it."""
+
 _STATUS = {"unknown_peer": 401, "bad_signature": 401, "too_big": 413, "bad_frame": 400, "busy": 503}
 _ANSWER = (b"content-type", CONTENT_TYPE.encode())
 _LINGER, _LINGER_BYTES = 2.0, 4 << 20
@@ -28,8 +31,31 @@ _WATCH_AFTER = 1.0
 """Seconds of waiting for an answer after which we look whether the caller is still there."""
 
 
+def _always() -> bool:
+    """Where the server counts connections by itself."""
+    return True
+
+
 class _Slow(Exception):
     """The caller sends too slowly."""
+
+
+class _Incoming:
+    """A request's body as it comes."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.more = True
+        """Whether any of it may still come."""
+
+    async def next(self) -> bytes:
+        """The next bytes. Raises Gone."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        self.more = message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
 
 
 class _Pace:
@@ -107,10 +133,9 @@ class DroprApp:
             return
         client = scope.get("client")
         caller = Caller(f"{client[0]}:{client[1]}" if client else "unknown")
-        whole = False
+        incoming = _Incoming(receive)
         try:
-            request = await self._read(scope, receive, caller)
-            whole = True
+            request = await self._read(scope, incoming, caller)
             future = self._answerer.answer(request, caller)
             del request  # it may be megabytes, and the answer may take a minute
             if not future.done():
@@ -119,7 +144,9 @@ class DroprApp:
         except Refused as refused:
             code = refused.code if refused.code.isascii() and refused.code.isprintable() else "refused"
             more = ((CODE_HEADER.encode(), code.encode()),)
-            await self._tell(scope, send, _STATUS.get(code, 403), refused.reason, more, None if whole else receive)
+            await self._tell(
+                scope, send, _STATUS.get(code, 403), refused.reason, more, receive if incoming.more else None
+            )
         except _Slow:
             await self._tell(scope, send, 408, "the request came too slowly", (), receive)
         except ConnectionAbortedError as error:
@@ -128,43 +155,43 @@ class DroprApp:
             return
         except Exception:
             self._log.exception("a request of %s met an internal error", caller.address)
-            await self._tell(scope, send, 500, "internal error", (), None if whole else receive)
+            await self._tell(scope, send, 500, "internal error", (), receive if incoming.more else None)
         else:
             head = [_ANSWER, (b"content-length", b"%d" % len(answer))]
             await send({"type": "http.response.start", "status": 200, "headers": head})
             await send({"type": "http.response.body", "body": answer})
 
-    async def _read(self, scope: Scope, receive: Receive, caller: Caller) -> bytes | memoryview:
+    async def _read(self, scope: Scope, incoming: _Incoming, caller: Caller) -> bytes | memoryview:
         """The whole request, admitted by its head before more than that is kept."""
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), None)
         fill = scope.get("extensions", {}).get(EXTENSION)
         chunks: list[bytes] = []
-        have, length, more = 0, -1, True
+        have, length = 0, -1
         try:
             async with asyncio.timeout(self._idle) as limit:
                 pace = _Pace(limit, self._idle, self._min_rate, self._window)
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise Gone
-                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                while incoming.more:
+                    chunk = await incoming.next()
                     if chunk:
                         chunks.append(chunk)
                         have += len(chunk)
-                    if length < 0 and (have >= self._answerer.head_size or not more):
+                    if length < 0 and (have >= self._answerer.head_size or not incoming.more):
                         head = chunks[0] if len(chunks) == 1 else b"".join(chunks)
                         length = self._answerer.admit(head[: self._answerer.head_size], caller)
                         if announced is not None and announced.isdigit() and int(announced) != length:
                             raise Refused("bad_frame", f"the request says {length} bytes, HTTP says {int(announced)}")
+                        if not scope.get("extensions", {}).get(ADMITTED, _always)():
+                            raise Refused("busy", "too many connections at once; try again later")
                     if length >= 0 and have > length:
                         raise Refused("bad_frame", f"more than the {length} bytes that the request says")
                     pace.moved(len(chunk))
                     if pace.slow:
                         raise _Slow
-                    if more and fill is not None and length - have >= _LONG:
+                    if incoming.more and fill is not None and length - have >= _LONG:
                         request = self._buffers.take(length)
                         request[:have] = b"".join(chunks)
                         await fill(request[have:], pace.moved)
+                        incoming.more = False
                         return request
         except TimeoutError:
             raise _Slow from None

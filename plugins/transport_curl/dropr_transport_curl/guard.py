@@ -1,7 +1,8 @@
 """uvicorn's HTTP protocol with the limits that it lacks.
 
-Owns the limits on a request's head (time and size) and on answers that nobody reads, and the way by which long
-bodies are read straight into a buffer (filling.py). Must not know what is served.
+Owns the limits on a request's head (time and size) and on answers that nobody reads, the way by which long bodies are
+read straight into a buffer (filling.py), and the word that a connection's caller was admitted. Must not know what is
+served, nor who is admitted.
 """
 
 import asyncio
@@ -12,17 +13,20 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from dropr_transport_curl.accepting import Visit
+from dropr_transport_curl.asgi import ADMITTED
 from dropr_transport_curl.filling import EXTENSION, Filler
 
 HEAD_SECONDS = 30.0
-HEAD_BYTES = 64 << 10
+HEAD_BYTES = 16 << 10
 
 
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. A caller that dawdles over its headers, or sends endless ones, is cut off."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, visit: Visit, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._visit = visit
         self.access_log = False
         self.logger = _quiet()
         self._in_head = True
@@ -31,12 +35,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unread = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the clock for the first request's head."""
-        super().connection_made(cast("asyncio.Transport", transport))
-        self._wait_for_head()
+        """From now on it is cut off through its transport. The time for its first head runs since it was accepted."""
+        self._visit.transport = cast("asyncio.Transport", transport)
+        super().connection_made(self._visit.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all clocks."""
+        self._visit.left()
         self._stop_waiting()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -61,8 +66,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_waiting()
         names = [name for name, _ in self.headers]
+        extensions: dict[str, Any] = {ADMITTED: self._visit.admit}
         if names.count(b"content-length") == 1 and b"transfer-encoding" not in names:
-            cast("dict[str, Any]", self.scope)["extensions"] = {EXTENSION: self.fill}
+            extensions[EXTENSION] = self.fill
+        cast("dict[str, Any]", self.scope)["extensions"] = extensions
         super().on_headers_complete()
 
     async def fill(self, view: memoryview, moved: Callable[[int], None]) -> None:

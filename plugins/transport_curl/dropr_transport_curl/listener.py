@@ -16,8 +16,9 @@ from uvicorn.server import ServerState
 
 from dropr_core.contracts.transport import Answerer, Listener
 from dropr_core.errors import Unreachable
+from dropr_core.system.connections import Connections
 from dropr_transport_curl import seam
-from dropr_transport_curl.accepting import Accepting
+from dropr_transport_curl.accepting import Accepting, Visit
 from dropr_transport_curl.asgi import DroprApp
 from dropr_transport_curl.guard import GuardedProtocol
 from dropr_transport_curl.options import Options, Tls
@@ -50,15 +51,19 @@ class CurlListener(Listener):
         config = uvicorn.Config(
             app, loop="none", http=GuardedProtocol, ws="none", lifespan="off", log_config=None, interface="asgi3",
             proxy_headers=False, server_header=False, date_header=False,
-            limit_concurrency=options.max_connections, timeout_keep_alive=_KEEP_ALIVE,
+            timeout_keep_alive=_KEEP_ALIVE,
         )  # fmt: skip
         config.load()
         state = ServerState()
+        connections = Connections(
+            options.max_connections, options.max_strangers, options.max_strangers_per_address, options.admission
+        )
 
-        def protocol(loop: asyncio.AbstractEventLoop) -> GuardedProtocol:
-            return GuardedProtocol(config=config, server_state=state, app_state={}, _loop=loop)
+        def protocol(loop: asyncio.AbstractEventLoop, visit: Visit) -> GuardedProtocol:
+            return GuardedProtocol(visit, config=config, server_state=state, app_state={}, _loop=loop)
 
-        self._server = Accepting(self._socket, context, app, state, protocol, log)
+        self.connections = connections
+        self._server = Accepting(self._socket, context, app, state, connections, protocol, log)
         self._thread = threading.Thread(target=self._run, name=f"dropr-listen-{self.url}", daemon=True)
         self._failure: BaseException | None = None
         self._thread.start()

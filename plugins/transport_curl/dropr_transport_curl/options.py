@@ -33,7 +33,16 @@ class Options:
     )
     http2: bool = fields.option(default=False, doc="Offer HTTP/2 to https peers.")
     tls: Tls = fields.option(Tls, doc="Certificates.")
-    max_connections: int = fields.option(4096, least=1, doc="Connections and requests that a listener takes at once.")
+    max_connections: int = fields.option(
+        4096, least=1, doc="Connections whose caller was admitted that a listener keeps."
+    )
+    max_strangers: int = fields.option(
+        512, least=1, doc="Connections beside these on which no request was admitted yet; the oldest goes first."
+    )
+    max_strangers_per_address: int = fields.option(128, least=1, doc="The same from one address.")
+    admission: float = fields.duration(
+        "10s", least=0.05, doc="How long a caller has until the head of its first request is there, TLS included."
+    )
     body_idle: float = fields.duration(
         "30s", least=0.05, doc="How long a caller may send nothing before it is cut off."
     )

@@ -1,6 +1,7 @@
 """The answering side against callers that misbehave, and its life as a listener or a mounted application."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -50,6 +51,31 @@ def talk(listener, *parts, end=False):
         except ConnectionResetError:
             pass
         return back
+
+
+def dial(listener):
+    """A raw connection."""
+    return socket.create_connection(("127.0.0.1", int(listener.url.split(":")[2].split("/")[0])), timeout=WAIT)
+
+
+def status(line):
+    """The status of the next answer on a raw connection; the answer is read to its end."""
+    back = b""
+    while b"\r\n\r\n" not in back:
+        back += line.recv(65536)
+    head, _, body = back.partition(b"\r\n\r\n")
+    length = next(int(part[15:]) for part in head.lower().split(b"\r\n") if part.startswith(b"content-length:"))
+    while len(body) < length:
+        body += line.recv(65536)
+    return int(head.split()[1])
+
+
+def gone(line):
+    """Whether the server ended it."""
+    try:
+        return line.recv(1) == b""
+    except ConnectionResetError:
+        return True
 
 
 def post(body, length=None, path="/dropr", more=b"Connection: close\r\n"):
@@ -139,12 +165,19 @@ def test_fault_58_endless_headers_are_cut_off(serve):
     assert sent < 50_000_000
 
 
-def test_a_slow_head_is_cut_off(serve, monkeypatch):
-    """A caller that never finishes its headers, or never begins, loses its connection."""
-    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.1)
-    listener, _ = serve()
+def test_a_slow_head_is_cut_off(serve):
+    """A caller that never finishes its headers, or never begins, loses its connection after the option 'admission'."""
+    listener, _ = serve(admission=0.1)
     assert talk(listener, b"POST /dropr HTTP/1.1\r\n") == b""
     assert talk(listener) == b""
+
+
+def test_a_slow_head_is_cut_off_later_too(serve, monkeypatch):
+    """So does one whose first request was fine."""
+    monkeypatch.setattr(guard, "HEAD_SECONDS", 0.1)
+    listener, _ = serve()
+    whole = request(30)
+    assert talk(listener, post(whole, more=b""), b"POST /dropr HTTP/1.1\r\n").endswith(whole)
 
 
 def test_a_slow_body_is_cut_off(serve):
@@ -172,11 +205,52 @@ def test_a_trickling_body_is_cut_off(serve):
 
 
 def test_too_many_connections_are_told_to_wait(serve):
-    """Over the limit of connections callers get a 503, which means: not taken, later."""
-    listener, _ = serve(max_connections=2)
-    port = int(listener.url.split(":")[2].split("/")[0])
-    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+    """Over the limit of admitted connections callers get a 503, which means: not taken, later."""
+    listener, echo = serve(max_connections=2)
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            line = stack.enter_context(dial(listener))
+            line.sendall(post(request(30), more=b""))
+            assert status(line) == 200
         assert talk(listener, post(request(30))).startswith(b"HTTP/1.1 503")
+    assert echo.answered == 2
+    for _ in range(500):
+        if talk(listener, post(request(30))).startswith(b"HTTP/1.1 200"):
+            return
+    raise AssertionError("the places of those who left are not given away")
+
+
+def test_a_refused_caller_may_go_on(serve):
+    """Whose request was read to its end and refused keeps its connection: it costs no new one, nor a new handshake."""
+    listener, _ = serve()
+    with dial(listener) as line:
+        for _ in range(3):
+            line.sendall(post(request(30, "no:sign"), more=b""))
+            assert status(line) == 401
+
+
+def test_strangers_wear_each_other_out(serve):
+    """However many connections say nothing, the oldest of them go, and each caller with a request is answered."""
+    listener, _ = serve(max_strangers_per_address=5)
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(dial(listener)) for _ in range(50)]
+        for _ in range(20):
+            assert talk(listener, post(request(30))).startswith(b"HTTP/1.1 200")
+        for line in idle[:45]:
+            assert gone(line)
+    assert listener.connections.strangers <= 5
+
+
+def test_the_admitted_are_not_worn_out(serve):
+    """A connection on which a request was admitted stays, whoever comes after it."""
+    listener, _ = serve(max_strangers=3, admission=0.2)
+    with dial(listener) as friend, contextlib.ExitStack() as stack:
+        friend.sendall(post(request(30), more=b""))
+        assert status(friend) == 200
+        idle = [stack.enter_context(dial(listener)) for _ in range(20)]
+        assert all(gone(line) for line in idle), "some by those after them, the last ones by time"
+        friend.sendall(post(request(30), more=b""))
+        assert status(friend) == 200
 
 
 def test_a_caller_that_leaves_a_long_poll_frees_it(serve, monkeypatch):

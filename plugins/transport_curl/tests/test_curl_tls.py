@@ -1,6 +1,9 @@
 """TLS: who is trusted, who is not, and what the errors say."""
 
+import contextlib
 import logging
+import socket
+from urllib.parse import urlsplit
 
 import pytest
 from dropr_transport_curl import CurlTransport, Options, Tls
@@ -110,6 +113,30 @@ def test_files_that_are_wrong_are_named_when_listening(tmp_path, certificates):
         with pytest.raises(Unreachable, match=cert.name):
             server.listen(LISTEN, Echo())
         server.close()
+
+
+def test_callers_that_never_shake_hands_are_bounded(certificates):
+    """Connections that stop before or within the TLS handshake are strangers too: few places, little time."""
+    server = CurlTransport(
+        Options(
+            tls=Tls(cert=certificates / "server.pem", key=certificates / "server.key"),
+            max_strangers_per_address=3,
+            admission=0.3,
+        ),
+        logging.getLogger("test.curl"),
+    )
+    client = transport(ca=certificates / "ca.pem")
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.close)
+        stack.callback(client.close)
+        listener = server.listen(LISTEN, Echo())
+        port = urlsplit(listener.url).port
+        lines = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=WAIT)) for _ in range(10)]
+        lines[-1].sendall(b"\x16\x03\x01\x02\x00\x01")
+        assert client.connect(listener.url).ask(request(30), idle=WAIT).result(WAIT) == request(30)
+        assert all(not line.recv(1) for line in lines)
+        assert listener.connections.strangers == 0
+        assert listener.connections.admitted == 1
 
 
 class TestTlsContract(TransportContract):

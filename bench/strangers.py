@@ -1,0 +1,231 @@
+"""What strangers without a key cost: a flood of requests that are refused, and connections that say nothing.
+
+    .venv/bin/python bench/strangers.py                              all of it over curl, about half a minute
+    .venv/bin/python bench/strangers.py --transport zmq flood        curl (default), zmq (CURVE), zmq-plain
+
+flood: what a refused request costs the server (CPU, lines in its log), and what is left of the legitimate traffic
+beside a flood of --rate requests a second. idle: how many of 300 requests with the key are answered within a second
+each, beside --connections that send nothing. Owns measuring only.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Late
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import yaml
+from run import KEY, running, write_nodes
+
+import dropr_core as dropr
+from dropr_core.contracts.transport import Connection
+from dropr_core.errors import DroprError
+from dropr_core.protocol.frames import REQUEST, FrameHeader, request_id, seal
+
+BODY = os.urandom(200)
+WRONG = b"a key that nobody here has, of 40 bytes."
+SECONDS = 5.0
+
+
+def request(key: bytes) -> bytes:
+    """A request of 2 kB for a verb that nobody knows: refused at once with the wrong key, else answered."""
+    return seal(REQUEST, FrameHeader("shop", "store", request_id(), "nothing", b""), bytes(2000), key)[0]
+
+
+def connect(url: str) -> Connection:
+    """A connection of a transport of its own."""
+    if url.startswith("zmq"):
+        from dropr_transport_zmq import Options, make
+
+        return make(Options(curve="curve=" in url), logging.getLogger()).connect(url)
+    from dropr_transport_curl import CurlTransport
+    from dropr_transport_curl import Options as CurlOptions
+
+    return CurlTransport(CurlOptions(), logging.getLogger()).connect(url)
+
+
+def refused_over_http(url: str) -> Iterator[None]:
+    """One by one; a connection is used again if the server lets it."""
+    where = urlsplit(url)
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((where.hostname, where.port or 0), 5) as line:
+            back = b"."
+            while back and b"connection: close" not in back.lower():
+                body = request(WRONG)
+                line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                back = line.recv(65536)
+                yield
+
+
+def refused_over_zmq(url: str) -> Iterator[None]:
+    """Fifty under way on one connection."""
+    connection, waiting = connect(url), list[Future[bytes]]()
+    while True:
+        waiting.append(connection.ask(request(WRONG), idle=10))
+        if len(waiting) >= 50:
+            waiting.pop(0).exception(10)
+        yield
+
+
+def flood(url: str, rate: float, seconds: float) -> int:
+    """Send refused requests from eight threads, at most ``rate`` a second; how many that were."""
+    counts = [0] * 8
+    ends = time.monotonic() + seconds
+
+    def run(place: int) -> None:
+        started = time.monotonic()
+        for _ in (refused_over_zmq if url.startswith("zmq") else refused_over_http)(url):
+            counts[place] += 1
+            if (now := time.monotonic()) >= ends:
+                return
+            time.sleep(max(0.0, counts[place] * len(counts) / rate - (now - started)))
+
+    threads = [threading.Thread(target=run, args=(place,), daemon=True) for place in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(seconds + 15)
+    return sum(counts)
+
+
+@contextlib.contextmanager
+def flooding(url: str, rate: float, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+    """A flood in a process of its own, which prints how many it sent."""
+    words = [sys.executable, __file__, "--url", url, "--rate", str(rate), "--seconds", str(seconds), "only-flood"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def cpu(pid: int) -> float:
+    """Seconds of a processor that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def traffic(shop: Path, store: Path, seconds: float) -> float:
+    """Messages a second, from batches at the sender to acknowledged batches at the consumer."""
+    over = threading.Event()
+
+    def send() -> None:
+        with dropr.open(shop) as node:
+            while not over.is_set():
+                state = node.outbox.peers().get("store")
+                if state is not None and state.waiting > 20_000:
+                    time.sleep(0.01)
+                    continue
+                with node.batch() as batch:
+                    for _ in range(1000):
+                        batch.send(BODY, channel="orders")
+
+    producer = threading.Thread(target=send)
+    producer.start()
+    got, started = 0, 0.0
+    with dropr.open(store) as node:
+        for page in node.receive_batches("orders", size=1000, wait=20):
+            started = started or time.monotonic()
+            got += len(page)
+            if time.monotonic() - started >= seconds:
+                break
+        spent = time.monotonic() - started
+        over.set()
+        producer.join()
+        for _ in node.receive_batches("orders", size=1000, wait=2):
+            pass
+    return got / spent
+
+
+def listens(url: str) -> None:
+    """Return once the port takes connections."""
+    where = urlsplit(url)
+    for _ in range(300):
+        with contextlib.suppress(OSError), socket.create_connection((where.hostname, where.port or 0), 1):
+            return
+        time.sleep(0.1)
+
+
+def bench_flood(shop: Path, store: Path, url: str, rate: float, log: Path) -> None:
+    """The cost of one refused request, and of a flood of them."""
+    with running(("daemon", shop), ("server", store)) as (_, server):
+        listens(url)
+        alone = traffic(shop, store, SECONDS)
+        before, lines = cpu(server.pid), log.read_bytes().count(b"\n")
+        with flooding(url, rate, SECONDS) as child:
+            assert child.stdout is not None
+            sent = int(child.stdout.readline())
+        used, lines = cpu(server.pid) - before, log.read_bytes().count(b"\n") - lines
+        print(f"refused requests                   {sent / SECONDS:10,.0f} /s   (asked for {rate:,.0f})")
+        print(f"  CPU of the server for each       {used / sent * 1e6:10,.0f} µs")
+        print(f"  lines in its log for each 1000   {lines / sent * 1000:10,.1f}")
+        with flooding(url, rate, SECONDS + 60):
+            beside = traffic(shop, store, SECONDS)
+        print(f"messages, nobody else              {alone:10,.0f} /s")
+        print(f"messages beside the flood          {beside:10,.0f} /s   ({beside / alone:.0%})")
+
+
+def bench_idle(_shop: Path, store: Path, url: str, connections: int) -> None:
+    """Whether connections that say nothing leave room for those with the key."""
+    where = urlsplit(url)
+    with running(("server", store)), contextlib.ExitStack() as stack:
+        listens(url)
+        opened = 0
+        for _ in range(connections):
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_connection((where.hostname, where.port or 0), 1))
+                opened += 1
+        answered, started = 0, time.monotonic()
+        for _ in range(300):
+            with contextlib.closing(connect(url)) as connection, contextlib.suppress(DroprError, Late):
+                connection.ask(request(KEY.encode()), idle=1).result(1)
+                answered += 1
+        print(f"answered beside {opened} idle connections   {answered} of 300 in {time.monotonic() - started:.1f} s")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["flood", "idle"], help="flood, idle")
+    parser.add_argument("--transport", default="curl", choices=["curl", "zmq", "zmq-plain"])
+    parser.add_argument("--rate", type=float, default=2750.0)
+    parser.add_argument("--connections", type=int, default=4300)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--url")
+    asked = parser.parse_args()
+    if asked.what == ["only-flood"]:
+        print(flood(asked.url, asked.rate, asked.seconds), flush=True)
+        os._exit(0)  # its connections may be in the middle of something
+    os.environ["DROPR_BENCH_TRANSPORT"] = asked.transport
+    for what in asked.what:
+        with tempfile.TemporaryDirectory() as home:
+            shop, store = write_nodes(Path(home))
+            url = yaml.safe_load(shop.read_text())["peers"]["store"]["url"]
+            log = Path(home, "log")
+            sys.stderr.flush()
+            with log.open("ab") as file:  # what the nodes write there is counted
+                kept = os.dup(2)
+                os.dup2(file.fileno(), 2)
+                try:
+                    if what == "flood":
+                        bench_flood(shop, store, url, asked.rate, log)
+                    else:
+                        bench_idle(shop, store, url, asked.connections)
+                finally:
+                    os.dup2(kept, 2)
+                    os.close(kept)
+
+
+if __name__ == "__main__":
+    main()
