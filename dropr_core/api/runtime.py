@@ -137,9 +137,16 @@ class Runtime:
 
     def retry_now(self, peer: str | None = None) -> None:
         """End the rest of a peer (None: of all): the daemon tries it at once."""
+        self._tell_daemon(peer.encode().hex() if peer else "all")
+
+    def announce(self) -> None:
+        """This node can be reached from now on: the daemon says so to its peers, which ends their rests."""
+        self._tell_daemon("announce")
+
+    def _tell_daemon(self, word: str) -> None:
         directory = self.run_directory / "nudge"
         directory.mkdir(mode=0o700, exist_ok=True)
-        (directory / (peer.encode().hex() if peer else "all")).touch(mode=0o600)
+        (directory / word).touch(mode=0o600)
         self.notifier.notify(topics.CONTROL)
 
     def sweep_bodies(self) -> int:

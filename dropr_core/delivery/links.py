@@ -149,6 +149,12 @@ class Links:
             if peer in {None, name}:
                 puller.reset_backoff()
 
+    def announce(self) -> None:
+        """Talk once to each peer that is called from here: this node can be reached again, and they may be resting."""
+        for name, pusher in self.pushers.items():
+            if name not in self.pullers:  # who is fetched from is talked to all the time
+                pusher.link.announce()
+
     def report(self) -> dict[str, dict[str, object]]:
         """State of each peer for people: peer → state, reason, failures, next try (node time)."""
         out: dict[str, dict[str, object]] = {}

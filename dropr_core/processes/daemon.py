@@ -162,6 +162,9 @@ class Daemon:
             return
         for word in words:
             word.unlink(missing_ok=True)
+            if word.name == "announce":
+                self._links.announce()
+                continue
             self._links.reset_backoff(None if word.name == "all" else bytes.fromhex(word.name).decode())
 
     def _reload(self, path: Path | None) -> None:

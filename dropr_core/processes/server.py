@@ -40,6 +40,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             replace_text(state, json.dumps({"pid": os.getpid(), "urls": urls}))
             log.info("server of %s listens on %s", runtime.name, ", ".join(urls) or "nothing")
             heart.ready()
+            _announce(runtime, log)
             recycling = RecycleLimits(None, config.angel.max_memory)
             while not loop.stopping:
                 loop.run_posts()
@@ -59,6 +60,13 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             transports.close()
         log.info("server stopped")
         return Exit.OK
+
+
+def _announce(runtime: Runtime, log: logging.Logger) -> None:
+    try:
+        runtime.announce()
+    except OSError as error:  # a full disk: peers come by themselves, a little later
+        log.warning("peers are not told that this node can be reached again: %s", error)
 
 
 def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:

@@ -89,6 +89,8 @@ class Link:
         self._doubtful: set[Lane] = set()
         self._shapes: dict[Lane, _Shape] = {}
         self._small = False  # a greeting or probe is under way
+        self._courtesy = False  # and nothing but politeness is the reason for it
+        self._announcing = False
         self._collecting = False
         self._turn = 0
         self._pushes = 0
@@ -99,14 +101,16 @@ class Link:
         """What to ask now. Each order is under way until its answer or failure is told."""
         if now < self.rest_until or self._small:
             return []
+        idle = not lanes and not awaiting and self.down_reason is None
+        announcing, self._announcing = self._announcing, False
         if self.welcome is None:
-            if not lanes and not awaiting and self.down_reason is None:
+            if idle and not announcing:
                 return []  # nothing to say: an idle pair of nodes stays silent
-            self._small = True
+            self._small, self._courtesy = True, idle
             return [Greet()]
         doubtful = tuple(sorted(self._doubtful - self._busy)[:MAX_LANES])
-        if doubtful or self._probing_needed():
-            self._small = True
+        if doubtful or announcing or self._probing_needed():
+            self._small, self._courtesy = True, idle and not doubtful
             return [Probe(doubtful)]
         out: list[Order] = []
         while (ship := self._ship(now, lanes)) is not None:
@@ -134,6 +138,10 @@ class Link:
         self.rest_until = 0.0
         for shape in self._shapes.values():
             shape.rest_until = 0.0
+
+    def announce(self) -> None:
+        """Talk to the peer once though there is nothing to say: it may be waiting to try this node again."""
+        self._announcing = True
 
     def _probing_needed(self) -> bool:
         return self.down_reason is not None and not self._busy
@@ -216,6 +224,9 @@ class Link:
             self._collecting = False
         else:
             self._small = False
+            if self._courtesy:
+                self.welcome = None
+                return []  # it did not matter: no rest, and nobody is told
         if isinstance(error, Refused):
             self.answered |= error.signed
             return self._refused(order, batches, error, now)

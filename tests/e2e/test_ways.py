@@ -192,6 +192,21 @@ def test_a_process_that_is_told_to_stop_ends_well_and_leaves_nothing(road, role)
     assert not list((place.data / "run").glob(f"{role}*.json"))
 
 
+def test_a_node_that_comes_back_ends_the_rest_of_who_waits_for_it(road):
+    """A server that starts has its daemon talk to the peers, and what rested for ten minutes flows at once."""
+    shop, ware = road.build("shop", "ware")
+    slow = {"backoff_min": "10m", "backoff_max": "10m"}  # nobody here waits for the end of such a rest
+    shop.config["delivery"] = slow
+    shop.write()
+    daemon, _server = shop.run("daemon"), shop.run("server")
+    with shop.opened() as here:
+        here.send(b"news", to="ware")
+        eventually(lambda: "ware: down" in daemon.text)
+        ware.run("daemon"), ware.run("server")
+        with ware.opened() as there:
+            assert [received.body for received in take_all(there, "common", at_least=1)] == [b"news"]
+
+
 def test_a_node_that_cannot_be_reached_fetches_its_mail(road):
     """`mode: pull`: the laptop listens nowhere; messages, receipts and results flow all the same, both ways."""
     shop, laptop = road.build("shop", "laptop")

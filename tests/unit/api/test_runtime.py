@@ -84,8 +84,9 @@ def test_a_nudge_leaves_word_for_the_daemon_and_wakes_it(runtime):
         subscription.prepare()
         runtime.retry_now("w")
         runtime.retry_now()
+        runtime.announce()
         assert subscription.wait(0)
-    assert {path.name for path in (runtime.run_directory / "nudge").iterdir()} == {b"w".hex(), "all"}
+    assert {path.name for path in (runtime.run_directory / "nudge").iterdir()} == {b"w".hex(), "all", "announce"}
 
 
 def test_the_data_directory_is_its_owners_alone_and_keeps_its_id(tmp_path):
