@@ -6,6 +6,7 @@ the id maker and the clock it is given; must not know stores or processes.
 
 import contextlib
 import hashlib
+import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -298,5 +299,5 @@ def _seconds(value: Duration, what: str) -> float:
 
 def _headers(headers: Mapping[str, str] | None, value: object) -> dict[str, str]:
     """The sender's headers; a file brings its name, which is worth more than the path it had here."""
-    own = {"filename": value.name} if isinstance(value, Path) else {}
+    own = {"filename": os.fsencode(value.name).decode("utf-8", "backslashreplace")} if isinstance(value, Path) else {}
     return {**own, **(headers or {})}

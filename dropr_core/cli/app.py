@@ -5,7 +5,6 @@ command become an exit code. Must not know what a verb does.
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ import click
 
 from dropr_core.cli.common import Settings, verbosity_options
 from dropr_core.cli.failures import BROKEN_PIPE, Stop, report
+from dropr_core.cli.streams import forget_output, open_standard_streams
 
 SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
@@ -58,6 +58,19 @@ class Application(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_verb")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of the first word; for a word that is none, the verb that was probably meant."""
+        verbs = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], verbs, 1)
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"dropr has no verb '{args[0]}'{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The verbs under their headings."""
         for heading, verbs in SECTIONS:
@@ -74,12 +87,13 @@ class Application(click.Group):
     ) -> NoReturn:
         """Run and exit: whatever happens, a code of exit_codes.py and no traceback that nobody asked for."""
         settings = extra.pop("obj", None) or Settings()
+        settings.closed = open_standard_streams()
         extra.pop("standalone_mode", None)
         try:
             result = super().main(args, prog_name, standalone_mode=False, obj=settings, **extra)
             sys.stdout.flush()
         except BrokenPipeError:
-            _forget_output()
+            forget_output()
             sys.exit(BROKEN_PIPE)
         except SystemExit:
             raise
@@ -88,7 +102,7 @@ class Application(click.Group):
             try:
                 sys.stdout.flush()
             except (OSError, ValueError):
-                _forget_output()
+                forget_output()
             sys.exit(code)
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -99,7 +113,7 @@ class Application(click.Group):
         try:
             return super().make_context(*arguments, **extra)
         except BrokenPipeError:
-            _forget_output()
+            forget_output()
             raise Stop(BROKEN_PIPE) from None
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -107,18 +121,8 @@ class Application(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _forget_output()
+            forget_output()
             raise Stop(BROKEN_PIPE) from None
-
-
-def _forget_output() -> None:
-    """Nobody reads: let the interpreter's last flush go nowhere instead of failing."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError, AttributeError):
-        return
 
 
 def _say_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

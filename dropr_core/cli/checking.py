@@ -19,13 +19,20 @@ from dropr_core.cli.output import echo, echo_json, echo_table, say_count
 )
 @click.pass_context
 def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> None:
-    """Check the configuration: every mistake at once, with its line and what would be right. Exit 78 if any."""
+    """Check the configuration: every mistake at once, with its line and what would be right. Exit 78 if any.
+
+    Also what would fail only later: plugins that are not installed, handlers that cannot be imported (they are, for
+    this), programs that are not there, addresses that no transport takes.
+    """
     from dropr_core.errors import ConfigError
+    from dropr_core.plugin.rehearsal import rehearse
     from dropr_core.system.exit_codes import Exit
 
     path = find_config(config_file)
     try:
         config = load_config(path)
+        if problems := rehearse(config):
+            raise ConfigError(problems)
     except ConfigError as error:
         if not as_json:
             raise

@@ -29,6 +29,8 @@ class Settings:
 
     def __init__(self) -> None:
         self.verbosity = 0
+        self.closed: frozenset[str] = frozenset()
+        """The standard streams that the caller had closed."""
 
 
 class Verb(click.Command):
@@ -156,21 +158,6 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
             self.fail(str(error), param, ctx)
 
 
-class Identifier(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
-    """A message's id: 16 bytes from a UUID."""
-
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """Read one."""
-        from dropr_core.model.names import parse_id
-
-        try:
-            return parse_id(value)
-        except DroprError as error:
-            self.fail(str(error), param, ctx)
-
-
 class Pair(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """A header: ``name=value``."""
 
@@ -187,5 +174,4 @@ class Pair(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
 
 
 DURATION = Duration()
-IDENTIFIER = Identifier()
 PAIR = Pair()

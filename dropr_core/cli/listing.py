@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from dropr_core.cli.common import IDENTIFIER, opened, verb
+from dropr_core.cli.common import opened, verb
 from dropr_core.cli.failures import not_found
 from dropr_core.cli.filters import (
     INBOX_STATES,
@@ -20,17 +20,17 @@ from dropr_core.cli.filters import (
     channel_option,
     id_option,
     peer_option,
-    select,
+    resolve,
     side_option,
     state_option,
-    walk_inbox,
-    walk_outbox,
 )
+from dropr_core.cli.ids import IDENTIFIER, Beginning, known_id, shortened
 from dropr_core.cli.output import (
     echo,
     echo_json,
     echo_json_list,
     echo_table,
+    on_terminal,
     pages,
     say_age,
     say_size,
@@ -38,6 +38,7 @@ from dropr_core.cli.output import (
     text_or_base64,
     write_stream,
 )
+from dropr_core.cli.selection import select, walk_inbox, walk_outbox
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -96,17 +97,16 @@ def job_document(job: "JobInfo") -> dict[str, Any]:
     }
 
 
-def _row(document: dict[str, Any]) -> list[object]:
+def _row(document: dict[str, Any], shown: str) -> list[object]:
     inbound = document["in"] == "inbox"
     tries = str(document["attempts"]) if inbound else "-"
-    reason = document["reason"].splitlines()[-1] if document["reason"] else ""
     return [
-        document["id"], "from" if inbound else "to", document["peer"], document["channel"], document["priority"],
-        document["state"], say_age(document["age"]), say_size(document["size"]), tries, reason,
+        shown, "from" if inbound else "to", document["peer"], document["channel"], document["priority"],
+        document["state"], say_age(document["age"]), say_size(document["size"]), tries,
     ]  # fmt: skip
 
 
-COLUMNS = ["id", "way", "peer", "channel", "prio>", "state", "age>", "size>", "tries>", "reason"]
+COLUMNS = ["id", "way", "peer", "channel", "prio>", "state", "age>", "size>", "tries>"]
 
 
 @verb(
@@ -126,7 +126,7 @@ def list_verb(
 ) -> None:
     """List messages: one line for each delivery (outbox) and each message that came (inbox)."""
     with opened(config_file) as node:
-        found = _found(node, side, states, filters)
+        found = _found(node, side, states, resolve(node, filters))
         if limit:
             found = islice(found, limit)
         if as_json:
@@ -134,7 +134,10 @@ def list_verb(
             return
         some = False
         for page in pages(found):
-            echo_table(COLUMNS, map(_row, page), header=not some)
+            short = shortened(one["id"] for one in page) if on_terminal() else {}
+            rows = [_row(one, short.get(one["id"], one["id"])) for one in page]
+            notes = [one["reason"].strip().splitlines()[-1] if one["reason"].strip() else "" for one in page]
+            echo_table(COLUMNS, rows, header=not some, notes=notes)
             some = True
         if not some:
             echo("no messages")
@@ -210,12 +213,13 @@ def message_document(message: "Message") -> dict[str, Any]:
     "`deliveries` (a list as of `list`, with `result` or `result_base64`), `inbox` (as of `list`, or null).",
 )
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
-def show_verb(config_file: Path | None, as_json: bool, message_id: "MessageId") -> None:
+def show_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Beginning") -> None:
     """Show everything that is known of one message, but not its body (see cat)."""
     from dropr_core.model.envelope import body_size, header_of
     from dropr_core.model.names import format_id
 
     with opened(config_file) as node:
+        message_id = known_id(node, message_id)
         deliveries, job = node.outbox.status(message_id), node.inbox.status(message_id)
         data = envelope_of(node, message_id)
         held = held_peers(node)
@@ -270,11 +274,12 @@ def _show_head(head: dict[str, Any]) -> None:
 
 @verb("cat")
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
-def cat_verb(config_file: Path | None, message_id: "MessageId") -> None:
+def cat_verb(config_file: Path | None, message_id: "bytes | Beginning") -> None:
     """Write the body of one message to standard output, byte for byte."""
     from dropr_core.model.names import format_id
 
     with opened(config_file) as node:
+        message_id = known_id(node, message_id)
         body = open_body(node, message_id)
         if body is None:
             known = node.outbox.status(message_id) or node.inbox.status(message_id)

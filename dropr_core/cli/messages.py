@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dropr_core.cli.common import IDENTIFIER, opened, verb
+from dropr_core.cli.common import opened, verb
 from dropr_core.cli.failures import Stop, not_found
-from dropr_core.cli.filters import age_option, channel_option, id_option, peer_option, select
+from dropr_core.cli.filters import age_option, channel_option, id_option, peer_option, resolve
+from dropr_core.cli.ids import IDENTIFIER, Beginning, known_id
 from dropr_core.cli.output import echo, echo_json, say_count
 from dropr_core.cli.peers import known_peer
+from dropr_core.cli.selection import select
 from dropr_core.model import topics
 from dropr_core.system.exit_codes import Exit
 
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 @verb("cancel", keys="`id`, `cancelled` (deliveries), `too_late` (deliveries under way, accepted or ended).")
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
 @click.option("--peer", "peers", multiple=True, metavar="NAME", help="Only its delivery to this peer; may be repeated.")
-def cancel_verb(config_file: Path | None, as_json: bool, message_id: "MessageId", peers: tuple[str, ...]) -> None:
+def cancel_verb(
+    config_file: Path | None, as_json: bool, message_id: "bytes | Beginning", peers: tuple[str, ...]
+) -> None:
     """Take back a message that was not shipped yet. Exit 1 if it was too late for all of it."""
     from dropr_core.model.names import format_id
 
-    shown = format_id(message_id)
     with opened(config_file, change=True) as node:
+        message_id = known_id(node, message_id)
+        shown = format_id(message_id)
         if not node.outbox.status(message_id):
             raise not_found(f"{shown}: no such message was sent from here, or it ended and was forgotten")
         for peer in peers:
@@ -50,12 +55,13 @@ def cancel_verb(config_file: Path | None, as_json: bool, message_id: "MessageId"
 @verb("bury", keys="`id`, `buried` (true or false).")
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
 @click.option("--reason", default="buried by hand", show_default=True, help="Kept with it; its sender sees it.")
-def bury_verb(config_file: Path | None, as_json: bool, message_id: "MessageId", reason: str) -> None:
+def bury_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Beginning", reason: str) -> None:
     """Put a message that waits in the inbox on the dead-letter list. Exit 1 if it is leased or has ended."""
     from dropr_core.model.names import format_id
 
-    shown = format_id(message_id)
     with opened(config_file, change=True) as node:
+        message_id = known_id(node, message_id)
+        shown = format_id(message_id)
         buried = node.inbox.bury(message_id, reason)
         info = node.inbox.status(message_id)
         if buried and info is not None:
@@ -81,6 +87,7 @@ def kick_verb(config_file: Path | None, as_json: bool, everything: bool, **filte
     """Make buried and delayed messages of the inbox ready now, with fresh attempts."""
     _need_filter(filters, everything)
     with opened(config_file, change=True) as node:
+        filters = resolve(node, filters)
         selection = select(**filters)
         count = node.inbox.kick(selection)
         wake_consumers(node, filters)
@@ -101,6 +108,7 @@ def redrive_verb(config_file: Path | None, as_json: bool, everything: bool, **fi
     """Send deliveries that ended as dead, failed or expired again, at the end of their lanes."""
     _need_filter(filters, everything)
     with opened(config_file, change=True) as node:
+        filters = resolve(node, filters)
         count = node.outbox.redrive(select(**filters))
         wake_shippers(node)
         _missing(count, filters["ids"], [i for i in filters["ids"] if not node.outbox.status(i)])

@@ -53,10 +53,13 @@ def echo_json_list(head: Mapping[str, object], name: str, items: Iterable[object
     click.echo("\n]}")
 
 
-def echo_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, header: bool = True) -> None:
+def echo_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, header: bool = True, notes: Sequence[str] | None = None
+) -> None:
     """Print a table. Columns whose name ends in ``>`` are aligned to the right.
 
-    Into a pipe, lines are as long as they must be; on a terminal rich fits them to its width.
+    Into a pipe, lines are as long as they must be; on a terminal rich fits them to its width. ``notes``: a text for
+    each row (may be empty), which follows it on a line of its own, indented.
     """
     from io import StringIO
 
@@ -71,12 +74,23 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, head
         right = column.endswith(">")
         fixed = column.rstrip(">") in {"id", "state", "age", "size"}
         side: Literal["left", "right"] = "right" if right else "left"
-        table.add_column(Text(column.rstrip(">")), justify=side, no_wrap=fixed or not terminal, overflow="fold")
+        whole = fixed or not terminal or notes is not None  # a note follows its row, so a row is one line
+        overflow: Literal["ellipsis", "fold"] = "fold" if notes is None else "ellipsis"
+        table.add_column(Text(column.rstrip(">")), justify=side, no_wrap=whole, overflow=overflow)
     for row in rows:
         table.add_row(*(Text(one_line(str(cell))) for cell in row))
     with console.capture() as captured:
         console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    for number, note in enumerate(notes or (), start=header):
+        if note:
+            lines[number] += "".join(f"\n    {one_line(part)}" for part in note.splitlines())
+    click.echo("\n".join(lines))
+
+
+def on_terminal() -> bool:
+    """Whether people look at the output, at some width; else a program reads it."""
+    return sys.stdout.isatty()
 
 
 def pages(items: Iterable[Any], size: int = 500) -> Iterator[list[Any]]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from dropr_core.cli.common import DURATION, opened, verb
-from dropr_core.cli.failures import TIMED_OUT, Stop
+from dropr_core.cli.common import DURATION, Settings, opened, verb
+from dropr_core.cli.failures import TIMED_OUT, Stop, not_found
 from dropr_core.cli.logs import one_line
 from dropr_core.cli.output import echo, say_size, text_or_base64, write_bytes, write_stream
+from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -54,7 +55,9 @@ FORMATS = ("body", "raw", "json", "table")
     help="body: each body and a newline; raw: the bytes alone; json: as --json; table: a line about each.",
 )
 @click.option("--peek", is_flag=True, help="Show what is ready and leave it there: nothing is leased or acknowledged.")
+@click.pass_context
 def receive_verb(
+    ctx: click.Context,
     config_file: Path | None,
     as_json: bool,
     channels: tuple[str, ...],
@@ -70,9 +73,15 @@ def receive_verb(
     """
     if peek and (follow or wait):
         raise click.UsageError("--peek shows what is there now: it takes neither --wait nor --follow")
+    if "stdout" in ctx.ensure_object(Settings).closed:
+        raise Stop(
+            Exit.IO_ERROR, "standard output is closed, so nothing was taken: what cannot be written stays queued"
+        )
     form = "json" if as_json else form
     count = 0
     with opened(config_file, change=not peek) as node:
+        for channel in channels:
+            _known_channel(node, channel, waits=follow or bool(wait))
         source = _peeked(node, channels, limit) if peek else _taken(node, channels, limit, None if follow else wait)
         # Closed before the node is: whatever goes wrong, the message in hand is given back first.
         with closing(source):
@@ -85,6 +94,23 @@ def receive_verb(
         raise Stop(TIMED_OUT, f"no message on {', '.join(channels)} within {wait:g} s")
     if form == "table":
         echo("no messages")
+
+
+def _known_channel(node: "Runtime", channel: str, *, waits: bool) -> None:
+    """Say so if nothing is known of a channel: it may be a typing mistake. Stops unless something may still come."""
+    from dropr_core.config.options import suggest
+    from dropr_core.model.names import DEFAULT_CHANNEL, check_channel
+
+    check_channel(channel)
+    known = {DEFAULT_CHANNEL, *node.config.channels, *node.inbox.counts()}
+    if channel in known:
+        return
+    text = (
+        f"nothing ever came on channel {channel}, and the configuration has none of this name{suggest(channel, known)}"
+    )
+    if not waits:
+        raise not_found(text)
+    click.echo(f"dropr: {one_line(text)}; waiting", err=True)
 
 
 def _taken(node: "Runtime", channels: tuple[str, ...], limit: int | None, wait: float | None) -> Messages:
@@ -122,8 +148,8 @@ def _facts(message: "Message") -> dict[str, Any]:
 
 
 def _peeked(node: "Runtime", channels: tuple[str, ...], limit: int | None) -> Messages:
-    from dropr_core.cli.filters import select, walk_inbox
     from dropr_core.cli.listing import open_body
+    from dropr_core.cli.selection import select, walk_inbox
     from dropr_core.model.envelope import body_size, header_of
     from dropr_core.model.names import format_id
 

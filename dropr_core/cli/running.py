@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dropr_core.cli.common import find_config, load_config, start_log, verb
+from dropr_core.cli.failures import Stop
+from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
     from dropr_core.config.node import NodeConfig
@@ -38,6 +40,8 @@ def daemon_verb(ctx: click.Context, config_file: Path | None) -> None:
 def server_verb(ctx: click.Context, config_file: Path | None) -> None:
     """Listen for peers: take their messages in, hand them what they fetch."""
     path, config = _begin(ctx, "server", config_file)
+    if not config.listen:
+        raise Stop(Exit.CONFIG, f"{path}: node {config.node} has no `listen:`, so a server has nothing to do")
     from dropr_core.processes.server import run
 
     ctx.exit(run(config, path=path))

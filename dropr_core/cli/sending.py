@@ -6,15 +6,17 @@ scripts call most often: what it imports decides how fast they are.
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from dropr_core.cli.common import DURATION, PAIR, opened, verb
 from dropr_core.cli.failures import Stop
 from dropr_core.cli.output import echo, echo_json
+from dropr_core.cli.streams import forget_output
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ BAR_FROM = 16 * 1024 * 1024
 @verb(
     "send",
     keys="`id`, `existed` (this id was sent before with the same content), `state` (of the message), "
-    "`deliveries` (a list: `peer`, `channel`, `state`, `reason`); with --wait also `result`.",
+    "`deliveries` (a list: `peer`, `channel`, `state`, `reason`); with --wait also `result` and `problem` "
+    "(null if it was processed).",
 )
 @click.argument("value", required=False)
 @click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="Send the content of this file.")
@@ -75,13 +78,33 @@ def send_verb(
         progress = _bar(meaning, stack)
         sent = Node(node).send(meaning, to=list(to) or None, headers=pairs, id=message_id, progress=progress, **options)
         stack.close()
-        result = _wait(node, sent, wait, as_json=as_json) if wait is not None else None
-        status = sent.status if as_json else None
-    if status is None:
-        echo(sent.id)
-        if result is not None:
-            echo(result if isinstance(result, str) else json.dumps(result, default=_plain))
+        ended = _wait(node, sent, wait) if wait is not None else None
+        try:
+            _print(sent, ended, as_json=as_json)
+            sys.stdout.flush()
+        except (OSError, ValueError) as error:
+            # It is stored. Who calls us would send it again if we failed now.
+            forget_output()
+            click.echo(f"dropr: {sent.id} is stored, but could not be printed: {error}", err=True)
+    if ended is not None and ended.problem:
+        raise Stop(Exit.FAILED, ended.problem)
+
+
+class _Ended(NamedTuple):
+    """What came of waiting: a result, or why there is none."""
+
+    result: Any = None
+    problem: str = ""
+
+
+def _print(sent: "Sent", ended: _Ended | None, *, as_json: bool) -> None:
+    """Id, and after waiting state and result; also when it failed."""
+    if not as_json:
+        echo(sent.id if ended is None or not ended.problem else f"{sent.id} {sent.state}")
+        if ended is not None and ended.result is not None:
+            echo(ended.result if isinstance(ended.result, str) else json.dumps(ended.result, default=_plain))
         return
+    status = sent.status
     document: dict[str, Any] = {
         "id": sent.id,
         "existed": sent.existed,
@@ -90,8 +113,9 @@ def send_verb(
             {"peer": d.peer, "channel": d.channel, "state": str(d.state), "reason": d.reason} for d in status.deliveries
         ],
     }
-    if wait is not None:
-        document["result"] = json.loads(json.dumps(result, default=_plain))
+    if ended is not None:
+        document["result"] = json.loads(json.dumps(ended.result, default=_plain))
+        document["problem"] = ended.problem or None
     echo_json(document)
 
 
@@ -115,6 +139,8 @@ def _meaning(config: "NodeConfig", channel: str | None, value: str | None, file:
     if serializer == "json":
         try:
             return json.loads(data)
+        except RecursionError:
+            raise click.UsageError(f"channel {name} carries JSON, and this is nested too deeply") from None
         except ValueError as error:
             raise click.UsageError(f"channel {name} carries JSON, and this is none: {error}") from None
     if serializer == "text" and isinstance(data, bytes):
@@ -122,9 +148,18 @@ def _meaning(config: "NodeConfig", channel: str | None, value: str | None, file:
             return data.decode("utf-8")
         except UnicodeDecodeError:
             raise click.UsageError(f"channel {name} carries text, and this is not UTF-8") from None
-    if serializer == "bytes" and isinstance(data, str):
-        return data.encode("utf-8", "surrogateescape")
+    if isinstance(data, str) and (serializer == "bytes" or (serializer is None and not _is_text(data))):
+        return os.fsencode(data)
     return data
+
+
+def _is_text(words: str) -> bool:
+    """Whether what stood on the command line was UTF-8."""
+    try:
+        words.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bar(meaning: Any, stack: contextlib.ExitStack) -> "Progress | None":
@@ -147,17 +182,17 @@ def _headers(pairs: tuple[tuple[str, str], ...]) -> dict[str, str] | None:
     return headers or None
 
 
-def _wait(node: "Runtime", sent: "Sent", seconds: float, *, as_json: bool) -> Any:
+def _wait(node: "Runtime", sent: "Sent", seconds: float) -> _Ended:
     from dropr_core.cli.peers import daemon_runs
-    from dropr_core.errors import WaitTimeout
+    from dropr_core.errors import DeliveryFailed, WaitTimeout
 
     try:
-        return sent.wait(seconds)
+        return _Ended(sent.wait(seconds))
     except WaitTimeout as error:
-        if not as_json:
-            echo(sent.id)
         hint = "" if daemon_runs(node) else ". No daemon runs here: 'dropr daemon' or 'dropr up' ships it"
-        raise Stop(Exit.FAILED, f"{error}{hint}") from None
+        return _Ended(problem=f"{error}{hint}")
+    except DeliveryFailed as error:
+        return _Ended(problem=str(error))
 
 
 def _plain(value: object) -> str:

@@ -29,9 +29,10 @@ QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
     "`peers`, a list: `peer`, `mode` (`push`, `pull`, or null: not in the configuration), `state` (`up`, `idle`, "
     "`resting`, `refused`, `held`, or `unknown`: no daemon runs), `reason`, `waiting` (deliveries), `bytes`, `oldest` "
     "(seconds or null), `awaiting` (receipts), `held`, `failures`, `next_try_in` (seconds or null), `body` "
-    "(a large body on its way: `id`, `bytes`, `of`; or null), `dead`, `failed`; "
+    "(a large body on its way: `id`, `bytes`, `of`; or null), `last_contact` (seconds since it last asked "
+    "here, or null), `dead`, `failed`; "
     "`channels`, a list: `channel`, `ready`, `blocked`, `delayed`, `leased`, `buried`, `processed` (ever), "
-    "`bytes`, `oldest` (seconds or null); `dead_letters`: `outbox`, `inbox`.",
+    "`bytes`, `oldest` (seconds or null); `dead_letters`: `outbox` (dead and failed), `inbox` (buried).",
 )
 def status_verb(config_file: Path | None, as_json: bool) -> None:
     """Show the node at a glance: processes, peers, channels, dead letters."""
@@ -55,7 +56,7 @@ def gather(node: "Runtime") -> dict[str, Any]:
         "peers": peers,
         "channels": channels,
         "dead_letters": {
-            "outbox": sum(peer["dead"] for peer in peers),
+            "outbox": sum(peer["dead"] + peer["failed"] for peer in peers),
             "inbox": sum(channel["buried"] for channel in channels),
         },
     }
@@ -110,6 +111,9 @@ def _peers(node: "Runtime") -> list[dict[str, Any]]:
         for end in mine:
             mine[end] += counts.get(end, 0)
     kept, configured = node.outbox.peers(), node.config.peers
+    from dropr_core.serving.contacts import read_contacts
+
+    heard = read_contacts(node.run_directory)
     now, rows = node.clock.now(), []
     for name in [*configured, *sorted({*kept, *ended} - {*configured})]:
         state, report = kept.get(name), seen.get(name, {})
@@ -131,6 +135,7 @@ def _peers(node: "Runtime") -> list[dict[str, Any]]:
                 "failures": report.get("failures", 0),
                 "next_try_in": None if next_try is None or held else round(max(0.0, next_try - now), 3),
                 "body": report.get("body"),
+                "last_contact": round(heard[name], 3) if name in heard else None,
                 **ended.get(name, {"dead": 0, "failed": 0}),
             }
         )
@@ -166,12 +171,12 @@ def show(document: Mapping[str, Any]) -> None:
         rows = [
             (
                 peer["peer"], peer["state"], peer["waiting"], say_size(peer["bytes"]), say_age(peer["oldest"]),
-                peer["awaiting"], peer["dead"], say_age(peer["next_try_in"]), peer["reason"],
+                peer["awaiting"], peer["dead"], peer["failed"], say_age(peer["next_try_in"]),
             )
             for peer in document["peers"]
         ]  # fmt: skip
-        names = ["peer", "state", "waiting>", "size>", "oldest>", "awaiting>", "dead>", "next try>", "why"]
-        echo_table(names, rows)
+        names = ["peer", "state", "waiting>", "size>", "oldest>", "awaiting>", "dead>", "failed>", "next try>"]
+        echo_table(names, rows, notes=[_why(peer) for peer in document["peers"]])
         for peer in document["peers"]:
             if body := peer["body"]:
                 share = body["bytes"] / body["of"]
@@ -195,9 +200,15 @@ def show(document: Mapping[str, Any]) -> None:
     if dead["outbox"] or dead["inbox"]:
         echo("")
         echo(
-            f"dead letters: {dead['outbox']} going out ('dropr list --state dead', 'dropr redrive'), "
+            f"dead letters: {dead['outbox']} going out ('dropr list --state dead --state failed', 'dropr redrive'), "
             f"{dead['inbox']} buried here ('dropr list --state buried', 'dropr kick')"
         )
+
+
+def _why(peer: Mapping[str, Any]) -> str:
+    """What explains a peer's state, on a line of its own."""
+    seen = [] if peer["last_contact"] is None else [f"last heard of {say_age(peer['last_contact'])} ago"]
+    return "; ".join([*filter(None, [peer["reason"]]), *seen])
 
 
 def _show_processes(processes: Mapping[str, Any]) -> None:

@@ -17,13 +17,12 @@ from dropr_core.cli.filters import (
     channel_option,
     id_option,
     peer_option,
-    select,
+    resolve,
     side_option,
     state_option,
-    walk_inbox,
-    walk_outbox,
 )
 from dropr_core.cli.output import echo, echo_json, say_count
+from dropr_core.cli.selection import select, walk_inbox, walk_outbox
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -61,14 +60,16 @@ def wipe_verb(
     narrowed = bool(states) or any(value not in (None, ()) for value in filters.values())
     if everything == narrowed:
         raise click.UsageError("say which: at least one filter, or --all" if not narrowed else "--all takes no filters")
-    sides = {}
+    wanted = {}
     for half, known in (("outbox", ENDED_OUT), ("inbox", ENDED_IN)):
         here = [state for state in states if state in known]
         if side in (half, "both") and (here or not states):
-            sides[half] = select(states=here or known, **filters)
-    if not sides:
+            wanted[half] = here or known
+    if not wanted:
         raise click.UsageError(f"no message of the {side} is ever {' or '.join(states)}")
     with opened(config_file, change=True) as node:
+        filters = resolve(node, filters)
+        sides = {half: select(states=these, **filters) for half, these in wanted.items()}
         if not yes:
             _ask(node, sides, may_ask=not as_json and sys.stdin.isatty())
         removed = {

@@ -19,6 +19,7 @@ from dropr_core.errors import ConfigError, StoreError
 from dropr_core.plugin.registry import asgi_application, transport_for
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.protocol.endpoint import Access, Endpoint, Limits
+from dropr_core.serving.contacts import note_contact
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.files import replace_text
@@ -86,6 +87,7 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
     )
 
     def alive(peer: str) -> None:
+        note_contact(runtime.run_directory, peer)
         # Only if something waits for it: else the daemon has no reason to get up.
         try:
             state = runtime.outbox.peers().get(peer)

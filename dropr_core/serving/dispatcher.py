@@ -11,6 +11,7 @@ from dropr_core.contracts.transport import Caller
 from dropr_core.errors import Refused
 from dropr_core.protocol.endpoint import Endpoint, Request, Wait
 from dropr_core.serving.long_polls import LongPolls
+from dropr_core.serving.refusals import RefusalLog
 from dropr_core.system.clock import Clock
 from dropr_core.system.notifier import Notifier
 
@@ -28,11 +29,16 @@ class Dispatcher:
         self._clock, self._alive, self._log = clock, alive, log
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="dropr-dispatcher")
         self._seen: dict[str, float] = {}
+        self._refusals = RefusalLog(log, clock)
         self._long_polls = LongPolls(notifier, clock, self._retry, log)
 
     def admit(self, head: bytes, caller: Caller) -> int:
         """Judge a request by its beginning (see the contract)."""
-        return self.endpoint.admit(head, caller)
+        try:
+            return self.endpoint.admit(head, caller)
+        except Refused as refusal:
+            self._refusals.note(refusal, caller)
+            raise
 
     def answer(self, request: bytes | memoryview, caller: Caller) -> "Future[bytes]":
         """The answer, now or after a long poll (see the contract)."""

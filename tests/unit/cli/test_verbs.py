@@ -291,7 +291,7 @@ def test_receive_that_waited_for_nothing_says_so(run, put, told):
     nothing = run("receive", "jobs", "news", "--wait", "0.05")
     assert (nothing.exit_code, nothing.stdout) == (TIMED_OUT, "")
     assert "no message on jobs, news within 0.05 s" in nothing.stderr
-    assert run("receive", "jobs").exit_code == 0
+    assert run("receive", "notes").exit_code == 0
     put("one")
     some = run("receive", "jobs", "--wait", "0.05", "--limit", "2")
     assert (some.exit_code, some.stdout, some.stderr) == (0, "one\n", "")
@@ -354,7 +354,7 @@ def test_a_node_without_data_says_so(run, file):
 
 def test_list_filters_and_pages(run, put, told, monkeypatch):
     """list walks page by page and shows what the filters mean, on both sides."""
-    monkeypatch.setattr("dropr_core.cli.filters.PAGE", 2)
+    monkeypatch.setattr("dropr_core.cli.selection.PAGE", 2)
     put(*[str(n).encode() for n in range(5)])
     put(b"later", channel="late", delay="1h")
     for _ in range(5):
