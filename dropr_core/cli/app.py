@@ -68,7 +68,7 @@ class Application(click.Group):
 
             near = get_close_matches(args[0], verbs, 1)
             meant = f"; did you mean '{near[0]}'?" if near else ""
-            raise click.UsageError(f"dropr has no verb '{args[0]}'{meant}", ctx)
+            raise click.UsageError(f"there is no verb '{args[0]}'{meant}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
