@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from dropr_core.bodies.files import trouble
 from dropr_core.errors import UsageError, passes
+from dropr_core.system.os_errors import store_error
 
 Body = bytes | Path | BinaryIO
 
@@ -42,7 +42,7 @@ def opened(body: Body, stack: contextlib.ExitStack) -> tuple[BinaryIO, int | Non
         return file, os.fstat(file.fileno()).st_size
     except OSError as error:
         if passes(error):
-            raise trouble(error, body) from error
+            raise store_error(error, body) from error
         raise UsageError(f"{body}: {error.strerror or error}") from None
 
 

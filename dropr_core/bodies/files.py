@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from dropr_core.bodies.chunk_digest import LEAF, SIZE, LeafHash, count
-from dropr_core.errors import QueueFull, StoreCorrupt, StoreError, WriteFailed
+from dropr_core.errors import StoreCorrupt
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId, format_id
+from dropr_core.system.os_errors import store_error
 
 PIECE = 1024 * 1024
 """Bytes read and written at once."""
@@ -141,7 +142,7 @@ def open_checked(path: Path, identity: MessageId, reference: Reference, more: in
     except FileNotFoundError:
         raise StoreCorrupt(f"the body of message {format_id(identity)} is missing: {path}") from None
     except OSError as error:
-        raise trouble(error, path) from error
+        raise store_error(error, path) from error
     if os.fstat(file.fileno()).st_size != reference.size + more:
         file.close()
         raise StoreCorrupt(f"the body of message {format_id(identity)} has not its {reference.size} bytes: {path}")
@@ -153,12 +154,3 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def trouble(error: OSError, path: Path) -> StoreError:
-    """What an error of the file system means for a body."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        full = QueueFull(f"{path.parent}: {error.strerror}; free some space, nothing else is needed")
-        full.__cause__ = error
-        return full
-    return WriteFailed(f"{path}: {error.strerror or error}; nothing was promised")

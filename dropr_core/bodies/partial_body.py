@@ -16,12 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from dropr_core.bodies.chunk_digest import LEAF, SIZE, LeafHash, digest_of, leaves_of
-from dropr_core.bodies.files import PIECE, trouble, write_all
+from dropr_core.bodies.files import PIECE, write_all
 from dropr_core.bodies.store import Bodies
 from dropr_core.errors import BadBody, QueueFull, StoreBusy, StoreError
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.system.files import sync_directory
+from dropr_core.system.os_errors import store_error
 
 OPEN = 32
 """Part files kept open at once."""
@@ -95,7 +96,7 @@ class PartialBody:
 
     def _failed(self, error: OSError) -> StoreError:
         self._close()
-        failed = trouble(error, self._part)
+        failed = store_error(error, self._part)
         if not isinstance(failed, QueueFull):
             # After a failed write or fsync the file is not trusted again: all of it comes anew.
             with contextlib.suppress(OSError):

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from dropr_core.bodies.chunk_digest import LeafHash
-from dropr_core.bodies.files import PIECE, Load, open_checked, trailer_of, trouble, write_all
+from dropr_core.bodies.files import PIECE, Load, open_checked, trailer_of, write_all
 from dropr_core.errors import QueueFull, TooBig
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId
 from dropr_core.system.files import sync_directory
+from dropr_core.system.os_errors import store_error
+from dropr_core.system.space import floor_of
 
 LOOK_AT_DISK = 64
 """Pieces between two looks at the free space."""
@@ -100,7 +102,7 @@ class Bodies:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             if isinstance(error, OSError):
-                raise trouble(error, temporary) from error
+                raise store_error(error, temporary) from error
             raise
         return Written(path, fd, reference)
 
@@ -161,7 +163,7 @@ class Bodies:
     def check_room(self, more: int) -> None:
         """Raise QueueFull if ``more`` bytes would leave less free than ``limits.min_free``."""
         usage = shutil.disk_usage(self.directory if self.directory.exists() else self.directory.parent)
-        floor = max(1024**3, usage.total // 50) if self._min_free is None else self._min_free
+        floor = floor_of(usage.total, self._min_free)
         if usage.free - more < floor:
             raise QueueFull(
                 f"{self.directory}: {usage.free} bytes are free, {more} more would go below the floor of {floor}; "
@@ -212,7 +214,7 @@ class Bodies:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise trouble(error, path) from error
+                raise store_error(error, path) from error
             sync_directory(path.parent)
         return path
 
@@ -224,7 +226,7 @@ def _begin(directory: Path) -> tuple[Path, int]:
         try:
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise trouble(error, path) from error
+            raise store_error(error, path) from error
         fcntl.flock(fd, fcntl.LOCK_EX)
         if os.fstat(fd).st_nlink:
             return path, fd

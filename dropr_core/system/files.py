@@ -1,7 +1,7 @@
-"""Small private files that are replaced whole.
+"""Private files: replaced whole, and made durable with their names.
 
-Owns one primitive: readers see the old text or the new one, and nobody but the owner sees either.
-Must not know what the texts mean.
+Owns that readers see the old content or the new one, that nobody but the owner sees either, and what has to be flushed
+for it. Must not know what the contents mean.
 """
 
 import os
@@ -13,13 +13,22 @@ def replace_text(path: Path, text: str, *, durable: bool = False) -> None:
 
     ``durable``: on stable storage when it returns, name included.
     """
+    replace_file(path, text.encode(), durable=durable)
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Make ``data`` the content of ``path`` (mode 0600) in one step. Raises OSError.
+
+    ``durable``: on stable storage when it returns, name included.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     fd = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        write_at(fd, data, 0)
         if durable:
-            file.flush()
             os.fsync(fd)
+    finally:
+        os.close(fd)
     temporary.replace(path)
     if durable:
         sync_directory(path.parent)
@@ -39,6 +48,41 @@ def create_text(path: Path, text: str) -> None:
     finally:
         temporary.unlink()
     sync_directory(path.parent)
+
+
+def create_file(path: Path) -> None:
+    """An empty file (mode 0600), its name durable. An existing one is left alone. Raises OSError."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except FileExistsError:
+        return
+    sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """A directory (mode 0700), its name durable. An existing one is left alone. Raises OSError."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def write_at(fd: int, data: bytes | bytearray | memoryview, at: int) -> None:
+    """Write all of ``data`` at an offset. Raises OSError; then nobody knows what of it is there."""
+    done = os.pwrite(fd, data, at)
+    view = memoryview(data)[done:]
+    while view:
+        at += done
+        done = os.pwrite(fd, view, at)
+        view = view[done:]
+
+
+def sync_file(path: Path) -> None:
+    """Put a file on stable storage. Raises OSError: never try again for the same data."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Room on the disk: the free-space floor and the reserve.
 
 Owns how much must stay free, and a file of blocks that is given up when the disk is full so that
-acknowledgements, receipts and wipes can still commit. For any storage on a disk; must not know what it keeps.
+acknowledgements, receipts and wipes can still commit. It is made when a store is opened and, after it was given up, as
+soon as there is room again: with a `check` or a sweep. For any storage on a disk; must not know what it keeps.
 """
 
 import contextlib
@@ -10,10 +11,16 @@ from pathlib import Path
 
 from dropr_core.errors import QueueFull
 from dropr_core.system.clock import Clock
+from dropr_core.system.os_errors import wants_room
 
 GIB = 1024**3
 CHECK_EVERY = 0.5
 CHECK_CALLS = 1000
+
+
+def floor_of(total: int, min_free: int | None) -> int:
+    """Bytes that have to stay free on a disk of ``total`` bytes; None: the larger of 1 GiB and 2 %."""
+    return max(GIB, total // 50) if min_free is None else min_free
 
 
 class Space:
@@ -25,15 +32,15 @@ class Space:
         self._asked, self._calls, self._free, self._total = float("-inf"), 0, 0, 0
 
     def check(self) -> None:
-        """Raise QueueFull if less than the floor is free."""
-        if self._floor == 0:
+        """Raise QueueFull if less than the floor is free. Makes the reserve again where it was given up."""
+        if self._floor == 0 and not self._size:
             return
         self._calls -= 1
         now = self._clock.now()
         if self._calls <= 0 or now - self._asked >= CHECK_EVERY or now < self._asked:
             self._ask(now)
         floor = self.floor
-        if self._free < floor:
+        if floor and self._free < floor:
             self._calls = 0  # look again at once the next time: room may have been made
             raise QueueFull(
                 f"{self._directory}: only {self._free} bytes are free, the floor is {floor}; free some space "
@@ -43,10 +50,11 @@ class Space:
     @property
     def floor(self) -> int:
         """Bytes that have to stay free."""
-        return max(GIB, self._total // 50) if self._floor is None else self._floor
+        return floor_of(self._total, self._floor)
 
     def _ask(self, now: float) -> None:
         self._asked, self._calls = now, CHECK_CALLS
+        self.keep_reserve()
         try:
             answer = os.statvfs(self._directory)
         except OSError:  # a vanished directory is found and named where the file is looked at
@@ -72,6 +80,10 @@ class Space:
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+    def relieve(self, full: QueueFull) -> bool:
+        """Give the reserve up if it was the disk that is full. Returns whether that made room: then try again."""
+        return wants_room(full) and self.use_reserve()
 
     def use_reserve(self) -> bool:
         """Give the reserve's blocks back to the disk. Returns whether there was one."""

@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
-from dropr_storage_sqlite import storage as storage_module
 from support.nodes import eventually
 
 import dropr_core as dropr
@@ -359,7 +358,7 @@ def test_fault_87_a_store_where_promises_cannot_be_kept_says_so_at_the_start(
 ):
     """On a network file system or in memory: a warning with the directory, and an event for observers."""
     told = []
-    monkeypatch.setattr(storage_module, "file_system", lambda _directory: kind)
+    monkeypatch.setattr("dropr_core.storage_kit.opening.file_system", lambda _directory: kind)
     opener(event=lambda name, details: told.append((name, details["store"])))
     assert says in caplog.text
     assert bool(told) == bool(says)
@@ -371,12 +370,12 @@ def test_fault_87_a_store_where_promises_cannot_be_kept_says_so_at_the_start(
 def test_fault_11_a_store_that_lost_its_permission_says_so_at_send_and_goes_on_when_it_is_back(node):
     """The medium became read-only while it was in use: each `send` is a clear error that names the file."""
     node.send(b"before", to="shop")
-    for writer in node.outbox._db._writers.values():
+    for writer in node.outbox.engine._writers.values():
         writer.pragma("query_only", 1)
     for _ in range(3):
         with pytest.raises(StoreError, match=r"outbox\.db.*(read|permission)"):
             node.send(b"during", to="shop")
-    for writer in node.outbox._db._writers.values():
+    for writer in node.outbox.engine._writers.values():
         writer.pragma("query_only", 0)
     assert node.outbox.peers()["shop"].waiting == 1
 

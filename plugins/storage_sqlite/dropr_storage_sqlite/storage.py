@@ -10,12 +10,8 @@ A file that is missing while the marker is there was deleted: that is said, and 
 silently beginning anew under another identity. Must not know tables.
 """
 
-import fcntl
 import json
-import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -23,18 +19,17 @@ import apsw
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Finding, Storage
-from dropr_core.errors import DroprError, StoreBusy, StoreGone
+from dropr_core.errors import DroprError, StoreGone
+from dropr_core.storage_kit.opening import alone, warn_of_medium
+from dropr_core.system.files import create_file, replace_file
 from dropr_storage_sqlite.engine import connection as opening
-from dropr_storage_sqlite.engine.engine import Database, Tuning
+from dropr_storage_sqlite.engine.engine import Engine, Tuning
 from dropr_storage_sqlite.engine.errors import translate
 from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, birth_of, migrate, version_of
 from dropr_storage_sqlite.inbox.inbox import SqliteInbox
 from dropr_storage_sqlite.outbox.outbox import SqliteOutbox
 
 MARKER = "store.json"
-
-NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"})
-MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 class SqliteStorage(Storage):
@@ -51,9 +46,12 @@ class SqliteStorage(Storage):
             self.outbox, self.inbox = cast("SqliteOutbox", _Unopened()), cast("SqliteInbox", _Unopened())
             return
         _open(tuning, context)
-        self.outbox = SqliteOutbox(Database(context.data / "outbox.db", tuning, context), context)
-        self.inbox = SqliteInbox(Database(context.data / "inbox.db", tuning, context), context)
-        _warn(context)
+        self.outbox = SqliteOutbox(Engine(context.data / "outbox.db", tuning, context), context)
+        self.inbox = SqliteInbox(Engine(context.data / "inbox.db", tuning, context), context)
+        if not context.read_only:
+            self.outbox.engine.space.keep_reserve()
+            self.inbox.engine.space.keep_reserve()
+        warn_of_medium(context)
 
     def check(self, *, repair: bool) -> Iterator[Finding]:
         """Look at pages and tables of both files; see the contract."""
@@ -84,11 +82,11 @@ def _open(tuning: Tuning, context: Context) -> None:
         if context.read_only:
             _recognise(files, marker, tuning)
             return
-        with _alone(context.data / "store.lock", tuning.busy):
+        with alone(context.data / "store.lock", tuning.busy):
             known = _read_marker(marker)
             births = {schema.half: _prepare(path, schema, tuning, known) for path, schema in files}
             if known is None:
-                _write_marker(marker, births)
+                replace_file(marker, json.dumps(births).encode(), durable=True)
             elif any(known.get(half) != birth for half, birth in births.items()):
                 raise StoreGone(
                     f"{context.data}: {MARKER} belongs to another store than the files beside it; put the right files "
@@ -106,7 +104,7 @@ def _prepare(path: Path, schema: Schema, tuning: Tuning, known: dict[str, str] |
             f"{path} is gone, though {MARKER} says that it was made; put it back from a backup, or remove {MARKER} "
             "to begin with an empty store (peers will notice)"
         )
-    opening.create_file(path)
+    create_file(path)
     connection = _connect(path, tuning)
     try:
         migrate(connection, path, schema)
@@ -149,63 +147,4 @@ def _read_marker(marker: Path) -> dict[str, str] | None:
     return {str(half): str(birth) for half, birth in found.items()}
 
 
-def _write_marker(marker: Path, births: dict[str, str]) -> None:
-    temporary = marker.with_suffix(f".{os.getpid()}.new")
-    fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(json.dumps(births))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(marker)
-    opening.sync_directory(marker.parent)
-
-
-@contextmanager
-def _alone(path: Path, patience: float) -> Iterator[None]:
-    """Hold the lock that creation and migration need; wait up to ``patience`` seconds for it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        give_up = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise StoreBusy(f"{path}: another process has been opening this store for {patience:g} s") from None
-                time.sleep(0.002)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _warn(context: Context) -> None:
-    """Say so if the directory is on a file system that cannot keep the promises."""
-    kind = file_system(context.data)
-    if kind in NETWORK:
-        context.log.warning("%s is on a network file system (%s): SQLite's locks fail there", context.data, kind)
-        context.event("network_file_system", {"store": str(context.data), "type": kind})
-    elif kind in MEMORY:
-        context.log.warning("%s is in memory (%s): nothing survives a reboot", context.data, kind)
-        context.event("not_durable", {"store": str(context.data), "type": kind})
-
-
-def file_system(directory: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The type of the file system that holds ``directory``; empty if it cannot be told."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-        place = directory.resolve()
-    except OSError:
-        return ""
-    best, kind = -1, ""
-    for line in lines:
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        point = Path(fields[1].encode("latin-1", "backslashreplace").decode("unicode_escape"))
-        if place.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), fields[2]
-    return kind
-
-
-__all__ = ["DroprError", "SqliteStorage", "file_system"]
+__all__ = ["DroprError", "SqliteStorage"]

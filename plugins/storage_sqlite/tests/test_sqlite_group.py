@@ -9,7 +9,6 @@ pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite.engine.bulk import insert
-from dropr_storage_sqlite.engine.group import GroupCommit, Together, _Ticket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import Conflict
 from dropr_core.model.names import IdMaker, Lane
+from dropr_core.storage_kit.group_commit import BatchedJob
 from dropr_core.system.clock import FakeClock
 
 
@@ -38,25 +38,6 @@ def test_any_number_of_rows_is_inserted_in_order(count):
     assert connection.execute("SELECT a, b FROM t ORDER BY n").fetchall() == rows
 
 
-def test_jobs_of_one_kind_are_done_together_and_get_their_own_results():
-    """Mixed jobs of several threads in one commit: each ticket gets the result of its own job."""
-    calls = []
-
-    def double(_connection, items):
-        calls.append(list(items))
-        return [item * 2 for item in items]
-
-    group = GroupCommit(lambda job: job(None))
-    tickets = [
-        _Ticket(Together(double, 1)),
-        _Ticket(lambda _: "alone"),
-        _Ticket(Together(double, 3)),
-    ]
-    group._commit(tickets)
-    assert [ticket.result for ticket in tickets] == [2, "alone", 6]
-    assert calls == [[1, 3]]
-
-
 def test_one_bad_message_of_a_group_harms_no_other(storage):
     """Three threads' messages in one commit, one with a taken id: that one gets Conflict, the others are stored."""
     make, taken = IdMaker(), b"t" * 16
@@ -64,10 +45,10 @@ def test_one_bad_message_of_a_group_harms_no_other(storage):
     bad = NewMessage(taken, "c", 5, ("p",), b"other", fingerprint=b"2")
     good = [NewMessage(make(), "c", 5, ("p",), b"x"), NewMessage(make(), "c", 5, ("p",), b"y")]
     outbox = storage.outbox
-    tickets = [_Ticket(Together(outbox._append_all, [one])) for one in (good[0], bad, good[1])]
-    outbox._db._group._commit(tickets)
-    assert isinstance(tickets[1].error, Conflict)
-    assert [tickets[index].result[0].sequences for index in (0, 2)] == [(2,), (3,)]
+    jobs = [BatchedJob(outbox.appender.append_all, [one]) for one in (good[0], bad, good[1])]
+    first, conflict, third = outbox.engine._group._run_all(jobs)
+    assert isinstance(conflict, Conflict)
+    assert [result[0].sequences for result in (first, third)] == [(2,), (3,)]
     batch = outbox.take(outbox.lanes()[0].lane, 10, 1000)
     assert [entry.envelope for entry in batch.entries] == [b"first", b"x", b"y"]
 
@@ -111,7 +92,7 @@ def test_whoever_writes_between_them_numbers_follow_each_other(tmp_path_factory,
 
     def fail(storage, run):
         def job(connection):
-            storage.outbox._append(connection, [NewMessage(make(), "c", 5, ("p",), b"never")])
+            storage.outbox.appender._append(connection, [NewMessage(make(), "c", 5, ("p",), b"never")])
             raise Planted
 
         with pytest.raises(Planted):
@@ -134,7 +115,7 @@ def test_whoever_writes_between_them_numbers_follow_each_other(tmp_path_factory,
         elif step == "other lane":
             send(one, "d")
         else:
-            fail(one, one.outbox._db.full if step == "fail" else one.outbox._db.soft)
+            fail(one, one.outbox.engine.write_durable if step == "fail" else one.outbox.engine.write)
     (stats,) = (stats for stats in one.outbox.lanes() if stats.lane == lane)
     assert stats.last == last
     assert stats.bytes == stats.depth

@@ -68,9 +68,9 @@ def test_several_processes_send_at_once(tmp_path):
 def test_fault_18_threads_share_one_flush(tmp_path):
     """Eight threads send at once: every message is there, and there were fewer commits than messages."""
     storage = open_store(tmp_path)
-    group, sizes = storage.outbox._db._group, []
-    commit = group._commit
-    group._commit = lambda tickets: (sizes.append(len(tickets)), commit(tickets))
+    group, sizes = storage.outbox.engine._group, []
+    run_all = group._run_all
+    group._run_all = lambda jobs: (sizes.append(len(jobs)), run_all(jobs))[1]
     make, sent, lock = IdMaker(), [], threading.Lock()
 
     def send():
@@ -96,10 +96,10 @@ def test_one_bad_send_does_not_take_others_with_it(tmp_path):
     storage = open_store(tmp_path)
     message = parse_id(bytes(15) + b"\1")
     storage.outbox.append([NewMessage(message, "orders", 5, ("peer",), b"x", fingerprint=b"a")])
-    group, results = storage.outbox._db._group, []
+    group, results = storage.outbox.engine._group, []
     gate = threading.Event()
-    transact = group._transact
-    group._transact = lambda job: (gate.wait(10), transact(job))[1]
+    run_all = group._run_all
+    group._run_all = lambda jobs: (gate.wait(10), run_all(jobs))[1]
 
     def send(fingerprint, one):
         outgoing = NewMessage(parse_id(bytes(15) + one), "orders", 5, ("peer",), b"x", fingerprint=fingerprint)

@@ -14,7 +14,6 @@ import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite import storage as storage_module
 from dropr_storage_sqlite.outbox import sql
-from dropr_storage_sqlite.storage import file_system
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Job, NewMessage
@@ -68,9 +67,9 @@ def test_every_connection_is_as_it_should_be(opener, tmp_path):
     storage = opener()
     storage.outbox.append([message()])
     storage.outbox.take(Lane("peer", "orders", 5), 1, 1)
-    writers = storage.outbox._db._writers
+    writers = storage.outbox.engine._writers
     assert {key: one.pragma("synchronous") for key, one in writers.items()} == {2: 2, 1: 1}
-    for one in (*writers.values(), storage.outbox._db._reader):
+    for one in (*writers.values(), storage.outbox.engine._reader):
         if one is not None:
             assert one.pragma("journal_mode") == "wal"
             assert one.pragma("mmap_size") in {0, None}
@@ -191,7 +190,7 @@ def test_fault_09_a_full_disk_takes_nothing_half(opener, events):
     """SQLite has no page left: QueueFull, nothing half stored, earlier messages safe."""
     storage = opener()
     storage.outbox.append([message()])
-    writer = storage.outbox._db._writers[2]
+    writer = storage.outbox.engine._writers[2]
     writer.pragma("max_page_count", writer.pragma("page_count"))
     with pytest.raises(QueueFull, match="full"):
         storage.outbox.append([message(20000) for _ in range(10)])
@@ -203,13 +202,12 @@ def test_fault_09_a_full_disk_takes_nothing_half(opener, events):
 
 
 def test_fault_10_the_reserve_is_given_up_for_an_ack(opener, tmp_path, events):
-    """An acknowledgement on a full disk costs the reserve and succeeds; the sweep makes a new one."""
+    """The reserve is there from the opening on; an acknowledgement on a full disk costs it and succeeds."""
     storage = opener(Options(reserve=65536))
     storage.inbox.put("orders", 5, "n", [Job(make(), b"x")])
-    storage.inbox._db.space.keep_reserve()
     assert (tmp_path / "inbox.reserve").stat().st_size == 65536
     claim = storage.inbox.claim(["orders"], 1, storage.inbox.register())[0]
-    db, reserve = storage.inbox._db, tmp_path / "inbox.reserve"
+    db, reserve = storage.inbox.engine, tmp_path / "inbox.reserve"
     transact = db._transact
 
     def full_while_reserved(synchronous, job):
@@ -252,10 +250,10 @@ def test_fault_08_after_an_fsync_error_the_file_is_checked(opener, events):
     """One failed fsync: the send raises, the connections are opened anew, a test commit, then on."""
     storage = opener()
     storage.outbox.append([message()])
-    fail_commits(storage.outbox._db, 1)
+    fail_commits(storage.outbox.engine, 1)
     with pytest.raises(WriteFailed):
         storage.outbox.append([message()])
-    assert storage.outbox._db._writers == {}
+    assert storage.outbox.engine._writers == {}
     storage.outbox.append([message()])
     assert storage.outbox.lanes()[0].depth == 2
     assert events == ["write_failed", "trusted"]
@@ -265,7 +263,7 @@ def test_fault_08_two_failures_make_it_read_only_until_a_test_passes(opener, clo
     """Two failures within a minute: StoreReadOnly, reading still works; it recovers by itself."""
     storage = opener()
     storage.outbox.append([message()])
-    fail_commits(storage.outbox._db, 3)
+    fail_commits(storage.outbox.engine, 3)
     with pytest.raises(WriteFailed):
         storage.outbox.append([message()])
     for _ in range(3):
@@ -299,21 +297,12 @@ def test_looking_at_no_store_makes_none(opener, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fault_87_file_systems_are_recognised(tmp_path):
-    """The type of the file system is that of the longest mount point above the directory."""
-    mounts = tmp_path / "mounts"
-    mounts.write_text(f"/dev/x / ext4 rw 0 0\nhost:/y {tmp_path} nfs4 rw 0 0\nz {tmp_path}/other tmpfs rw 0 0\n")
-    assert file_system(tmp_path / "deep", mounts) == "nfs4"
-    assert file_system(tmp_path / "other" / "x", mounts) == "tmpfs"
-    assert file_system(tmp_path.parent, mounts) == "ext4"
-
-
 def test_acknowledgements_are_flushed_soon(opener):
     """What was settled without a flush gets one from the flusher, which then sleeps."""
     storage = opener(Options(flush=0.001, reserve=0))
     storage.inbox.put("orders", 5, "n", [Job(make(), b"x")])
     claim = storage.inbox.claim(["orders"], 1, storage.inbox.register())[0]
-    flusher = storage.inbox._db.flusher
+    flusher = storage.inbox.engine.flusher
     storage.inbox.settle([Ack(claim)])
     flusher._thread.join(0)
     for _ in range(2000):

@@ -1,14 +1,12 @@
 """One connection to one file: how it is opened and what must be true of it.
 
-Owns the pragmas and their read-back, the busy handler, and the creation of the file. Must not
-know tables.
+Owns the pragmas and their read-back, and the busy handler. Must not know tables.
 
 `synchronous` belongs to the connection and not to the file, so every connection is checked: FULL
 for what is promised, NORMAL for what may be repeated. In WAL mode a FULL commit flushes all that
 NORMAL commits wrote before it, by whichever process.
 """
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,24 +34,6 @@ def check_library() -> None:
             f"SQLite {apsw.sqlite_lib_version()} has a bug that damages files written by several processes; "
             "install apsw 3.51.3 or newer (pip install --upgrade apsw)"
         )
-
-
-def create_file(path: Path) -> None:
-    """An empty database file, mode 0600, its name durable. An existing one is left alone."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    except FileExistsError:
-        return
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def patience(seconds: float) -> Callable[[int], bool]:

@@ -2,19 +2,18 @@
 
 Owns when a connection is opened, trusted, distrusted and closed. Must not know tables beyond `meta`.
 
-* ``full``: durable when it returns (group commit over a connection with synchronous=FULL).
-* ``soft``: survives the process at once and a power cut within the flush interval.
-* ``look``: reads the last commit without waiting for writers.
+* `write_durable`: on stable storage when it returns (group commit over a connection with synchronous=FULL).
+* `write`: survives the process at once and a power cut within the flush interval.
+* `read`: the last commit, without waiting for writers.
 
 After an I/O error the connections are closed, and before the next write a fresh one has to make a
 real commit. After two such errors in 60 s the half is read-only until that test passes.
 """
 
 import ctypes
-import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,11 +22,13 @@ import attrs
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreGone, StoreReadOnly, WriteFailed
+from dropr_core.storage_kit.events import StoreEvents
+from dropr_core.storage_kit.group_commit import GroupCommit, in_one_transaction
+from dropr_core.storage_kit.guard import Guard
 from dropr_core.system.flusher import Flusher
 from dropr_core.system.space import Space
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.errors import translate
-from dropr_storage_sqlite.engine.group import GroupCommit
 from dropr_storage_sqlite.engine.sqltypes import Connection
 
 T = TypeVar("T")
@@ -35,8 +36,8 @@ T = TypeVar("T")
 FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
 
 TROUBLE_WINDOW = 60.0
+"""Seconds within which two failed writes make a half read-only."""
 RETEST_EVERY = 1.0
-TELL_EVERY = 60.0
 
 
 @attrs.frozen
@@ -49,50 +50,50 @@ class Tuning:
     reserve: int = 4 * 1024 * 1024
 
 
-class Database:
+class Engine:
     """Transactions on one file."""
 
     def __init__(self, path: Path, tuning: Tuning, context: Context) -> None:
         self.path, self.tuning, self.context = path, tuning, context
+        self.guard = Guard(path, read_only=context.read_only)
+        self._events = StoreEvents(context, path)
         self.space = Space(path.parent, context.clock, context.min_free, tuning.reserve, f"{path.stem}.reserve")
         self.flusher = Flusher(tuning.flush, self.flush, context.log, f"dropr-{path.stem}-flush")
-        self._group = GroupCommit(self._durable)
-        self._writing, self._looking = threading.Lock(), threading.Lock()
+        self._group: GroupCommit[Connection] = GroupCommit(in_one_transaction(self._durable))
+        self._writing, self._reading = threading.Lock(), threading.Lock()
         self._writers: dict[int, apsw.Connection] = {}
-        self._words: dict[int, apsw.Cursor] = {}
+        self._cursors: dict[int, apsw.Cursor] = {}
         self.commits = 0
         """Grows by one with each transaction of this process that went through, and by more with one that did not."""
         self._has_moved = ctypes.c_int()
         self._answer = ctypes.addressof(self._has_moved)
         self._reader: apsw.Connection | None = None
-        self._pid, self._closed = os.getpid(), False
         self._inode = self._identify()
         self._suspect = False
         self._troubles: deque[float] = deque(maxlen=2)
         self._tested = float("-inf")
-        self._told: dict[str, float] = {}
 
     # ── the three kinds of work ──────────────────────────────────────────────────────────────────
 
-    def full(self, job: Callable[[Connection], T], *, relief: bool = False) -> T:
+    def write_durable(self, job: Callable[[Connection], T], *, relief: bool = False) -> T:
         """Run ``job`` in a transaction that is on stable storage on return.
 
         ``relief``: on a full disk the reserve is given up for it.
         """
-        self.enter(write=True)
+        self.guard.enter(write=True)
         try:
-            return cast("T", self._group.run(job))
+            return self._group.run(job)
         except QueueFull as full:
             if not relief or not self._relieve(full):
                 raise
-        return cast("T", self._group.run(job))
+        return self._group.run(job)
 
-    def soft(self, job: Callable[[Connection], T], *, relief: bool = True, mark: bool = True) -> T:
+    def write(self, job: Callable[[Connection], T], *, relief: bool = True, mark: bool = True) -> T:
         """Run ``job`` in a transaction that a power cut within the flush interval may undo.
 
         Without ``mark`` no flush is asked for: it may be undone until the next one.
         """
-        self.enter(write=True)
+        self.guard.enter(write=True)
         try:
             result = self._transact(opening.NORMAL, job)
         except QueueFull as full:
@@ -103,10 +104,10 @@ class Database:
             self.flusher.mark()
         return result
 
-    def look(self, job: Callable[[Connection], T]) -> T:
+    def read(self, job: Callable[[Connection], T]) -> T:
         """Run ``job``, which only reads, on one consistent state."""
-        self.enter(write=False)
-        with self._looking:
+        self.guard.enter(write=False)
+        with self._reading:
             try:
                 reader = self._reader
                 if reader is None:
@@ -128,17 +129,17 @@ class Database:
             return
         self.flusher.clean()
         try:
-            self.full(lambda connection: connection.execute(FLUSH) and None, relief=True)
+            self.write_durable(lambda connection: connection.execute(FLUSH) and None, relief=True)
         except BaseException:
             self.flusher.mark()
             raise
 
     def close(self) -> None:
         """Flush what is unflushed and close every connection; safe twice."""
-        if self._closed:
+        if self.guard.closed:
             return
-        if os.getpid() != self._pid:  # a forked child must not touch its parent's connections
-            self._closed = True
+        if self.guard.forked:  # a forked child must not touch its parent's connections
+            self.guard.closed = True
             return
         self.flusher.close()
         try:
@@ -147,10 +148,10 @@ class Database:
         except DroprError as error:
             self.context.log.warning("%s: the last flush failed: %s", self.path, error)
         finally:
-            self._closed = True
+            self.guard.closed = True
             with self._writing:
                 self._drop_writers()
-            with self._looking:
+            with self._reading:
                 self._drop_reader()
 
     def frugal(self, connection: Connection) -> Connection:
@@ -159,24 +160,14 @@ class Database:
         """
         if connection is not self._writers.get(opening.FULL):
             return connection
-        return cast("Connection", self._words[opening.FULL])
+        return cast("Connection", self._cursors[opening.FULL])
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
-    def enter(self, *, write: bool) -> None:
-        """Raise Closed after close or in a forked child, StoreReadOnly for a write to what was opened to look."""
-        if self._closed:
-            raise Closed(f"{self.path} was closed")
-        if os.getpid() != self._pid:
-            raise Closed(f"{self.path} was opened before a fork; open the node anew in the child process")
-        if write and self.context.read_only:
-            raise StoreReadOnly(f"{self.path} was opened only to look")
-
     def _relieve(self, full: QueueFull) -> bool:
-        """Give the reserve up if it was the disk that is full. Returns whether that made room."""
-        if full.__cause__ is None or not self.space.use_reserve():
+        if not self.space.relieve(full):
             return False
-        self.tell("full", {"reserve": "given up so that acknowledgements and receipts can go on"})
+        self._events.tell("full", {"reserve": "given up so that acknowledgements and receipts can go on"})
         return True
 
     def _durable(self, job: Callable[[Connection], Any]) -> Any:
@@ -190,11 +181,11 @@ class Database:
                 if writer is None or self._suspect or self._moved(writer):
                     self._check_there()
                     writer = self._writer(synchronous)
-                words = self._words[synchronous]
-                words.execute("BEGIN IMMEDIATE")
+                cursor = self._cursors[synchronous]
+                cursor.execute("BEGIN IMMEDIATE")
                 try:
                     result = job(writer)
-                    words.execute("COMMIT")
+                    cursor.execute("COMMIT")
                     self.commits += 1
                 except BaseException:
                     self.commits += 2
@@ -206,7 +197,7 @@ class Database:
             return result
 
     def _writer(self, synchronous: int) -> apsw.Connection:
-        if self._closed:
+        if self.guard.closed:
             raise Closed(f"{self.path} was closed")
         if self._suspect:
             self._retest()
@@ -216,16 +207,16 @@ class Database:
 
     def _keep(self, synchronous: int, writer: apsw.Connection) -> None:
         self._writers[synchronous] = writer
-        self._words[synchronous] = writer.cursor()  # a new one for each BEGIN and COMMIT costs as much as they do
+        self._cursors[synchronous] = writer.cursor()  # a new one for each BEGIN and COMMIT costs as much as they do
 
     def _retest(self) -> None:
         """Make a real commit over a fresh connection; only then is the file trusted again."""
         now = self.context.clock.now()
-        if self._read_only(now) and 0 <= now - self._tested < RETEST_EVERY:
+        if self._distrusted(now) and 0 <= now - self._tested < RETEST_EVERY:
             raise self._alarm()
         self._tested = now
         self._drop_writers()
-        with self._looking:
+        with self._reading:
             self._drop_reader()
         probe = self._connect(opening.FULL)
         try:
@@ -240,17 +231,17 @@ class Database:
         self._keep(opening.FULL, probe)
         self._suspect = False
         self._troubles.clear()
-        self.tell("trusted", {"why": "a commit over a fresh connection went through"})
+        self._events.tell("trusted", {"why": "a commit over a fresh connection went through"})
 
-    def _read_only(self, now: float) -> bool:
+    def _distrusted(self, now: float) -> bool:
         return len(self._troubles) == 2 and now - self._troubles[0] <= TROUBLE_WINDOW
 
     def _alarm(self) -> DroprError:
-        if not self._read_only(self.context.clock.now()):
+        if not self._distrusted(self.context.clock.now()):
             return WriteFailed(
                 f"{self.path}: the disk still reports errors; nothing was promised; look at the kernel's log"
             )
-        self.tell("read_only", {"why": "writes failed twice within a minute"})
+        self._events.tell("read_only", {"why": "writes failed twice within a minute"})
         return StoreReadOnly(
             f"{self.path}: writes failed twice within a minute, so the store takes nothing until a test commit "
             "goes through (it is tried with every call); look at the kernel's log for disk errors"
@@ -262,19 +253,12 @@ class Database:
             self._suspect = True
             self._troubles.append(self.context.clock.now())
             self._drop_writers()
-            self.tell("write_failed", {"error": str(error)})
+            self._events.tell("write_failed", {"error": str(error)})
         elif isinstance(translated, StoreCorrupt):
-            self.tell("corrupt", {"error": str(error)})
+            self._events.tell("corrupt", {"error": str(error)})
         elif isinstance(translated, QueueFull):
-            self.tell("full", {"error": str(error)})
+            self._events.tell("full", {"error": str(error)})
         return translated
-
-    def tell(self, event: str, details: Mapping[str, Any]) -> None:
-        """Raise an event, the same one at most once a minute."""
-        now = self.context.clock.now()
-        if now - self._told.get(event, float("-inf")) >= TELL_EVERY:
-            self._told[event] = now
-            self.context.event(event, {"store": str(self.path), **details})
 
     def _connect(self, synchronous: int) -> apsw.Connection:
         tuning = self.tuning
@@ -303,7 +287,7 @@ class Database:
             raise StoreGone(f"{self.path} is another file than the one that was opened; restart to use it")
 
     def _drop_writers(self) -> None:
-        writers, self._writers, self._words = self._writers, {}, {}
+        writers, self._writers, self._cursors = self._writers, {}, {}
         for writer in writers.values():
             _close(writer)
 

@@ -1,11 +1,10 @@
 """What went wrong, in dropr's words.
 
-Owns the translation of every error of SQLite and the operating system into the tree of
-`dropr_core.errors`; no foreign exception leaves this package. Must not know what the failed
-operation meant.
+Owns the translation of every error of SQLite into the tree of `dropr_core.errors` (those of the operating system are
+in `system.os_errors`); no foreign exception leaves this package. Must not know what the failed operation meant.
 """
 
-import errno
+import os
 from pathlib import Path
 
 import apsw
@@ -19,8 +18,7 @@ from dropr_core.errors import (
     StoreReadOnly,
     WriteFailed,
 )
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG})
+from dropr_core.system.os_errors import NO_HANDLES, NO_ROOM, store_error, store_error_of
 
 
 def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprError:
@@ -42,8 +40,8 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
             f"{path} is damaged ({error}); nothing was deleted; 'dropr fsck' tells how bad it is, and with the node "
             "stopped 'dropr fsck --repair' saves what can be read (docs/operations.md: Damage)"
         )
-    if isinstance(error, (apsw.IOError, apsw.CantOpenError)) and errno_of_system in _FULL:
-        return QueueFull(f"{path}: no room or no file handles left ({error}, errno {errno_of_system})")
+    if isinstance(error, (apsw.IOError, apsw.CantOpenError)) and errno_of_system in NO_ROOM | NO_HANDLES:
+        return store_error_of(errno_of_system, f"{path}: {error} ({os.strerror(errno_of_system)})")
     if isinstance(error, (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError)):
         return StoreReadOnly(
             f"{path} cannot be opened for writing ({error}); check the owner and mode of the file and its directory, "
@@ -55,13 +53,5 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
             "checked again before the next write; look at the kernel's log"
         )
     if isinstance(error, OSError):
-        return _of_system(error, path)
+        return store_error(error, path)
     return StoreError(f"{path}: {type(error).__name__}: {error}")
-
-
-def _of_system(error: OSError, path: Path) -> StoreError:
-    if error.errno in _FULL:
-        return QueueFull(f"{path}: {error.strerror}; free some space or file handles, nothing else is needed")
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return StoreReadOnly(f"{path}: {error.strerror}; check owner and mode of the file and its directory")
-    return WriteFailed(f"{path}: {error.strerror or error}")

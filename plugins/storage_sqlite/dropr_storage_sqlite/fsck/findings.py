@@ -12,7 +12,7 @@ from typing import Any, Literal
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import Finding
 from dropr_core.model.names import format_id
-from dropr_storage_sqlite.engine.connection import sync_directory
+from dropr_core.system.files import sync_directory
 from dropr_storage_sqlite.engine.sqltypes import Connection
 
 PAGE = 500

@@ -2,7 +2,7 @@
 
 Owns the order: is each file there, is it a database of dropr, are its pages sound, do its tables agree. Opens
 the files itself, as they may be in no state to be opened otherwise. Must not know tables (see
-`checkup_outbox`, `checkup_inbox`) nor how a damaged file is copied (`salvage`).
+`outbox`, `inbox`) nor how a damaged file is copied (`salvage`).
 """
 
 import os
@@ -50,7 +50,9 @@ def check_store(context: Context, births: Callable[[], dict[str, str] | None], *
         yield Finding("store", "damage", "store.json", str(error))
         known = {}
     for schema in (OUTBOX, INBOX):
-        yield from _Half(context, schema, repair=repair).check(None if known is None else known.get(schema.half, ""))
+        yield from _FileCheck(context, schema, repair=repair).check(
+            None if known is None else known.get(schema.half, "")
+        )
 
 
 class _Damaged(Exception):
@@ -61,7 +63,7 @@ class _Damaged(Exception):
         super().__init__(text)
 
 
-class _Half:
+class _FileCheck:
     """One file."""
 
     def __init__(self, context: Context, schema: Schema, *, repair: bool) -> None:

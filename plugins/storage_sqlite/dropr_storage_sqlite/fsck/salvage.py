@@ -8,7 +8,6 @@ renamed to ``<half>.db.fresh`` when it is complete and on stable storage; then t
 (from here on the store is "gone" to everybody), then the fresh one takes its place.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import apsw
 import attrs
 
-from dropr_storage_sqlite.engine.connection import sync_directory
+from dropr_core.system.files import sync_directory, sync_file
 from dropr_storage_sqlite.engine.schema import APPLICATION, Schema
 
 BAD = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError, UnicodeDecodeError)
@@ -88,7 +87,8 @@ def salvage(path: Path, schema: Schema) -> Saved | None:
     finally:
         damaged.close()
         new.close()
-    _sync(part)
+    sync_file(part)
+    sync_directory(part.parent)
     part.replace(fresh_of(path))
     return Saved(rows, gaps, tuple(lost), put_in_place(path))
 
@@ -109,15 +109,6 @@ def put_in_place(path: Path) -> Path:
     fresh_of(path).replace(path)
     sync_directory(path.parent)
     return aside
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_directory(path.parent)
 
 
 def _copy(damaged: apsw.Connection, new: apsw.Connection, table: str) -> tuple[int, int]:

@@ -10,24 +10,24 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Accepted, Arrival, Job
 from dropr_core.errors import StoreError
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, priority_of
+from dropr_core.storage_kit.limits import Amount, check_inbox
 from dropr_storage_sqlite.engine.bulk import insert
-from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow
-from dropr_storage_sqlite.outbox.append import check_limit
 
 
-class AcceptPart:
+class Acceptor:
     """What the endpoint does with arrivals."""
 
-    _db: Database
-    context: Context
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self._engine, self._context = engine, context
 
     def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:
         """Every head known for a sender (and one of its store ids)."""
         query, values = (sql.HEADS, (sender,)) if store is None else (sql.HEADS_OF_STORE, (sender, store))
-        rows = self._db.look(lambda connection: connection.execute(query, values).fetchall())
+        rows = self._engine.read(lambda connection: connection.execute(query, values).fetchall())
         return {
             SourceLane(name, StoreId(kept), channel, priority): Head(seq, MessageId(identity))
             for name, kept, channel, priority, seq, identity in rows
@@ -36,11 +36,11 @@ class AcceptPart:
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """The log-matching rule, all arrivals in one durable transaction."""
         if any(arrival.entries for arrival in arrivals):
-            self._db.space.check()
-        return self._db.full(lambda connection: self._accept(connection, arrivals))
+            self._engine.space.check()
+        return self._engine.write_durable(lambda connection: self._accept(connection, arrivals))
 
     def _accept(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        filling = Filling(connection, self.context)
+        filling = Filling(connection, self._context)
         results = []
         for arrival in arrivals:
             found = connection.execute(sql.HEAD, arrival.source).fetchone()
@@ -60,24 +60,24 @@ class AcceptPart:
         """Queue jobs that come from this node itself; durable."""
         if not jobs:
             return
-        self._db.space.check()
+        self._engine.space.check()
 
         def job(connection: Connection) -> None:
-            filling = Filling(connection, self.context)
+            filling = Filling(connection, self._context)
             filling.add(channel, priority, sender, jobs)
             filling.close()
 
-        self._db.full(job)
+        self._engine.write_durable(job)
 
 
 class Filling:
     """New messages within one transaction."""
 
     def __init__(self, connection: Connection, context: Context) -> None:
-        self._connection, self.context = connection, context
+        self._connection, self._context = connection, context
         self._now = context.clock.now()
         self._book = Book(connection, context, self._now)
-        self._more: dict[str, tuple[int, int]] = {}
+        self._more: dict[str, Amount] = {}
 
     def add(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
         """Queue jobs of one sender on one channel."""
@@ -135,16 +135,14 @@ class Filling:
         return row._replace(flags=flags | sql.PARKED)
 
     def _check_room(self, channel: str, count: int, size: int) -> None:
-        context = self.context
         before = self._more.get(channel, (0, 0))
         self._more[channel] = (before[0] + count, before[1] + size)
-        if context.max_messages is not None or context.max_bytes is not None:
-            kept = self._connection.execute(sql.TOTAL).fetchall()[0]
-            more = (sum(one[0] for one in self._more.values()), sum(one[1] for one in self._more.values()))
-            check_limit(f"the inbox of {context.node}", (context.max_messages, context.max_bytes), kept, more)
-        if channel in context.channel_limits:
-            kept = self._connection.execute(sql.TOTAL_OF_CHANNEL, (channel,)).fetchall()[0]
-            check_limit(f"channel {channel}", context.channel_limits[channel], kept, self._more[channel])
+        check_inbox(self._context, self._more, self._kept)
+
+    def _kept(self, _: str, name: str) -> Amount:
+        query, values = (sql.TOTAL_OF_CHANNEL, (name,)) if name else (sql.TOTAL, ())
+        messages, size = self._connection.execute(query, values).fetchall()[0]
+        return messages, size
 
     def close(self) -> None:
         """Write the counters; the last thing in the transaction."""

@@ -14,7 +14,7 @@ from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome, State, first_page
 from dropr_core.model.names import MessageId, StoreId, make_store_id
 from dropr_core.model.states import JOB, SETTLED, may_follow
-from dropr_storage_sqlite.engine.engine import FLUSH, Database
+from dropr_storage_sqlite.engine.engine import FLUSH, Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line
@@ -37,11 +37,11 @@ def _outcome(row: tuple[Any, ...]) -> Outcome:
     return Outcome(number, MessageId(message_id), State(state), reason, result, content_type)
 
 
-class EndPart:
+class Ends:
     """Ends of messages, and new beginnings."""
 
-    _db: Database
-    context: Context
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self._engine, self._context = engine, context
 
     def outcomes(
         self, sender: str, log: StoreId | None, after: int, limit: int, max_bytes: int = RECEIPTS_BYTES
@@ -54,11 +54,11 @@ class EndPart:
             kept = number is not None and bool(connection.execute(sql.OUTCOMES, (number, 0, 1)).fetchall())
             return store, number, kept, log == store and after > last
 
-        store, number, any_kept, restored = self._db.look(look)
+        store, number, any_kept, restored = self._engine.read(look)
         if restored:
             # The sender knows more of this log than we do: we came out of a backup. A new log begins.
             store = make_store_id()
-            self._db.full(lambda connection: connection.execute(sql.SET_STORE, (store,)), relief=True)
+            self._engine.write_durable(lambda connection: connection.execute(sql.SET_STORE, (store,)), relief=True)
         if number is None or not any_kept:
             return store, []
         known = after if log == store else 0
@@ -72,16 +72,12 @@ class EndPart:
             connection.execute(FLUSH)
             return page
 
-        return store, self._db.full(job, relief=True)
-
-    def flush(self) -> None:
-        """Everything settled so far is on stable storage when this returns."""
-        self._db.flush()
+        return store, self._engine.write_durable(job, relief=True)
 
     def sweep(self) -> float | None:
         """End expired messages, forget what is past its time; bounded work a call."""
-        due = self._db.look(self._next)
-        if due is None or due > self.context.clock.now():
+        due = self._engine.read(self._next)
+        if due is None or due > self._context.clock.now():
             return due
 
         def job(connection: Connection) -> float | None:
@@ -94,22 +90,22 @@ class EndPart:
                 old = [
                     number
                     for number, at in connection.execute(sql.OLDEST_OUTCOME, (sender, SWEEP)).fetchall()
-                    if at <= book.now - self.context.remember
+                    if at <= book.now - self._context.remember
                 ]
                 if old:
                     connection.execute(sql.OUTCOMES_KNOWN, (sender, old[-1]))
             book.close()
             return self._next(connection)
 
-        result = self._db.soft(job)
-        self._db.space.keep_reserve()
+        result = self._engine.write(job)
+        self._engine.space.keep_reserve()
         return result
 
     def _next(self, connection: Connection) -> float | None:
         times = [row[0] for query in (sql.NEXT_EXPIRED, sql.NEXT_FORGET) for row in connection.execute(query)]
         for sender, _ in connection.execute(sql.SENDERS).fetchall():
             oldest = connection.execute(sql.OLDEST_OUTCOME, (sender, 1)).fetchall()
-            times += [at + self.context.remember for _, at in oldest]
+            times += [at + self._context.remember for _, at in oldest]
         return min(times, default=None)
 
     def move(self, moves: Sequence[JobMove]) -> list[bool]:
@@ -121,7 +117,7 @@ class EndPart:
             book.close()
             return done
 
-        return self._db.full(job, relief=all(move.to is not State.READY for move in moves))
+        return self._engine.write_durable(job, relief=all(move.to is not State.READY for move in moves))
 
     def wipe(self, selection: Selection) -> int:
         """Remove done and buried messages (never live ones)."""
@@ -137,10 +133,10 @@ class EndPart:
             book.close()
             return gone
 
-        return self._db.full(job, relief=True)
+        return self._engine.write_durable(job, relief=True)
 
     def _book(self, connection: Connection) -> Book:
-        return Book(connection, self.context, self.context.clock.now())
+        return Book(connection, self._context, self._context.clock.now())
 
 
 def _move(connection: Connection, book: Book, move: JobMove) -> bool:

@@ -2,37 +2,112 @@
 
 Owns how its parts make one object; each part owns one kind of work:
 
-    inbox_accept   putting messages in, and heads
-    inbox_lease    claims, settlements, consumers
-    inbox_end      outcomes, sweep, kick, bury, wipe
-    inbox_view     looking
+    accept   putting messages in, and heads
+    lease    claims (with `take`), settlements, consumers that are gone
+    end      state moves, outcomes, sweep, wipe
+    view     looking
 """
 
+from collections.abc import Mapping, Sequence
+
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Inbox
+from dropr_core.contracts.storage import (
+    Accepted,
+    Arrival,
+    Claim,
+    Inbox,
+    Job,
+    JobInfo,
+    JobMove,
+    Selection,
+    Settlement,
+)
 from dropr_core.errors import DroprError
-from dropr_core.model.names import StoreId
-from dropr_storage_sqlite.engine.consumers import Consumers
-from dropr_storage_sqlite.engine.engine import Database
+from dropr_core.model.limits import RECEIPTS_BYTES
+from dropr_core.model.message import Outcome
+from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
+from dropr_core.storage_kit.consumers import LockedConsumers
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.accept import AcceptPart
-from dropr_storage_sqlite.inbox.end import EndPart
-from dropr_storage_sqlite.inbox.lease import LeasePart
-from dropr_storage_sqlite.inbox.view import ViewPart
+from dropr_storage_sqlite.inbox.accept import Acceptor
+from dropr_storage_sqlite.inbox.end import Ends
+from dropr_storage_sqlite.inbox.lease import Leases
+from dropr_storage_sqlite.inbox.view import View
 
 
-class SqliteInbox(AcceptPart, LeasePart, EndPart, ViewPart, Inbox):
-    """The receiving half of a store."""
+class SqliteInbox(Inbox):
+    """The receiving half of a store; see the contract for every method."""
 
-    def __init__(self, database: Database, context: Context) -> None:
-        self._db, self.context = database, context
-        self.consumers: Consumers = Consumers(context.data / "consumers")
-        self._names: dict[int, str] = {}
+    consumers: LockedConsumers
+
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self.engine, self.context = engine, context
+        self.consumers = LockedConsumers(context.data / "consumers", engine.guard)
+        self._acceptor = Acceptor(engine, context)
+        self._leases = Leases(engine, context, self.consumers)
+        self._ends = Ends(engine, context)
+        self._view = View(engine, context)
 
     @property
     def store_id(self) -> StoreId:
         """Names this half and its outcome logs."""
-        return StoreId(self._db.look(lambda connection: bytes(connection.execute(sql.STORE).fetchall()[0][0])))
+        return StoreId(self.engine.read(lambda connection: bytes(connection.execute(sql.STORE).fetchall()[0][0])))
+
+    def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:  # noqa: D102
+        return self._acceptor.heads(sender, store)
+
+    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
+        return self._acceptor.accept(arrivals)
+
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:  # noqa: D102
+        self._acceptor.put(channel, priority, sender, jobs)
+
+    def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:  # noqa: D102
+        return self._leases.claim(channels, limit, consumer)
+
+    def settle(self, changes: Sequence[Settlement]) -> list[bool]:  # noqa: D102
+        return self._leases.settle(changes)
+
+    def holds(self, claim: Claim) -> bool:  # noqa: D102
+        return self._leases.holds(claim)
+
+    def retire(self, consumer: str) -> None:  # noqa: D102
+        self._leases.retire(consumer)
+
+    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:  # noqa: D102
+        return self._leases.reap(attempts)
+
+    def next_due(self, channels: Sequence[str]) -> float | None:  # noqa: D102
+        return self._view.next_due(channels)
+
+    def outcomes(  # noqa: D102
+        self, sender: str, log: StoreId | None, after: int, limit: int, max_bytes: int = RECEIPTS_BYTES
+    ) -> tuple[StoreId, list[Outcome]]:
+        return self._ends.outcomes(sender, log, after, limit, max_bytes)
+
+    def move(self, moves: Sequence[JobMove]) -> list[bool]:  # noqa: D102
+        return self._ends.move(moves)
+
+    def sweep(self) -> float | None:  # noqa: D102
+        return self._ends.sweep()
+
+    def wipe(self, selection: Selection) -> int:  # noqa: D102
+        return self._ends.wipe(selection)
+
+    def flush(self) -> None:  # noqa: D102
+        self.engine.flush()
+
+    def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:  # noqa: D102
+        return self._view.scan(selection, after, limit)
+
+    def envelope(self, message_id: MessageId) -> bytes | None:  # noqa: D102
+        return self._view.envelope(message_id)
+
+    def counts(self) -> Mapping[str, Mapping[str, int]]:  # noqa: D102
+        return self._view.counts()
+
+    def oldest(self) -> Mapping[str, float]:  # noqa: D102
+        return self._view.oldest()
 
     def close(self) -> None:
         """Give back what this process's consumers hold, then release everything; safe twice."""
@@ -41,4 +116,4 @@ class SqliteInbox(AcceptPart, LeasePart, EndPart, ViewPart, Inbox):
                 self.retire(consumer)
             except DroprError as error:  # its leases end with the process all the same
                 self.context.log.warning("consumer %s could not give back its leases: %s", consumer, error)
-        self._db.close()
+        self.engine.close()

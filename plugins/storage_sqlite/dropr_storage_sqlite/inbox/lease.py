@@ -9,45 +9,44 @@ from collections.abc import Mapping, Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
 from dropr_core.model.message import State
-from dropr_storage_sqlite.engine.consumers import Consumers
-from dropr_storage_sqlite.engine.engine import Database
+from dropr_core.storage_kit.consumers import LockedConsumers
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, with_line
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, consumer_of, find_consumer, with_line
 from dropr_storage_sqlite.inbox.take import DUE, Taking
 
 _Held = tuple[int, int, int, str, int]
 """place, attempts, flags, reason, consumer"""
 
 
-class LeasePart:
+class Leases:
     """What consumers do with messages."""
 
-    _db: Database
-    context: Context
-    consumers: Consumers
-    _names: dict[int, str]
+    def __init__(self, engine: Engine, context: Context, consumers: LockedConsumers) -> None:
+        self._engine, self._context, self._consumers = engine, context, consumers
+        self._names: dict[int, str] = {}
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
         """Lease up to ``limit`` messages, by priority, then by arrival."""
         if limit <= 0:
             return []
-        self._db.enter(write=True)
-        self.consumers.check(consumer)
+        self._engine.guard.enter(write=True)
+        self._consumers.check(consumer)
 
         def waiting(connection: Connection) -> bool:
-            now = self.context.clock.now()
+            now = self._context.clock.now()
             return any(
                 queue.ready or (queue.delayed and (_next_delayed(connection, queue) or 0.0) <= now)
                 for queue in _queues_of(connection, channels)
             )
 
-        if not self._db.look(waiting):  # an empty queue is looked at often; it must not cost a write
+        if not self._engine.read(waiting):  # an empty queue is looked at often; it must not cost a write
             return []
-        return self._db.soft(lambda connection: self._claim(connection, channels, limit, consumer))
+        return self._engine.write(lambda connection: self._claim(connection, channels, limit, consumer))
 
     def _claim(self, connection: Connection, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
-        book = Book(connection, self.context, self.context.clock.now())
+        book = Book(connection, self._context, self._context.clock.now())
         for queue in _queues_of(connection, channels):
             if queue.delayed:
                 for place, attempts, reason in connection.execute(
@@ -63,7 +62,7 @@ class LeasePart:
         taking = Taking(connection, book, limit)
         for priority in sorted(levels):
             taking.level(levels[priority])
-        taking.close(self.consumers.number(connection, consumer))
+        taking.close(consumer_of(connection, consumer))
         book.close()
         return self._claims(connection, taking)
 
@@ -86,7 +85,7 @@ class LeasePart:
         """Apply each change whose lease still holds (True); the others change nothing (False)."""
         if not changes:
             return []
-        return self._db.soft(
+        return self._engine.write(
             lambda connection: self._settle_whole(connection, changes) or self._settle(connection, changes)
         )
 
@@ -119,7 +118,7 @@ class LeasePart:
             places = {row[0] for row in connection.execute(sql.HELD, (low, high, token))}
             if places != {sql.pack(queue[0], number) for number in numbers}:
                 return []
-        book = Book(connection, self.context, self.context.clock.now())
+        book = Book(connection, self._context, self._context.clock.now())
         connection.execute(sql.UNLEASE_RANGE, (low, high, token))
         connection.execute(sql.LEASES, (-count, consumer))
         book.count(queue[0], "leased", -count)
@@ -145,7 +144,7 @@ class LeasePart:
             queue = queues[key]
             if queue is not None:
                 tokens.setdefault(claim.token, []).append(((queue << sql.N_BITS) | claim.number, index))
-        book = Book(connection, self.context, self.context.clock.now())
+        book = Book(connection, self._context, self._context.clock.now())
         for token, places in tokens.items():
             low, high = min(places)[0], max(places)[0]
             held: dict[int, _Held] = {row[0]: row for row in connection.execute(sql.HELD, (low, high, token))}
@@ -204,24 +203,19 @@ class LeasePart:
             found = connection.execute(sql.LEASE_AT, (sql.pack(queue[0], claim.number),)).fetchone()
             return found is not None and bytes(found[3]) == claim.token
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     # ── consumers ────────────────────────────────────────────────────────────────────────────────
 
-    def register(self, label: str = "") -> str:
-        """A new consumer, alive as long as this process (and not yet retired). Returns its id."""
-        self._db.enter(write=True)
-        return self.consumers.register(label)
-
     def retire(self, consumer: str) -> None:
         """The consumer is gone: its leases end, their attempts not counted. Safe twice."""
-        if not self.consumers.owns(consumer):
+        if not self._consumers.owns(consumer):
             return
 
         def job(connection: Connection) -> None:
-            number = self.consumers.find(connection, consumer)
+            number = find_consumer(connection, consumer)
             if number is not None:
-                book = Book(connection, self.context, self.context.clock.now())
+                book = Book(connection, self._context, self._context.clock.now())
                 for place, attempts, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
                     end_lease(connection, book, place)
                     book.ready(place, attempts - 1, reason)
@@ -229,23 +223,25 @@ class LeasePart:
                 book.close()
 
         def known(connection: Connection) -> bool:
-            return self.consumers.find(connection, consumer) is not None
+            return find_consumer(connection, consumer) is not None
 
         try:
-            if self._db.look(known):
-                self._db.soft(job)
+            if self._engine.read(known):
+                self._engine.write(job)
         finally:
-            self.consumers.release(consumer)
+            self._consumers.release(consumer)
 
     def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
         """End the leases of consumers whose process died; see the contract."""
-        known = self._db.look(lambda connection: connection.execute(sql.CONSUMERS).fetchall())
-        alive, dead = self.consumers.sort(known)
+        known = self._engine.read(lambda connection: connection.execute(sql.CONSUMERS).fetchall())
+        gone = self._consumers.dead(row[1] for row in known)
+        dead = [number for number, name, _ in known if name in gone]
+        alive = any(leases > 0 and name not in gone for _, name, leases in known)
         if not dead:
             return [], alive
 
         def job(connection: Connection) -> list[str]:
-            book = Book(connection, self.context, self.context.clock.now())
+            book = Book(connection, self._context, self._context.clock.now())
             for number in dead:
                 for place, attempt, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
                     row = end_lease(connection, book, place)
@@ -259,8 +255,8 @@ class LeasePart:
             book.close()
             return sorted(book.readied)
 
-        readied = self._db.soft(job)
-        self.consumers.tidy()
+        readied = self._engine.write(job)
+        self._consumers.tidy()
         return readied, alive
 
 

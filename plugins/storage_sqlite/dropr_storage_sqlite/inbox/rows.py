@@ -101,6 +101,20 @@ def standing(connection: Connection, row: MessageRow, channel: str) -> Standing:
     return Standing(State.READY)
 
 
+def find_consumer(connection: Connection, name: str) -> int | None:
+    """The number of a consumer that ever claimed."""
+    found = connection.execute(sql.CONSUMER, (name,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def consumer_of(connection: Connection, name: str) -> int:
+    """The number of a consumer, made if it is new."""
+    number = find_consumer(connection, name)
+    if number is None:
+        return int(connection.execute(sql.NEW_CONSUMER, (name,)).fetchall()[0][0])
+    return number
+
+
 class Book:
     """Moves messages within one transaction; `close` writes counters and outcomes."""
 

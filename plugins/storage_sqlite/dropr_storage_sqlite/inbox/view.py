@@ -10,7 +10,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId
-from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.end import chosen
@@ -19,34 +19,34 @@ from dropr_storage_sqlite.inbox.rows import MessageRow, QueueRow, Standing, queu
 _STATES = ("ready", "delayed", "leased", "blocked", "buried", "done", "expired")
 
 
-class ViewPart:
+class View:
     """Read-only views."""
 
-    _db: Database
-    context: Context
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self._engine, self._context = engine, context
 
     def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
         """A page of messages in order of arrival; the last one's ``number`` is the next cursor."""
 
         def job(connection: Connection) -> list[JobInfo]:
-            now, queues = self.context.clock.now(), queue_rows(connection)
+            now, queues = self._context.clock.now(), queue_rows(connection)
             found = chosen(connection, selection, selection.states, now, after)
             return [
                 _info(connection, row, stands, queues[row.place >> sql.N_BITS], now)
                 for row, stands in islice(found, limit)
             ]
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     def envelope(self, message_id: MessageId) -> bytes | None:
         """The stored bytes of a message, if still kept."""
-        rows = self._db.look(lambda connection: connection.execute(sql.ENVELOPE, (message_id,)).fetchall())
+        rows = self._engine.read(lambda connection: connection.execute(sql.ENVELOPE, (message_id,)).fetchall())
         return bytes(rows[0][0]) if rows else None
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Channel → state → number, and ``processed`` ever, ``bytes``; kept, not counted."""
         result: dict[str, dict[str, int]] = {}
-        for queue in self._db.look(queue_rows).values():
+        for queue in self._engine.read(queue_rows).values():
             into = result.setdefault(queue.channel, {"processed": 0, "bytes": 0})
             into["processed"] += queue.processed
             into["bytes"] += queue.bytes
@@ -60,7 +60,7 @@ class ViewPart:
         """Channel → seconds that its first ready message has waited."""
 
         def job(connection: Connection) -> dict[str, float]:
-            now = self.context.clock.now()
+            now = self._context.clock.now()
             result: dict[str, float] = {}
             for queue in queue_rows(connection).values():
                 if not queue.ready:
@@ -71,7 +71,7 @@ class ViewPart:
                     result[queue.channel] = max(result.get(queue.channel, 0.0), now - arrived)
             return result
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     def next_due(self, channels: Sequence[str]) -> float | None:
         """Node time at which the next delayed message of these channels becomes ready."""
@@ -80,7 +80,7 @@ class ViewPart:
             numbers = [row[0] for one in channels for row in connection.execute(sql.QUEUES_OF, (one,)).fetchall()]
             return [row[0] for number in numbers for row in connection.execute(sql.NEXT_DELAYED, (number,)).fetchall()]
 
-        return min(self._db.look(job), default=None)
+        return min(self._engine.read(job), default=None)
 
 
 def _info(connection: Connection, row: MessageRow, stands: Standing, queue: QueueRow, now: float) -> JobInfo:

@@ -9,35 +9,36 @@ from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import AppendResult, NewMessage
-from dropr_core.errors import Conflict, QueueFull, StoreError
+from dropr_core.errors import Conflict, StoreError
 from dropr_core.model.names import format_id
+from dropr_core.storage_kit.group_commit import BatchedJob
+from dropr_core.storage_kit.limits import Amount, check_outbox, limited
 from dropr_storage_sqlite.engine.bulk import insert
-from dropr_storage_sqlite.engine.engine import Database
-from dropr_storage_sqlite.engine.group import Together
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 
 _Key = tuple[str, str, int]
 
 
-class AppendPart:
+class Appender:
     """`append` of the outbox."""
 
-    _db: Database
-    context: Context
-    _limited: bool
-    _end: tuple[int, int, _Key, int, int, int]
-    """Where a lane ends, if the store is in the state that this process left: (version, commits, lane, its number,
-    last sequence, bytes ever)."""
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self._engine, self._context = engine, context
+        self._limited = limited(context)
+        self._end: tuple[int, int, _Key, int, int, int] = (0, 0, ("", "", 0), 0, 0, 0)
+        """Where a lane ends, if the store is in the state that this process left: (version, commits, lane, its number,
+        last sequence, bytes ever)."""
 
     def append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:
         """Store all messages or none, durably; see the contract."""
         if not messages:
             return []
-        self._db.space.check()
-        return self._db.full(Together(self._append_all, messages))
+        self._engine.space.check()
+        return self._engine.write_durable(BatchedJob(self.append_all, messages))
 
-    def _append_all(self, connection: Connection, calls: list[Sequence[NewMessage]]) -> list[list[AppendResult]]:
+    def append_all(self, connection: Connection, calls: list[Sequence[NewMessage]]) -> list[list[AppendResult]]:
         """What several threads want to append at the same time, as if one had asked for all of it."""
         if len(calls) == 1:
             return [self._append(connection, calls[0])]
@@ -81,8 +82,8 @@ class AppendPart:
         key = (peer, message.channel, message.priority)
         # SQLite counts a connection's commits and the changes by others in one number. If it grew by our last
         # commit alone, and that is the last of this process, the lane ends where we left it.
-        version, commits = connection.data_version(), self._db.commits
-        connection = self._db.frugal(connection)
+        version, commits = connection.data_version(), self._engine.commits
+        connection = self._engine.frugal(connection)
         if self._end[:3] == (version, commits, key) and self._end[4] + 1 < sql.HALF:
             number, last, total = self._end[3:]
         else:
@@ -90,7 +91,7 @@ class AppendPart:
         place = sql.origin(number) + last + 1
         total += len(message.envelope)
         self._end = (version + 1, commits + 1, key, number, last + 1, total)
-        connection.execute(sql.INSERT, _row(message, place, self.context.clock.now(), total, None, message.envelope))
+        connection.execute(sql.INSERT, _row(message, place, self._context.clock.now(), total, None, message.envelope))
         return AppendResult(message.id, (last + 1,), False)
 
     def _store(
@@ -100,7 +101,7 @@ class AppendPart:
         known: dict[int, AppendResult],
         lanes: dict[_Key, list[int]],
     ) -> list[AppendResult]:
-        now = self.context.clock.now()
+        now = self._context.clock.now()
         rows: list[tuple[object, ...]] = []
         placed: list[AppendResult] = []
         for index, message in enumerate(messages):
@@ -128,37 +129,15 @@ class AppendPart:
         return placed
 
     def _check_room(self, connection: Connection, lanes: dict[_Key, list[int]]) -> None:
-        context = self.context
-        peers: dict[str, tuple[int, int]] = {}
-        channels: dict[str, tuple[int, int]] = {}
-        for (peer, channel, _), (count, size) in lanes.items():
-            for sums, name in ((peers, peer), (channels, channel)):
-                before = sums.get(name, (0, 0))
-                sums[name] = (before[0] + count, before[1] + size)
-        if context.max_messages is not None or context.max_bytes is not None:
-            more = (sum(share[0] for share in lanes.values()), sum(share[1] for share in lanes.values()))
-            kept = connection.execute(sql.TOTAL).fetchall()[0]
-            check_limit(f"the outbox of {context.node}", (context.max_messages, context.max_bytes), kept, more)
-        for what, sums, limits, total in (
-            ("peer", peers, context.peer_limits, sql.TOTAL_OF_PEER),
-            ("channel", channels, context.channel_limits, sql.TOTAL_OF_CHANNEL),
-        ):
-            for name, more in sums.items():
-                if name in limits:
-                    kept = connection.execute(total, (name,)).fetchall()[0]
-                    check_limit(f"{what} {name}", limits[name], kept, more)
-
-
-def check_limit(
-    what: str, limit: tuple[int | None, int | None], kept: tuple[float, float], more: tuple[int, int]
-) -> None:
-    """Raise QueueFull if ``more`` (messages, bytes) on top of ``kept`` would be over ``limit``."""
-    for unit, most, have, new in zip(("messages", "bytes"), limit, kept, more, strict=True):
-        if most is not None and have + new > most:
-            raise QueueFull(
-                f"{what}: {int(have)} {unit} are waiting, {new} more would be over the limit of {most}; "
-                "try again when some were delivered, or raise the limit"
-            )
+        more: dict[tuple[str, str], Amount] = {}
+        for (peer, channel, _), share in lanes.items():
+            before = more.get((peer, channel), (0, 0))
+            more[peer, channel] = (before[0] + share[0], before[1] + share[1])
+        totals = {"all": sql.TOTAL, "peer": sql.TOTAL_OF_PEER, "channel": sql.TOTAL_OF_CHANNEL}
+        check_outbox(
+            self._context, more,
+            lambda kind, name: connection.execute(totals[kind], (name,) if name else ()).fetchall()[0],
+        )  # fmt: skip
 
 
 def _row(

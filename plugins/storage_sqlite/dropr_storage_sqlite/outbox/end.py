@@ -11,7 +11,7 @@ from dropr_core.contracts.storage import Delivery, DeliveryMove, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Lane, MessageId, StoreId
 from dropr_core.model.states import DELIVERY, may_follow
-from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
@@ -21,11 +21,11 @@ SWEEP = 1000
 PAGE = 500
 
 
-class EndPart:
+class Ends:
     """Everything that ends deliveries, and what happens to them then."""
 
-    _db: Database
-    context: Context
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self._engine, self._context = engine, context
 
     def move(self, moves: Sequence[DeliveryMove]) -> list[bool]:
         """Move each delivery that stands as it is given; see the contract."""
@@ -54,7 +54,7 @@ class EndPart:
             ledger.close()
             return done
 
-        return self._db.full(job, relief=all(move.to is not State.QUEUED for move in moves))
+        return self._engine.write_durable(job, relief=all(move.to is not State.QUEUED for move in moves))
 
     def _end_live(self, connection: Connection, ledger: Ledger, number: int, move: DeliveryMove) -> bool:
         """End a delivery that is live, if it stands as it was seen and may end so."""
@@ -77,7 +77,7 @@ class EndPart:
             row = connection.execute(sql.PEER, (peer,)).fetchone()
             return row is not None and row[2] == log and row[3] >= upto
 
-        if not outcomes and self._db.look(nothing_new):
+        if not outcomes and self._engine.read(nothing_new):
             return []
 
         def job(connection: Connection) -> list[MessageId]:
@@ -93,7 +93,7 @@ class EndPart:
             ledger.close()
             return list(dict.fromkeys(ended))
 
-        return self._db.full(job, relief=True)
+        return self._engine.write_durable(job, relief=True)
 
     def _receive(self, connection: Connection, ledger: Ledger, peer: str, outcome: Outcome) -> bool:
         result = (outcome.state, outcome.reason, outcome.result, outcome.content_type)
@@ -123,12 +123,12 @@ class EndPart:
             ledger.close()
             return gone
 
-        return self._db.full(job, relief=True)
+        return self._engine.write_durable(job, relief=True)
 
     def sweep(self, life: float) -> tuple[list[MessageId], float | None]:
         """End what is due, forget what is past its time; bounded work a call."""
-        due = self._db.look(lambda connection: self._next(connection, life))
-        if due is None or due > self.context.clock.now():
+        due = self._engine.read(lambda connection: self._next(connection, life))
+        if due is None or due > self._context.clock.now():
             return [], due
 
         def job(connection: Connection) -> tuple[list[MessageId], float | None]:
@@ -147,8 +147,8 @@ class EndPart:
             ledger.close()
             return ended, self._next(connection, life)
 
-        result = self._db.soft(job)
-        self._db.space.keep_reserve()
+        result = self._engine.write(job)
+        self._engine.space.keep_reserve()
         return result
 
     def _bury_old(
@@ -176,13 +176,13 @@ class EndPart:
         return min(times, default=None)
 
     def _ledger(self, connection: Connection) -> Ledger:
-        return Ledger(connection, self.context, self.context.clock.now())
+        return Ledger(connection, self._context, self._context.clock.now())
 
     def _chosen(self, connection: Connection, selection: Selection, states: frozenset[State]) -> Iterator[EndedRow]:
         """Ended deliveries that a selection means, page by page, so that they may be moved meanwhile."""
         lanes = lane_rows(connection)
         for row in ended_rows(connection, selection):
-            if fits(row, lanes[row.lane], selection, states, self.context.clock.now()):
+            if fits(row, lanes[row.lane], selection, states, self._context.clock.now()):
                 yield row
 
 

@@ -11,7 +11,7 @@ from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, Lane, MessageId, StoreId, make_store_id
-from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane
@@ -19,17 +19,17 @@ from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, fin
 PAGE = 1000
 
 
-class ShipPart:
+class Shipper:
     """What the daemon does with lanes."""
 
-    _db: Database
-    context: Context
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self._engine, self._context = engine, context
 
     def lanes(self, peer: str | None = None) -> list[LaneStats]:
         """Every lane with queued deliveries (of one peer)."""
         query, values = (sql.WAITING, ()) if peer is None else (sql.WAITING_OF, (peer,))
-        rows = self._db.look(lambda connection: connection.execute(query, values).fetchall())
-        now = self.context.clock.now()
+        rows = self._engine.read(lambda connection: connection.execute(query, values).fetchall())
+        now = self._context.clock.now()
         return [
             LaneStats(Lane(name, channel, priority), Head(head, MessageId(head_id)), last, depth, size,
                       0.0 if born is None else max(0.0, now - born))
@@ -39,7 +39,7 @@ class ShipPart:
     def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:
         """What follows the lane's head, marked as under way with ``mark_in_flight``."""
         if not mark_in_flight:
-            return self._db.look(lambda connection: self._take(connection, lane, max_count, max_bytes)[0])
+            return self._engine.read(lambda connection: self._take(connection, lane, max_count, max_bytes)[0])
 
         def job(connection: Connection) -> Batch | None:
             batch, row = self._take(connection, lane, max_count, max_bytes)
@@ -47,7 +47,7 @@ class ShipPart:
                 connection.execute(sql.OFFER, (batch.entries[-1].sequence, row.number))
             return batch
 
-        return self._db.soft(job, mark=False)
+        return self._engine.write(job, mark=False)
 
     def _take(
         self, connection: Connection, lane: Lane, max_count: int, max_bytes: int
@@ -55,7 +55,7 @@ class ShipPart:
         row = find_lane(connection, lane)
         if row is None or row.depth == 0:
             return None, row
-        now, first = self.context.clock.now(), sql.origin(row.number)
+        now, first = self._context.clock.now(), sql.origin(row.number)
         entries: list[Entry] = []
         room, duplicate, dated = max_bytes, sql.DUPLICATE, sql.DATED
         values = (first + row.head, sql.highest(row.number), max(1, max_count))
@@ -70,7 +70,7 @@ class ShipPart:
                 entries.append(Entry(place - first, message_id, envelope))
         if not entries:
             raise StoreError(
-                f"{self._db.path}: lane {lane} counts {row.depth} deliveries but has none; "
+                f"{self._engine.path}: lane {lane} counts {row.depth} deliveries but has none; "
                 "keep a copy and tell the authors"
             )
         return Batch(lane, Head(row.head, MessageId(row.head_id)), entries), row
@@ -83,7 +83,7 @@ class ShipPart:
             if row is not None and row.offered:
                 connection.execute(sql.OFFER, (0, row.number))
 
-        self._db.soft(job, mark=False)
+        self._engine.write(job, mark=False)
 
     def settle(self, lane: Lane, head: Head, rejected: Sequence[Rejection] = ()) -> None:
         """The peer has committed up to ``head``. Durable at once only where deliveries were rejected:
@@ -94,9 +94,9 @@ class ShipPart:
             self._settle(connection, lane, head, rejected)
 
         if rejected:
-            self._db.full(job, relief=True)
+            self._engine.write_durable(job, relief=True)
         else:
-            self._db.soft(job)
+            self._engine.write(job)
 
     def _settle(self, connection: Connection, lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
         row = own_lane(connection, lane)
@@ -109,7 +109,7 @@ class ShipPart:
                 connection.execute(sql.OFFER, (0, row.number))
             return
         first = sql.origin(row.number)
-        ledger = Ledger(connection, self.context, self.context.clock.now())
+        ledger = Ledger(connection, self._context, self._context.clock.now())
         for refusal in rejected:
             found = connection.execute(sql.ONE, (first + refusal.sequence,)).fetchone()
             if found is not None and row.head < refusal.sequence <= head.sequence:
@@ -117,7 +117,7 @@ class ShipPart:
         start, end = first + row.head, first + head.sequence
         count, size, special = connection.execute(sql.SUM, (start, end)).fetchall()[0]
         waiting = waiting_bytes = 0
-        keep = self.context.keep_sent.get(row.channel, 0.0) > 0
+        keep = self._context.keep_sent.get(row.channel, 0.0) > 0
         if special or keep:
             rows = _rows(connection, sql.RANGE if keep else sql.SPECIALS, (start, end))
             for delivery in rows:
@@ -152,11 +152,11 @@ class ShipPart:
             ended = connection.execute(sql.ENDED_AT, (row.number, sequence)).fetchone()
             return None if ended is None else MessageId(ended[0])
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     def rewind(self, lane: Lane, head: Head) -> int:
         """The peer lost what followed ``head``: send again what is kept of it."""
-        return self._db.full(lambda connection: self._rewind(connection, lane, head))
+        return self._engine.write_durable(lambda connection: self._rewind(connection, lane, head))
 
     def _rewind(self, connection: Connection, lane: Lane, head: Head) -> int:
         row = own_lane(connection, lane)
@@ -165,7 +165,7 @@ class ShipPart:
         if head.sequence > row.head:
             raise StoreError(f"lane {lane}: cannot go back to {head}, its head is {row.head}")
         first = sql.origin(row.number)
-        ledger = Ledger(connection, self.context, self.context.clock.now())
+        ledger = Ledger(connection, self._context, self._context.clock.now())
         start, end = first + head.sequence, first + row.head
         count, size, _ = connection.execute(sql.SUM, (start, end)).fetchall()[0]
         connection.execute(sql.REQUEUE, (start, end))
@@ -190,7 +190,7 @@ class ShipPart:
                 renumber_lane(connection, note(connection, row))
             return store
 
-        return self._db.full(job)
+        return self._engine.write_durable(job)
 
 
 def _rows(connection: Connection, query: str, values: tuple[object, ...]) -> list[Row]:

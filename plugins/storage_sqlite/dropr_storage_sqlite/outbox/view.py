@@ -9,7 +9,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Delivery, PeerState, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, StoreId
-from dropr_storage_sqlite.engine.engine import Database
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.end import ended_rows, fits
@@ -19,11 +19,11 @@ LIVE = frozenset({State.QUEUED, State.HELD, State.ACCEPTED})
 _Page = list[tuple[tuple[int, int], Delivery]]
 
 
-class ViewPart:
+class View:
     """Read-only views, and the hold of a peer."""
 
-    _db: Database
-    context: Context
+    def __init__(self, engine: Engine, context: Context) -> None:
+        self._engine, self._context = engine, context
 
     def scan(self, selection: Selection, after: tuple[int, int] = (0, 0), limit: int = 100) -> _Page:
         """A page of deliveries: first the live ones lane by lane, then the ended ones as they ended."""
@@ -46,7 +46,7 @@ class ViewPart:
                     page.append(((1, ended.n), show.ended(ended)))
             return page
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     def envelope(self, message_id: MessageId) -> bytes | None:
         """The stored bytes of a message, if still kept."""
@@ -58,7 +58,7 @@ class ViewPart:
                         return bytes(data)
             return None
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     def counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """(peer, channel) → state → number, and ``sent`` ever; kept, not counted."""
@@ -79,7 +79,7 @@ class ViewPart:
                 into[state] = into.get(state, 0) + n
             return result
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     def peers(self) -> Mapping[str, PeerState]:
         """Every peer that a delivery was ever sent to, or that is held."""
@@ -101,15 +101,15 @@ class ViewPart:
                 )  # fmt: skip
             return result
 
-        return self._db.look(job)
+        return self._engine.read(job)
 
     def hold(self, peer: str, reason: str | None) -> None:
         """Stop shipping to the peer; None: ship again. Durable."""
         query, values = (sql.RELEASE, (peer,)) if reason is None else (sql.HOLD, (peer, reason))
-        self._db.full(lambda connection: connection.execute(query, values).fetchall(), relief=True)
+        self._engine.write_durable(lambda connection: connection.execute(query, values).fetchall(), relief=True)
 
     def _shower(self, connection: Connection) -> "_Shower":
-        return _Shower(connection, self.context.clock.now())
+        return _Shower(connection, self._context.clock.now())
 
 
 class _Shower:

@@ -1,7 +1,7 @@
 """Who consumes on this machine, and who of them still lives.
 
-Owns the lock file of each consumer (``consumers/<id>``): the kernel gives the lock up at the moment
-the process ends, and that is all there is to know. Must not know messages.
+Owns the lock file of each consumer (``consumers/<id>``): the kernel gives the lock up at the moment the process ends,
+and that is all there is to know. It is the `Inbox.consumers` of every storage on a disk. Must not know messages.
 """
 
 import contextlib
@@ -9,26 +9,26 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from dropr_core.errors import Closed, Held, StoreError
+from dropr_core.storage_kit.guard import Guard
 from dropr_core.system.locks import FileLock, is_held
-from dropr_storage_sqlite.engine.errors import translate
-from dropr_storage_sqlite.engine.sqltypes import Connection
-from dropr_storage_sqlite.inbox import sql
+from dropr_core.system.os_errors import store_error
 
 
-class Consumers:
+class LockedConsumers:
     """The consumers of one process, and a look at those of the others."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, guard: Guard) -> None:
+        self._directory, self._guard = directory, guard
         self._mutex = threading.Lock()
         self._locks: dict[str, FileLock] = {}
 
     def register(self, label: str) -> str:
-        """A new id, its lock held."""
+        """A new id, its lock held. Raises Closed, StoreReadOnly, StoreError."""
+        self._guard.enter(write=True)
         label = re.sub(r"[^A-Za-z0-9._-]", "_", label)[:40]
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
@@ -45,11 +45,11 @@ class Consumers:
                     return name
                 lock.release()
         except OSError as error:
-            raise translate(error, self._directory) from error
+            raise store_error(error, self._directory) from error
         raise StoreError(f"{self._directory}: no lock could be had in 100 tries")
 
     def owns(self, consumer: str) -> bool:
-        """Whether it is one of this process."""
+        """Whether it was registered here and not yet released."""
         return consumer in self._locks
 
     def check(self, consumer: str) -> None:
@@ -70,22 +70,16 @@ class Consumers:
         """Those of this process."""
         return list(self._locks)
 
-    def sort(self, rows: Sequence[tuple[int, str, int]]) -> tuple[bool, list[int]]:
-        """(whether living ones hold leases, numbers of the dead ones) among (number, name, leases)."""
-        alive, dead = False, []
-        for number, name, leases in rows:
-            if self.lives(name):
-                alive = alive or leases > 0
-            else:
-                dead.append(number)
-        return alive, dead
-
-    def lives(self, name: str) -> bool:
-        """Whether the consumer's process lives (and has not retired it)."""
+    def lives(self, consumer: str) -> bool:
+        """Whether the consumer's process lives (and has not retired it). Raises StoreError."""
         try:
-            return is_held(self._directory / name)
+            return is_held(self._directory / consumer)
         except OSError as error:
-            raise translate(error, self._directory / name) from error
+            raise store_error(error, self._directory / consumer) from error
+
+    def dead(self, consumers: Iterable[str]) -> set[str]:
+        """Those whose process does not live any more."""
+        return {name for name in consumers if not self.lives(name)}
 
     def tidy(self) -> None:
         """Remove the lock files of the dead. Each is removed under its own lock, so that no newcomer,
@@ -101,15 +95,3 @@ class Consumers:
                     pass
                 finally:
                     os.close(fd)
-
-    def find(self, connection: Connection, name: str) -> int | None:
-        """The number of a consumer that ever claimed."""
-        found = connection.execute(sql.CONSUMER, (name,)).fetchone()
-        return None if found is None else int(found[0])
-
-    def number(self, connection: Connection, name: str) -> int:
-        """The number of a consumer, made if it is new."""
-        number = self.find(connection, name)
-        if number is None:
-            return int(connection.execute(sql.NEW_CONSUMER, (name,)).fetchall()[0][0])
-        return number
