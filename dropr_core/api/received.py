@@ -16,7 +16,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import LeaseLost, TooBig
 from dropr_core.model import envelope, topics
-from dropr_core.model.limits import MAX_RESULT
+from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message
 from dropr_core.model.names import format_id
 
@@ -203,6 +203,8 @@ class Received(msgspec.Struct, eq=False, gc=False):
 
 def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:
     """Settle changes in one commit, then notify for who waits for their effects."""
+    # Here every error text of a handler, a consumer or a person passes: whatever it says, it can be stored and sent.
+    changes = [change if isinstance(change, Ack) else change._replace(reason=clip(change.reason)) for change in changes]
     done = runtime.storage.inbox.settle(changes)
     ready, senders = set(), set()
     for change, good in zip(changes, done, strict=True):

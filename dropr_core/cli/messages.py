@@ -57,12 +57,13 @@ def cancel_verb(
 @click.option("--reason", default="buried by hand", show_default=True, help="Kept with it; its sender sees it.")
 def bury_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Beginning", reason: str) -> None:
     """Put a message that waits in the inbox on the dead-letter list. Exit 1 if it is leased or has ended."""
+    from dropr_core.model.limits import clip
     from dropr_core.model.names import format_id
 
     with opened(config_file, change=True) as node:
         message_id = known_id(node, message_id)
         shown = format_id(message_id)
-        buried = node.inbox.bury(message_id, reason)
+        buried = node.inbox.bury(message_id, clip(reason))
         info = node.inbox.status(message_id)
         if buried and info is not None:
             node.notifier.notify(topics.outcomes(info.sender))  # its sender may wait for the receipt

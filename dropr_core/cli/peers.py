@@ -56,6 +56,9 @@ def retry_verb(config_file: Path | None, as_json: bool, peer: str | None) -> Non
 @click.option("--reason", default="held by hand", show_default=True, help="Shown by status, for whoever looks next.")
 def hold_verb(config_file: Path | None, as_json: bool, peer: str, reason: str) -> None:
     """Ship nothing more to a peer until release. Sending to it goes on and is kept."""
+    from dropr_core.model.limits import clip
+
+    reason = clip(reason)
     with opened(config_file, change=True) as node:
         node.outbox.hold(known_peer(node, peer), reason)
         node.notifier.notify(topics.CONTROL)

@@ -21,6 +21,7 @@ from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.envelope import Reference, reference_of
+from dropr_core.model.limits import clip
 from dropr_core.model.names import Lane, MessageId, format_id
 from dropr_core.protocol import messages as wire
 from dropr_core.system.clock import Clock
@@ -188,7 +189,7 @@ class BodyUploads:
     def _give_up(self, lane: Lane, sequence: int, reason: str) -> None:
         self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
         self._event("corrupt", {"peer": self.peer, "lane": str(lane), "error": reason})
-        self._outbox.dead_letter(lane, sequence, reason)
+        self._outbox.dead_letter(lane, sequence, clip(reason))
 
     def _ask_have(self, upload: Upload) -> None:
         upload.known = False

@@ -10,9 +10,9 @@ from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
 from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
 from dropr_core.delivery.peer_client import PeerClient
-from dropr_core.errors import BadFrame, StoreError, Unanswered
+from dropr_core.errors import StoreError, Unanswered
 from dropr_core.model import topics
-from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, max_request
+from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, clip, max_request
 from dropr_core.model.names import Lane, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import pack
@@ -222,10 +222,9 @@ class Pusher:
 
     def _receipts(self, page: wire.Outcomes) -> None:
         try:
-            if self._outbox.receipts(self.peer, StoreId(page.log), to_outcomes(page.rows), page.upto):
+            rows = to_outcomes(page.rows, lambda text: self._log.warning("%s: %s", self.peer, text))
+            if self._outbox.receipts(self.peer, StoreId(page.log), rows, page.upto):
                 self._notify(topics.RECEIPTS)
-        except BadFrame as error:
-            self._log.warning("%s: receipts ignored: %s", self.peer, error)
         except StoreError as error:
             self._store_trouble(error)
 
@@ -259,7 +258,7 @@ class Pusher:
                 self._outbox.clear_in_flight(lane)
             case DeadLetter(lane, sequence, reason):
                 self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
-                self._outbox.dead_letter(lane, sequence, reason)
+                self._outbox.dead_letter(lane, sequence, clip(reason))
                 self._notify(topics.RECEIPTS)
             case PeerDown(reason):
                 self._log.warning("%s: down: %s", self.peer, reason)

@@ -123,8 +123,8 @@ def check(data: bytes) -> int:
 class UniformBatch:
     """Recognises envelopes that differ from a known one in id, time and body only, without reading their headers.
 
-    For what arrives most: many messages of one lane, all made alike. What is recognised is as if it had gone through
-    `check` and `header_of`.
+    For what arrives most: many messages of one lane, all made alike, within the same years. What is recognised is as
+    if it had gone through `check` and `header_of`.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -140,9 +140,9 @@ class UniformBatch:
         )  # fmt: skip
         if self.usable:
             self._id = PREFIX + header.index(message.id)
-            self._time = PREFIX + header.index(time)
+            self._time = PREFIX + header.index(time) + 1  # with its sign and exponent alike it is a time, and no NaN
             self._before = data[PREFIX : self._id]
-            self._between, self._after = data[self._id + 16 : self._time], data[self._time + 8 : self._end]
+            self._between, self._after = data[self._id + 16 : self._time], data[self._time + 7 : self._end]
 
     def _fits(self, header: bytes, time: bytes) -> bool:
         """Whether the two gaps are where they seem to be: the header with others says what it should say."""
@@ -155,7 +155,7 @@ class UniformBatch:
 
     def ids(self, envelopes: Sequence[bytes], max_body: int) -> list[bytes] | None:
         """The ids of envelopes that are sound, alike, and have bodies of at most so many bytes; None if any is not."""
-        identity, behind, time, rest, end = self._id, self._id + 16, self._time, self._time + 8, self._end
+        identity, behind, time, rest, end = self._id, self._id + 16, self._time, self._time + 7, self._end
         before, between, after = self._before, self._between, self._after
         unpack, crc32, fixed = _CRC.unpack_from, zlib.crc32, _FIXED.size
         out: list[bytes] = []

@@ -2,10 +2,14 @@
 
 Owns the numbers, once for both sides, and `clip`, which keeps texts for people within theirs. Whoever makes something
 cuts it, counts it or refuses it here first, so that nothing is stored or sent that the other side has to refuse.
-Must not know who keeps to a limit.
+docs/limits.md is made of `TABLE`. Must not know who keeps to a limit.
 
 Bytes are counted as they travel (UTF-8), durations in seconds.
 """
+
+from typing import NamedTuple
+
+from dropr_core.errors import UsageError
 
 # ── one message ──────────────────────────────────────────────────────────────────────────────────
 
@@ -63,3 +67,73 @@ def clip(text: object, most: int = MAX_REASON) -> str:
     if len(data) <= most:
         return text if data.isascii() else data.decode()
     return data[: most - 3].decode("utf-8", "ignore") + "…"
+
+
+def shorten(value: object) -> str:
+    """A value as an error shows it."""
+    text = repr(value) if not isinstance(value, str) else repr(value[:60])
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def to_utf8(text: str, what: str) -> bytes:
+    """The UTF-8 of a text; raises UsageError naming ``what`` where it has none, as a file name that is no UTF-8."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{what}: has no UTF-8 form (character {error.start} is half of a pair, or a byte that was no text)"
+        ) from None
+
+
+class Limit(NamedTuple):
+    """One row of docs/limits.md."""
+
+    what: str
+    most: str
+    sender: str
+    """How the side that makes it keeps to the limit."""
+    receiver: str
+    """What the other side does with one that is over it."""
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("MiB", 1024 * 1024), ("KiB", 1024)):
+        if count % factor == 0:
+            return f"{count // factor} {unit}"
+    return f"{count:,} bytes"
+
+
+TABLE = (
+    Limit("name of a channel", f"{MAX_CHANNEL} characters", "`send` refuses", "the delivery fails: `bad_name`"),
+    Limit("name of a node", f"{MAX_NAME} characters", "the configuration refuses", "the request is refused"),
+    Limit("ordering key", f"{MAX_KEY} characters", "`send` refuses", "the delivery fails: `bad_message`"),
+    Limit("content type", f"{MAX_CONTENT_TYPE} printable ASCII", "`send` refuses", "the delivery fails: `bad_message`"),
+    Limit("headers together", _size(MAX_HEADERS), "`send` refuses", "the delivery fails: `bad_message`"),
+    Limit("header of an envelope", _size(MAX_ENVELOPE_HEADER), "bounded by the four above",
+          "the delivery fails: `bad_envelope`"),
+    Limit("body within its envelope (`limits.inline_body`)", _size(MAX_INLINE), "the configuration refuses",
+          "bounded by the request"),
+    Limit("body (`limits.max_body`, of each node)", "no limit", "`send` refuses by its own",
+          "the delivery fails: `too_big`"),
+    Limit("delay, expiry, age", f"{MAX_SECONDS:.0e} s, finite, from 0", "`send` refuses",
+          "the delivery fails: `bad_message`"),
+    Limit("relays", f"{MAX_HOPS}", "nothing relays yet", "the delivery fails: `loop`"),
+    Limit("result", _size(MAX_RESULT), "`ack` refuses", "the receipt is kept without it"),
+    Limit("reason, error text", _size(MAX_REASON), "cut where it arises", "cut"),
+    Limit("reason of a refused delivery", f"{MAX_REJECTION} bytes", "cut where it arises", "cut"),
+    Limit("receipts in a page", f"{MAX_RECEIPTS:,}, and {_size(RECEIPTS_BYTES)}", "the page ends there",
+          "bounded by the request"),
+    Limit("lanes in a push, in a probe", f"{MAX_LANES:,}", "the rest goes with the next",
+          "the request is refused: `too_big`"),
+    Limit("envelopes in a push (`limits.batch_count` of the receiver, announced)", f"{MAX_BATCH_COUNT:,}",
+          "the rest goes with the next", "the request is refused over the most"),
+    Limit("envelopes in a push (`limits.batch_bytes` of the receiver, announced)", _size(MAX_BATCH_BYTES),
+          "the rest goes with the next; one that is too large alone is set aside", "bounded by the request"),
+    Limit("request", f"announced `batch_bytes`, at least {_size(PIECE + FRAMING)}", "bounded by the above",
+          "refused before it is read: `too_big`"),
+    Limit("answer", f"{MAX_ANSWER:,} bytes", "bounded by the above", "no answer: asked again"),
+    Limit("piece of a body", _size(PIECE), "cut", "the piece is refused"),
+    Limit("header of a frame", _size(MAX_FRAME_HEADER), "bounded by the names", "the request is refused: `bad_frame`"),
+    Limit("sequence number", "2^63 - 1", "counted from 1", "the lane waits, with the reason `bad_lane`"),
+    Limit("long poll", f"{MAX_WAIT:.0f} s", "asks for no more", "ends it there"),
+)  # fmt: skip

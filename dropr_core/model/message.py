@@ -6,13 +6,24 @@ Must not know how a message is encoded, stored or shipped.
 """
 
 import enum
+import math
+import re
 from collections.abc import Iterable
 
 import attrs
 import msgspec
 
 from dropr_core.errors import TooBig, UsageError
-from dropr_core.model.limits import MAX_HEADERS, MAX_KEY, MAX_RECEIPTS, RECEIPTS_BYTES
+from dropr_core.model.limits import (
+    MAX_CONTENT_TYPE,
+    MAX_HEADERS,
+    MAX_KEY,
+    MAX_RECEIPTS,
+    MAX_SECONDS,
+    RECEIPTS_BYTES,
+    shorten,
+    to_utf8,
+)
 from dropr_core.model.names import (
     DEFAULT_CHANNEL,
     DEFAULT_PRIORITY,
@@ -22,6 +33,8 @@ from dropr_core.model.names import (
     check_priority,
     format_id,
 )
+
+_CONTENT_TYPE = re.compile(rf"[\x20-\x7e]{{1,{MAX_CONTENT_TYPE}}}")
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -72,18 +85,27 @@ def check_message(message: Message) -> Message:
 def check_options(message: Message) -> Message:
     """The part of `check_message` that differs from one message of a route to the next."""
     check_priority(message.priority)
+    content_type = message.content_type
+    if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
+        raise UsageError(
+            f"content_type: a media type is 1 to {MAX_CONTENT_TYPE} printable ASCII characters, like application/json"
+        )
     size = 0
     for name, value in message.headers.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise UsageError(f"header {name!r}: names and values of headers are texts")
-        size += len(name.encode()) + len(value.encode())
+            raise UsageError(f"header {shorten(name)}: names and values of headers are texts")
+        size += len(to_utf8(name, "a header's name")) + len(to_utf8(value, f"header {shorten(name)}"))
     if size > MAX_HEADERS:
         raise TooBig(f"headers of {size} bytes: the limit is {MAX_HEADERS} together; put large data into the body")
-    if message.key is not None and (not isinstance(message.key, str) or not 1 <= len(message.key) <= MAX_KEY):
-        raise UsageError(f"key: an ordering key is a text of 1 to {MAX_KEY} characters")
+    if message.key is not None:
+        if not isinstance(message.key, str) or not 1 <= len(message.key) <= MAX_KEY:
+            raise UsageError(f"key: an ordering key is a text of 1 to {MAX_KEY} characters")
+        to_utf8(message.key, "key")
     for what, duration in (("delay", message.delay), ("expires_in", message.expires_in)):
-        if duration is not None and not 0 <= duration < 1e10:
+        if duration is not None and not 0 <= duration < MAX_SECONDS:
             raise UsageError(f"{what}: {duration!r} is not a duration (seconds from 0 up)")
+    if not math.isfinite(message.created_at):
+        raise UsageError(f"created_at: {message.created_at!r} is no time")
     return message
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple, NewType
 
 from dropr_core.errors import BadName, UsageError
+from dropr_core.model.limits import shorten, to_utf8
 
 MessageId = NewType("MessageId", bytes)
 """16 bytes, a UUID. Ids made here are version 7 (RFC 9562): they sort by the time they were made."""
@@ -85,7 +86,7 @@ START = Head(0, NO_MESSAGE)
 def check_channel(name: object) -> str:
     """Return ``name`` if it may name a channel (1-200 of ``A-Z a-z 0-9 . _ - /``), else raise BadName."""
     if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
-        raise BadName(f"channel {_shorten(name)}: a channel is 1 to 200 characters of A-Z a-z 0-9 . _ - /")
+        raise BadName(f"channel {shorten(name)}: a channel is 1 to 200 characters of A-Z a-z 0-9 . _ - /")
     return name
 
 
@@ -93,7 +94,7 @@ def check_name(name: object, what: str = "name") -> str:
     """Return ``name`` if it may name a node, peer, group or plugin instance, else raise BadName."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadName(
-            f"{what} {_shorten(name)}: use 1 to 64 characters of A-Z a-z 0-9 . _ - beginning with a letter or digit"
+            f"{what} {shorten(name)}: use 1 to 64 characters of A-Z a-z 0-9 . _ - beginning with a letter or digit"
         )
     return name
 
@@ -101,7 +102,7 @@ def check_name(name: object, what: str = "name") -> str:
 def check_priority(priority: object) -> int:
     """Return ``priority`` if it is a whole number from 0 (first) to 9 (last), else raise UsageError."""
     if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
-        raise UsageError(f"priority {_shorten(priority)}: use a whole number from 0 (first) to 9 (last)")
+        raise UsageError(f"priority {shorten(priority)}: use a whole number from 0 (first) to 9 (last)")
     return priority
 
 
@@ -139,12 +140,15 @@ def parse_id(value: object) -> MessageId:
             return MessageId(uuid.UUID(value).bytes)
         except ValueError:
             pass
-    raise UsageError(f"id {_shorten(value)}: use a UUID (text, uuid.UUID or 16 bytes); for other keys use dedup_key=")
+    raise UsageError(f"id {shorten(value)}: use a UUID (text, uuid.UUID or 16 bytes); for other keys use dedup_key=")
 
 
 def id_of_key(sender: str, channel: str, key: str) -> MessageId:
     """The id that a caller's ``dedup_key`` stands for: a version 8 UUID over sender, channel and key."""
-    digest = bytearray(hashlib.blake2b(f"{sender}\0{channel}\0{key}".encode(), digest_size=16).digest())
+    if not isinstance(key, str):
+        raise UsageError(f"dedup_key: {shorten(key)} is no text")
+    data = to_utf8(f"{sender}\0{channel}\0{key}", "dedup_key")
+    digest = bytearray(hashlib.blake2b(data, digest_size=16).digest())
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     return MessageId(bytes(digest))
@@ -188,8 +192,3 @@ class IdMaker:
         if ms > last:
             self._last_ms = last = ms
         return _HALVES.pack(last << 16 | self._version, next(self._count))  # type: ignore[return-value]
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

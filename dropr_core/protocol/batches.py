@@ -10,9 +10,10 @@ from typing import NamedTuple
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.records import PlainEntries, PlainJobs
 from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox
-from dropr_core.errors import BadEnvelope, BadName, QueueFull
+from dropr_core.errors import BadEnvelope, BadName, QueueFull, UsageError
 from dropr_core.model import envelope
-from dropr_core.model.limits import MAX_HOPS, MAX_LANES
+from dropr_core.model.limits import MAX_HOPS, MAX_LANES, MAX_REJECTION, MAX_SECONDS, MAX_SEQUENCE, clip
+from dropr_core.model.message import check_options
 from dropr_core.model.names import (
     START,
     Head,
@@ -21,6 +22,7 @@ from dropr_core.model.names import (
     StoreId,
     check_channel,
     check_lane_priority,
+    check_name,
     format_id,
     priority_of,
 )
@@ -63,10 +65,13 @@ def accept_push(
     arrivals: list[Arrival] = []
     refusals: list[list[Rejected]] = []
     for part in parts:
+        if (impossible := _impossible(part)) is not None:
+            verdicts.append(wire.PushResult(False, START, later=LATER, reason=f"bad_lane: {impossible}"))
+            continue
         try:
             arrival, rejected = _unpack(sender, store, part, allows, max_body, bodies)
         except _NoBody as no:
-            verdicts.append(wire.PushResult(False, START, later=1.0, reason=str(no), missing=True))
+            verdicts.append(wire.PushResult(False, START, later=1.0, reason=clip(no, MAX_REJECTION), missing=True))
             continue
         verdicts.append(None)
         arrivals.append(arrival)
@@ -76,7 +81,7 @@ def accept_push(
         if isinstance(result, Accepted):
             words.append(wire.PushResult(result.taken, result.head, rejected if result.taken else []))
         else:
-            words.append(wire.PushResult(False, START, later=LATER, reason=str(result)))
+            words.append(wire.PushResult(False, START, later=LATER, reason=clip(result, MAX_REJECTION)))
     if bodies is not None:
         _note_bodies(bodies, sender, arrivals, words)
     channels = {a.source.channel for a, v in zip(arrivals, words, strict=True) if v.taken and a.entries}
@@ -129,9 +134,9 @@ def _unpack(
                 _check_body(job, sender, bodies)
             jobs.append(job)
         except _Unwanted as no:
-            rejected.append((index, no.code, no.reason))
+            rejected.append((index, no.code, clip(no.reason, MAX_REJECTION)))
         except BadEnvelope as error:
-            rejected.append((index, "bad_envelope", str(error)))
+            rejected.append((index, "bad_envelope", clip(error, MAX_REJECTION)))
     return Arrival(source, after, upto, jobs), rejected
 
 
@@ -158,6 +163,18 @@ def _check_body(job: Job, sender: str, bodies: Bodies | None) -> None:
         raise _Unwanted("unsupported", "this node keeps no large bodies")
     if not bodies.has(sender, job.id, reference):
         raise _NoBody(f"the body of message {format_id(job.id)} is not here yet")
+
+
+def _impossible(part: wire.LanePart) -> str | None:
+    """What is wrong with the positions of a lane: no storage is asked to count with them."""
+    (after, after_id), (upto, upto_id) = part.after, part.upto
+    if not 0 <= after <= upto <= MAX_SEQUENCE:
+        return f"positions {after} to {upto}"
+    if len(after_id) != 16 or len(upto_id) != 16:
+        return "a message id that is not of 16 bytes"
+    if len(part.envelopes) > upto - after:
+        return f"{len(part.envelopes)} messages between positions {after} and {upto}"
+    return None
 
 
 class _NoBody(Exception):
@@ -193,6 +210,13 @@ def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[flo
     if message.hops > MAX_HOPS:
         raise _Unwanted("loop", f"handed on {message.hops} times: the relays run in a circle")
     age, doubled = note or (0.0, False)
+    try:
+        check_name(message.sender, "sender")
+        check_options(message)
+    except UsageError as error:
+        raise _Unwanted("bad_message", str(error)) from None
+    if not 0 <= age < MAX_SECONDS or message.hops < 0:
+        raise _Unwanted("bad_message", f"age {age!r} and {message.hops} hops: impossible")
     return Job(
         message.message_id,
         data,

@@ -13,7 +13,7 @@ from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Delivery, Outbox
 from dropr_core.errors import BadBody, Refused, StoreCorrupt
 from dropr_core.model.envelope import Reference, reference_of
-from dropr_core.model.limits import PIECE
+from dropr_core.model.limits import PIECE, clip
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, MessageId
 from dropr_core.protocol import messages as wire
@@ -41,6 +41,8 @@ class BodyRequests:
     def chunk(self, peer: str, chunk: wire.Chunk, piece: memoryview) -> wire.Had:
         """Take a piece; how much is here then. Raises Refused, StoreError."""
         body, size = chunk.body, len(piece)
+        if size > PIECE:
+            raise Refused("too_big", f"a piece of {size} bytes: the limit is {PIECE}")
         if not 0 <= chunk.offset <= body.size - size:
             raise Refused("bad_frame", "a piece that is not within its body")
         if chunk.offset % LEAF or (size % LEAF and chunk.offset + size != body.size):
@@ -100,7 +102,7 @@ class BodyRequests:
             return  # not what this peer should have asked for
         lane = Lane(mine.peer, mine.channel, mine.priority)
         self._event("corrupt", {"peer": mine.peer, "lane": str(lane), "error": reason})
-        self._outbox.dead_letter(lane, mine.sequence, reason)
+        self._outbox.dead_letter(lane, mine.sequence, clip(reason))
 
     def close(self) -> None:
         """Let go of files that are being written; safe twice."""

@@ -6,6 +6,7 @@ else; long polls are answered with `Wait`, and `server.py` asks again when the n
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 import msgspec
@@ -15,7 +16,17 @@ from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import BadFrame, Closed, Refused, StoreError
 from dropr_core.model import topics
-from dropr_core.model.limits import MAX_BATCH_COUNT, MAX_LANES, MAX_RECEIPTS, MAX_WAIT, max_request
+from dropr_core.model.limits import (
+    MAX_BATCH_COUNT,
+    MAX_CONTENT_TYPE,
+    MAX_LANES,
+    MAX_RECEIPTS,
+    MAX_RESULT,
+    MAX_SEQUENCE,
+    MAX_WAIT,
+    clip,
+    max_request,
+)
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, MessageId, StoreId
 from dropr_core.protocol import messages as wire
@@ -189,9 +200,9 @@ class Endpoint:
                 raise BadFrame(f"{request.verb}: a tail that nothing vouches for")
             value = verb(request, Round(first, final))
         except Refused as refusal:
-            return self._seal(request, refusal.reason.encode(), refusal.code)
+            return self._seal(request, clip(refusal.reason).encode(), refusal.code)
         except BadFrame as error:
-            return self._seal(request, str(error).encode(), "bad_frame")
+            return self._seal(request, clip(error).encode(), "bad_frame")
         except Closed:
             raise
         except StoreError as error:
@@ -271,7 +282,7 @@ class Endpoint:
         if ask.outcomes is not None:
             # It only tells: no mail, for another request of the same peer waits for that.
             _check_count(len(ask.outcomes.rows), MAX_RECEIPTS, "receipts in one page")
-            rows = [to_outcome(row) for row in ask.outcomes.rows]
+            rows = to_outcomes(ask.outcomes.rows, partial(self._bad_receipt, request.peer))
             if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
                 self._notify(topics.RECEIPTS)
         else:
@@ -290,6 +301,9 @@ class Endpoint:
         state = self._outbox.peers().get(request.peer)
         cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
         return wire.Fetched(self._outbox.store_id, parts, cursor)
+
+    def _bad_receipt(self, peer: str, error: str) -> None:
+        self._event("bad_receipt", {"peer": peer, "error": error})
 
     def _have(self, request: Request, _round: Round) -> wire.Had:
         return self._carry.have(request.peer, self._for_writer(request, wire.decode(request.body, wire.Have)))
@@ -326,20 +340,35 @@ def _check_count(count: int, most: int, what: str) -> None:
 def from_outcome(outcome: Outcome) -> wire.OutcomeRow:
     """An outcome as it travels."""
     return wire.OutcomeRow(
-        outcome.number, outcome.id, outcome.state.value, outcome.reason, outcome.result, outcome.content_type
+        outcome.number, outcome.id, outcome.state.value, clip(outcome.reason), outcome.result, outcome.content_type
     )
 
 
 def to_outcome(row: wire.OutcomeRow) -> Outcome:
-    """An outcome as it came; raises BadFrame for a state that no receiver may claim."""
-    if row.state not in (State.PROCESSED, State.FAILED, State.EXPIRED) or len(row.id) != 16:
-        raise BadFrame(f"receipt {row.number}: state {row.state[:20]!r} is none that a receiver may claim")
-    return Outcome(row.number, MessageId(row.id), State(row.state), row.reason, row.result, row.content_type)
+    """An outcome as it came; raises BadFrame for one that no receiver may claim.
+
+    What is only too long is cut: the work is done, whatever is said of it.
+    """
+    if row.state not in (State.PROCESSED, State.FAILED, State.EXPIRED):
+        raise BadFrame(f"state {row.state[:20]!r} is none that a receiver may claim")
+    if not 0 < row.number <= MAX_SEQUENCE or len(row.id) != 16:
+        raise BadFrame(f"number {row.number}, and an id of {len(row.id)} bytes")
+    result, reason = row.result, row.reason
+    if result is not None and len(result) > MAX_RESULT:
+        result, reason = None, f"{reason} (its result of {len(row.result or b'')} bytes is over the limit)"
+    return Outcome(row.number, MessageId(row.id), State(row.state), clip(reason), result,
+                   clip(row.content_type, MAX_CONTENT_TYPE))  # fmt: skip
 
 
-def to_outcomes(rows: Sequence[wire.OutcomeRow]) -> list[Outcome]:
-    """All of a page; raises BadFrame."""
-    return [to_outcome(row) for row in rows]
+def to_outcomes(rows: Sequence[wire.OutcomeRow], wrong: Callable[[str], None]) -> list[Outcome]:
+    """A page as it came. A row that no receiver may claim is told to ``wrong`` and left out: the others count."""
+    page = []
+    for row in rows:
+        try:
+            page.append(to_outcome(row))
+        except BadFrame as error:
+            wrong(f"receipt ignored: {error}")
+    return page
 
 
 __all__ = ["Access", "Endpoint", "Limits", "Request", "Wait"]

@@ -19,7 +19,7 @@ import attrs
 from dropr_core.contracts.storage import Batch, LaneStats, Rejection
 from dropr_core.errors import Refused, Unreachable
 from dropr_core.model.backoff import Backoff
-from dropr_core.model.limits import MAX_LANES
+from dropr_core.model.limits import MAX_LANES, MAX_REJECTION, clip
 from dropr_core.model.names import Head, Lane, MessageId
 from dropr_core.protocol.messages import PushResult, Welcome
 from dropr_core.protocol.orders import (
@@ -333,7 +333,7 @@ def _rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:
     for index, code, reason in verdict.rejected:
         # A verdict on what was never sent is ignored (docs/what-survives-what.md, fault 33).
         if 0 <= index < len(batch.entries):
-            yield Rejection(batch.entries[index].sequence, code, reason)
+            yield Rejection(batch.entries[index].sequence, clip(code, 64), clip(reason, MAX_REJECTION))
 
 
 __all__ = [

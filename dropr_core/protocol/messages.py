@@ -4,11 +4,12 @@ Owns the bodies of requests and answers and their encoding; `frames.py` owns the
 them. Must not know sockets, stores or time: every function is bytes in, values out, or back.
 """
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
 from dropr_core.errors import BadFrame
+from dropr_core.model.limits import MAX_SECONDS, MAX_SEQUENCE
 from dropr_core.model.names import LOWEST_PRIORITY
 
 VERSION = 1
@@ -24,14 +25,25 @@ CHUNK = "chunk"  # Chunk → Had
 READ = "read"  # Read → Piece                (bodies for a node that fetches)
 
 Position = tuple[int, bytes]
-"""(sequence, message id)"""
+"""(sequence, message id), as it stands there: `batches.py` checks it, so that one impossible lane stops no other."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]
+Room = Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQUENCE)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=MAX_SECONDS)]
+"""Neither NaN nor an infinity passes."""
+Identity = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Store = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+Log = Annotated[bytes, msgspec.Meta(max_length=8)]
+"""A store id, or nothing where none is known."""
+CheckedPosition = tuple[Count, Identity]
+Short = Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
     """Who I am, before anything else."""
 
     version: int
-    node: bytes
+    node: Short
     """The sender's node id, 16 random bytes made once."""
 
 
@@ -39,13 +51,13 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     """Who answers, the session for what follows, and what it takes at once."""
 
     version: int
-    node: bytes
-    session: bytes
-    inbox: bytes
+    node: Short
+    session: Short
+    inbox: Store
     """Store id of the inbox; names its outcome logs."""
-    batch_bytes: int
-    batch_count: int
-    max_body: int
+    batch_bytes: Room
+    batch_count: Room
+    max_body: Count
 
 
 class LanePart(msgspec.Struct, frozen=True, array_like=True):
@@ -72,8 +84,8 @@ class LanePart(msgspec.Struct, frozen=True, array_like=True):
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """How much of a receiver's outcome log its sender has on stable storage."""
 
-    log: bytes
-    after: int
+    log: Log
+    after: Count
 
 
 class OutcomeRow(msgspec.Struct, frozen=True, array_like=True):
@@ -90,15 +102,15 @@ class OutcomeRow(msgspec.Struct, frozen=True, array_like=True):
 class Outcomes(msgspec.Struct, frozen=True, array_like=True):
     """A page of an outcome log."""
 
-    log: bytes
-    upto: int
+    log: Log
+    upto: Count
     rows: list[OutcomeRow]
 
 
 class Push(msgspec.Struct, frozen=True, array_like=True):
     """Deliveries of any number of lanes."""
 
-    store: bytes
+    store: Store
     lanes: list[LanePart]
     receipts: Cursor | None = None
 
@@ -107,10 +119,10 @@ class PushResult(msgspec.Struct, frozen=True, array_like=True):
     """The receiver's word on one lane of a push, in the order asked."""
 
     taken: bool
-    head: Position
+    head: CheckedPosition
     rejected: list[tuple[int, str, str]] = []
     """(index of the envelope, code, reason): taken out for good; the lane went on without them."""
-    later: float | None = None
+    later: Seconds | None = None
     """Seconds to wait: nothing is wrong with the push, there is no room now."""
     reason: str = ""
     missing: bool = False
@@ -127,30 +139,30 @@ class Pushed(msgspec.Struct, frozen=True, array_like=True):
 class AskHeads(msgspec.Struct, frozen=True, array_like=True):
     """How far are you in these lanes? A small probe that changes nothing."""
 
-    store: bytes
+    store: Store
     lanes: list[tuple[str, int]]
 
 
 class HeadsAnswer(msgspec.Struct, frozen=True, array_like=True):
     """Heads in the order asked; (0, zeros) for a lane never heard of."""
 
-    heads: list[Position]
+    heads: list[CheckedPosition]
 
 
 class AskReceipts(msgspec.Struct, frozen=True, array_like=True):
     """What is new after the cursor? Waits up to ``wait`` seconds for something."""
 
     cursor: Cursor
-    wait: float
+    wait: Seconds
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True):
     """A node that cannot be reached asks for its mail, and brings receipts."""
 
-    heads: list[tuple[bytes, str, int, int, bytes]]
+    heads: list[tuple[Store, str, int, Count, Identity]]
     """(store id, channel, priority, sequence, message id) for every lane of this sender."""
     outcomes: Outcomes | None
-    wait: float
+    wait: Seconds
     without: list[tuple[str, int]] = []
     """(channel, priority) of lanes of which nothing is wanted now: a body of theirs is on its way."""
 
@@ -158,7 +170,7 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
 class Fetched(msgspec.Struct, frozen=True, array_like=True):
     """Its mail, and how many of its receipts are kept."""
 
-    store: bytes
+    store: Store
     lanes: list[LanePart]
     cursor: Cursor
 
@@ -166,10 +178,10 @@ class Fetched(msgspec.Struct, frozen=True, array_like=True):
 class Have(msgspec.Struct, frozen=True, array_like=True):
     """How much do you have of the body of this message?"""
 
-    id: bytes
+    id: Identity
     channel: str
-    size: int
-    digest: bytes
+    size: Count
+    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     """Of the whole body (chunk_digest.py)."""
 
 
@@ -177,7 +189,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
     """A piece of a body: the tail of the frame."""
 
     body: Have
-    offset: int
+    offset: Count
     """A multiple of `leaves.LEAF`."""
     leaves: bytes
     """SHA-256 of each leaf of the piece."""
@@ -187,8 +199,8 @@ class Read(msgspec.Struct, frozen=True, array_like=True):
     """A node that fetches asks for a piece of a body."""
 
     body: Have
-    offset: int
-    count: int
+    offset: Count
+    count: Count
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
@@ -200,7 +212,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 class Had(msgspec.Struct, frozen=True, array_like=True):
     """How many bytes of the body are here; all of them only if they are complete and on stable storage."""
 
-    offset: int
+    offset: Count
 
 
 _encoder = msgspec.msgpack.Encoder()
