@@ -38,6 +38,14 @@ def test_every_test_that_the_page_names_exists():
     assert not named - written()
 
 
+def test_every_test_that_any_page_names_exists():
+    """What a page says is held by a test, is held by one that is there."""
+    there = written()
+    for path in (ROOT / "docs").rglob("*.md"):
+        named = set(re.findall(r"`(test_\w+)`(?!\.py)", path.read_text(encoding="utf-8")))
+        assert not named - there, path.name
+
+
 def test_every_fault_and_every_defect_has_a_row_with_a_test():
     """Ninety faults and sixteen defects, each once, each with a test (or said to be outside)."""
     for title, count in (("Ninety faults", 90), ("Sixteen defects", 16)):
