@@ -1,13 +1,18 @@
-# Two commands do everything on a bare machine with Python 3.11 or newer:
-#   make demo   the main job, on real input, with real failures; installs no tools of developers
-#   make test   the whole test suite, with types and lint
+# Two commands do everything on a bare machine with Python 3.11 or newer: `make demo` and `make test`. `make help` lists
+# all; what stands there are the texts after ## below.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plugins/transport_zmq
+# Tests wait more than they compute: one worker more than there are processors. JOBS=0 runs them one after the other.
+JOBS   ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 1))
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: demo fmt test test-all check bench house dist dist-check changelog clean
+.PHONY: help demo fmt check unit test test-all bench house dist dist-check changelog clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 # One stamp: installed anew whenever a project file changed.
 $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
@@ -22,23 +27,26 @@ $(VENV)/.runtime: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . $(PLUGINS:%=--editable %)
 	touch $@
 
-demo: $(VENV)/.runtime
+demo: $(VENV)/.runtime ## the main job on real input, with real failures; installs no tools of developers
 	$(BIN)/dropr demo
 
-fmt: $(VENV)/.installed
+fmt: $(VENV)/.installed ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: $(VENV)/.installed
+check: $(VENV)/.installed ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check
-	$(BIN)/python -m pytest
+unit: $(VENV)/.installed ## the tests without processes and sockets, in less than a minute
+	$(PYTEST) tests/unit tests/protocol
 
-# Every supported Python that this machine has (on the PATH, or kept by pyenv), each in an environment of its own.
-test-all: check
+test: check ## the whole test suite, with format, lint and types: what CI calls
+	$(PYTEST)
+
+# Those on the PATH, or kept by pyenv, each in an environment of its own.
+test-all: check ## the whole suite with every supported Python that this machine has
 	@for version in 3.11 3.12 3.13; do \
 	  found=; \
 	  for python in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python$$version; do \
@@ -47,33 +55,30 @@ test-all: check
 	  if [ -z "$$found" ]; then echo "python$$version: not on this machine, skipped"; continue; fi; \
 	  echo "python$$version: $$found"; \
 	  $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$found .venv-$$version/.installed && \
-	  .venv-$$version/bin/python -m pytest || exit 1; \
+	  .venv-$$version/bin/python -m pytest -n $(JOBS) --dist worksteal || exit 1; \
 	done
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed ## what it costs and how fast it is, on this machine
 	$(BIN)/python bench/run.py
 
-# Rooms, floors, arrows and sizes: docs/architecture.md says what they should be.
-house:
+# docs/architecture.md says what they should be.
+house: ## rooms, floors, arrows and sizes of files
 	@$(PYTHON) tools/house.py
 
-# Wheels and source packages of all distributions, in dist/.
-dist: $(VENV)/.runtime
+dist: $(VENV)/.runtime ## wheels and source packages of all distributions, in dist/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'hatchling>=1.25'
 	rm -rf dist
 	for project in . $(PLUGINS); do \
 	  (cd $$project && $(abspath $(BIN))/python -m hatchling build -d $(CURDIR)/dist) || exit 1; \
 	done
 
-# Installs them into an empty environment and runs the demo there, away from this repository.
-dist-check: dist
+dist-check: dist ## installs them into an empty environment and runs the demo there, away from this repository
 	rm -rf dist/check && $(PYTHON) -m venv dist/check
 	dist/check/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd / && $(CURDIR)/dist/check/bin/dropr plugins && $(CURDIR)/dist/check/bin/dropr demo
 
-# What the next release would say of itself, from changelog.d/.
-changelog: $(VENV)/.installed
+changelog: $(VENV)/.installed ## what the next release would say of itself, from changelog.d/
 	$(BIN)/towncrier build --draft --version next
 
-clean:
+clean: ## remove environments and caches
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis

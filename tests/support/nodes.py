@@ -5,6 +5,7 @@ Must not know what is tested.
 """
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -41,11 +42,20 @@ def eventually(condition: Callable[[], Any], timeout: float = PATIENCE, what: st
         pause = min(pause * 1.5, 0.05)
 
 
+PORTS = range(10_240, 32_768)
+"""Below those that the system gives to whoever asks for any: no connection takes a port before its server does."""
+
+
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback address that nobody listens on now; by chance, so that parallel runs do not meet."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("a hundred ports are taken")
 
 
 def key_of(one: str, other: str) -> str:

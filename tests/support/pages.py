@@ -18,13 +18,13 @@ block ends with ``dropr up`` in the foreground is left alone with it. Ports are 
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import attrs
+from support.nodes import free_port
 
 PATIENCE = 90.0
 """Seconds after which a block that has not ended fails the page."""
@@ -127,8 +127,7 @@ class Reader:
     def _free(self, match):
         port = self._ports.get(match[3])
         if port is None:
-            with socket.create_server(("127.0.0.1", 0)) as one:
-                port = self._ports[match[3]] = one.getsockname()[1]
+            port = self._ports[match[3]] = free_port()
         return f"{match[1]}{match[2]}{port}"
 
     def _shell(self, block):
