@@ -12,11 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dropr_core.api.aio import AsyncNode
+    # With "as", so that type checkers take them for public names.
+    from dropr_core.api.aio import AsyncNode as AsyncNode
     from dropr_core.api.node import Node as Node
     from dropr_core.api.received import Received as Received
+    from dropr_core.api.sent import MessageStatus as MessageStatus
     from dropr_core.api.sent import Sent as Sent
-    from dropr_core.config.node import NodeConfig
+    from dropr_core.config.node import NodeConfig as NodeConfig
+    from dropr_core.contracts.handler import Work as Work
+    from dropr_core.errors import Conflict as Conflict
+    from dropr_core.errors import DeliveryFailed as DeliveryFailed
+    from dropr_core.errors import DroprError as DroprError
+    from dropr_core.errors import LeaseLost as LeaseLost
+    from dropr_core.errors import QueueFull as QueueFull
+    from dropr_core.errors import Reject as Reject
+    from dropr_core.errors import Retry as Retry
+    from dropr_core.errors import WaitTimeout as WaitTimeout
+    from dropr_core.hookspecs import hookimpl as hookimpl
+    from dropr_core.model.message import Message as Message
+    from dropr_core.model.message import State as State
 
 __version__ = "0.1.0"
 

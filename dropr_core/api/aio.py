@@ -6,26 +6,25 @@ descriptor is watched by the event loop itself.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self, Unpack
 
 from dropr_core.api.async_bridge import Endings, readable
 from dropr_core.api.async_receive import AsyncReceived, receive, receive_each
-from dropr_core.api.composer import Duration, as_seconds
-from dropr_core.api.consumer import OnError, consumer_factory
+from dropr_core.api.consumer import OnError, consumer_factory, make_plan
 from dropr_core.api.node import Node
-from dropr_core.api.receive_plan import ReceivePlan
 from dropr_core.api.received import Received
+from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions
 from dropr_core.api.sent import MessageStatus, Sent
+from dropr_core.bodies.store import Progress
 from dropr_core.config.node import NodeConfig
 from dropr_core.errors import Closed, WaitTimeout
 from dropr_core.model import topics
+from dropr_core.model.names import DEFAULT_CHANNEL
 from dropr_core.system.notifier import LOOK_AGAIN
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 class AsyncSent:
@@ -78,7 +77,7 @@ class AsyncBatch:
     def __init__(self, node: Node, timeout: Duration) -> None:
         self._batch = node.batch(timeout=timeout)
 
-    def send(self, value: Any = b"", **options: Any) -> None:
+    def send(self, value: Any = b"", **options: Unpack[SendOptions]) -> None:
         """As `Batch.send`. Writes large bodies at once, which holds up the loop: better `AsyncNode.send` those."""
         self._batch.send(value, **options)
 
@@ -107,26 +106,35 @@ class AsyncNode:
             raise Closed("use it as `async with dropr_core.aopen(...) as node`")
         return self._node
 
-    async def send(self, value: Any = b"", **options: Any) -> AsyncSent:
+    async def send(
+        self,
+        value: Any = b"",
+        *,
+        timeout: Duration = 0.0,  # noqa: ASYNC109 - the same names as Node
+        progress: Progress | None = None,
+        **options: Unpack[SendOptions],
+    ) -> AsyncSent:
         """As `Node.send`."""
-        return AsyncSent(self.node, await self._call(self.node.send, value, **options))
+        node = self.node
+        call = partial(node.send, value, timeout=timeout, progress=progress, **options)
+        return AsyncSent(node, await asyncio.to_thread(call))
 
     def batch(self, *, timeout: Duration = 0.0) -> AsyncBatch:
         """As `Node.batch`, used with ``async with``."""
         return AsyncBatch(self.node, timeout)
 
-    async def put(self, value: Any = b"", **options: Any) -> str:
+    async def put(self, value: Any = b"", *, channel: str = DEFAULT_CHANNEL, **options: Unpack[PutOptions]) -> str:
         """As `Node.put`."""
-        return await self._call(self.node.put, value, **options)
+        return await asyncio.to_thread(partial(self.node.put, value, channel=channel, **options))
 
-    async def find(self, message_id: str | bytes) -> AsyncSent | None:
+    async def find(self, message_id: MessageRef) -> AsyncSent | None:
         """As `Node.find`."""
-        sent = await self._call(self.node.find, message_id)
+        sent = await asyncio.to_thread(self.node.find, message_id)
         return None if sent is None else AsyncSent(self.node, sent)
 
-    async def status(self, message_id: str | bytes) -> MessageStatus | None:
+    async def status(self, message_id: MessageRef) -> MessageStatus | None:
         """As `Node.status`."""
-        return await self._call(self.node.status, message_id)
+        return await asyncio.to_thread(self.node.status, message_id)
 
     def receive(
         self,
@@ -138,9 +146,7 @@ class AsyncNode:
         on_error: OnError = "raise",
     ) -> AsyncGenerator[AsyncReceived, None]:
         """As `Node.receive`: leaving the body acknowledges, abandoning the loop gives back."""
-        plan = ReceivePlan[Received](
-            size=prefetch, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout), name="prefetch"
-        )
+        plan = make_plan(prefetch, limit, wait, timeout)
         return receive_each(consumer_factory(self.node.runtime, channels, on_error), plan, self._endings)
 
     def receive_batches(
@@ -152,14 +158,8 @@ class AsyncNode:
         timeout: Duration | None = None,
     ) -> AsyncGenerator[list[Received], None]:
         """As `Node.receive_batches`."""
-        plan = ReceivePlan[Received](
-            size=size, batches=True, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout)
-        )
+        plan = make_plan(size, limit, wait, timeout, batches=True)
         return receive(consumer_factory(self.node.runtime, channels), plan, self._endings)
-
-    @staticmethod
-    async def _call(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await asyncio.to_thread(function, *args, **kwargs)
 
     async def close(self) -> None:
         """As `Node.close`."""

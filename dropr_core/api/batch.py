@@ -3,11 +3,11 @@
 Owns what is collected until the block ends: all is stored then, or nothing. Must not know how it is stored.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from dropr_core.api.composer import Duration, SendOptions
+from dropr_core.api.send_options import Duration, SendOptions
 from dropr_core.api.sender import Sender
 from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Written
@@ -34,16 +34,11 @@ class Batch:
             self._sent = self._sender.handles(self._messages, self._placed)
         return self._sent
 
-    def send(
-        self, value: Any = b"", *, to: str | Iterable[str] | None = None, channel: str | None = None, **options: Any
-    ) -> None:
+    def send(self, value: Any = b"", **options: Unpack[SendOptions]) -> None:
         """As `Node.send`, but stored at the end of the block. Raises UsageError at once."""
         if not self._open:
             raise UsageError("a batch is used as `with node.batch() as batch:`, and only inside of the block")
-        if options:
-            outgoing, written = self._sender.composer.compose(value, SendOptions(to, channel, **options))
-        else:
-            outgoing, written = self._sender.composer.compose_plain(value, to, channel)
+        outgoing, written = self._sender.compose(value, options)
         self._messages.append(outgoing)
         if written is not None:
             self._written.append(written)

@@ -7,9 +7,7 @@ the id maker and the clock it is given; must not know stores or processes.
 import contextlib
 import hashlib
 import os
-import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +15,9 @@ import attrs
 import msgspec
 
 from dropr_core.api.body_source import Body, Rejoined, opened, read_up_to
+from dropr_core.api.send_options import MessageRef, PutOptions, SendOptions, as_seconds, check_known
 from dropr_core.bodies.store import Bodies, Progress, Written
 from dropr_core.config.node import NodeConfig
-from dropr_core.config.units import parse_duration
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
@@ -37,24 +35,8 @@ from dropr_core.model.names import (
 )
 from dropr_core.system.clock import Clock
 
-Duration = float | int | str | timedelta
-
-
-@attrs.define
-class SendOptions:
-    """Everything that `send` may be told besides the value; None means: as the channel says."""
-
-    to: str | Iterable[str] | None = None
-    channel: str | None = None
-    priority: int | None = None
-    delay: Duration | None = None
-    expires_in: Duration | None = None
-    headers: Mapping[str, str] | None = None
-    key: str | None = None
-    id: str | bytes | uuid.UUID | None = None
-    dedup_key: str | None = None
-    receipt: bool | None = None
-    content_type: str | None = None
+_PUT = frozenset(PutOptions.__annotations__)
+_SEND = frozenset(SendOptions.__annotations__)
 
 
 @attrs.frozen
@@ -107,7 +89,7 @@ class Composer:
         else:
             body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
             if not isinstance(body, bytes) or len(body) > self._inline:
-                return self.compose(value, SendOptions(to, channel))
+                return self.compose(value, {"to": to, "channel": channel})
         new = tuple.__new__
         known = self._templates.get((to, channel, content_type))
         if known is None:
@@ -138,30 +120,24 @@ class Composer:
         """The message to store, its body written if it is large. Raises UsageError (UnknownPeer, TooBig …),
         StoreError; nothing was stored then.
         """
-        route = self._route(options.to, options.channel)
-        body, content_type = self._body(value, route.channel, options.content_type)
-        own = True
-        if options.id is not None:
-            if options.dedup_key is not None:
-                raise UsageError("give id= or dedup_key=, not both")
-            identity = parse_id(options.id)
-        elif options.dedup_key is not None:
-            identity = id_of_key(self._config.node, route.channel, options.dedup_key)
-        else:
-            own, identity = False, self._make_id()
-        priority, receipt, delay, life = options.priority, options.receipt, options.delay, options.expires_in
+        check_known(options, _SEND, "send")
+        route = self._route(options.get("to"), options.get("channel"))
+        body, content_type = self._body(value, route.channel, options.get("content_type"))
+        own, identity = self._identity(route.channel, options.get("id"), options.get("dedup_key"))
+        priority, receipt = options.get("priority"), options.get("receipt")
+        delay, life = as_seconds(options.get("delay"), "delay"), as_seconds(options.get("expires_in"), "expires_in")
         message = Message(
             id=identity,
             sender=self._config.node,
             channel=route.channel,
             priority=route.priority if priority is None else priority,
             content_type=content_type,
-            headers=_headers(options.headers, value),
-            key=options.key,
+            headers=_headers(options.get("headers"), value),
+            key=options.get("key"),
             receipt=route.receipt if receipt is None else receipt,
             created_at=self._clock.wall(),
-            delay=route.delay if delay is None else _seconds(delay, "delay"),
-            expires_in=route.expires_in if life is None else _seconds(life, "expires_in"),
+            delay=route.delay if delay is None else delay,
+            expires_in=route.expires_in if life is None else life,
         )
         _check_times(check_options(message))
         inline, written = self._inside(identity, body, progress)
@@ -195,26 +171,33 @@ class Composer:
                 identity, whole, limit=self._max_body, progress=progress, size=size, inbox_of=inbox_of
             )
 
-    @staticmethod
-    def seconds(value: Duration | None) -> float:
-        """A duration as seconds; raises UsageError."""
-        return 0.0 if value is None else _seconds(value, "duration")
+    def _identity(self, channel: str, given: MessageRef | None, dedup_key: str | None) -> tuple[bool, MessageId]:
+        """Whether the id is the caller's own, and the id."""
+        if given is not None:
+            if dedup_key is not None:
+                raise UsageError("give id= or dedup_key=, not both")
+            return True, parse_id(given)
+        if dedup_key is not None:
+            return True, id_of_key(self._config.node, channel, dedup_key)
+        return False, self._make_id()
 
-    def compose_local(self, value: Any, channel: str, options: SendOptions) -> tuple[Message, bytes, Written | None]:
+    def compose_local(self, value: Any, channel: str, options: PutOptions) -> tuple[Message, bytes, Written | None]:
         """A message for this node's own inbox: its facts, its envelope, and its body if that is large."""
+        check_known(options, _PUT, "put")
         config = self._config.channels.get(check_channel(channel))
-        body, content_type = self._body(value, channel, options.content_type)
+        body, content_type = self._body(value, channel, None)
+        priority = options.get("priority")
         message = Message(
             id=self._make_id(),
             sender=self._config.node,
             channel=channel,
-            priority=(config.priority if config else 5) if options.priority is None else options.priority,
+            priority=(config.priority if config else DEFAULT_PRIORITY) if priority is None else priority,
             content_type=content_type,
-            headers=_headers(options.headers, value),
-            key=options.key,
+            headers=_headers(options.get("headers"), value),
+            key=options.get("key"),
             created_at=self._clock.wall(),
-            delay=None if options.delay is None else _seconds(options.delay, "delay"),
-            expires_in=None if options.expires_in is None else _seconds(options.expires_in, "expires_in"),
+            delay=as_seconds(options.get("delay"), "delay"),
+            expires_in=as_seconds(options.get("expires_in"), "expires_in"),
         )
         _check_times(check_message(message))
         inline, written = self._inside(message.message_id, body, inbox_of=self._config.node)
@@ -268,11 +251,6 @@ class Composer:
         return ", ".join(sorted([*self._config.peers, *self._config.groups])) or "none"
 
 
-def as_seconds(value: Duration | None) -> float | None:
-    """A duration as seconds, None as None. Raises UsageError."""
-    return None if value is None else Composer.seconds(value)
-
-
 def _check_times(message: Message) -> None:
     """As the configuration says it for a channel: what nobody could ever get is not sent."""
     if message.expires_in is not None and (message.delay or 0.0) >= message.expires_in:
@@ -288,13 +266,6 @@ def fingerprint(message: Message, body: bytes, peers: tuple[str, ...]) -> bytes:
     digest = hashlib.blake2b(msgspec.msgpack.encode((facts, sorted(peers))), digest_size=16)
     digest.update(body)
     return digest.digest()
-
-
-def _seconds(value: Duration, what: str) -> float:
-    try:
-        return parse_duration(value, strict=False)
-    except ValueError as error:
-        raise UsageError(f"{what}: {error}") from None
 
 
 def _headers(headers: Mapping[str, str] | None, value: object) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received, acknowledge, settle
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.send_options import Duration, as_seconds
 from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, UsageError
@@ -179,6 +180,25 @@ class Consumer:
             self._runtime.storage.inbox.retire(self._consumer)
         for channel in self.channels:
             self._runtime.notifier.notify(topics.inbox(channel))
+
+
+def make_plan(
+    size: int,
+    limit: int | None,
+    wait: Duration | None,
+    timeout: Duration | None,
+    *,
+    batches: bool = False,
+) -> ReceivePlan[Received]:
+    """The plan for the arguments of a receiving loop, with ``batches`` or one message at a time. Raises UsageError."""
+    return ReceivePlan(
+        size=size,
+        batches=batches,
+        limit=limit,
+        wait=as_seconds(wait, "wait"),
+        timeout=as_seconds(timeout, "timeout"),
+        name="size" if batches else "prefetch",
+    )
 
 
 def consumer_factory(runtime: Runtime, channels: Sequence[str], on_error: OnError = "raise") -> Callable[[], Consumer]:

@@ -4,18 +4,16 @@ Owns the verbs that an application uses, and their arguments. What is open benea
 network: `send` ends at this machine's disk, the daemon does the rest.
 """
 
-import uuid
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from dropr_core.api.batch import Batch
-from dropr_core.api.composer import Duration, SendOptions, as_seconds
-from dropr_core.api.consumer import Consumer, OnError, consumer_factory, receive, receive_each
-from dropr_core.api.receive_plan import ReceivePlan
+from dropr_core.api.consumer import Consumer, OnError, consumer_factory, make_plan, receive, receive_each
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions
 from dropr_core.api.sender import Sender
 from dropr_core.api.sent import MessageStatus, Sent
 from dropr_core.bodies.store import Progress
@@ -68,64 +66,38 @@ class Node:
         self,
         value: Any = b"",
         *,
-        to: str | Iterable[str] | None = None,
-        channel: str | None = None,
-        priority: int | None = None,
-        delay: Duration | None = None,
-        expires_in: Duration | None = None,
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-        id: str | bytes | uuid.UUID | None = None,  # noqa: A002 - the field's name in every other system
-        dedup_key: str | None = None,
-        receipt: bool | None = None,
-        content_type: str | None = None,
         timeout: Duration = 0.0,
         progress: Progress | None = None,
+        **options: Unpack[SendOptions],
     ) -> Sent:
         """Put a message into the durable outbox. When it returns, the message is on stable storage.
 
         ``value``: what the channel's serializer takes; or a path or an open binary file, whose content
         is streamed and never whole in memory (``progress`` is called with bytes done and, if known, of
-        how many). Talks to no network. ``to``: a peer, a group, or a list of them; without it the channel's
-        route. ``timeout``: how long to wait for room if the queue is full. Raises UsageError
-        (UnknownPeer, Conflict, TooBig), QueueFull, StoreError; nothing was stored then.
+        how many). Talks to no network. ``timeout``: how long to wait for room if the queue is full. ``options``:
+        `SendOptions`; without ``to`` the channel's route. Raises UsageError (UnknownPeer, Conflict, TooBig),
+        QueueFull, StoreError, TypeError for an option that does not exist; nothing was stored then.
         """
-        if (
-            priority is None and delay is None and expires_in is None and headers is None and key is None
-            and id is None and dedup_key is None and receipt is None and content_type is None and progress is None
-        ):  # fmt: skip
-            return self._sender.send_plain(value, to, channel, timeout)
-        options = SendOptions(
-            to, channel, priority, delay, expires_in, headers, key, id, dedup_key, receipt, content_type
-        )
         return self._sender.send(value, options, timeout, progress)
 
     def batch(self, *, timeout: Duration = 0.0) -> Batch:
         """A context manager: what is sent through it is stored in one commit, all or nothing."""
         return Batch(self._sender, timeout)
 
-    def put(
-        self,
-        value: Any = b"",
-        *,
-        channel: str = DEFAULT_CHANNEL,
-        priority: int | None = None,
-        delay: Duration | None = None,
-        expires_in: Duration | None = None,
-        headers: Mapping[str, str] | None = None,
-        key: str | None = None,
-    ) -> str:
-        """Queue a message for this node's own consumers, durably. Returns its id."""
-        options = SendOptions(None, channel, priority, delay, expires_in, headers, key)
+    def put(self, value: Any = b"", *, channel: str = DEFAULT_CHANNEL, **options: Unpack[PutOptions]) -> str:
+        """Queue a message for this node's own consumers, durably. Returns its id. ``options``: `PutOptions`.
+
+        Raises UsageError, QueueFull, StoreError, TypeError for an option that does not exist.
+        """
         return self._sender.put(value, channel, options)
 
-    def find(self, message_id: str | bytes | uuid.UUID) -> Sent | None:
+    def find(self, message_id: MessageRef) -> Sent | None:
         """The handle of a message sent from this node, if it is still known."""
         identity = parse_id(message_id)
         sent = Sent.known(self.runtime, identity)
         return sent if self.outbox.status(identity) else None
 
-    def status(self, message_id: str | bytes | uuid.UUID) -> MessageStatus | None:
+    def status(self, message_id: MessageRef) -> MessageStatus | None:
         """What became of a message sent from this node; None if unknown or forgotten."""
         sent = self.find(message_id)
         return sent.status if sent else None
@@ -149,9 +121,7 @@ class Node:
         other consumers meanwhile. ``on_error``: what ``with message:`` does with an exception. Raises UsageError,
         Closed; the loop raises LeaseLost, StoreError.
         """
-        plan = ReceivePlan[Received](
-            size=prefetch, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout), name="prefetch"
-        )
+        plan = make_plan(prefetch, limit, wait, timeout)
         return receive_each(consumer_factory(self.runtime, channels, on_error), plan)
 
     def receive_batches(
@@ -163,9 +133,7 @@ class Node:
         timeout: Duration | None = None,
     ) -> Generator[list[Received], None, None]:
         """Lists of up to ``size`` messages, acknowledged in one commit on leaving the loop body."""
-        plan = ReceivePlan[Received](
-            size=size, batches=True, limit=limit, wait=as_seconds(wait), timeout=as_seconds(timeout)
-        )
+        plan = make_plan(size, limit, wait, timeout, batches=True)
         return receive(consumer_factory(self.runtime, channels), plan)
 
     def consumer(self, *channels: str, on_error: OnError = "raise", label: str = "") -> Consumer:

@@ -7,17 +7,21 @@ addresses.
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import repeat
 from typing import Any
 
-from dropr_core.api.composer import Composer, Duration, SendOptions
+from dropr_core.api.composer import Composed, Composer
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.send_options import Duration, PutOptions, SendOptions, seconds
 from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Progress, Written
 from dropr_core.contracts.storage import AppendResult, Job, NewMessage
 from dropr_core.errors import QueueFull
 from dropr_core.model import topics
+
+_ROUTE = frozenset({"to", "channel"})
+"""Options with which a message needs nothing that its route does not have: the common case."""
 
 
 class Sender:
@@ -25,18 +29,18 @@ class Sender:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.composer = Composer(runtime.config, runtime.clock, runtime.serialization.dump, runtime.bodies)
+        self._composer = Composer(runtime.config, runtime.clock, runtime.serialization.dump, runtime.bodies)
         self._pulled = frozenset(name for name, peer in runtime.config.peers.items() if peer.mode == "pull")
 
-    def send_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None, timeout: Duration) -> Sent:
-        """`send` of a message about which nothing else was said; the common case."""
-        outgoing, written = self.composer.compose_plain(value, to, channel)
-        placed = self.store([outgoing], timeout, () if written is None else (written,))
-        return Sent(self._runtime, outgoing, placed[0])
+    def compose(self, value: Any, options: SendOptions, progress: Progress | None = None) -> Composed:
+        """The message to store, its large body written. Raises UsageError, StoreError, TypeError for a wrong option."""
+        if options.keys() <= _ROUTE and progress is None:
+            return self._composer.compose_plain(value, options.get("to"), options.get("channel"))
+        return self._composer.compose(value, options, progress)
 
     def send(self, value: Any, options: SendOptions, timeout: Duration, progress: Progress | None = None) -> Sent:
         """Compose and store one message; what `Node.send` promises."""
-        outgoing, written = self.composer.compose(value, options, progress)
+        outgoing, written = self.compose(value, options, progress)
         placed = self.store([outgoing], timeout, () if written is None else (written,))
         return Sent(self._runtime, outgoing, placed[0])
 
@@ -72,7 +76,7 @@ class Sender:
         return placed
 
     def _append_patiently(self, messages: list[NewMessage], timeout: Duration) -> Sequence[AppendResult]:
-        deadline = time.monotonic() + self.composer.seconds(timeout)
+        deadline = time.monotonic() + seconds(timeout, "timeout")
         with self._runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
             while True:
                 subscription.prepare()
@@ -84,10 +88,10 @@ class Sender:
                         raise
                     subscription.wait(min(left, 1.0))  # room may also come from outside, such as a freed disk
 
-    def put(self, value: Any, channel: str, options: SendOptions) -> str:
+    def put(self, value: Any, channel: str, options: PutOptions) -> str:
         """Queue a message for this node's own consumers; what `Node.put` promises."""
         runtime = self._runtime
-        message, data, written = self.composer.compose_local(value, channel, options)
+        message, data, written = self._composer.compose_local(value, channel, options)
         job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in)
         try:
             runtime.inbox.put(channel, message.priority, runtime.name, [job])

@@ -1,0 +1,72 @@
+"""What the verbs of sending may be told about a message.
+
+Owns the names and types of the options, once for all surfaces, and how durations are read. What they mean is in
+composer.py.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import TypeAlias, TypedDict
+
+from dropr_core.config.units import parse_duration
+from dropr_core.errors import UsageError
+
+Duration: TypeAlias = float | int | str | timedelta
+"""Seconds, a text such as ``"1h30m"``, or a timedelta."""
+
+MessageRef: TypeAlias = str | bytes | uuid.UUID
+"""The id of a message, in any of its forms."""
+
+
+class PutOptions(TypedDict, total=False):
+    """About a message for this node's own consumers. None means the same as not given: as the channel says."""
+
+    priority: int | None
+    """0 (first) to 9 (last)."""
+    delay: Duration | None
+    """Before that long no consumer gets it."""
+    expires_in: Duration | None
+    """After that long nobody gets it any more; more than ``delay``."""
+    headers: Mapping[str, str] | None
+    key: str | None
+    """An ordering key: messages with the same one are processed one after the other."""
+
+
+class SendOptions(PutOptions, total=False):
+    """About a message for peers. None means the same as not given: as the channel says."""
+
+    to: str | Iterable[str] | None
+    """A peer, a group, or a list of them."""
+    channel: str | None
+    id: MessageRef | None
+    """The message's id; sending it again with the same content is no second message."""
+    dedup_key: str | None
+    """Instead of an id: a text from which it is made."""
+    receipt: bool | None
+    """Whether the receiver reports what became of it."""
+    content_type: str | None
+    """Of the body, instead of the serializer's."""
+
+
+def check_known(options: Iterable[str], known: frozenset[str], verb: str) -> None:
+    """Raise TypeError for an option that does not exist, as Python does for a wrong argument."""
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(sorted(known))})"
+            raise TypeError(f"{verb}() has no option {name!r}{hint}")
+
+
+def as_seconds(value: Duration | None, what: str = "duration") -> float | None:
+    """A duration as seconds, None as None. Raises UsageError, which begins with ``what``."""
+    return None if value is None else seconds(value, what)
+
+
+def seconds(value: Duration, what: str = "duration") -> float:
+    """A duration as seconds. Raises UsageError, which begins with ``what``."""
+    try:
+        return parse_duration(value, strict=False)
+    except ValueError as error:
+        raise UsageError(f"{what}: {error}") from None
