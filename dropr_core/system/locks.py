@@ -7,10 +7,14 @@ ends. Must not know who locks what for which purpose.
 
 import fcntl
 import os
+import time
 import weakref
 from pathlib import Path
 
 from dropr_core.errors import Held
+
+ASKERS = 0.02
+"""Seconds that a lock waits for those who only ask whether it is held."""
 
 
 class FileLock:
@@ -28,7 +32,7 @@ class FileLock:
         """Take the lock now, or raise Held naming the holder. Writes pid and purpose for people."""
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(fd)
         except BlockingIOError:
             holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip() or "an unknown process"
             os.close(fd)
@@ -49,14 +53,31 @@ class FileLock:
             os.close(fd)
 
 
+def _lock(fd: int) -> None:
+    """Take the lock; wait a moment for those who only ask whether it is held. Raises BlockingIOError."""
+    give_up = time.monotonic() + ASKERS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(0.001)
+        else:
+            return
+
+
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock on ``path``. A missing file is not held."""
+    """Whether a living process holds the lock on ``path``. A missing file is not held. Writes nothing, anywhere.
+
+    To ask is to hold a shared lock for a moment: askers do not see each other, and `FileLock.acquire` waits for them.
+    """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

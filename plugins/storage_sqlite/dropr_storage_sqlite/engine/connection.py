@@ -10,6 +10,7 @@ NORMAL commits wrote before it, by whichever process.
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
@@ -58,7 +59,7 @@ def connect(path: Path, synchronous: int, busy: float, cache: int, *, read_only:
 
     ``busy`` in seconds, ``cache`` in bytes.
     """
-    connection = apsw.Connection(str(path), flags=_READ_ONLY if read_only else _READ_WRITE, statementcachesize=200)
+    connection = _open_to_look(path) if read_only else _open(str(path), _READ_WRITE)
     try:
         connection.set_busy_handler(patience(busy))
         # Plans from the query's text alone. Else (SQLite with STAT4) statements are planned anew whenever
@@ -74,6 +75,32 @@ def connect(path: Path, synchronous: int, busy: float, cache: int, *, read_only:
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA cell_size_check=ON")
         _read_back(connection, path, synchronous, read_only=read_only)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open(name: str, flags: int) -> apsw.Connection:
+    return apsw.Connection(name, flags=flags, statementcachesize=200)
+
+
+def _open_to_look(path: Path) -> apsw.Connection:
+    """A connection that only reads, also where nothing can be written: a full disk, a backup that is mounted read-only.
+
+    Reading in WAL mode takes an index in shared memory. Where its file is missing and cannot be made, and there is no
+    WAL with anything in it, nobody works on the file, and it is read as one that does not change.
+    """
+    connection = _open(str(path), _READ_ONLY)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, apsw.FullError):
+        connection.close()
+        wal = path.with_name(f"{path.name}-wal")
+        if wal.exists() and wal.stat().st_size > 0:
+            raise
+        name = f"file:{quote(os.fsencode(path))}?immutable=1"
+        return _open(name, _READ_ONLY | apsw.SQLITE_OPEN_URI)
     except BaseException:
         connection.close()
         raise
