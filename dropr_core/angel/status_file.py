@@ -30,11 +30,10 @@ class ChildReport:
 
 @frozen
 class AngelReport:
-    """What an angel last wrote. ``written`` is wall time; ``alive`` whether that angel is still there."""
+    """What an angel last wrote; ``written`` is wall time. Whether it lives, its lock tells."""
 
     pid: int
     written: float
-    alive: bool
     children: tuple[ChildReport, ...]
 
 
@@ -80,16 +79,6 @@ def read_state(path: Path) -> AngelReport | None:
             for child in kept["children"]
         )  # fmt: skip
         pid = int(kept["angel"])
-        return AngelReport(pid, float(kept["written"]), _alive(pid), children)
+        return AngelReport(pid, float(kept["written"]), children)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True

@@ -5,7 +5,6 @@ in `contents.py` and in the storages.
 """
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
@@ -173,6 +172,7 @@ def _of_messages(config: "NodeConfig", tally: _Tally, *, repair: bool) -> "Itera
 def _alone(config: "NodeConfig") -> Iterator[None]:
     """Keep daemon and angel from beginning; raises Held naming who runs."""
     from dropr_core.system.locks import FileLock, is_held
+    from dropr_core.system.presence import living
 
     with ExitStack() as held:
         for path in (config.data / "run" / "angel.lock", config.data / "daemon.lock"):
@@ -181,27 +181,13 @@ def _alone(config: "NodeConfig") -> Iterator[None]:
                 lock.acquire("dropr fsck")
                 held.callback(lock.release)
         for name in ("server", "worker"):
-            for path in sorted((config.data / "run").glob(f"{name}-*.json")):
-                if _lives(path):
-                    raise Held(
-                        f"a {name} of this node runs ({path.stem.replace('-', ', pid ')}); stop it first; if that "
-                        f"process and node have nothing to do with each other, remove {path}"
-                    )
+            for report in living(config.data / "run", name):
+                raise Held(f"a {name} of this node runs (pid {report.get('pid')}); stop it first")
         consumers = config.data / "consumers"
         for path in sorted(consumers.iterdir()) if consumers.is_dir() else ():
             if is_held(path):
                 raise Held(f"a consumer takes messages of this node ({path.name}); stop its process first")
         yield
-
-
-def _lives(path: Path) -> bool:
-    try:
-        os.kill(int(path.stem.partition("-")[2]), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
 
 
 # ── how it is shown ──────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ Owns how a process of dropr begins: its configuration, its log, its exit code. W
 in the module of its name; the angel starts these very verbs.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -115,6 +116,7 @@ def _watch(ctx: click.Context, path: Path, config: "NodeConfig", roles: Sequence
         )
         code = angel.run()
     finally:
-        state.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a disk that is read-only by now: `status` asks the lock
+            state.unlink(missing_ok=True)
         lock.release()
     ctx.exit(code)

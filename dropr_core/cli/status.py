@@ -1,11 +1,10 @@
 """The verbs that show how a node does: status, count.
 
 Owns what is gathered (stores, and the reports that processes leave in the run directory) and how it
-is shown. A report is believed only while the process that wrote it lives.
+is shown. A report is believed only while the process that wrote it holds its lock.
 """
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -65,32 +64,29 @@ def gather(node: "Runtime") -> dict[str, Any]:
 # ── gathering ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _report(path: Path) -> dict[str, Any] | None:
-    """What a process left about itself; None if there is nothing readable or the process is gone."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        os.kill(int(report["pid"]), 0)
-    except PermissionError:  # another user's process, but alive
-        return dict(report)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+def _daemon(node: "Runtime") -> dict[str, Any] | None:
+    """What the daemon tells of itself; None if none runs, empty if it tells nothing (yet)."""
+    if not daemon_runs(node):
         return None
-    return dict(report)
+    try:
+        return dict(json.loads((node.run_directory / "daemon.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _processes(node: "Runtime") -> dict[str, Any]:
     from dropr_core.angel.status_file import read_state
+    from dropr_core.system.locks import is_held
+    from dropr_core.system.presence import living
 
     directory = node.run_directory
-    found: dict[str, Any] = {"daemon": None}
-    if daemon_runs(node):
-        daemon = _report(directory / "daemon.json")
-        found["daemon"] = {"pid": daemon["pid"] if daemon else None}
+    daemon = _daemon(node)
+    found: dict[str, Any] = {"daemon": None if daemon is None else {"pid": daemon.get("pid")}}
     for name in ("server", "worker"):
-        reports = (_report(path) for path in sorted(directory.glob(f"{name}-*.json")))
-        found[f"{name}s"] = [report for report in reports if report is not None]
-    angel = read_state(directory / "angel.json")
+        found[f"{name}s"] = list(living(directory, name))
+    angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
     found["angel"] = None
-    if angel is not None and angel.alive:
+    if angel is not None:
         children = [
             {"name": c.name, "state": c.state, "pid": c.pid, "restarts": c.restarts, "last_exit": c.last_exit}
             for c in angel.children
@@ -100,7 +96,7 @@ def _processes(node: "Runtime") -> dict[str, Any]:
 
 
 def _peers(node: "Runtime") -> list[dict[str, Any]]:
-    daemon = (_report(node.run_directory / "daemon.json") if daemon_runs(node) else None) or {}
+    daemon = _daemon(node) or {}
     seen: Mapping[str, Mapping[str, Any]] = daemon.get("peers", {})
     oldest: dict[str, float] = {}
     for lane in node.outbox.lanes():

@@ -3,9 +3,7 @@
 Owns the process: doors, signals, reload, its report for `dropr status`.
 """
 
-import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from dropr_core.protocol.endpoint import Access, Endpoint, Limits
 from dropr_core.serving.contacts import note_contact
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.system.exit_codes import Exit
-from dropr_core.system.files import replace_text
+from dropr_core.system.presence import Presence
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:
@@ -33,12 +31,12 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
         transports = Transports(config.transports, runtime.context(log), config.where)
         dispatcher = make_dispatcher(runtime, log)
         listeners: list[Listener] = []
-        state = runtime.run_directory / f"server-{os.getpid()}.json"
+        presence = Presence(runtime.run_directory, "server")
         try:
             for url in config.listen:
                 listeners.append(transports.for_url(url).listen(url, dispatcher))
             urls = [listener.url for listener in listeners]
-            replace_text(state, json.dumps({"pid": os.getpid(), "urls": urls}))
+            presence.announce({"urls": urls})
             log.info("server of %s listens on %s", runtime.name, ", ".join(urls) or "nothing")
             heart.ready()
             _announce(runtime, log)
@@ -53,7 +51,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                     return Exit.RECYCLE
                 loop.sleep(None)
         finally:
-            state.unlink(missing_ok=True)
+            presence.withdraw()
             dispatcher.close_waiting()
             for listener in listeners:
                 listener.close(drain=config.angel.drain)

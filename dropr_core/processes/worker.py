@@ -4,7 +4,6 @@ Owns the process and its threads: claim, call the channel's handler, settle by w
 raised. Must not know peers or transports.
 """
 
-import json
 import logging
 import os
 import select
@@ -24,7 +23,7 @@ from dropr_core.errors import ConfigError, LeaseLost, ProtocolError, Reject, Ret
 from dropr_core.plugin.registry import create
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.system.exit_codes import Exit
-from dropr_core.system.files import replace_text
+from dropr_core.system.presence import Presence
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:  # noqa: ARG001
@@ -36,10 +35,10 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     log = logging.getLogger("dropr.worker")
     with Runtime.open(config) as runtime, MainLoop(heart) as loop:
         workers = WorkerThreads(runtime, loop, log)
-        state = runtime.run_directory / f"worker-{os.getpid()}.json"
+        presence = Presence(runtime.run_directory, "worker")
         try:
             workers.start()
-            replace_text(state, json.dumps({"pid": os.getpid(), "channels": workers.channels}))
+            presence.announce({"channels": workers.channels})
             heart.ready()
             log.info("worker of %s handles %s", runtime.name, ", ".join(workers.channels))
             recycling = RecycleLimits(config.angel.recycle_after, config.angel.max_memory)
@@ -53,7 +52,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                     loop.sleep(None)
             workers.stop(config.worker.drain)
         finally:
-            state.unlink(missing_ok=True)
+            presence.withdraw()
             workers.close()
         if loop.stopping:
             log.info("worker stopped after %d messages", workers.handled)

@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from pathlib import Path
+from typing import Protocol
 
 from dropr_core.errors import Held
 
@@ -85,8 +86,21 @@ def is_held(path: Path) -> bool:
     return False
 
 
+class Releasable(Protocol):
+    """Something that holds a lock."""
+
+    def release(self) -> None:
+        """Give it up; safe twice."""
+        ...
+
+
 # Locks that a forked child must let go of. The set is weak: a lock that nobody holds is not in it.
-_inherited: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
+_inherited: "weakref.WeakSet[Releasable]" = weakref.WeakSet()
+
+
+def release_in_child(lock: Releasable) -> None:
+    """Let every forked child give up its copy of a lock, so that it cannot keep the lock beyond its parent."""
+    _inherited.add(lock)
 
 
 def _release_in_child() -> None:

@@ -20,6 +20,7 @@ from dropr_core.cli.app import SECTIONS, application
 from dropr_core.cli.failures import BROKEN_PIPE, TIMED_OUT
 from dropr_core.model.names import parse_id
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.presence import Presence
 
 YAML = """
 node: shop
@@ -401,12 +402,12 @@ def test_status_shows_peers_channels_and_no_processes(run, put, told):
 
 
 def test_status_believes_only_the_living(run, file, told):
-    """A report that a dead process left is not shown."""
+    """A report that a dead process left is not shown, whoever has its number since."""
     run("send", "x", "--to", "berlin")
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     directory = file.parent / "data" / "run"
-    (directory / "server-1.json").write_text(json.dumps({"pid": int(dead.stdout), "urls": ["https://x"]}))
-    (directory / "server-2.json").write_text(json.dumps({"pid": os.getpid(), "urls": ["https://y"]}))
+    server = Presence(directory, "server")
+    server.announce({"urls": ["https://y"]})
+    (directory / "server-1.json").write_text(json.dumps({"pid": 1, "urls": ["https://x"]}))
     (directory / "server-3.json").write_text("torn")
     (directory / "daemon.json").write_text(json.dumps({"pid": os.getpid(), "peers": {"berlin": {"state": "up"}}}))
     document = told("status")
@@ -414,6 +415,8 @@ def test_status_believes_only_the_living(run, file, told):
     assert document["processes"]["daemon"] is None
     assert document["peers"][0]["state"] == "unknown"
     assert "https://y" in run("status").stdout
+    server.withdraw()
+    assert told("status")["processes"]["servers"] == []
 
 
 def test_count_adds_up(run, put, told):

@@ -18,6 +18,7 @@ from dropr_core.model.message import State
 from dropr_core.model.names import parse_id
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.locks import FileLock
+from dropr_core.system.presence import Presence
 
 YAML = """
 node: shop
@@ -283,11 +284,11 @@ def test_no_repair_while_a_process_of_the_node_runs(file, fsck, data, name):
 
 def test_no_repair_beside_a_server_or_a_consumer(file, fsck, data):
     """A living server or worker, or any consumer, stops a repair; so does whoever has the store open."""
-    report = data / "run" / f"server-{os.getpid()}.json"
-    report.write_text("{}")
+    server = Presence(data / "run", "server")
+    server.announce({"urls": []})
     result = CliRunner().invoke(application(), ["fsck", "--repair", "-c", str(file)])
     assert (result.exit_code, "server" in result.stderr) == (Exit.UNAVAILABLE, True)
-    report.unlink()
+    server.withdraw()
     with Node.open(file) as node:
         consumer = node.consumer("jobs")
         consumer.claim(1)
