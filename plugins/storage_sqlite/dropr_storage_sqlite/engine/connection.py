@@ -7,6 +7,7 @@ for what is promised, NORMAL for what may be repeated. In WAL mode a FULL commit
 NORMAL commits wrote before it, by whichever process.
 """
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
