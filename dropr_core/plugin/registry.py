@@ -388,7 +388,7 @@ def _missing(kind: str, name: str) -> str:
     names = _names(kind)
     package = _PACKAGES.get((kind, name))
     if package:
-        advice = f"; run: pip install {package}"
+        advice = f"; run: pip install {package} (or install its wheel, which 'make dist' builds)"
     else:
         advice = suggest(name, names)
     listed = "" if "use one of" in advice else f" (installed: {', '.join(names) or 'none'})"
