@@ -96,7 +96,7 @@ def test_a_store_on_a_disk_without_any_room_can_be_looked_at(store, tmp_path):
     place, identity = store
     target = tmp_path / "full"
     target.mkdir()
-    with mounted(target, "-t", "tmpfs", "-o", "size=4m", "tmpfs"):
+    with mounted(target, "-t", "tmpfs", "-o", "size=64m", "tmpfs"):
         shutil.copytree(place, target / "node")
         with pytest.raises(OSError, match="No space left"), (target / "fill").open("wb", buffering=0) as file:
             for _ in range(4096):
