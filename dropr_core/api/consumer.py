@@ -20,7 +20,7 @@ from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, UsageError
 from dropr_core.model import envelope, topics
-from dropr_core.model.names import check_channel, format_id
+from dropr_core.model.names import check_stored_channel, format_id
 from dropr_core.system.notifier import LOOK_AGAIN
 
 OnError: TypeAlias = Literal["raise", "continue"]
@@ -38,7 +38,7 @@ def check_channels(channels: Sequence[str]) -> None:
     if not channels:
         raise UsageError("name at least one channel to receive from")
     for channel in channels:
-        check_channel(channel)
+        check_stored_channel(channel)
 
 
 class Consumer:

@@ -99,9 +99,9 @@ def receive_verb(
 def _known_channel(node: "Runtime", channel: str, *, waits: bool) -> None:
     """Say so if nothing is known of a channel: it may be a typing mistake. Stops unless something may still come."""
     from dropr_core.config.options import suggest
-    from dropr_core.model.names import DEFAULT_CHANNEL, check_channel
+    from dropr_core.model.names import DEFAULT_CHANNEL, check_stored_channel
 
-    check_channel(channel)
+    check_stored_channel(channel)
     known = {DEFAULT_CHANNEL, *node.config.channels, *node.inbox.counts()}
     if channel in known:
         return

@@ -24,10 +24,10 @@ def select(
     """The selection of these options; UsageError for a channel that cannot exist."""
     from dropr_core.contracts.storage import Selection
     from dropr_core.model.message import State
-    from dropr_core.model.names import MessageId, check_channel
+    from dropr_core.model.names import MessageId, check_stored_channel
 
     if channel is not None:
-        check_channel(channel)
+        check_stored_channel(channel)
     return Selection(
         ids=tuple(MessageId(i) for i in ids),
         states=frozenset(State(state) for state in states),

@@ -13,7 +13,7 @@ import attrs
 from dropr_core.config.options import BAD, Note, Reader, duration, given, option, own, secret, size
 from dropr_core.config.yamlfile import Steps
 from dropr_core.model.limits import MAX_BATCH_BYTES, MAX_BATCH_COUNT, MAX_INLINE
-from dropr_core.model.names import check_channel, check_name
+from dropr_core.model.names import check_channel, check_name, check_pattern
 
 MIN_KEY = 16
 """Characters of the shortest key: shorter ones can be guessed."""
@@ -108,7 +108,10 @@ class PeerConfig:
         doc="The secret that both nodes share, at least 16 characters; two during a rotation, the new one first.",
     )  # fmt: skip
     may_write: tuple[str, ...] | None = option(
-        None, doc="Channels it may write to here; `*` and `?` are wild cards.", unset="all channels"
+        None,
+        doc="Channels it may write to here; `*` and `?` are wild cards.",
+        unset="all channels",
+        check=check_pattern,
     )
     fetch: bool | None = option(
         None, doc="Whether this node fetches its mail from there.", unset="yes if this node listens nowhere"

@@ -16,14 +16,16 @@ from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreError
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
-from dropr_core.model.limits import MAX_RECEIPTS, MAX_WAIT
-from dropr_core.model.names import StoreId
+from dropr_core.model.limits import MAX_LANES, MAX_RECEIPTS, MAX_WAIT
+from dropr_core.model.names import START, Head, MessageId, StoreId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import accept_push
+from dropr_core.protocol.batches import accept_push, refuse_lane
 from dropr_core.protocol.endpoint import from_outcome
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
+_Name = tuple[bytes, str, int]
+"""(store id, channel, priority) of a lane of the peer."""
 
 
 class Puller:
@@ -63,6 +65,10 @@ class Puller:
         self._news = False
         """A body was brought, or a lane may be asked for again: the request that waits knows nothing of it."""
         self._cursor: tuple[StoreId | None, int] = (None, 0)
+        self._refused: dict[_Name, Head] = {}
+        """How far lanes came of which nothing may come in: kept here and not in the store, and not all of them."""
+        self._wanted: list[_Name] = []
+        """Lanes whose heads the next request must say."""
 
     def reset_backoff(self) -> None:
         """End the rest."""
@@ -93,21 +99,30 @@ class Puller:
     def _fetch(self) -> None:
         """Say how far we are, and wait for what follows."""
         self._asking, self._news = True, False
-        without = [] if self._downloads is None else self._downloads.without()
-        ask = wire.Fetch(self._heads(), None, MAX_WAIT, without)
+        without = [] if self._downloads is None else self._downloads.without()[:MAX_LANES]
+        heads, partial = self._heads()
+        ask = wire.Fetch(heads, None, MAX_WAIT, without, partial)
         self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
 
-    def _heads(self) -> list[tuple[bytes, str, int, int, bytes]]:
-        return [
-            (lane.store, lane.channel, lane.priority, head.sequence, head.id)
-            for lane, head in self._inbox.heads(self.peer).items()
-        ]
+    def _heads(self) -> tuple[list[tuple[bytes, str, int, int, bytes]], bool]:
+        """How far we are in each lane, and whether these are not all: one request says no more than `MAX_LANES`."""
+        heads: dict[_Name, Head] = {
+            (lane.store, lane.channel, lane.priority): head for lane, head in self._inbox.heads(self.peer).items()
+        }
+        heads.update(self._refused)
+        names = list(heads)
+        partial = len(names) > MAX_LANES
+        if partial:
+            first = dict.fromkeys(self._wanted)
+            names = [*first, *(name for name in names if name not in first)][:MAX_LANES]
+        return [(*name, *heads.get(name, START)) for name in names], partial
 
     def _tell(self) -> None:
         """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
         if self._news and self._downloads is not None:
             self._news, self._telling = False, True
-            ask = wire.Fetch(self._heads(), None, 0.0, self._downloads.without())
+            heads, partial = self._heads()
+            ask = wire.Fetch(heads, None, 0.0, self._downloads.without()[:MAX_LANES], partial)
             self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
             return
         log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], MAX_RECEIPTS)
@@ -130,6 +145,12 @@ class Puller:
             self._failed(answer)
             return
         self._alive()
+        self._took(answer)
+
+    def _took(self, answer: wire.Fetched) -> None:
+        """Mail, or a question for heads that were not said."""
+        lanes = [*((part.channel, part.priority) for part in answer.lanes), *answer.unknown]
+        self._wanted = [(answer.store, *lane) for lane in lanes[:MAX_LANES]]
         if answer.lanes:
             self._take_in(answer.store, answer.lanes)
 
@@ -137,8 +158,8 @@ class Puller:
         self._telling = False
         if isinstance(answer, Exception):
             self._failed(answer)
-        elif answer.lanes:
-            self._take_in(answer.store, answer.lanes)
+        else:
+            self._took(answer)
 
     def _brought(self, store: bytes, part: wire.LanePart) -> None:
         """The body of a message that was fetched is here."""
@@ -158,6 +179,10 @@ class Puller:
         for part, verdict in zip(parts, verdicts, strict=True):
             if verdict.missing and self._downloads is not None:
                 self._downloads.begin(store, part)
+            if verdict.taken and refuse_lane(part, self._allows) is not None:
+                self._refused[store, part.channel, part.priority] = Head(part.upto[0], MessageId(part.upto[1]))
+                if len(self._refused) > MAX_LANES:
+                    del self._refused[next(iter(self._refused))]
             for index, code, reason in verdict.rejected:
                 self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
         later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]

@@ -123,7 +123,7 @@ TABLE = (
     Limit("reason of a refused delivery", f"{MAX_REJECTION} bytes", "cut where it arises", "cut"),
     Limit("receipts in a page", f"{MAX_RECEIPTS:,}, and {_size(RECEIPTS_BYTES)}", "the page ends there",
           "bounded by the request"),
-    Limit("lanes in a push, in a probe", f"{MAX_LANES:,}", "the rest goes with the next",
+    Limit("lanes in a push, a probe, a fetch", f"{MAX_LANES:,}", "the rest goes with the next",
           "the request is refused: `too_big`"),
     Limit("envelopes in a push (`limits.batch_count` of the receiver, announced)", f"{MAX_BATCH_COUNT:,}",
           "the rest goes with the next", "the request is refused over the most"),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple, NewType
 
 from dropr_core.errors import BadName, UsageError
-from dropr_core.model.limits import shorten, to_utf8
+from dropr_core.model.limits import MAX_CHANNEL, shorten, to_utf8
 
 MessageId = NewType("MessageId", bytes)
 """16 bytes, a UUID. Ids made here are version 7 (RFC 9562): they sort by the time they were made."""
@@ -30,7 +30,11 @@ LOWEST_PRIORITY = 9
 DEFAULT_PRIORITY = 5
 DEFAULT_CHANNEL = "common"
 
-_CHANNEL = re.compile(r"[A-Za-z0-9._/-]{1,200}")
+_LETTERS = re.compile(rf"[A-Za-z0-9._/-]{{1,{MAX_CHANNEL}}}")
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+"
+_CHANNEL = re.compile(rf"(?=.{{1,{MAX_CHANNEL}}}\Z){_SEGMENT}(?:/{_SEGMENT})*")
+_WILD_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[][A-Za-z0-9._*?!-]+"
+_PATTERN = re.compile(rf"(?=.{{1,{MAX_CHANNEL}}}\Z){_WILD_SEGMENT}(?:/{_WILD_SEGMENT})*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -83,11 +87,44 @@ START = Head(0, NO_MESSAGE)
 """The position before the first message of every lane."""
 
 
+def is_channel(name: str) -> bool:
+    """Whether a channel may have this name."""
+    return _CHANNEL.fullmatch(name) is not None
+
+
 def check_channel(name: object) -> str:
-    """Return ``name`` if it may name a channel (1-200 of ``A-Z a-z 0-9 . _ - /``), else raise BadName."""
-    if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
-        raise BadName(f"channel {shorten(name)}: a channel is 1 to 200 characters of A-Z a-z 0-9 . _ - /")
+    """Return ``name`` if it may name a channel, else raise BadName.
+
+    1 to 200 of ``A-Z a-z 0-9 . _ -`` in segments with ``/`` between them; none is empty, ``.`` or ``..``, so that no
+    pattern of channels (``eve/*``) means one place to who wrote it and another to who reads the name as a path.
+    """
+    if not isinstance(name, str) or not is_channel(name):
+        raise BadName(
+            f"channel {shorten(name)}: a channel is 1 to {MAX_CHANNEL} characters of A-Z a-z 0-9 . _ - "
+            "in segments with / between them, none of them empty, . or .."
+        )
     return name
+
+
+def check_stored_channel(name: object) -> str:
+    """Return ``name`` if a store may hold a channel of that name, else raise BadName.
+
+    For those who look at what is there, take it out or wipe it: older versions took segments that are empty, ``.`` or
+    ``..``, and what they stored must drain (docs/decisions/0018).
+    """
+    if not isinstance(name, str) or not _LETTERS.fullmatch(name):
+        return check_channel(name)
+    return name
+
+
+def check_pattern(pattern: object) -> str:
+    """Return ``pattern`` if it may stand for channels: a name of one with ``*``, ``?`` and ``[...]``; else BadName."""
+    if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
+        raise BadName(
+            f"pattern {shorten(pattern)}: write a channel's name, where * ? and [abc] are wild cards; "
+            "no segment of it is empty, . or .."
+        )
+    return pattern
 
 
 def check_name(name: object, what: str = "name") -> str:

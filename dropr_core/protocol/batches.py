@@ -68,8 +68,15 @@ def accept_push(
         if (impossible := _impossible(part)) is not None:
             verdicts.append(wire.PushResult(False, START, later=LATER, reason=f"bad_lane: {impossible}"))
             continue
+        if (refusal := refuse_lane(part, allows)) is not None:
+            # Nothing of it is kept, not even how far it came: a store does not grow by what it refuses. Its sender goes
+            # on behind it, and every message of it gets the same answer.
+            code, reason = refusal[0], clip(refusal[1], MAX_REJECTION)
+            rejections = [(index, code, reason) for index in range(len(part.envelopes))]
+            verdicts.append(wire.PushResult(True, part.upto, rejections))
+            continue
         try:
-            arrival, rejected = _unpack(sender, store, part, allows, max_body, bodies)
+            arrival, rejected = _unpack(sender, store, part, max_body, bodies)
         except _NoBody as no:
             verdicts.append(wire.PushResult(False, START, later=1.0, reason=clip(no, MAX_REJECTION), missing=True))
             continue
@@ -111,7 +118,6 @@ def _unpack(
     sender: str,
     store: StoreId,
     part: wire.LanePart,
-    allows: Callable[[str], bool],
     max_body: int | None,
     bodies: Bodies | None,
 ) -> tuple[Arrival, list[Rejected]]:
@@ -119,16 +125,13 @@ def _unpack(
     after = Head(part.after[0], MessageId(part.after[1]))
     upto = Head(part.upto[0], MessageId(part.upto[1]))
     notes = {index: (age, doubled) for index, age, doubled in part.notes}
-    refusal = _refuse_lane(part, allows)
-    plain = _plain(part, max_body) if refusal is None else None
+    plain = _plain(part, max_body)
     if plain is not None:
         return Arrival(source, after, upto, plain), []
     jobs: list[Job] = []
     rejected: list[Rejected] = []
     for index, data in enumerate(part.envelopes):
         try:
-            if refusal is not None:
-                raise _Unwanted(*refusal)
             job = _job(data, part, max_body, notes.get(index))
             if part.large:
                 _check_body(job, sender, bodies)
@@ -187,7 +190,8 @@ class _Unwanted(Exception):
         super().__init__(reason)
 
 
-def _refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[str, str] | None:
+def refuse_lane(part: wire.LanePart, allows: Callable[[str], bool]) -> tuple[str, str] | None:
+    """(code, reason) if nothing of this lane may come in."""
     try:
         check_channel(part.channel)
         check_lane_priority(part.priority)
@@ -237,6 +241,8 @@ class FetchResponse(NamedTuple):
     """Whether deliveries were settled by what it said."""
     stale: bool = False
     """What it said is old news: it must ask again."""
+    unknown: Sequence[tuple[str, int]] = ()
+    """Lanes that wait and whose heads it did not say."""
 
 
 def build_fetch_response(
@@ -251,6 +257,7 @@ def build_fetch_response(
     fresh: bool = True,
     doubt: bool = False,
     without: Collection[tuple[str, int]] = (),
+    partial: bool = False,
 ) -> FetchResponse:
     """What a peer that fetches gets next, after its heads were taken as its word on what it has.
 
@@ -260,19 +267,29 @@ def build_fetch_response(
     ``fresh``: False when the request has waited. Then nothing is concluded from its heads: another
     request of the same peer, after a restart there, may have told better, and a head behind ours
     would look like a peer that lost messages.
+    ``partial``: the heads are not all. Lanes that are not among them are asked for when the others have nothing.
     """
     state = outbox.peers().get(peer)
     store = outbox.store_id
     at = {(channel, priority): Head(sequence, MessageId(identity))
           for theirs, channel, priority, sequence, identity in heads if theirs == store}  # fmt: skip
     settled = False
+    unknown: list[tuple[str, int]] = []
     if doubt and fresh and state is not None and state.awaiting:
         for lane in {lane_of(delivery) for delivery in awaited(outbox, peer)}:
+            if partial and (lane.channel, lane.priority) not in at:
+                unknown.append((lane.channel, lane.priority))
+                continue
             theirs = at.get((lane.channel, lane.priority), START)
             if apply_head(outbox, lane, theirs, on_reset=on_reset, event=event) is HeadRelation.FOREIGN:
                 return FetchResponse([], settled, stale=True)
+        if unknown:
+            return FetchResponse([], settled, stale=True, unknown=unknown[:MAX_LANES])
         state = outbox.peers().get(peer)
     for stats in outbox.lanes(peer):
+        if partial and (stats.lane.channel, stats.lane.priority) not in at:
+            unknown.append((stats.lane.channel, stats.lane.priority))
+            continue
         theirs = at.get((stats.lane.channel, stats.lane.priority), START)
         if not fresh:
             if theirs != stats.head:
@@ -285,10 +302,11 @@ def build_fetch_response(
     parts: list[wire.LanePart] = []
     if state is not None and state.held:
         return FetchResponse(parts, settled)
+    left_out = {*without, *unknown}
     for stats in sorted(outbox.lanes(peer), key=lambda stats: (stats.lane.priority, -stats.oldest)):
         if max_count <= 0 or max_bytes <= 0 or len(parts) == MAX_LANES:
             break
-        if (stats.lane.channel, stats.lane.priority) in without:
+        if (stats.lane.channel, stats.lane.priority) in left_out:
             continue
         # Of a lane of large bodies one: it is taken in when its body is there.
         batch = outbox.take(stats.lane, 1 if stats.lane.large else max_count, max_bytes)
@@ -296,7 +314,7 @@ def build_fetch_response(
             parts.append(pack(batch))
             max_count -= len(batch.entries)
             max_bytes -= batch.size
-    return FetchResponse(parts, settled)
+    return FetchResponse(parts, settled, unknown=() if parts else unknown[:MAX_LANES])
 
 
-__all__ = ["LATER", "FetchResponse", "accept_push", "build_fetch_response", "pack"]
+__all__ = ["LATER", "FetchResponse", "accept_push", "build_fetch_response", "pack", "refuse_lane"]

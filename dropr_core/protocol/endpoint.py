@@ -28,7 +28,7 @@ from dropr_core.model.limits import (
     max_request,
 )
 from dropr_core.model.message import Outcome, State
-from dropr_core.model.names import START, MessageId, StoreId
+from dropr_core.model.names import START, MessageId, StoreId, is_channel
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push, build_fetch_response
 from dropr_core.protocol.body_requests import BodyRequests
@@ -60,6 +60,8 @@ class Access:
 
     def allows(self, channel: str) -> bool:
         """Whether the peer may write into the channel."""
+        if not is_channel(channel):
+            return False
         return self.may_write is None or any(fnmatch.fnmatchcase(channel, pattern) for pattern in self.may_write)
 
 
@@ -279,6 +281,7 @@ class Endpoint:
     def _fetch(self, request: Request, this: Round) -> wire.Fetched | Wait:
         ask = wire.decode(request.body, wire.Fetch)
         parts: list[wire.LanePart] = []
+        unknown: list[tuple[str, int]] = []
         if ask.outcomes is not None:
             # It only tells: no mail, for another request of the same peer waits for that.
             _check_count(len(ask.outcomes.rows), MAX_RECEIPTS, "receipts in one page")
@@ -287,20 +290,22 @@ class Endpoint:
                 self._notify(topics.RECEIPTS)
         else:
             doubt = this.first and request.peer in self._begun
+            _check_count(len(ask.heads), MAX_LANES, "heads in one fetch")
+            _check_count(len(ask.without), MAX_LANES, "lanes left out in one fetch")
             mail = build_fetch_response(
                 self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes, self._event,
-                self._on_reset, fresh=this.first, doubt=doubt, without=ask.without,
+                self._on_reset, fresh=this.first, doubt=doubt, without=ask.without, partial=ask.partial,
             )  # fmt: skip
             if doubt and not mail.stale:
                 self._begun.discard(request.peer)
             if mail.settled:
                 self._notify(topics.RECEIPTS)
-            parts = mail.parts
-            if not parts and not mail.stale and not this.final and ask.wait > 0:
+            parts, unknown = mail.parts, list(mail.unknown)
+            if not parts and not unknown and not mail.stale and not this.final and ask.wait > 0:
                 return Wait((topics.mail(request.peer),), min(ask.wait, MAX_WAIT))
         state = self._outbox.peers().get(request.peer)
         cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
-        return wire.Fetched(self._outbox.store_id, parts, cursor)
+        return wire.Fetched(self._outbox.store_id, parts, cursor, unknown)
 
     def _bad_receipt(self, peer: str, error: str) -> None:
         self._event("bad_receipt", {"peer": peer, "error": error})

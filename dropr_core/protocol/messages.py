@@ -165,6 +165,8 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
     wait: Seconds
     without: list[tuple[str, int]] = []
     """(channel, priority) of lanes of which nothing is wanted now: a body of theirs is on its way."""
+    partial: bool = False
+    """The heads are not all that there are: nothing is concluded of a lane that is not among them."""
 
 
 class Fetched(msgspec.Struct, frozen=True, array_like=True):
@@ -173,6 +175,8 @@ class Fetched(msgspec.Struct, frozen=True, array_like=True):
     store: Store
     lanes: list[LanePart]
     cursor: Cursor
+    unknown: list[tuple[str, int]] = []
+    """(channel, priority) of lanes whose heads must be among those of the next fetch."""
 
 
 class Have(msgspec.Struct, frozen=True, array_like=True):

@@ -278,7 +278,7 @@ SIDES = {
         f"{HERE}:test_large_results_ride_on_pushes_in_pages_of_bounded_size",
         f"{HERE}:test_the_receiver_refuses_what_the_sender_should_have_cut",
     ),
-    "lanes in a push, in a probe": (
+    "lanes in a push, a probe, a fetch": (
         f"{HERE}:test_more_lanes_than_a_push_takes_go_with_the_next",
         f"{HERE}:test_the_receiver_refuses_what_the_sender_should_have_cut",
     ),
