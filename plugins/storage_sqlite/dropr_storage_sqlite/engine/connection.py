@@ -16,6 +16,7 @@ from urllib.parse import quote
 import apsw
 
 from dropr_core.errors import StoreError
+from dropr_storage_sqlite.engine.forking import FORKS
 
 MINIMUM = (3, 51, 3)
 """Older SQLite can damage a WAL that several processes write and checkpoint at once."""
@@ -60,6 +61,7 @@ def connect(path: Path, synchronous: int, busy: float, cache: int, *, read_only:
 
     ``busy`` in seconds, ``cache`` in bytes.
     """
+    FORKS.check(path)
     connection = _open_to_look(path) if read_only else _open(str(path), _READ_WRITE)
     try:
         connection.set_busy_handler(patience(busy))

@@ -29,6 +29,7 @@ from dropr_core.system.flusher import Flusher
 from dropr_core.system.space import Space
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.errors import translate
+from dropr_storage_sqlite.engine.forking import FORKS
 from dropr_storage_sqlite.engine.sqltypes import Connection
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
 TROUBLE_WINDOW = 60.0
 """Seconds within which two failed writes make a half read-only."""
 RETEST_EVERY = 1.0
+FORK_PATIENCE = 10.0
+"""Seconds that a fork waits for a transaction under way."""
 
 
 @attrs.frozen
@@ -72,6 +75,7 @@ class Engine:
         self._suspect = False
         self._troubles: deque[float] = deque(maxlen=2)
         self._tested = float("-inf")
+        FORKS.watch(self)
 
     # ── the three kinds of work ──────────────────────────────────────────────────────────────────
 
@@ -161,6 +165,28 @@ class Engine:
         if connection is not self._writers.get(opening.FULL):
             return connection
         return cast("Connection", self._cursors[opening.FULL])
+
+    # ── around a fork (forking.py) ───────────────────────────────────────────────────────────────
+
+    def pause(self) -> bool:
+        """Close every connection and let no thread open one until `resume`; False if one is busy for too long."""
+        if self.guard.forked or not self._writing.acquire(timeout=FORK_PATIENCE):
+            return False
+        if not self._reading.acquire(timeout=FORK_PATIENCE):
+            self._writing.release()
+            return False
+        # Others use the file, or will soon: what stands in the WAL stays there, and the fork need not wait for it.
+        for connection in (*self._writers.values(), self._reader):
+            if connection is not None:
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._drop_writers()
+        self._drop_reader()
+        return True
+
+    def resume(self) -> None:
+        """Go on in the process that forked; connections are opened when they are needed."""
+        self._reading.release()
+        self._writing.release()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
