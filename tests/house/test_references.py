@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SELF = Path(__file__).resolve()
 NUMBERED = "what-survives-what.md"
 
-ELSEWHERE = re.compile(r"\b(RFC|Raft|cpython|CPython)\b")
+ELSEWHERE = re.compile(r"\b(RFC|Raft|cpython|CPython|POSIX|sqlite\.org|SQLite's|https?:)")
 """Public documents, which may be cited by section."""
 
 DANGLING = {
