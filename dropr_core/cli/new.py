@@ -19,6 +19,7 @@ from dropr_core.cli.output import echo, echo_json
 from dropr_core.errors import BadName
 from dropr_core.system.exit_codes import Exit
 
+TEST = "test_contract.py.tmpl"
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 
 
@@ -32,8 +33,8 @@ class Sort:
 
 SORTS = {
     "storage": Sort(
-        "It keeps everything in memory: a beginning that works, to be replaced piece by piece.",
-        "storage: {use: $name, most: 1000}",
+        "It keeps each half of a node in one SQLite file: complete, durable, for many processes; to be made your own.",
+        "storage: {use: $name, busy: 5s}",
     ),
     "transport": Sort(
         "It moves requests and answers as files in a folder that both nodes see, or that somebody carries.",
@@ -72,9 +73,10 @@ def render(kind: str, name: str) -> dict[str, str]:
     parts = {
         "pyproject.toml": where / "pyproject.toml.tmpl",
         "README.md": where / "README.md.tmpl",
-        f"{module}/__init__.py": where / kind / "__init__.py.tmpl",
-        "tests/test_contract.py": where / kind / "test_contract.py.tmpl",
+        "tests/test_contract.py": where / kind / TEST,
     }
+    code = [part for part in (where / kind).iterdir() if part.name.endswith(".py.tmpl")]
+    parts |= {f"{module}/{part.name.removesuffix('.tmpl')}": part for part in code if part.name != TEST}
     out = {path: Template(part.read_text(encoding="utf-8")).substitute(words) for path, part in parts.items()}
     out[f"{module}/py.typed"] = ""
     return out

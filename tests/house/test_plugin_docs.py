@@ -7,11 +7,12 @@ import pytest
 
 from dropr_core import testing
 from dropr_core.cli.new import render
+from dropr_core.contracts.storage import Inbox, Outbox
 
 pytest_plugins = ["pytester"]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "plugins"
-PAGES = {"serializer": "msgpack", "handler": "lines", "observer": "counter", "storage": "ram", "transport": "folder"}
+PAGES = {"serializer": "msgpack", "handler": "lines", "observer": "counter", "storage": "shelf", "transport": "folder"}
 """Page (and kind) → the name under which its example is generated."""
 
 
@@ -31,6 +32,18 @@ def test_shown_code_is_generated_code(kind, name):
         assert any(block.rstrip() in text for text in texts), f"not what is generated:\n{block}"
     page = (DOCS / f"{kind}.md").read_text(encoding="utf-8")
     assert f"dropr new plugin {kind} {name}" in page
+
+
+def test_a_storage_costs_what_its_page_says():
+    """The generated storage is complete, and has about the lines that the page tells an author of a storage."""
+    texts = render("storage", "shelf")
+    code = {path: text.count("\n") for path, text in texts.items() if path.startswith("dropr_storage_shelf/")}
+    assert "about a thousand lines" in (DOCS / "storage.md").read_text(encoding="utf-8")
+    assert 800 < sum(code.values()) < 1200
+    must = [f"`{name}`" for half in (Outbox, Inbox) for name in sorted(half.__abstractmethods__ | {"move"})]
+    page = (DOCS / "storage.md").read_text(encoding="utf-8")
+    assert f"**What a storage must write**: {len(must)} methods" in page
+    assert [name for name in must if name not in page] == []
 
 
 def test_examples_that_are_no_template_pass_their_contract(pytester):
