@@ -44,6 +44,11 @@ class AsyncReceived:
         return self._received.sender
 
     @property
+    def claimed_sender(self) -> str | None:
+        """Another name that the envelope says, which nobody has proven; None where it says what was proven."""
+        return self._received.claimed_sender
+
+    @property
     def priority(self) -> int:
         """0 (first) to 9 (last)."""
         return self._received.priority

@@ -17,7 +17,7 @@ from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import LeaseLost, TooBig
 from dropr_core.model import envelope, topics
 from dropr_core.model.limits import MAX_RESULT, clip
-from dropr_core.model.message import Message
+from dropr_core.model.message import Message, by_proven_sender
 from dropr_core.model.names import format_id
 
 
@@ -39,10 +39,19 @@ class Received(msgspec.Struct, eq=False, gc=False):
 
     @property
     def message(self) -> Message:
-        """The facts that the sender fixed; read when first asked for."""
+        """The facts that the sender fixed; read when first asked for. Its `sender` is the one that proved to be it."""
         if self._message is None:
-            self._message = envelope.header_of(self.claim.envelope)
+            self._message = by_proven_sender(envelope.header_of(self.claim.envelope), self.claim.sender)
         return self._message
+
+    @property
+    def claimed_sender(self) -> str | None:
+        """Another name that the envelope says, which nobody has proven: that of a node before it was renamed, or a lie.
+
+        None where the envelope says what was proven. Decide nothing by it.
+        """
+        claimed = envelope.header_of(self.claim.envelope).sender
+        return None if claimed == self.claim.sender else claimed
 
     @property
     def body(self) -> bytes:
@@ -106,7 +115,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
 
     @property
     def sender(self) -> str:
-        """The peer that sent it, as this node calls it."""
+        """The peer that brought it, by the name that it proved; nothing in the message can change it."""
         return self.claim.sender
 
     @property

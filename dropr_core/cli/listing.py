@@ -190,10 +190,12 @@ def open_body(node: "Runtime", message_id: "MessageId") -> BinaryIO | None:
     return None if job is None else node.bodies.open_received(job.sender, message_id, outside)
 
 
-def message_document(message: "Message") -> dict[str, Any]:
-    """What the sender fixed, in JSON."""
+def message_document(message: "Message", sender: str | None) -> dict[str, Any]:
+    """What the sender fixed, in JSON. ``sender``: the peer that proved to be it, for a message that came in."""
+    claimed = None if sender is None or sender == message.sender else message.sender
     return {
-        "sender": message.sender,
+        "sender": sender or message.sender,
+        "claimed_sender": claimed,
         "channel": message.channel,
         "priority": message.priority,
         "content_type": message.content_type,
@@ -208,8 +210,9 @@ def message_document(message: "Message") -> dict[str, Any]:
 
 @verb(
     "show",
-    keys="`id`, `message` (null once its content is dropped; else `sender`, `channel`, `priority`, `content_type`, "
-    "`headers`, `key`, `receipt`, `created_at` (seconds since the epoch), `delay`, `expires_in`, `size`), "
+    keys="`id`, `message` (null once its content is dropped; else `sender`, `claimed_sender` (another name in the "
+    "envelope, which nobody has proven, or null), `channel`, `priority`, `content_type`, `headers`, `key`, `receipt`, "
+    "`created_at` (seconds since the epoch), `delay`, `expires_in`, `size`), "
     "`deliveries` (a list as of `list`, with `result` or `result_base64`), `inbox` (as of `list`, or null).",
 )
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
@@ -225,7 +228,8 @@ def show_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Begi
         held = held_peers(node)
     if not deliveries and job is None and data is None:
         raise not_found(f"{format_id(message_id)}: no such message here, or it ended and was forgotten")
-    head = None if data is None else {**message_document(header_of(data)), "size": body_size(data)}
+    came = None if job is None else job.sender
+    head = None if data is None else {**message_document(header_of(data), came), "size": body_size(data)}
     sent = [{**delivery_document(d, held), **text_or_base64(d.result, "result")} for d in deliveries]
     got = None if job is None else job_document(job)
     if as_json:
@@ -260,7 +264,8 @@ def _show_reason(document: dict[str, Any], say: Callable[[str], None]) -> None:
 
 
 def _show_head(head: dict[str, Any]) -> None:
-    echo(f"  channel {head['channel']}, priority {head['priority']}, from {head['sender']}")
+    claimed = f" (it claims to be from {head['claimed_sender']})" if head["claimed_sender"] else ""
+    echo(f"  channel {head['channel']}, priority {head['priority']}, from {head['sender']}{claimed}")
     when = say_wall(head["created_at"])
     echo(f"  sent {when} (the sender's clock), {say_size(head['size'])} of {head['content_type']}")
     extras = [f"{name} {head[name]}" for name in ("key",) if head[name]]

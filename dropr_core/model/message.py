@@ -109,6 +109,11 @@ def check_options(message: Message) -> Message:
     return message
 
 
+def by_proven_sender(message: Message, sender: str) -> Message:
+    """The message as its receiver shows it: by the peer that proved to have sent it, whatever its envelope claims."""
+    return message if message.sender == sender else msgspec.structs.replace(message, sender=sender)
+
+
 class State(enum.StrEnum):
     """Every state a delivery (sender's side) or a job (receiver's side) can be in; see states.py."""
 
