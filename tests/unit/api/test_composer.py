@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from support.one_node import configure, facts
 
-from dropr_core.api.composer import Composer, SendOptions
+from dropr_core.api.composer import Composer
 from dropr_core.api.serialization import Serialization
 from dropr_core.bodies.store import Bodies
 from dropr_core.errors import BadName, TooBig, UnknownPeer, UsageError
@@ -31,7 +31,7 @@ def compose(tmp_path):
     composer = Composer(config, clock, serialization.dump, Bodies(tmp_path / "bodies", 0))
 
     def call(value=b"x", **options):
-        return composer.compose(value, SendOptions(**options)).outgoing
+        return composer.compose(value, options).outgoing
 
     call.composer, call.clock = composer, clock
     return call
@@ -125,10 +125,10 @@ def test_times_are_durations(compose, life):
 def test_a_body_stands_in_its_envelope_up_to_the_limit_and_beyond_it_beside(compose):
     """Beyond it, the lane is that of large bodies, which nothing small waits for."""
     composer = compose.composer
-    small = composer.compose(b"x" * 1024, SendOptions(to="rome"))
+    small = composer.compose(b"x" * 1024, {"to": "rome"})
     assert small.written is None
     assert envelope.body_of(small.outgoing.envelope) == b"x" * 1024
-    large = composer.compose(b"x" * 1025, SendOptions(to="rome", priority=3))
+    large = composer.compose(b"x" * 1025, {"to": "rome", "priority": 3})
     assert large.outgoing.priority == 13
     assert envelope.reference_of(large.outgoing.envelope) == large.written.reference
     assert large.written.reference.size == 1025
@@ -159,9 +159,9 @@ def test_a_file_brings_its_name_and_a_header_of_the_caller_wins(compose, tmp_pat
 )
 def test_the_short_way_makes_the_same_message(compose, value, to, channel):
     """A message about which nothing else was said differs from one made the long way in id and time only."""
-    composer = compose.composer
+    composer, said = compose.composer, {name: it for name, it in (("to", to), ("channel", channel)) if it is not None}
     for _ in range(2):  # the second time the template of the route is there
-        short, long = composer.compose_plain(value, to, channel), composer.compose(value, SendOptions(to, channel))
+        short, long = composer.compose_plain(value, to, channel), composer.compose(value, said)
         assert facts(short.outgoing) == facts(long.outgoing)
         assert short.outgoing._replace(id=b"", envelope=b"") == long.outgoing._replace(id=b"", envelope=b"")
         assert (short.written is None) == (long.written is None)
