@@ -80,7 +80,10 @@ class Runtime:
         if not isinstance(config, NodeConfig):
             config = load(Path(config))
         log = log or logging.getLogger(f"dropr.{config.node}")
+        new = not (config.data / "node.id").exists()
         node_id = prepare(config.data, read_only=read_only)
+        if new:
+            log.info("a new node: its store, empty as yet, is made in %s", config.data)
         clock = read_clock(config.data) if read_only else open_clock(config.data)
         observers = Observers()
         context = make_context(config, clock, log, observers, read_only=read_only)

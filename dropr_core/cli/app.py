@@ -78,7 +78,7 @@ class Application(click.Group):
             for name in verbs:
                 command = self.get_command(ctx, name)
                 if command is not None:
-                    rows.append((name, command.get_short_help_str(70)))
+                    rows.append((name, command.get_short_help_str(500)))
             with formatter.section(heading):
                 formatter.write_dl(rows)
 

@@ -4,6 +4,7 @@ Owns `Verb` (a click command that also knows the keys of its JSON), -c, --json, 
 know any single verb. Imports only click at the top: every verb pays for what stands here.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ class Settings:
 
     def __init__(self) -> None:
         self.verbosity = 0
+        self.log_form = os.environ.get("DROPR_LOG", "text")
+        """``text`` or ``json``."""
         self.closed: frozenset[str] = frozenset()
         """The standard streams that the caller had closed."""
 
@@ -74,10 +77,19 @@ def verbosity_options() -> list[click.Option]:
     def quieter(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
         ctx.ensure_object(Settings).verbosity -= int(value)
 
+    def form(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            ctx.ensure_object(Settings).log_form = value
+            os.environ["DROPR_LOG"] = value  # for the children of an angel
+
     return [
         click.Option(
             ["-v", "--verbose"], count=True, expose_value=False, callback=louder,
             help="Say more; twice: also tracebacks and what libraries say.",
+        ),
+        click.Option(
+            ["--log"], type=click.Choice(["text", "json"]), expose_value=False, callback=form,
+            help="Form of the log: lines for people, or JSON objects. Default: $DROPR_LOG, else text.",
         ),
         click.Option(
             ["-q", "--quiet"], is_flag=True, expose_value=False, callback=quieter, help="Say warnings only."
@@ -134,7 +146,10 @@ def start_log(ctx: click.Context, role: str, *, least: int = 0) -> "Line":
     """
     from dropr_core.cli.logs import to_error_stream
 
-    return ctx.with_resource(to_error_stream(role, ctx.ensure_object(Settings).verbosity + least)).line
+    settings = ctx.ensure_object(Settings)
+    if settings.log_form not in {"text", "json"}:
+        raise Stop(Exit.USAGE, f"$DROPR_LOG is {settings.log_form!r}; use text or json")
+    return ctx.with_resource(to_error_stream(role, settings.verbosity + least, form=settings.log_form)).line
 
 
 # ── types of arguments ───────────────────────────────────────────────────────────────────────────

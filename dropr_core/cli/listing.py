@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from dropr_core.cli.bars import bar
 from dropr_core.cli.common import opened, verb
 from dropr_core.cli.failures import not_found
 from dropr_core.cli.filters import (
@@ -47,12 +48,13 @@ if TYPE_CHECKING:
     from dropr_core.model.names import MessageId
 
 DELIVERY_KEYS = (
-    "`in` (`outbox`), `id`, `peer`, `channel`, `priority`, `state`, `sequence`, `age` (seconds), `size` (bytes), "
-    "`reason`, `receipt`, `possible_duplicate`"
+    "`in` (`outbox`), `id`, `peer`, `channel`, `priority`, `state`, `sequence`, `age` (seconds), "
+    "`size` (bytes, with a large body), `reason`, `receipt`, `possible_duplicate`"
 )
 JOB_KEYS = (
-    "`in` (`inbox`), `id`, `peer` (the sender), `channel`, `priority`, `state`, `age` (seconds), `size` (bytes), "
-    "`attempts`, `reason`, `consumer`, `due_in` (seconds or null), `possible_duplicate`"
+    "`in` (`inbox`), `id`, `peer` (the sender), `channel`, `priority`, `state`, `age` (seconds), "
+    "`size` (bytes, with a large body), `attempts`, `reason`, `consumer`, `due_in` (seconds or null), "
+    "`possible_duplicate`"
 )
 
 
@@ -149,15 +151,30 @@ def _found(node: "Runtime", side: str, states: tuple[str, ...], filters: dict[st
         if side not in (half, "both") or (states and not here):
             continue
         if half == "inbox":
-            yield from map(job_document, walk_inbox(node.inbox, select(states=here, **filters)))
+            for job in walk_inbox(node.inbox, select(states=here, **filters)):
+                document = job_document(job)
+                document["size"] += _body_beside(node.inbox.envelope(job.id))
+                yield document
             continue
+        from dropr_core.model.names import priority_of
+
         held = held_peers(node)  # held is what is queued for a peer that is held; not every storage says so
         stored = {*here, "queued", "held"} if {"queued", "held"} & {*here} else {*here}
         selection = select(states=sorted(stored), **filters)
         for delivery in walk_outbox(node.outbox, selection):
             document = delivery_document(delivery, held)
+            if priority_of(delivery.priority) != delivery.priority:
+                document["size"] += _body_beside(node.outbox.envelope(delivery.id))
             if not here or document["state"] in here:
                 yield document
+
+
+def _body_beside(envelope: bytes | None) -> int:
+    """Bytes of a body that is a file beside the store; 0 if it is in the envelope, or no longer kept."""
+    from dropr_core.model.envelope import reference_of
+
+    outside = None if envelope is None else reference_of(envelope)
+    return 0 if outside is None else outside.size
 
 
 def held_peers(node: "Runtime") -> frozenset[str]:
@@ -277,6 +294,13 @@ def _show_head(head: dict[str, Any]) -> None:
         echo(f"  header {name}: {value}")
 
 
+def _length(body: BinaryIO) -> int:
+    """Bytes of a file, which is then read from its start."""
+    size = body.seek(0, io.SEEK_END)
+    body.seek(0)
+    return size
+
+
 @verb("cat")
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
 def cat_verb(config_file: Path | None, message_id: "bytes | Beginning") -> None:
@@ -290,5 +314,5 @@ def cat_verb(config_file: Path | None, message_id: "bytes | Beginning") -> None:
             known = node.outbox.status(message_id) or node.inbox.status(message_id)
             why = "its body is no longer kept" if known else "no such message here, or it ended and was forgotten"
             raise not_found(f"{format_id(message_id)}: {why}")
-        with body:
-            write_stream(body)
+        with body, bar(format_id(message_id), 0 if on_terminal() else _length(body)) as step:
+            write_stream(body, step=step)

@@ -5,12 +5,14 @@ one event is one line whatever a peer put into it, and no secret that this modul
 Must not know who logs what, nor read the configuration.
 """
 
+import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TextIO
 
 MASK = "***"
@@ -64,6 +66,29 @@ class Line(logging.Formatter):
         return text
 
 
+class JsonLine(Line):
+    """The same as one JSON object a line: `time` (ISO 8601, UTC), `level`, `role`, `logger`, `message`, and `traceback`
+    where there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The finished line, without the newline."""
+        try:
+            text = record.getMessage()
+        except Exception as error:  # a wrong logging call must not cost the event, nor the process
+            text = f"{record.msg} [badly logged: {type(error).__name__}]"
+        document = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "role": self._role,
+            "logger": record.name,
+            "message": self._masked(text),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            document["traceback"] = self._masked(self.formatException(record.exc_info))
+        return json.dumps(document)
+
+
 class ErrorStream(logging.Handler):
     """Writes to what is the error stream at that moment. A stream that is gone or full costs nothing else."""
 
@@ -84,15 +109,16 @@ class ErrorStream(logging.Handler):
 
 @contextmanager
 def to_error_stream(
-    role: str, verbosity: int = 0, *, secrets: Iterable[str] = (), stream: TextIO | None = None
+    role: str, verbosity: int = 0, *, secrets: Iterable[str] = (), stream: TextIO | None = None, form: str = "text"
 ) -> Iterator[ErrorStream]:
     """Log to the error stream (or ``stream``) as ``role`` for as long as the block lasts.
 
     ``verbosity``: below 0 warnings only, 0 what an operator wants to know, 1 and more everything of
     dropr, 2 and more also tracebacks and what the libraries say. What is yielded has ``line.hide()``
-    for secrets that are known only later.
+    for secrets that are known only later. ``form``: ``text``, or ``json`` for an object a line.
     """
-    line = Line(role, tracebacks=verbosity >= 2, timed=not in_journal(os.environ, stream))
+    kind = JsonLine if form == "json" else Line
+    line = kind(role, tracebacks=verbosity >= 2, timed=not in_journal(os.environ, stream))
     line.hide(secrets)
     handler = ErrorStream(line, stream)
     root, ours = logging.getLogger(), logging.getLogger("dropr")

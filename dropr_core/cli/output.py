@@ -8,7 +8,7 @@ import base64
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal
 
 import click
@@ -30,11 +30,14 @@ def write_bytes(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def write_stream(file: BinaryIO, end: bytes = b"") -> None:
-    """Write a file to standard output piece by piece; raises OSError if it cannot."""
-    piece = file.read(PIECE)
+def write_stream(file: BinaryIO, end: bytes = b"", step: Callable[[int], None] | None = None) -> None:
+    """Write a file to standard output piece by piece; raises OSError if it cannot. ``step``: told of bytes done."""
+    piece, done = file.read(PIECE), 0
     while following := file.read(PIECE):
         write_bytes(piece)
+        done += len(piece)
+        if step is not None:
+            step(done)
         piece = following
     write_bytes(piece + end)
 

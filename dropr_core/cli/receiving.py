@@ -5,6 +5,7 @@ flushed. Who reads our output and goes away gets the message again next time.
 """
 
 import json
+import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from functools import partial
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from dropr_core.cli.bars import bar
 from dropr_core.cli.common import DURATION, Settings, opened, verb
 from dropr_core.cli.failures import TIMED_OUT, Stop, not_found
 from dropr_core.cli.logs import one_line
@@ -52,7 +54,8 @@ FORMATS = ("body", "raw", "json", "table")
     type=click.Choice(FORMATS),
     default="body",
     show_default=True,
-    help="body: each body and a newline; raw: the bytes alone; json: as --json; table: a line about each.",
+    help="body: each body and a newline; raw: the bytes alone; json: as --json; table: a line about each, which takes "
+    "nothing, as --peek.",
 )
 @click.option("--peek", is_flag=True, help="Show what is ready and leave it there: nothing is leased or acknowledged.")
 @click.pass_context
@@ -71,8 +74,9 @@ def receive_verb(
 
     If the output breaks (a full disk, a closed pipe), the message in hand goes back to the queue.
     """
+    peek = peek or (form == "table" and not as_json)  # who sees sixty bytes of a body has not received it
     if peek and (follow or wait):
-        raise click.UsageError("--peek shows what is there now: it takes neither --wait nor --follow")
+        raise click.UsageError("--peek and --format table show what is there now: --wait and --follow do not fit")
     if "stdout" in ctx.ensure_object(Settings).closed:
         raise Stop(
             Exit.IO_ERROR, "standard output is closed, so nothing was taken: what cannot be written stays queued"
@@ -187,7 +191,8 @@ def _same(body: BinaryIO) -> BinaryIO:
 def _print(form: str, document: Mapping[str, Any], opener: Body, size: int, *, first: bool) -> None:
     with opener() as file:
         if form in {"body", "raw"}:
-            write_stream(file, b"\n" if form == "body" else b"")
+            with bar(document["id"], size if not sys.stdout.isatty() else 0) as step:
+                write_stream(file, b"\n" if form == "body" else b"", step)
             return
         body = file.read(-1 if form == "json" else 64)
     if form == "json":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from dropr_core.cli.bars import bar
 from dropr_core.cli.common import DURATION, PAIR, opened, verb
 from dropr_core.cli.failures import Stop
 from dropr_core.cli.output import echo, echo_json
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from dropr_core.api.sent import Sent
     from dropr_core.bodies.store import Progress
     from dropr_core.config.node import NodeConfig
-
-BAR_FROM = 16 * 1024 * 1024
-"""Bytes of the smallest file that gets a bar."""
 
 
 @verb(
@@ -164,15 +162,10 @@ def _is_text(words: str) -> bool:
 
 def _bar(meaning: Any, stack: contextlib.ExitStack) -> "Progress | None":
     """A bar for people while a large file is taken over; nothing for scripts."""
-    if not isinstance(meaning, Path) or not sys.stderr.isatty() or meaning.stat().st_size < BAR_FROM:
+    if not isinstance(meaning, Path):
         return None
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
-    task = bar.add_task(meaning.name, total=meaning.stat().st_size)
-    return lambda done, _total: bar.update(task, completed=done)
+    step = stack.enter_context(bar(meaning.name, meaning.stat().st_size))
+    return None if step is None else lambda done, _total: step(done)
 
 
 def _headers(pairs: tuple[tuple[str, str], ...]) -> dict[str, str] | None:

@@ -97,7 +97,26 @@ def load(file: Path | str) -> NodeConfig:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         advice = f"; `dropr init {file}` writes one to begin with" if isinstance(error, FileNotFoundError) else ""
         raise ConfigError([f"{file}: cannot be read: {reason}{advice}"]) from error
-    return parse(text, file.resolve().parent, str(file))
+    config = parse(text, file.absolute().parent, str(file))
+    _refuse_second_store(file, config)
+    return config
+
+
+def _refuse_second_store(file: Path, config: NodeConfig) -> None:
+    """Relative paths count from the file as it was named, not from where a symbolic link leads: links are switched
+    (Kubernetes does with each change of a ConfigMap), and a store must not move by that. Raises ConfigError if a store
+    stands where the link leads and none where the file was named: a new, empty one would take its place.
+    """
+    named, real = file.absolute().parent, file.resolve().parent
+    if named == real or not config.data.is_relative_to(named):
+        return
+    other = real / config.data.relative_to(named)
+    if (other / "node.id").exists() and not (config.data / "node.id").exists():
+        problem = (
+            f"{file} is a symbolic link: its node would begin with an empty store in {config.data}, but one is in "
+            f"{other}; name the right directory with an absolute `data:`"
+        )
+        raise ConfigError([problem])
 
 
 def parse(text: str, directory: Path, name: str = "<text>") -> NodeConfig:

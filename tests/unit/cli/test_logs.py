@@ -1,7 +1,9 @@
 """What the processes say: one event is one line, and no secret is in it."""
 
 import io
+import json
 import logging
+from datetime import datetime
 
 from dropr_core.cli.logs import Line, in_journal, to_error_stream
 
@@ -94,3 +96,20 @@ def test_the_journal_writes_the_time_itself(tmp_path):
         assert in_journal({"JOURNAL_STREAM": f"{here.st_dev}:{here.st_ino}"}, stream)
         assert not in_journal({"JOURNAL_STREAM": "1:2"}, stream)
         assert not in_journal({}, stream)
+
+
+def test_a_log_of_json_lines_has_an_object_for_each_event():
+    """Time, level, role, logger and message; a traceback within the object; secrets masked there as well."""
+    stream = io.StringIO()
+    with to_error_stream("daemon", secrets=["hush-hush"], stream=stream, form="json"):
+        log = logging.getLogger("dropr.test")
+        log.info("two\nlines of %s", "hush-hush")
+        try:
+            raise ValueError("hush-hush broke")
+        except ValueError:
+            log.exception("failed")
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (first["level"], first["role"], first["logger"]) == ("info", "daemon", "dropr.test")
+    assert first["message"] == "two\nlines of ***"
+    assert datetime.fromisoformat(first["time"]).tzinfo is not None
+    assert "ValueError: *** broke" in second["traceback"]

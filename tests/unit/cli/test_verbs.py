@@ -311,6 +311,22 @@ def test_receive_shows_what_is_asked_for(run, put):
     assert run("receive", "jobs", "--format", "table").stdout == "no messages\n"
 
 
+def test_a_table_shows_and_takes_nothing(run, put):
+    """Sixty bytes of a body are no delivery: what a table showed is still there, as after --peek."""
+    put(b"x" * 500)
+    for _ in range(2):
+        assert "x" * 60 + "…" in run("receive", "jobs", "--format", "table").stdout
+    assert run("receive", "jobs", "--format", "table", "--wait", "1").exit_code == Exit.USAGE
+    assert run("receive", "jobs", "--format", "raw").stdout == "x" * 500
+
+
+def test_list_tells_the_size_of_a_large_body(run, told):
+    """Not that of the envelope that names it."""
+    run("send", "-", "--to", "berlin", input=b"\0" * 200_000)
+    (message,) = told("list")["messages"]
+    assert message["size"] > 200_000
+
+
 def test_peek_takes_nothing(run, put, told):
     """--peek leaves every message ready and counts no attempt."""
     put(b"a", b"b", b"c")
