@@ -11,6 +11,7 @@ import attrs
 
 from dropr_core.contracts.transport import Caller, Connection, Listener, Transport
 from dropr_core.errors import Refused
+from dropr_core.testing.payloads import payload
 
 WAIT = 30.0
 """Seconds after which a test gives up; no test needs them."""
@@ -34,7 +35,7 @@ def request(size: int, verb: str = "echo") -> bytes:
     """A request of ``size`` bytes (at least 20) that says its own length and what to do with it."""
     head = f"{size:0{_DIGITS}d}{verb:<8}".encode()
     assert size >= len(head)
-    return head + bytes(range(256)) * ((size - len(head)) // 256) + b"." * ((size - len(head)) % 256)
+    return head + payload(size, size)[: size - len(head)]
 
 
 class Echo:

@@ -32,6 +32,7 @@ from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.server import make_dispatcher
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.testing.checker import Event, History, digest
+from dropr_core.testing.payloads import payload
 
 KEY = "the-key-of-shop-and-ware-0123456789abcdef"
 LOG = logging.getLogger("dropr.kit")
@@ -323,7 +324,9 @@ class Rig:
             if identity not in self._seen or flagged:
                 self._seen.add(identity)
                 place = int(received.headers.get("number", 0))
-                lane = f"{received.channel}/{received.priority}" if place else ""
+                # Large bodies travel beside the lanes: they keep their order among each other.
+                size = "large" if received.large else "small"
+                lane = f"{received.channel}/{received.priority}/{size}" if place else ""
                 self.note("entered", identity, who="ware", flagged=flagged, lane=lane, place=place)
             self.note("given", identity, who=who, digest=digest(received.body))
         else:
@@ -333,7 +336,7 @@ class Rig:
         """Send messages with unique ids and numbered in their lane."""
         for _ in range(count):
             self._batch += 1
-            body = (b"%d " % self._batch).ljust(size, b".")
+            body = payload(self._batch, size)
             sent = self["shop"].send(
                 body, to="ware", channel=channel, priority=priority, headers={"number": str(self._batch)}
             )

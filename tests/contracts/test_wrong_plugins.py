@@ -66,3 +66,13 @@ def test_stress_repeats_every_test_of_a_contract(judge):
     once = judge(wrong_others, "TestGoodSerializer").parseoutcomes()["passed"]
     often = judge(wrong_others, "TestGoodSerializer", "", "-m", "stress", "--stress-rounds=3").parseoutcomes()
     assert often["passed"] == 3 * once
+
+
+def test_a_round_of_stress_over_nodes_passes(pytester):
+    """What every generated README tells its author to run: longer tests, large bodies and small ones in turns."""
+    outcome = pytester.runpytest_inprocess(
+        f"{HERE.parent / 'test_nodes.py'}::TestLoopback", "-k", "memory and (arrives or bodies or all_faults)",
+        "-m", "stress", "--stress-rounds=1", "-x", "-q", "--timeout=0", "-p", "no:cacheprovider", "--tb=short",
+    ).parseoutcomes()  # fmt: skip
+    assert outcome.get("passed") == 3, outcome
+    assert set(outcome) <= {"passed", "deselected"}, outcome

@@ -235,3 +235,36 @@ class TestTellsTheHostsSecrets(Wrong):
             return done.result()
         except Unanswered as error:
             raise Unanswered(f"{error}: secret detail of answer") from error
+
+
+class TestSwapsPieces(Wrong):
+    """It gives long answers back with two pieces of 4 KiB in each other's place."""
+
+    __test__ = True
+    caught_by = "test_any_bytes_come_back_unchanged"
+
+    def change(self, done):
+        whole = done.result()
+        return whole[:4096] + whole[8192:12288] + whole[4096:8192] + whole[12288:]
+
+
+class TestEndsAtAZero(Wrong):
+    """Its C string ends where the request has a zero byte after the first kibibyte."""
+
+    __test__ = True
+    caught_by = "test_any_bytes_come_back_unchanged"
+
+    def change(self, done):
+        whole = bytes(done.result())
+        end = whole.find(b"\0", 1024)
+        return whole if end < 0 else whole[:end]
+
+
+class TestTranslatesLineEnds(Wrong):
+    """It believes that it carries text."""
+
+    __test__ = True
+    caught_by = "test_any_bytes_come_back_unchanged"
+
+    def change(self, done):
+        return bytes(done.result()).replace(b"\r\n", b"\n")
