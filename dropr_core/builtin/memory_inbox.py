@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from dropr_core.builtin.memory_data import InboxData, Task
-from dropr_core.builtin.memory_gate import Gate, check_room
+from dropr_core.builtin.memory_gate import Gate
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import (
     Accepted,
@@ -32,6 +32,7 @@ from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome, State, first_page
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
 from dropr_core.model.states import JOB, may_follow
+from dropr_core.storage_kit.limits import Amount, check_inbox
 
 
 class MemoryConsumers:
@@ -130,15 +131,16 @@ class MemoryInbox(Inbox):
         self._unblock(item)
 
     def _check_limits(self, coming: Sequence[tuple[str, int]]) -> None:
-        if not coming:
-            return  # what brings nothing needs no room
-        context = self.context
-        rows = [(i.channel, len(i.job.envelope)) for i in self._data.items.values() if i.live] + list(coming)
-        limits = (context.max_messages, context.max_bytes)
-        check_room("the inbox", limits, len(rows), sum(size for _, size in rows))
-        for channel in {channel for channel, _ in coming} & set(context.channel_limits):
-            sizes = [size for name, size in rows if name == channel]
-            check_room(f"the inbox for channel {channel}", context.channel_limits[channel], len(sizes), sum(sizes))
+        more: dict[str, Amount] = {}
+        for channel, size in coming:
+            before = more.get(channel, (0, 0))
+            more[channel] = (before[0] + 1, before[1] + size)
+
+        def kept(_: str, name: str) -> Amount:
+            sizes = [len(i.job.envelope) for i in self._data.items.values() if i.live and name in {"", i.channel}]
+            return len(sizes), sum(sizes)
+
+        check_inbox(self.context, more, kept)
 
     # ── ordering keys ────────────────────────────────────────────────────────────────────────────
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from dropr_core.builtin.memory_data import DeliveryRecord, LaneLog, OutboxData, PeerRecord
-from dropr_core.builtin.memory_gate import Gate, check_room
+from dropr_core.builtin.memory_gate import Gate
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.outbox import REDRIVABLE
 from dropr_core.contracts.storage import (
@@ -29,6 +29,7 @@ from dropr_core.errors import Conflict
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, Head, Lane, MessageId, StoreId, format_id, make_store_id
 from dropr_core.model.states import DELIVERY, may_follow
+from dropr_core.storage_kit.limits import Amount, check_outbox
 
 
 class MemoryOutbox(Outbox):
@@ -103,17 +104,22 @@ class MemoryOutbox(Outbox):
         return AppendResult(message.id, tuple(at.get(peer, 0) for peer in message.peers), existed=True)
 
     def _check_limits(self, fresh: Sequence[NewMessage]) -> None:
-        context = self.context
-        waiting = [(i.lane.peer, i.lane.channel, i.size) for i in self._data.items.values() if i.state is State.QUEUED]
-        coming = [(peer, m.channel, len(m.envelope)) for m in fresh for peer in m.peers]
-        limits = (context.max_messages, context.max_bytes)
-        check_room("the outbox", limits, len(waiting + coming), sum(size for _, _, size in waiting + coming))
-        for peer in {row[0] for row in coming} & set(context.peer_limits):
-            sizes = [row[2] for row in waiting + coming if row[0] == peer]
-            check_room(f"the outbox for peer {peer}", context.peer_limits[peer], len(sizes), sum(sizes))
-        for channel in {row[1] for row in coming} & set(context.channel_limits):
-            sizes = [row[2] for row in waiting + coming if row[1] == channel]
-            check_room(f"the outbox for channel {channel}", context.channel_limits[channel], len(sizes), sum(sizes))
+        more: dict[tuple[str, str], Amount] = {}
+        for message in fresh:
+            for peer in message.peers:
+                count, size = more.get((peer, message.channel), (0, 0))
+                more[peer, message.channel] = (count + 1, size + len(message.envelope))
+
+        def kept(kind: str, name: str) -> Amount:
+            waiting = [
+                item.size
+                for item in self._data.items.values()
+                if item.state is State.QUEUED
+                and name == {"all": "", "peer": item.lane.peer, "channel": item.lane.channel}[kind]
+            ]
+            return len(waiting), sum(waiting)
+
+        check_outbox(self.context, more, kept)
 
     # ── shipping ─────────────────────────────────────────────────────────────────────────────────
 
