@@ -10,15 +10,12 @@ from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.errors import ProtocolError, UsageError
+from dropr_core.model.limits import to_utf8
+from dropr_core.model.media_types import MediaType, parse_media_type
 from dropr_core.model.message import Message
 from dropr_core.plugin.registry import create
 
-_BUILT_IN = {
-    "application/octet-stream": "bytes",
-    "text/plain; charset=utf-8": "text",
-    "text/plain": "text",
-    "application/json": "json",
-}
+_BUILT_IN = {"application/octet-stream": "bytes", "text/plain": "text", "application/json": "json"}
 
 
 class Serialization:
@@ -43,7 +40,7 @@ class Serialization:
         if isinstance(value, (bytearray, memoryview)):
             return None, bytes(value), "application/octet-stream"
         if isinstance(value, str):
-            return None, value.encode(), "text/plain; charset=utf-8"
+            return None, to_utf8(value, "the text"), "text/plain; charset=utf-8"
         raise UsageError(
             f"channel {channel}: cannot send a {type(value).__name__} as it is; "
             f"send bytes or text, or give the channel a serializer (channels.{channel}.serializer: json)"
@@ -58,23 +55,32 @@ class Serialization:
         serializer = self._of_channel(channel)
         if serializer is not None and serializer.content_type == content_type:
             return serializer.loads(data)
-        name = _BUILT_IN.get(content_type)
-        if name is None:
-            for other in self._config.channels:
-                candidate = self._of_channel(other)
-                if candidate is not None and candidate.content_type == content_type:
-                    return candidate.loads(data)
-            raise ProtocolError(
-                f"no serializer for content type {content_type!r}: name one for channel {channel} in the configuration"
-            )
-        return self._built_in(name).loads(data)
+        meant = parse_media_type(content_type)
+        if meant is not None and (found := self._reader_of(meant, serializer)) is not None:
+            return found.loads(data)
+        raise ProtocolError(
+            f"no serializer for content type {content_type!r}: name one for channel {channel} in the configuration"
+        )
+
+    def _reader_of(self, meant: MediaType, own: Serializer | None) -> Serializer | None:
+        """Who reads a media type: the channel's own, a built-in one, that of another channel; JSON by its suffix."""
+        if own is not None and _reads(own, meant):
+            return own
+        name = _BUILT_IN.get(meant.name)
+        if name is not None and meant.charset is None:
+            return self._built_in(name)
+        for channel in self._config.channels:
+            other = self._of_channel(channel)
+            if other is not None and _reads(other, meant):
+                return other
+        return self._built_in("json") if meant.suffix == "json" and meant.charset is None else None
 
     def dump_result(self, value: Any) -> tuple[bytes, str]:
         """A handler's result: bytes and text as they are, everything else as JSON."""
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value), "application/octet-stream"
         if isinstance(value, str):
-            return value.encode(), "text/plain; charset=utf-8"
+            return to_utf8(value, "the result"), "text/plain; charset=utf-8"
         serializer = self._built_in("json")
         return serializer.dumps(value), serializer.content_type
 
@@ -98,3 +104,8 @@ class Serialization:
         if found is None:
             found = self._by_name[name] = create("serializer", name, {}, self._context, where="serializer")
         return found
+
+
+def _reads(serializer: Serializer, meant: MediaType) -> bool:
+    own = parse_media_type(serializer.content_type)
+    return own is not None and meant.is_read_as(own)
