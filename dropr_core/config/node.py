@@ -135,6 +135,8 @@ def _read(mapping: Mapping[str, Any], where: SourceLocation) -> NodeConfig:
     reader = Reader(where)
     config = reader.read(NodeConfig, tree, (), where=where)
     if config is not None:
+        if not _is_utf8(config.data or where.directory):
+            reader.mistake(("data",), "its path is no UTF-8 text, which not every storage can open; rename it")
         _check(reader, config)
     reader.finish()
     config = cast("NodeConfig", config)
@@ -225,6 +227,14 @@ def _check_url(reader: Reader, url: str, steps: tuple[str | int, ...]) -> None:
         reader.mistake(steps, f"{shown} is not a URL; write it like https://host:8420")
     elif "@" in parts.netloc:
         reader.mistake(steps, "logs show URLs: remove user and password, the key is what counts")
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_loopback(url: str) -> bool:

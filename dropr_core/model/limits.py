@@ -63,9 +63,11 @@ def clip(text: object, most: int = MAX_REASON) -> str:
     """A text for people, made fit to be stored and sent: valid UTF-8 of at most ``most`` bytes, cut at its end."""
     if not isinstance(text, str):
         text = str(text)
-    data = text.encode("utf-8", "backslashreplace")
+    if len(text) <= most and text.isascii():
+        return text
+    data = text[: most + 1].encode("utf-8", "backslashreplace")
     if len(data) <= most:
-        return text if data.isascii() else data.decode()
+        return data.decode()
     return data[: most - 3].decode("utf-8", "ignore") + "…"
 
 

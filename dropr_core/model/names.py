@@ -184,7 +184,7 @@ def id_of_key(sender: str, channel: str, key: str) -> MessageId:
     """The id that a caller's ``dedup_key`` stands for: a version 8 UUID over sender, channel and key."""
     if not isinstance(key, str):
         raise UsageError(f"dedup_key: {shorten(key)} is no text")
-    data = to_utf8(f"{sender}\0{channel}\0{key}", "dedup_key")
+    data = b"\0".join((sender.encode(), channel.encode(), to_utf8(key, "dedup_key")))
     digest = bytearray(hashlib.blake2b(data, digest_size=16).digest())
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80

@@ -1,6 +1,7 @@
 """The serializer ``json``. Must not know what the values mean."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -63,12 +64,21 @@ def _too_deep(data: bytes, value: Any) -> bool:
 
 
 def _children(value: Any) -> list[Any]:
-    """The containers directly within ``value``."""
+    """What can hold something, directly within ``value``."""
+    return [child for child in _within(value) if not isinstance(child, str | bytes | int | float | None)]
+
+
+def _within(value: Any) -> Iterable[Any]:
+    """Everything directly within ``value``, as the codec goes through it."""
     if isinstance(value, dict):
-        return [child for child in value.values() if isinstance(child, dict | list | tuple | set | frozenset)]
+        return value.values()
     if isinstance(value, list | tuple | set | frozenset):
-        return [child for child in value if isinstance(child, dict | list | tuple | set | frozenset)]
-    return []
+        return value
+    if attrs.has(type(value)) or isinstance(value, msgspec.Struct) or hasattr(value, "__dataclass_fields__"):
+        names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None)
+        names = names or [field.name for field in attrs.fields(type(value))]
+        return [getattr(value, name, None) for name in names]
+    return ()
 
 
 def _has_nan(value: Any) -> bool:
@@ -78,14 +88,8 @@ def _has_nan(value: Any) -> bool:
         if isinstance(one, float):
             if not math.isfinite(one):
                 return True
-        elif isinstance(one, dict):
-            rest.extend(one.values())
-        elif isinstance(one, list | tuple | set | frozenset):
-            rest.extend(one)
-        elif attrs.has(type(one)) or isinstance(one, msgspec.Struct) or hasattr(one, "__dataclass_fields__"):
-            names = getattr(one, "__struct_fields__", None) or getattr(one, "__dataclass_fields__", None)
-            names = names or [field.name for field in attrs.fields(type(one))]
-            rest.extend(getattr(one, name, None) for name in names)
+        else:
+            rest.extend(_within(one))
     return False
 
 
