@@ -55,10 +55,10 @@ class Connections:
         group = group_of(address)
         theirs = self._by_address.get(group)
         if theirs is not None and len(theirs) >= self._per_address:
-            self._cut(next(iter(theirs)))
+            self.drop(next(iter(theirs)))
         elif len(self._waiting) >= self._strangers:
             most = max(self._by_address, key=lambda one: len(self._by_address[one]))
-            self._cut(next(iter(self._by_address[most])))
+            self.drop(next(iter(self._by_address[most])))
         place = Place(group, now, cut)
         self._waiting[place] = None
         self._by_address.setdefault(group, OrderedDict())[place] = None
@@ -86,10 +86,11 @@ class Connections:
     def look(self, now: float) -> float | None:
         """Cut off the strangers whose time is over; when to look again, or None while there are none."""
         while (due := self.due) is not None and due <= now:
-            self._cut(next(iter(self._waiting)))
+            self.drop(next(iter(self._waiting)))
         return due
 
-    def _cut(self, place: Place) -> None:
+    def drop(self, place: Place) -> None:
+        """Cut a stranger off."""
         self._remove(place)
         self.cut_off += 1
         place.cut()

@@ -41,8 +41,8 @@ class Call:
 class Way:
     """What goes back to one caller."""
 
-    def __init__(self, identity: bytes, caller: Caller) -> None:
-        self.identity, self.caller = identity, caller
+    def __init__(self, identity: bytes, caller: Caller, fd: int) -> None:
+        self.identity, self.caller, self.fd = identity, caller, fd
         self.calls: dict[int, Call] = {}
         self.queue = Queue()
         self.stuck: float | None = None
@@ -53,9 +53,11 @@ class Answering:
     """All requests at one listener."""
 
     def __init__(self, engine: Engine, socket: "zmq.Socket[bytes]", place: str, answerer: Answerer,
-                 options: Options, log: logging.Logger) -> None:  # fmt: skip
+                 options: Options, admitted: Callable[[int], bool], log: logging.Logger) -> None:  # fmt: skip
+        """``admitted`` is told the connection (its descriptor) of each admitted request; False: no place for it."""
         self._engine, self._socket, self._place = engine, socket, place
         self._answerer, self._options, self._log = answerer, options, log
+        self._admitted = admitted
         self._ways: dict[bytes, Way] = {}
         self._blocked: deque[Way] = deque()
         self._count = 0
@@ -121,7 +123,8 @@ class Answering:
         way = self._ways.get(identity)
         if way is None:
             address, user = _property(frame, "Peer-Address"), _property(frame, "User-Id")
-            way = self._ways[identity] = Way(identity, Caller(address or self._place, user or None))
+            caller = Caller(address or self._place, user or None)
+            way = self._ways[identity] = Way(identity, caller, _connection(frame))
         return way
 
     def _begin(self, way: Way, head: Head, payload: bytes) -> None:
@@ -165,6 +168,8 @@ class Answering:
         if length != head.number:
             text = f"the request says {length} bytes and has {head.number}"
             return Kind.REFUSED, refusal("bad_frame", text)
+        if not self._admitted(way.fd):
+            return Kind.REFUSED, refusal("busy", "too many connections at once; try again later")
         return None
 
     def _go_on(self, call: Call, head: Head, payload: bytes) -> None:
@@ -353,3 +358,11 @@ def _property(frame: "zmq.Frame", name: str) -> str:
         return str(frame.get(name))
     except zmq.ZMQError:
         return ""
+
+
+def _connection(frame: "zmq.Frame") -> int:
+    """The descriptor of the connection on which a message came; -1 if there is none."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1

@@ -1,6 +1,6 @@
 """One listener: a ROUTER socket bound to an address, and the orderly way to close it.
 
-Owns binding, the lock of a socket file, the alarm about failed handshakes, and draining. Must not know
+Owns binding, the lock of a socket file, what the monitor tells of connections, and draining. Must not know
 what callers say (`answering.py`).
 """
 
@@ -29,6 +29,7 @@ from dropr_transport_zmq.engine import Deadline, Engine, receive
 from dropr_transport_zmq.handshakes import Handshakes
 from dropr_transport_zmq.hub import Hub
 from dropr_transport_zmq.keys import public_of, secret_to_z85
+from dropr_transport_zmq.lines import Lines
 from dropr_transport_zmq.options import Options
 from dropr_transport_zmq.zap import DOMAIN
 
@@ -48,6 +49,8 @@ class Door(Listener):
         self._monitor: zmq.Socket[bytes] | None = None
         self._handshakes = Handshakes(options.connect + 1.0)
         self._overdue = Deadline(engine, self._look)
+        self.lines: Lines | None = None
+        """Only over TCP: elsewhere the system says who may connect."""
         self._shut = threading.Event()
         self._closing = False
         self.ended = False
@@ -64,7 +67,7 @@ class Door(Listener):
             if isinstance(error, zmq.ZMQError | OSError):
                 raise Unreachable(f"cannot listen on {address.url}: {error.strerror or error}") from None
             raise
-        self.answering = Answering(engine, self._socket, self.url, answerer, options, log)
+        self.answering = Answering(engine, self._socket, self.url, answerer, options, self._admitted, log)
         self.answering.on_idle = self._idle
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────
@@ -83,6 +86,7 @@ class Door(Listener):
         host = "0.0.0.0" if address.host == "*" else _number(address.host)  # noqa: S104 - the user's word
         if ":" in host:
             self._socket.setsockopt(zmq.IPV6, 1)
+        self.lines = Lines(self._engine, options, self._catch_up)
         self._watch()
         self._socket.bind(endpoint(host, address.port))
         port = int(self._last().rpartition(":")[2])
@@ -124,12 +128,27 @@ class Door(Listener):
             parts = receive(monitor, 2)
             if parts is None:
                 return
-            event = parse_monitor_message([part.bytes for part in parts])["event"]
-            now = monotonic()
+            news = parse_monitor_message([part.bytes for part in parts])
+            event, fd = news["event"], int(news["value"])
             if event == zmq.Event.ACCEPTED:
-                self._overdue.by(self._handshakes.begun(now))
+                self._overdue.by(self._handshakes.begun(monotonic()))
+                if self.lines is not None:
+                    self.lines.accepted(fd)
             elif event == zmq.Event.HANDSHAKE_SUCCEEDED:
                 self._handshakes.succeeded()
+            elif event == zmq.Event.DISCONNECTED and self.lines is not None:
+                self.lines.disconnected(fd)
+
+    def _catch_up(self) -> None:
+        self.answering.read()
+
+    def _admitted(self, fd: int) -> bool:
+        """A request that came on this connection is admitted; False: there is no place for it."""
+        if self.lines is None:
+            return True
+        if not self.lines.known(fd):
+            self._heard(0)  # what came on it overtook the word that it is there
+        return self.lines.admit(fd)
 
     def _look(self, now: float) -> float | None:
         before, failed = self._handshakes.failed, self._handshakes.look(now)
@@ -171,6 +190,8 @@ class Door(Listener):
         self.ended = self._closing = True
         self._shut.set()
         self.answering.close()
+        if self.lines is not None:
+            self.lines.close()
         if self._name:  # before the socket goes: nobody shall meet a name without one
             self._socket.unbind(f"inproc://{self._name}")
             self._hub.quit(self._name)

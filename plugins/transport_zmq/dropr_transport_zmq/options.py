@@ -37,4 +37,14 @@ class Options:
     )
     max_waiting: int = fields.option(1000, least=1, doc="Requests under way at once to one peer.")
     max_requests: int = fields.option(4096, least=1, doc="Requests that a listener takes at once.")
+    max_connections: int = fields.option(
+        4096, least=1, doc="Connections over TCP whose caller was admitted that a listener keeps."
+    )
+    max_strangers: int = fields.option(
+        512, least=1, doc="Connections beside these on which no request was admitted yet; the oldest goes first."
+    )
+    max_strangers_per_address: int = fields.option(128, least=1, doc="The same from one address.")
+    admission: float = fields.duration(
+        "10s", least=0.05, doc="How long a caller has until its first request is admitted, handshake included."
+    )
     max_answer: int = fields.size("64MiB", least=1024, doc="No answer of a peer may be bigger.")
