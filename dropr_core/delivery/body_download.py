@@ -12,7 +12,7 @@ from dropr_core.bodies.chunk_digest import LEAF
 from dropr_core.bodies.partial_body import PartialBodies, PartialBody
 from dropr_core.bodies.store import Bodies
 from dropr_core.delivery.peer_client import PeerClient
-from dropr_core.errors import BadBody, DroprError, StoreError
+from dropr_core.errors import BadBody, DroprError, Refused, StoreError
 from dropr_core.model.envelope import header_of, reference_of
 from dropr_core.model.names import MessageId
 from dropr_core.protocol import messages as wire
@@ -22,7 +22,7 @@ WINDOW = 4
 PIECE = 1024 * 1024
 """Bytes asked for at once."""
 
-REST = 5.0
+REST = 2.0
 """Seconds until a body that could not be brought is asked for again."""
 
 _Name = tuple[str, int]
@@ -56,6 +56,8 @@ class BodyDownloads:
         self._arrivals = PartialBodies(bodies)
         self._coming: dict[_Name, _Download] = {}
         self._resting: dict[_Name, float] = {}
+        self._said: dict[_Name, str] = {}
+        """What the log says already of a lane whose body cannot be brought."""
 
     def without(self) -> list[_Name]:
         """The lanes of which nothing is wanted now."""
@@ -86,7 +88,7 @@ class BodyDownloads:
             file = self._arrivals.of(self._peer, identity, reference)
             have = wire.Have(identity, part.channel, reference.size, reference.digest)
             coming = _Download(part, store, have, file, file.have())
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             self._rest(name, error)
             return
         self._coming[name] = coming
@@ -116,12 +118,13 @@ class BodyDownloads:
             return
         try:
             have = coming.file.write(ask.offset, answer.data)
-        except (StoreError, BadBody) as error:
+        except (StoreError, OSError, BadBody) as error:
             self._end(name)
             self._rest(name, error)
             return
         if have >= coming.have.size:
             self._end(name)
+            self._said.pop(name, None)
             self._arrived(coming.store, coming.part)
         elif coming.under_way == 0 and coming.asked >= coming.have.size:
             coming.asked = have  # something came too early to be kept: from the gap on once more
@@ -136,9 +139,12 @@ class BodyDownloads:
 
     def _rest(self, name: _Name, error: Exception) -> None:
         self._resting[name] = self._clock.now() + REST
-        shown = error if isinstance(error, DroprError) else type(error).__name__
-        self._log.warning("%s: a body on %s:%d cannot be brought, next try in %.0f s: %s",
-                          self._peer, name[0], name[1], REST, shown)  # fmt: skip
+        shown = str(error) if isinstance(error, DroprError) else f"{type(error).__name__}: {error}"
+        kind = error.code if isinstance(error, Refused) else type(error).__name__
+        if self._said.get(name) != kind:  # what it says may differ from try to try (bytes that are free)
+            self._said[name] = kind
+            self._log.warning("%s: a body on %s:%d cannot be brought, it is tried every %.0f s: %s",
+                              self._peer, name[0], name[1], REST, shown)  # fmt: skip
 
     def close(self) -> None:
         """Give up what is under way; what arrived stays. Safe twice."""

@@ -4,9 +4,11 @@ Owns which body is on its way, how much of it, and which large-body lanes may be
 next message's body is at the peer. Must not know how lanes are shipped (link.py, pusher.py).
 
 One body at a time to each peer, a few pieces of it under way at once. Nothing is kept about it: after
-any break the peer is asked how much it has.
+any break the peer is asked how much it has. A body that cannot be read makes its own lane wait, and its message die
+in the end; it is no reason to let the peer, or any other lane, wait.
 """
 
+import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,6 +20,7 @@ from dropr_core.bodies.files import Load
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import LaneStats, Outbox
 from dropr_core.delivery.peer_client import PeerClient
+from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.envelope import Reference, reference_of
@@ -35,14 +38,33 @@ ALL_PIECES = 16 * 1024 * 1024
 LARGEST = 16 * LEAF
 """Bytes of one piece at most; a leaf at least."""
 
-PATIENCE = 5.0
+PATIENCE = 2.0
 """Seconds until a peer that has no room is asked again."""
 
 FRUITLESS = 3
 """Rounds in which nothing arrived before the body is given a rest."""
 
+UNREADABLE = Backoff(1.0, 30.0)
+UNREADABLE_TRIES = 7
+"""Tries to read a body, about a minute in all: time for somebody to mend its permission. Then its message is given up,
+so that those behind it go on; `redrive` sends it again."""
+
+NO_FAULT_OF_A_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What a process lacks, whatever file it opens."""
+
 NOT_WANTED = frozenset({"too_big", "not_allowed", "unsupported", "bad_frame"})
 """Refusals of a body for good: then its message is shipped without it, so that the peer refuses that one."""
+
+
+@attrs.define
+class _Unreadable:
+    """A body that could not be read."""
+
+    sequence: int
+    id: MessageId
+    reason: str
+    tries: int
+    until: float
 
 
 @attrs.define(eq=False)
@@ -98,6 +120,7 @@ class BodyUploads:
         backoff: Backoff,
         event: Callable[[str, Mapping[str, object]], None],
         log: logging.Logger,
+        trouble: StoreTrouble,
         unreachable: Callable[[Exception], None],
     ) -> None:
         self.peer = peer
@@ -106,6 +129,8 @@ class BodyUploads:
         self._talk, self._outbox, self._bodies, self._clock, self._budget = talk, outbox, bodies, clock, budget
         self._backoff, self._event, self._log, self._unreachable = backoff, event, log, unreachable
         self._ready: dict[Lane, int] = {}
+        self._trouble = trouble
+        self._unreadable: dict[Lane, _Unreadable] = {}
         self._upload: Upload | None = None
         self._seen: list[tuple[object, ...]] = []
         self._rest_until = 0.0
@@ -121,14 +146,15 @@ class BodyUploads:
         waiting = [stats for stats in lanes if stats.lane.large]
         self._forget_gone(waiting)
         if open_ and self._upload is None and now >= self._rest_until:
-            self._begin(waiting)
+            self._begin(now, waiting)
         elif not open_ and self._upload is not None:
             self._drop()
         return [stats for stats in waiting if stats.lane in self._ready]
 
     def wakes_at(self, now: float) -> float | None:
         """When `turn` may do something new by the passing of time alone."""
-        return self._rest_until if self._rest_until > now else None
+        wakes = [self._rest_until, *(unreadable.until for unreadable in self._unreadable.values())]
+        return min((wake for wake in wakes if wake > now), default=None)
 
     def missing(self, lane: Lane) -> None:
         """The peer says that it does not have the body of the lane's next message."""
@@ -142,54 +168,105 @@ class BodyUploads:
             return None
         return {"id": format_id(upload.id), "bytes": upload.had, "of": upload.reference.size}
 
+    @property
+    def unreadable(self) -> list[dict[str, object]]:
+        """Messages that wait because their body cannot be read here, for people."""
+        return [
+            {"id": format_id(one.id), "lane": str(lane), "reason": one.reason} for lane, one in self._unreadable.items()
+        ]
+
     # ── one body ─────────────────────────────────────────────────────────────────────────────────
 
     def _forget_gone(self, waiting: Sequence[LaneStats]) -> None:
         """What was shipped, cancelled or has expired needs no body any more."""
         seen: list[tuple[object, ...]] = [(stats.lane, stats.head, stats.last, stats.depth) for stats in waiting]
-        if seen == self._seen or (not self._ready and self._upload is None):
+        if seen == self._seen or not (self._ready or self._upload or self._unreadable):
             return  # nothing came or went since: turns are many, one for each piece
+        first: dict[Lane, int] = {}
+        for stats in waiting:
+            if (found := self._first(stats.lane)) is None:
+                return  # the store cannot say it now: asked again when it can
+            first[stats.lane] = found[0]
         self._seen = seen
-        first = {stats.lane: self._first(stats) for stats in waiting}
         for lane, sequence in list(self._ready.items()):
-            if first.get(lane, (0,))[0] != sequence:
+            if first.get(lane, 0) != sequence:
                 del self._ready[lane]
+        for lane, unreadable in list(self._unreadable.items()):
+            if first.get(lane, 0) != unreadable.sequence:
+                del self._unreadable[lane]
         upload = self._upload
-        if upload is not None and first.get(upload.lane, (0,))[0] != upload.sequence:
+        if upload is not None and first.get(upload.lane, 0) != upload.sequence:
             self._drop()
 
-    def _first(self, stats: LaneStats) -> tuple[int, MessageId, bytes]:
-        batch = self._outbox.take(stats.lane, 1, 1, mark_in_flight=False)
-        if batch is None:
-            return (0, MessageId(b""), b"")
-        entry = batch.entries[0]
-        return entry.sequence, entry.id, entry.envelope
+    def _first(self, lane: Lane) -> tuple[int, MessageId, bytes] | None:
+        """The lane's next message, all empty where there is none; None if the store cannot say it now."""
+        thing = (READ, lane)
+        if self._trouble.rests(thing):
+            return None
+        with self._trouble.guard(thing):
+            batch = self._outbox.take(lane, 1, 1, mark_in_flight=False)
+            if batch is None:
+                return (0, MessageId(b""), b"")
+            entry = batch.entries[0]
+            return entry.sequence, entry.id, entry.envelope
+        return None
 
-    def _begin(self, waiting: Sequence[LaneStats]) -> None:
+    def _begin(self, now: float, waiting: Sequence[LaneStats]) -> None:
         for stats in sorted(waiting, key=lambda stats: (stats.lane.priority, -stats.oldest)):
-            if stats.lane in self._ready:
+            lane = stats.lane
+            unreadable = self._unreadable.get(lane)
+            if lane in self._ready or self._trouble.rests((WRITE, lane)) or (unreadable and unreadable.until > now):
                 continue
-            sequence, identity, data = self._first(stats)
+            found = self._first(lane)
+            if found is None:
+                continue
+            sequence, identity, data = found
             reference = reference_of(data) if data else None
             if reference is None:
                 if sequence:
-                    self._ready[stats.lane] = sequence  # no large body after all: let the peer judge it
+                    self._ready[lane] = sequence  # no large body after all: let the peer judge it
                 continue
-            try:
-                file = self._bodies.load(identity, reference)
-            except StoreCorrupt as error:
-                self._give_up(stats.lane, sequence, str(error))
+            if (file := self._open(lane, sequence, identity, reference)) is None:
                 continue
-            ask = wire.Have(identity, stats.lane.channel, reference.size, reference.digest)
-            self._upload = Upload(stats.lane, sequence, identity, reference, ask, file)
+            ask = wire.Have(identity, lane.channel, reference.size, reference.digest)
+            self._upload = Upload(lane, sequence, identity, reference, ask, file)
             self._budget.active += 1
             self._ask_have(self._upload)
             return
 
+    def _open(self, lane: Lane, sequence: int, identity: MessageId, reference: Reference) -> Load | None:
+        try:
+            return self._bodies.load(identity, reference)
+        except StoreCorrupt as error:
+            self._give_up(lane, sequence, str(error))
+        except (StoreError, OSError) as error:
+            self._cannot_read(lane, sequence, identity, error)
+        return None
+
+    def _cannot_read(self, lane: Lane, sequence: int, identity: MessageId, error: Exception) -> None:
+        """This message alone waits for a body that may be readable later, and dies if it never is."""
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and cause.errno in NO_FAULT_OF_A_FILE:
+            self._trouble.failed((READ, "bodies"), error)
+            self._rest(PATIENCE)
+            return
+        before = self._unreadable.get(lane)
+        tries = before.tries + 1 if before is not None and before.sequence == sequence else 1
+        reason = f"its body cannot be read: {error}"
+        if tries >= UNREADABLE_TRIES:
+            self._give_up(lane, sequence, reason)
+            return
+        until = self._clock.now() + UNREADABLE.fixed(tries)
+        self._unreadable[lane] = _Unreadable(sequence, identity, reason, tries, until)
+        if tries == 1:
+            self._log.error("%s: message %s on %s waits, and what is behind it: %s; given up after a minute",
+                            self.peer, format_id(identity), lane, reason)  # fmt: skip
+
     def _give_up(self, lane: Lane, sequence: int, reason: str) -> None:
-        self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
-        self._event("corrupt", {"peer": self.peer, "lane": str(lane), "error": reason})
-        self._outbox.dead_letter(lane, sequence, clip(reason))
+        if self._trouble.attempt((WRITE, lane), lambda: self._outbox.dead_letter(lane, sequence, clip(reason))):
+            self._unreadable.pop(lane, None)
+            self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
+            self._event("corrupt", {"peer": self.peer, "lane": str(lane), "error": reason})
 
     def _ask_have(self, upload: Upload) -> None:
         upload.known = False
@@ -213,6 +290,7 @@ class BodyUploads:
         upload.had = max(upload.had, answer.offset) if sent is not None else answer.offset
         if upload.had >= upload.reference.size:
             self._ready[upload.lane] = upload.sequence
+            self._unreadable.pop(upload.lane, None)
             self._drop()
         elif upload.fruitless >= FRUITLESS:
             self._failed(upload, Unanswered("the peer takes nothing of a body"))
@@ -225,7 +303,7 @@ class BodyUploads:
             try:
                 chunk = wire.Chunk(upload.ask, offset, upload.file.leaves(offset, size))
             except OSError as error:
-                self._unreadable(upload, error)
+                self._broke(upload, error)
                 return
             upload.asked += size
             upload.under_way += 1
@@ -238,13 +316,16 @@ class BodyUploads:
 
     def _told_of_piece(self, upload: Upload, size: int, answer: wire.Had | Exception) -> None:
         if upload is self._upload and isinstance(answer, Exception) and upload.file.failure is not None:
-            self._unreadable(upload, upload.file.failure)
+            self._broke(upload, upload.file.failure)
         else:
             self._told(upload, answer, size)
 
-    def _unreadable(self, upload: Upload, error: OSError) -> None:
+    def _broke(self, upload: Upload, error: Exception) -> None:
         self._drop()
-        self._give_up(upload.lane, upload.sequence, f"its body cannot be read: {error}")
+        if isinstance(error, StoreCorrupt):
+            self._give_up(upload.lane, upload.sequence, str(error))
+        else:
+            self._cannot_read(upload.lane, upload.sequence, upload.id, error)
 
     def _failed(self, upload: Upload, error: Exception) -> None:
         self._drop()
@@ -273,8 +354,8 @@ class BodyUploads:
             with self._bodies.open_sent(upload.id, upload.reference) as file:
                 while file.read(1024 * 1024):
                     pass
-        except StoreError as error:
-            self._give_up(upload.lane, upload.sequence, str(error))
+        except (StoreError, OSError) as error:
+            self._broke(upload, error)
             return
         self._rest(PATIENCE)
 

@@ -6,7 +6,7 @@ the process around it.
 
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, PeerConfig
@@ -16,6 +16,7 @@ from dropr_core.delivery.body_upload import UploadBudget
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
 from dropr_core.delivery.pusher import Pusher
+from dropr_core.delivery.store_trouble import READ, StoreTrouble
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import PluginError, UsageError
 from dropr_core.model import topics
@@ -30,9 +31,12 @@ BY_CONFIG = "configuration: "
 class Links:
     """Pushers and pullers of one node, used by one thread."""
 
-    def __init__(self, runtime: Runtime, transports: Transports, post: Callable[[Callable[[], None]], None],
-                 log: logging.Logger, rng: random.Random | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, runtime: Runtime, transports: Transports, post: Callable[[Callable[[], None]], None],
+        log: logging.Logger, trouble: StoreTrouble | None = None, rng: random.Random | None = None,
+    ) -> None:  # fmt: skip
         self._runtime, self._transports, self._post, self._log = runtime, transports, post, log
+        self._trouble = trouble or StoreTrouble(runtime.clock, runtime.event, log)
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self.pushers: dict[str, Pusher] = {}
         self.pullers: dict[str, Puller] = {}
@@ -100,6 +104,7 @@ class Links:
             log=self._log,
             bodies=self._runtime.bodies,
             budget=self._budget,
+            trouble=self._trouble,
         )
 
     def _puller(self, config: NodeConfig, name: str, peer: PeerConfig) -> Puller:
@@ -117,6 +122,7 @@ class Links:
             event=self._runtime.event,
             log=self._log,
             bodies=self._runtime.bodies,
+            trouble=self._trouble,
         )
 
     @property
@@ -127,16 +133,27 @@ class Links:
     def turn(self) -> float | None:
         """Do what can be done now; the node time at which to be called again at the latest."""
         wakes: list[float | None] = [puller.turn() for puller in self.pullers.values()]
-        lanes: dict[str, list[LaneStats]] = {}
-        for stats in self._runtime.outbox.lanes():
-            lanes.setdefault(stats.lane.peer, []).append(stats)
-        states: Mapping[str, PeerState] = self._runtime.outbox.peers()
-        for name, pusher in self.pushers.items():
-            waiting: Sequence[LaneStats] = lanes.get(name, ())
-            wakes.append(pusher.turn(waiting, states.get(name, PeerState())))
+        for pusher, waiting, state in self._waiting():
+            wakes.append(pusher.turn(waiting, state))
         if self._budget.settled:
             self._budget.settled, self.unloaded = False, True
+        wakes.append(self._trouble.wakes_at)
         return min((wake for wake in wakes if wake is not None), default=None)
+
+    def _waiting(self) -> list[tuple[Pusher, Sequence[LaneStats], PeerState]]:
+        """What waits for each peer; none at all while the store cannot say it."""
+        thing = (READ, "outbox")
+        if not self.pushers or self._trouble.rests(thing):
+            return []
+        with self._trouble.guard(thing):
+            lanes: dict[str, list[LaneStats]] = {}
+            for stats in self._runtime.outbox.lanes():
+                lanes.setdefault(stats.lane.peer, []).append(stats)
+            states = self._runtime.outbox.peers()
+            return [
+                (pusher, lanes.get(name, ()), states.get(name, PeerState())) for name, pusher in self.pushers.items()
+            ]
+        return []
 
     def reset_backoff(self, peer: str | None) -> None:
         """A peer talked to us, or a person said retry (None: to all)."""
@@ -165,6 +182,8 @@ class Links:
                          "next_try": link.rest_until if link.down_reason else None}  # fmt: skip
             if pusher.uploads is not None and (progress := pusher.uploads.progress):
                 out[name]["body"] = progress
+            if pusher.uploads is not None and (unreadable := pusher.uploads.unreadable):
+                out[name]["unreadable"] = unreadable
         for name, puller in self.pullers.items():
             mine: dict[str, object] = {"state": "resting" if puller.down_reason else "up",
                                        "reason": puller.down_reason or "", "failures": puller.failures,

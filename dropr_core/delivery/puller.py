@@ -1,10 +1,10 @@
 """Fetches this node's mail from one peer, because the peer cannot reach us.
 
 Owns the fetching side of `mode: pull`: the same log-matching rule in the other direction, with our
-heads as the acknowledgement. Used by the daemon's one thread.
+heads as the acknowledgement. Used by the daemon's one thread. What the store refuses rests by itself
+(store_trouble.py), and says nothing about the peer.
 """
 
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -13,7 +13,8 @@ from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Inbox
 from dropr_core.delivery.body_download import BodyDownloads
 from dropr_core.delivery.peer_client import PeerClient
-from dropr_core.errors import Refused, StoreError
+from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
+from dropr_core.errors import Refused
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.limits import MAX_LANES, MAX_RECEIPTS, MAX_WAIT
@@ -21,11 +22,15 @@ from dropr_core.model.names import START, Head, MessageId, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push, refuse_lane
 from dropr_core.protocol.endpoint import from_outcome
+from dropr_core.protocol.link import GENTLY, GREETINGS
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
 _Name = tuple[bytes, str, int]
 """(store id, channel, priority) of a lane of the peer."""
+
+EARLY = 3
+"""Answers in a row without anything that came before their time; then the next question waits a little."""
 
 
 class Puller:
@@ -47,6 +52,7 @@ class Puller:
         event: Event,
         log: logging.Logger,
         bodies: Bodies | None = None,
+        trouble: StoreTrouble | None = None,
     ) -> None:
         self.peer = peer
         self.down_reason: str | None = None
@@ -57,6 +63,7 @@ class Puller:
         self._backoff, self._rng = backoff, rng
         self._notify, self._event, self._log = notify, event, log
         self._bodies = bodies
+        self._trouble = trouble or StoreTrouble(clock, event, log)
         self._downloads = None if bodies is None else BodyDownloads(peer, talk, bodies, clock, log, self._brought)
         self._answered = False
         """Whether this peer has ever answered, today or in an earlier life of this process."""
@@ -69,9 +76,17 @@ class Puller:
         """How far lanes came of which nothing may come in: kept here and not in the store, and not all of them."""
         self._wanted: list[_Name] = []
         """Lanes whose heads the next request must say."""
+        self._greetings = 0
+        """Greetings in a row after which nothing else was answered."""
+        self._fetched_at = 0.0
+        """When we last asked for messages."""
+        self._early = 0
+        """Answers in a row that brought nothing and did not wait."""
+        self._full_until = 0.0
+        """No room for what comes: it is not asked for before, whatever else is answered."""
 
     def reset_backoff(self) -> None:
-        """End the rest."""
+        """End the rest of the peer."""
         self.rest_until = 0.0
 
     def turn(self) -> float | None:
@@ -81,55 +96,75 @@ class Puller:
             return self.rest_until
         if not self._talk.session:
             if not self._asking:
-                self._asking = True
                 self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
+                self._asking = True
             return None
-        try:
-            if self._downloads is not None and self._downloads.end_rests(now):
-                self._news = True  # beside the poll that is under way: that one was asked without these lanes
-            if not self._asking:
-                self._fetch()
-            if not self._telling:
-                self._tell()
-        except StoreError as error:
-            self._failed(error)
-            return self.rest_until
-        return None if self._downloads is None else self._downloads.wakes_at
+        if self._downloads is not None and self._downloads.end_rests(now):
+            self._news = True  # beside the poll that is under way: that one was asked without these lanes
+        takes = now >= self._full_until and not self._trouble.rests(self._accept_of)
+        if takes and not self._asking:
+            self._fetch(now)
+        if self._news and takes and not self._telling and self._downloads is not None:
+            self._tell_heads(self._downloads)
+        if not self._telling:
+            self._tell_outcomes()
+        downloads = None if self._downloads is None else self._downloads.wakes_at
+        wakes = [self._full_until, self._trouble.wakes_at, downloads]
+        return min((wake for wake in wakes if wake is not None and wake > now), default=None)
 
-    def _fetch(self) -> None:
+    @property
+    def _accept_of(self) -> tuple[str, str, str]:
+        return (WRITE, "accept", self.peer)
+
+    def _fetch(self, now: float) -> None:
         """Say how far we are, and wait for what follows."""
-        self._asking, self._news = True, False
-        without = [] if self._downloads is None else self._downloads.without()[:MAX_LANES]
-        heads, partial = self._heads()
-        ask = wire.Fetch(heads, None, MAX_WAIT, without, partial)
-        self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
+        heads = self._heads()
+        if heads is not None:
+            without = [] if self._downloads is None else self._downloads.without()[:MAX_LANES]
+            ask = wire.Fetch(heads[0], None, MAX_WAIT, without, heads[1])
+            self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
+            self._asking, self._news, self._fetched_at = True, False, now
 
-    def _heads(self) -> tuple[list[tuple[bytes, str, int, int, bytes]], bool]:
-        """How far we are in each lane, and whether these are not all: one request says no more than `MAX_LANES`."""
-        heads: dict[_Name, Head] = {
-            (lane.store, lane.channel, lane.priority): head for lane, head in self._inbox.heads(self.peer).items()
-        }
-        heads.update(self._refused)
-        names = list(heads)
-        partial = len(names) > MAX_LANES
-        if partial:
-            first = dict.fromkeys(self._wanted)
-            names = [*first, *(name for name in names if name not in first)][:MAX_LANES]
-        return [(*name, *heads.get(name, START)) for name in names], partial
+    def _heads(self) -> tuple[list[tuple[bytes, str, int, int, bytes]], bool] | None:
+        """How far we are in each lane, and whether these are not all: one request says no more than `MAX_LANES`.
 
-    def _tell(self) -> None:
-        """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
-        if self._news and self._downloads is not None:
-            self._news, self._telling = False, True
-            heads, partial = self._heads()
-            ask = wire.Fetch(heads, None, 0.0, self._downloads.without()[:MAX_LANES], partial)
+        None while the store cannot say it.
+        """
+        thing = (READ, "heads", self.peer)
+        if self._trouble.rests(thing):
+            return None
+        with self._trouble.guard(thing):
+            heads: dict[_Name, Head] = {
+                (lane.store, lane.channel, lane.priority): head for lane, head in self._inbox.heads(self.peer).items()
+            }
+            heads.update(self._refused)
+            names = list(heads)
+            partial = len(names) > MAX_LANES
+            if partial:
+                first = dict.fromkeys(self._wanted)
+                names = [*first, *(name for name in names if name not in first)][:MAX_LANES]
+            return [(*name, *heads.get(name, START)) for name in names], partial
+        return None
+
+    def _tell_heads(self, downloads: BodyDownloads) -> None:
+        """Ask for what follows a body that was brought, beside the long poll."""
+        heads = self._heads()
+        if heads is not None:
+            ask = wire.Fetch(heads[0], None, 0.0, downloads.without()[:MAX_LANES], heads[1])
             self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
+            self._news, self._telling = False, True
+
+    def _tell_outcomes(self) -> None:
+        """Bring outcomes home, beside the long poll: a receipt must not wait until there is mail."""
+        thing = (READ, "outcomes", self.peer)
+        if self._trouble.rests(thing):
             return
-        log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], MAX_RECEIPTS)
-        if rows:
-            self._telling = True
-            outcomes = wire.Outcomes(log, rows[-1].number, [from_outcome(row) for row in rows])
-            self._talk.ask(wire.FETCH, wire.Fetch([], outcomes, 0.0), wire.Fetched, self._told)
+        with self._trouble.guard(thing):
+            log, rows = self._inbox.outcomes(self.peer, self._cursor[0], self._cursor[1], MAX_RECEIPTS)
+            if rows:
+                outcomes = wire.Outcomes(log, rows[-1].number, [from_outcome(row) for row in rows])
+                self._talk.ask(wire.FETCH, wire.Fetch([], outcomes, 0.0), wire.Fetched, self._told)
+                self._telling = True
 
     def _greeted(self, answer: wire.Welcome | Exception) -> None:
         self._asking = False
@@ -137,7 +172,8 @@ class Puller:
             self._failed(answer)
             return
         self._talk.session = answer.session
-        self._alive()
+        self._greetings += 1
+        self._up()
 
     def _fetched(self, answer: wire.Fetched | Exception) -> None:
         self._asking = False
@@ -146,6 +182,11 @@ class Puller:
             return
         self._alive()
         self._took(answer)
+        now = self._clock.now()
+        moved = answer.lanes or answer.unknown
+        self._early = self._early + 1 if not moved and now < self._fetched_at + GENTLY else 0
+        if self._early >= EARLY:  # asked again at once, such a peer would be asked without end
+            self._full_until = now + GENTLY
 
     def _took(self, answer: wire.Fetched) -> None:
         """Mail, or a question for heads that were not said."""
@@ -167,13 +208,12 @@ class Puller:
         self._news = True
 
     def _take_in(self, store: bytes, parts: list[wire.LanePart]) -> None:
-        try:
-            verdicts, channels = accept_push(
-                self._inbox, self.peer, StoreId(store), parts, self._allows, self._max_body, self._bodies
-            )
-        except StoreError as error:
-            self._failed(error)
-            return
+        self._trouble.attempt(self._accept_of, lambda: self._accept(store, parts))
+
+    def _accept(self, store: bytes, parts: list[wire.LanePart]) -> None:
+        verdicts, channels = accept_push(
+            self._inbox, self.peer, StoreId(store), parts, self._allows, self._max_body, self._bodies
+        )
         for channel in channels:
             self._notify(topics.inbox(channel))
         for part, verdict in zip(parts, verdicts, strict=True):
@@ -187,7 +227,7 @@ class Puller:
                 self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
         later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]
         if later:
-            self.rest_until = self._clock.now() + max(later)
+            self._full_until = self._clock.now() + max(later)
 
     def _told(self, answer: wire.Fetched | Exception) -> None:
         self._telling = False
@@ -199,16 +239,23 @@ class Puller:
         self._alive()
 
     def _alive(self) -> None:
+        self._greetings = 0
+        self._up()
+
+    def _up(self) -> None:
         self._answered = True
         self.failures, self.rest_until = 0, 0.0
         if self.down_reason is not None:
             self.down_reason = None
+            self._log.info("%s: can be fetched from again", self.peer)
             self._event("peer_up", {"peer": self.peer})
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, Refused) and error.signed and error.code == "new_session":
             self._talk.session = b""
-            return
+            if self._greetings < GREETINGS:
+                return
+            # It forgets each session at once: two processes answer in turn, or it dies of what is asked.
         self._talk.session = b""
         self.failures += 1
         backoff = self._backoff if self._has_answered() else self._backoff.before_contact()
@@ -220,7 +267,7 @@ class Puller:
 
     def _has_answered(self) -> bool:
         if not self._answered:
-            with contextlib.suppress(StoreError):
+            with self._trouble.guard((READ, "heads", self.peer)):
                 self._answered = bool(self._inbox.heads(self.peer))
         return self._answered
 

@@ -1,23 +1,26 @@
 """Carries out the orders of one link: reads the outbox, asks the peer, applies what it means.
 
-Owns the I/O between a `Link`, an `Outbox` and a `PeerClient`; decides nothing itself.
+Owns the I/O between a `Link`, an `Outbox` and a `PeerClient`; decides nothing itself. What the store refuses rests by
+itself (store_trouble.py): one lane, or the receipts of this peer, and nothing else of this link.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
 from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
 from dropr_core.delivery.peer_client import PeerClient
-from dropr_core.errors import StoreError, Unanswered
+from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
+from dropr_core.errors import Unanswered
 from dropr_core.model import topics
 from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, clip, max_request
 from dropr_core.model.names import Lane, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import pack
 from dropr_core.protocol.endpoint import to_outcomes
-from dropr_core.protocol.link import Link
+from dropr_core.protocol.link import GENTLY, Link
 from dropr_core.protocol.orders import (
     ClearInFlight,
     Collect,
@@ -56,6 +59,7 @@ class Pusher:
         log: logging.Logger,
         bodies: Bodies | None = None,
         budget: UploadBudget | None = None,
+        trouble: StoreTrouble | None = None,
     ) -> None:
         self.link = link
         self._talk, self._outbox, self._clock = talk, outbox, clock
@@ -63,9 +67,15 @@ class Pusher:
         self._notify, self._event, self._log = notify, event, log
         self._cursor = (b"", 0)
         self._awaiting = False
+        self._unasked = False
+        """The other side began anew, and the lanes whose receipts are awaited have not been read since."""
+        self._polled = (self._cursor, 0.0)
+        """The cursor with which receipts were asked for last, and when."""
+        self._trouble = trouble or StoreTrouble(clock, event, log)
         self._budget = budget or UploadBudget()
         self.uploads = None if bodies is None else BodyUploads(
             link.peer, talk, outbox, bodies, clock, self._budget, backoff=link.settings.backoff, event=event, log=log,
+            trouble=self._trouble,
             unreachable=lambda error: self._apply(self.link.unreachable(error, self._clock.now())),
         )  # fmt: skip
 
@@ -82,16 +92,25 @@ class Pusher:
         self.link.answered |= self._awaiting or state.log is not None or any(stats.head.sequence for stats in lanes)
         if state.held:
             lanes = ()
-        try:
-            ready = self._turn_uploads(now, lanes)
-            if self.link.welcome is not None:
-                lanes = ready  # before the greeting any lane is a reason to greet
-            for order in self.link.orders(now, lanes, awaiting=state.awaiting > 0):
-                self._carry(order)
-        except StoreError as error:
-            self._store_trouble(error)
-        wakes = [self.link.wakes_at(now), None if self.uploads is None else self.uploads.wakes_at(now)]
+        if self._unasked:
+            self._doubt_awaited()
+        ready = self._turn_uploads(now, lanes)
+        if self.link.welcome is not None:
+            lanes = ready  # before the greeting any lane is a reason to greet
+        awaiting = self._awaiting and not self._trouble.rests(self._receipts_of)
+        for order in self.link.orders(now, lanes, awaiting=awaiting, resting=self._rests):
+            self._carry(order)
+        uploads = None if self.uploads is None else self.uploads.wakes_at(now)
+        wakes = [self.link.wakes_at(now), self._trouble.wakes_at, uploads]
         return min((wake for wake in wakes if wake is not None), default=None)
+
+    @property
+    def _receipts_of(self) -> tuple[str, str, str]:
+        return (WRITE, "receipts", self.peer)
+
+    def _rests(self, lane: Lane) -> bool:
+        """Whether the store refused this lane a moment ago."""
+        return self._trouble.rests((READ, lane)) or self._trouble.rests((WRITE, lane))
 
     def _turn_uploads(self, now: float, lanes: Sequence[LaneStats]) -> Sequence[LaneStats]:
         """Bring large bodies on their way; which lanes may be shipped now."""
@@ -112,29 +131,47 @@ class Pusher:
                 hello = wire.Hello(wire.VERSION, self._node_id)
                 self._talk.session = b""
                 self._talk.ask(wire.HELLO, hello, wire.Welcome, lambda answer: self._greeted(order, answer))
-            case Probe(lanes):
-                ask = wire.AskHeads(self._outbox.store_id, [(lane.channel, lane.priority) for lane in lanes])
-                self._talk.ask(wire.HEADS, ask, wire.HeadsAnswer, lambda answer: self._probed(order, answer))
+                self.link.begin(order)
+            case Probe():
+                self._probe(order)
             case Ship():
                 self._ship(order)
             case Collect():
+                self._polled = (self._cursor, self._clock.now())
                 poll = wire.AskReceipts(wire.Cursor(*self._cursor), MAX_WAIT)
                 self._talk.ask(
                     wire.RECEIPTS, poll, wire.Outcomes, lambda answer: self._collected(order, answer), wait=MAX_WAIT
                 )
+                self.link.begin(order)
+
+    def _probe(self, probe: Probe) -> None:
+        store = self._store_id()
+        if store is not None:
+            ask = wire.AskHeads(store, [(lane.channel, lane.priority) for lane in probe.lanes])
+            self._talk.ask(wire.HEADS, ask, wire.HeadsAnswer, lambda answer: self._probed(probe, answer))
+            self.link.begin(probe)
+
+    def _store_id(self) -> StoreId | None:
+        """Under which id the peer knows this outbox; None where the store cannot say it now."""
+        with self._trouble.guard((READ, "store id")):
+            return self._outbox.store_id
+        return None
 
     def _ship(self, order: Ship) -> None:
+        """Push what can be read; a lane that cannot be read rests, and the others go without it."""
         batches: list[Batch] = []
         welcome = self.link.welcome
         announced = self._batch_bytes if welcome is None else welcome.batch_bytes
         bytes_left = min(self._batch_bytes, announced)
         most = max_request(announced) - FRAMING
         count_left = MAX_BATCH_COUNT if welcome is None else min(MAX_BATCH_COUNT, max(1, welcome.batch_count))
-        try:
-            store = self._outbox.store_id
-            for lane, count in order.lanes:
-                if bytes_left <= 0 or count_left <= 0:
-                    break
+        store = self._store_id()  # before the lanes are read: a store that takes a new id numbers them anew
+        for lane, count in order.lanes if store is not None else ():
+            if bytes_left <= 0 or count_left <= 0:
+                break
+            if self._rests(lane):
+                continue  # all reading rests, since that of two lanes failed just now
+            with self._trouble.guard((READ, lane)):
                 # Of a lane of large bodies one: only that one's body is known to be there.
                 batch = self._take(lane, 1 if lane.large else min(count, count_left), bytes_left, most)
                 if batch is None:
@@ -145,14 +182,16 @@ class Pusher:
                 batches.append(batch)
                 bytes_left -= batch.size
                 count_left -= len(batch.entries)
-        except StoreError:
-            self.link.empty(order)
-            raise
-        if not batches:
-            self.link.empty(order)
-            return
-        push = wire.Push(store, [pack(batch) for batch in batches], wire.Cursor(*self._cursor))
+        if batches and store is not None:
+            self._push(store, batches)
+
+    def _push(self, store: StoreId, batches: list[Batch]) -> None:
+        order = Ship(tuple((batch.lane, len(batch.entries)) for batch in batches))
+        # Receipts that could not be stored would come with each answer.
+        cursor = None if self._trouble.rests(self._receipts_of) else wire.Cursor(*self._cursor)
+        push = wire.Push(store, [pack(batch) for batch in batches], cursor)
         self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, batches, answer))
+        self.link.begin(order)
 
     def _take(self, lane: Lane, count: int, room: int, most: int) -> Batch | None:
         """What follows in a lane, without the messages that the peer cannot take even alone: those are set aside.
@@ -176,13 +215,19 @@ class Pusher:
         self._talk.session = answer.session
         self._apply(self.link.greeted(answer))
         if self._awaiting:
-            # The other side began anew, maybe with an empty or an older store, and a lane without
-            # anything to ship would never find out that what it waits for is lost
-            # (docs/what-survives-what.md, fault 53).
-            try:
-                self.link.doubt({lane_of(delivery) for delivery in awaited(self._outbox, self.peer)})
-            except StoreError as error:
-                self._store_trouble(error)
+            self._unasked = True
+            self._doubt_awaited()
+
+    def _doubt_awaited(self) -> None:
+        """The other side began anew, maybe with an empty or an older store, and a lane without anything to ship would
+        never find out that what it waits for is lost (docs/what-survives-what.md, fault 53).
+        """
+        thing = (READ, "awaited", self.peer)
+        if self._trouble.rests(thing):
+            return
+        with self._trouble.guard(thing):
+            self.link.doubt({lane_of(delivery) for delivery in awaited(self._outbox, self.peer)})
+            self._unasked = False
 
     def _probed(self, order: Probe, answer: wire.HeadsAnswer | Exception) -> None:
         if isinstance(answer, wire.HeadsAnswer) and len(answer.heads) != len(order.lanes):
@@ -216,17 +261,21 @@ class Pusher:
         if isinstance(answer, Exception):
             self._failed(order, (), answer)
             return
-        if answer.rows or answer.log != self._cursor[0]:
+        asked, at = self._polled
+        news = (answer.log, answer.upto) != asked
+        if answer.rows or news:
             self._receipts(answer)
-        self._apply(self.link.collected())
+        # A page that moves nothing would come again at once, and so would an empty one of a peer that does not wait.
+        early = not news and (bool(answer.rows) or self._clock.now() < at + GENTLY)
+        self._apply(self.link.collected(self._clock.now(), gently=early))
 
     def _receipts(self, page: wire.Outcomes) -> None:
-        try:
-            rows = to_outcomes(page.rows, lambda text: self._log.warning("%s: %s", self.peer, text))
-            if self._outbox.receipts(self.peer, StoreId(page.log), rows, page.upto):
-                self._notify(topics.RECEIPTS)
-        except StoreError as error:
-            self._store_trouble(error)
+        self._trouble.attempt(self._receipts_of, partial(self._store_receipts, page))
+
+    def _store_receipts(self, page: wire.Outcomes) -> None:
+        rows = to_outcomes(page.rows, lambda text: self._log.warning("%s: %s", self.peer, text))
+        if self._outbox.receipts(self.peer, StoreId(page.log), rows, page.upto):
+            self._notify(topics.RECEIPTS)
 
     def _failed(self, order: Order, batches: Sequence[Batch], error: Exception) -> None:
         self._log.debug("%s: %s: %s", self.peer, type(order).__name__, error)
@@ -236,13 +285,21 @@ class Pusher:
 
     def _apply(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
-            try:
-                self._apply_one(effect)
-            except StoreError as error:
-                # Nothing is lost: the next push does not match, and the head tells us again.
-                self._store_trouble(error)
+            if isinstance(effect, PeerUp | PeerDown):
+                self._tell(effect)
+            elif not self._trouble.attempt((WRITE, effect.lane), partial(self._apply_one, effect)):
+                # Nothing is lost: the peer is asked for its head again, which tells all that this answer told.
+                self.link.doubt({effect.lane})
 
-    def _apply_one(self, effect: Effect) -> None:
+    def _tell(self, effect: PeerUp | PeerDown) -> None:
+        if isinstance(effect, PeerDown):
+            self._log.warning("%s: down: %s", self.peer, effect.reason)
+            self._event("peer_down", {"peer": self.peer, "reason": effect.reason})
+        else:
+            self._log.info("%s: up", self.peer)
+            self._event("peer_up", {"peer": self.peer})
+
+    def _apply_one(self, effect: Settle | Compare | ClearInFlight | DeadLetter) -> None:
         match effect:
             case Settle(lane, head, rejected):
                 self._outbox.settle(lane, head, rejected)
@@ -260,17 +317,6 @@ class Pusher:
                 self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
                 self._outbox.dead_letter(lane, sequence, clip(reason))
                 self._notify(topics.RECEIPTS)
-            case PeerDown(reason):
-                self._log.warning("%s: down: %s", self.peer, reason)
-                self._event("peer_down", {"peer": self.peer, "reason": reason})
-            case PeerUp():
-                self._log.info("%s: up", self.peer)
-                self._event("peer_up", {"peer": self.peer})
-
-    def _store_trouble(self, error: StoreError) -> None:
-        self._log.error("%s: the store failed: %s", self.peer, error)
-        self._event("store_trouble", {"error": str(error)})
-        self.link.rest(self._clock.now(), 1.0)
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""

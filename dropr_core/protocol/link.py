@@ -2,7 +2,8 @@
 
 Owns what to ask a peer next and what its answer, its silence or its refusal means; the orders and effects themselves
 stand in orders.py. Reads no clock and no store that it is not given: `pusher.py` carries the orders out,
-and the simulation runs the very same code.
+and the simulation runs the very same code. An order is under way from `begin` on, which is said after it was asked:
+whatever fails between the decision and the question leaves nothing behind that somebody would have to give back.
 
 Rest: after a failure the *peer* rests (full jitter, 1 s doubling to 60 s), then one small probe. A peer that
 has never answered rests for 5 s at most: it is being set up.
@@ -12,7 +13,7 @@ stands alone; if that one fails while others are accepted, it becomes a dead let
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -42,6 +43,18 @@ MISCONFIGURED = frozenset({"unauthorized", "unknown_peer", "bad_signature", "not
 
 ABOUT_CONTENT = frozenset({"bad_request", "too_big", "bad_frame"})
 """Refusals that one delivery of a push may have caused: bisect without rest (what-survives-what.md, faults 35, 36)."""
+
+
+GENTLY = 1.0
+"""Seconds at least between two long polls for receipts, where the first one brought nothing and did not wait."""
+
+
+GREETINGS = 3
+"""Sessions in a row that a peer may forget before it has answered anything; then it rests like one that fails."""
+
+
+def _no_lane(_lane: Lane) -> bool:
+    return False
 
 
 @attrs.frozen
@@ -89,44 +102,69 @@ class Link:
         self._doubtful: set[Lane] = set()
         self._shapes: dict[Lane, _Shape] = {}
         self._small = False  # a greeting or probe is under way
-        self._courtesy = False  # and nothing but politeness is the reason for it
         self._announcing = False
         self._collecting = False
+        self._collect_at = 0.0
+        """When the next long poll for receipts may begin; no answer to anything else makes it earlier."""
+        self._greetings = 0
+        """Greetings in a row after which no other question was answered."""
         self._turn = 0
         self._pushes = 0
 
     # ── what next ────────────────────────────────────────────────────────────────────────────────
 
-    def orders(self, now: float, lanes: Sequence[LaneStats], *, awaiting: bool) -> list[Order]:
-        """What to ask now. Each order is under way until its answer or failure is told."""
+    def orders(
+        self, now: float, lanes: Sequence[LaneStats], *, awaiting: bool, resting: Callable[[Lane], bool] = _no_lane
+    ) -> list[Order]:
+        """What to ask now. Nothing is under way by it: whoever has asked says `begin`.
+
+        ``resting``: lanes that can be neither read nor settled at present; they are left alone, the others go on.
+        """
         if now < self.rest_until or self._small:
             return []
         idle = not lanes and not awaiting and self.down_reason is None
-        announcing, self._announcing = self._announcing, False
+        announcing = self._announcing
         if self.welcome is None:
             if idle and not announcing:
                 return []  # nothing to say: an idle pair of nodes stays silent
-            self._small, self._courtesy = True, idle
-            return [Greet()]
-        doubtful = tuple(sorted(self._doubtful - self._busy)[:MAX_LANES])
+            return [Greet(courtesy=idle)]
+        doubtful = tuple(sorted(lane for lane in self._doubtful - self._busy if not resting(lane))[:MAX_LANES])
         if doubtful or announcing or self._probing_needed():
-            self._small, self._courtesy = True, idle and not doubtful
-            return [Probe(doubtful)]
+            return [Probe(doubtful, courtesy=idle and not doubtful)]
+        free = [
+            stats for stats in lanes
+            if stats.lane not in self._busy and stats.lane not in self._doubtful
+            and self._shape(stats.lane).rest_until <= now and not resting(stats.lane)
+        ]  # fmt: skip
         out: list[Order] = []
-        while (ship := self._ship(now, lanes)) is not None:
-            self._busy.update(lane for lane, _ in ship.lanes)
+        for _ in range(self.settings.parallel - self._pushes):
+            if not free:
+                break
+            ship = self._ship(free)
+            chosen = {lane for lane, _ in ship.lanes}
+            free = [stats for stats in free if stats.lane not in chosen]
             out.append(ship)
-        if awaiting and not self._collecting:
-            self._collecting = True
+        if awaiting and not self._collecting and now >= self._collect_at:
             out.append(Collect())
         return out
+
+    def begin(self, order: Order) -> None:
+        """It was asked: it is under way until its answer or failure is told."""
+        match order:
+            case Ship(lanes):
+                self._busy.update(lane for lane, _ in lanes)
+                self._pushes += 1
+            case Collect():
+                self._collecting = True
+            case Greet() | Probe():
+                self._small, self._announcing = True, False
 
     def wakes_at(self, now: float) -> float | None:
         """When `orders` may have something new by the passing of time alone."""
         if self.rest_until > now:
             return self.rest_until
-        rests = [shape.rest_until for shape in self._shapes.values() if shape.rest_until > now]
-        return min(rests, default=None)
+        rests = [self._collect_at, *(shape.rest_until for shape in self._shapes.values())]
+        return min((rest for rest in rests if rest > now), default=None)
 
     @property
     def shipping(self) -> bool:
@@ -146,10 +184,8 @@ class Link:
     def _probing_needed(self) -> bool:
         return self.down_reason is not None and not self._busy
 
-    def _ship(self, now: float, lanes: Sequence[LaneStats]) -> Ship | None:
-        free = [stats for stats in lanes if stats.lane not in self._busy and self._shape(stats.lane).rest_until <= now]
-        if not free or self._pushes >= self.settings.parallel:
-            return None
+    def _ship(self, free: list[LaneStats]) -> Ship:
+        """The next push of some of these lanes."""
         self._turn += 1
         # Urgent first; one push in eight begins with the lane that has waited longest.
         if self._turn % 8 == 0:
@@ -169,7 +205,6 @@ class Link:
             room -= min(count, stats.depth)
             if shape.suspect or room <= 0 or len(chosen) == MAX_LANES:
                 break
-        self._pushes += 1
         return Ship(tuple(chosen))
 
     def _shape(self, lane: Lane) -> _Shape:
@@ -183,6 +218,7 @@ class Link:
     def greeted(self, welcome: Welcome) -> list[Effect]:
         """The answer to Greet."""
         self._small, self.welcome, self.answered = False, welcome, True
+        self._greetings += 1
         return []
 
     def doubt(self, lanes: Iterable[Lane]) -> None:
@@ -199,10 +235,6 @@ class Link:
         ]
         return effects + self._alive()
 
-    def empty(self, ship: Ship) -> None:
-        """There was nothing left to ship; nothing was asked."""
-        self._landed(ship)
-
     def pushed(self, ship: Ship, batches: Sequence[Batch], verdicts: Sequence[PushResult], now: float) -> list[Effect]:
         """The answer to Ship: one verdict for each batch that was sent."""
         self._landed(ship)
@@ -211,9 +243,14 @@ class Link:
             effects.extend(self._verdict(batch, verdict, now))
         return effects + self._alive()
 
-    def collected(self) -> list[Effect]:
-        """The answer to Collect came (what it said is the pusher's business)."""
+    def collected(self, now: float, *, gently: bool = False) -> list[Effect]:
+        """The answer to Collect came (what it said is the pusher's business).
+
+        ``gently``: it brought nothing that could be used, and came before its time: the next question waits a little.
+        """
         self._collecting = False
+        if gently:
+            self._collect_at = now + GENTLY
         return self._alive()
 
     def failed(self, order: Order, batches: Sequence[Batch], error: Exception, now: float) -> list[Effect]:
@@ -224,7 +261,7 @@ class Link:
             self._collecting = False
         else:
             self._small = False
-            if self._courtesy:
+            if order.courtesy:
                 self.welcome = None
                 return []  # it did not matter: no rest, and nobody is told
         if isinstance(error, Refused):
@@ -238,7 +275,7 @@ class Link:
             effects.extend(self._suspect(batches, str(error)))
         if isinstance(order, Collect) and not isinstance(error, Unreachable) and self.down_reason is None:
             # A broken long poll says little about a peer that is otherwise up: ask again, gently.
-            self.rest(now, 1.0)
+            self._collect_at = now + GENTLY
             return effects
         return effects + self._down(str(error), now)
 
@@ -266,7 +303,9 @@ class Link:
             effects.extend(ClearInFlight(batch.lane) for batch in batches if batch.lane not in self._doubtful)
             if error.code == "new_session":
                 self.welcome = None
-                return effects
+                if self._greetings < GREETINGS:
+                    return effects
+                # It forgets each session at once: two processes answer in turn, or it dies of what is asked.
         else:
             # Somebody on the way may have said it: the peer can have taken the push all the same.
             self._doubtful.update(batch.lane for batch in batches)
@@ -303,7 +342,7 @@ class Link:
         self._busy.difference_update(lane for lane, _ in ship.lanes)
 
     def _alive(self) -> list[Effect]:
-        self.rest_until = 0.0
+        self.rest_until, self._greetings = 0.0, 0
         if self.down_reason is None:
             return []
         self.down_reason = None
@@ -315,7 +354,7 @@ class Link:
         rest = backoff.delay(self.failures, self._rng)
         if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
             rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
-        self.rest(now, rest)
+        self.rest_until = max(self.rest_until, now + rest)
         first = self.down_reason is None
         self.down_reason = reason
         return [PeerDown(reason)] if first else []
@@ -323,10 +362,6 @@ class Link:
     def unreachable(self, error: Exception, now: float) -> list[Effect]:
         """Something asked beside the orders did not reach the peer."""
         return self._down(str(error), now)
-
-    def rest(self, now: float, seconds: float) -> None:
-        """Ask nothing for so many seconds."""
-        self.rest_until = max(self.rest_until, now + seconds)
 
 
 def _rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:

@@ -15,12 +15,17 @@ from dropr_core.model.names import Head, Lane
 class Greet:
     """Open a session."""
 
+    courtesy: bool = attrs.field(default=False, kw_only=True, eq=False)
+    """Nothing but politeness is the reason for it: a failure counts for nothing."""
+
 
 @attrs.frozen
 class Probe:
     """Ask for the heads of these lanes (none: only a sign of life)."""
 
     lanes: tuple[Lane, ...]
+    courtesy: bool = attrs.field(default=False, kw_only=True, eq=False)
+    """As for a greeting."""
 
 
 @attrs.frozen

@@ -78,11 +78,19 @@ def test_fault_32_a_verdict_for_only_some_lanes_settles_nothing_and_is_asked_aga
     assert sender.outbox.lanes() == []
 
 
+def ask(link, now, lanes, *, awaiting):
+    """What the link wants asked, as asked."""
+    orders = link.orders(now, lanes, awaiting=awaiting)
+    for order in orders:
+        link.begin(order)
+    return orders
+
+
 def greeted(seed):
     """A link that has just been greeted, and what waits for its peer."""
     link = Link("peer", LinkSettings(), random.Random(seed))
     lanes = [LaneStats(Lane("peer", f"c{n}", 5), START, 10**6, 10**6, 10**8, 1.0) for n in range(50)]
-    assert link.orders(0.0, lanes, awaiting=False) == [Greet()]
+    assert ask(link, 0.0, lanes, awaiting=False) == [Greet()]
     link.greeted(Welcome(1, b"n" * 16, b"s" * 16, b"i" * 8, 4 << 20, 10_000, 1 << 24))
     return link, lanes
 
@@ -95,19 +103,19 @@ def test_fault_43_peers_that_come_back_together_are_neither_tried_nor_flooded_at
         link, lanes = greeted(seed)
         now = 0.0
         for _ in range(20):
-            for order in link.orders(now, lanes, awaiting=True):
+            for order in ask(link, now, lanes, awaiting=True):
                 link.failed(order, [], Unreachable("the region is dark"), now)
             began, now = now, link.rest_until
         wakes.append(now - began)
         at = now
-        assert link.orders(at - 0.001, lanes, awaiting=True) == []
-        first = link.orders(at, lanes, awaiting=True)
+        assert ask(link, at - 0.001, lanes, awaiting=True) == []
+        first = ask(link, at, lanes, awaiting=True)
         assert [type(order) for order in first] in ([Greet], [Probe])
         if isinstance(first[0], Greet):
             link.greeted(Welcome(1, b"n" * 16, b"s" * 16, b"i" * 8, 4 << 20, 10_000, 1 << 24))
-            first = link.orders(at, lanes, awaiting=True)
+            first = ask(link, at, lanes, awaiting=True)
         link.probed(first[0], [(0, bytes(16))] * len(first[0].lanes))
-        ships = [order for order in link.orders(at, lanes, awaiting=True) if isinstance(order, Ship)]
+        ships = [order for order in ask(link, at, lanes, awaiting=True) if isinstance(order, Ship)]
         assert 1 <= len(ships) <= LinkSettings().parallel
         assert all(sum(count for _, count in ship.lanes) <= 10_000 for ship in ships)
     assert min(wakes) >= 6.0

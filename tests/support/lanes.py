@@ -215,7 +215,7 @@ class Sender(Node):
     def turn(self):
         """One turn of the daemon's loop: answers, then new requests. The requests that wait."""
         drain(self)
-        self.pusher.turn(self.outbox.lanes(THERE), self.outbox.peers().get(THERE, PeerState()))
+        self.wake = self.pusher.turn(self.outbox.lanes(THERE), self.outbox.peers().get(THERE, PeerState()))
         drain(self)
         return self.wires.open
 
@@ -261,7 +261,7 @@ class Fetcher(Node):
     def turn(self):
         """One turn of the daemon's loop."""
         drain(self)
-        self.puller.turn()
+        self.wake = self.puller.turn()
         drain(self)
         return self.wires.open
 

@@ -3,6 +3,8 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dropr_core.contracts.storage import Batch, Entry, LaneStats
 from dropr_core.errors import Refused, Unanswered, Unreachable
@@ -44,17 +46,25 @@ def taken(of):
     return PushResult(True, of.upto)
 
 
+def ask(link, now, lanes, *, awaiting):
+    """What the link wants asked, as asked."""
+    orders = link.orders(now, lanes, awaiting=awaiting)
+    for order in orders:
+        link.begin(order)
+    return orders
+
+
 @pytest.fixture
 def link():
     fresh = Link("peer", LinkSettings(), random.Random(1))
-    assert fresh.orders(0.0, [stats()], awaiting=False) == [Greet()]
+    assert ask(fresh, 0.0, [stats()], awaiting=False) == [Greet()]
     fresh.greeted(WELCOME)
     return fresh
 
 
 def test_idle_link_asks_nothing():
     """Nothing to ship and nothing awaited: not even a greeting."""
-    assert Link("peer", LinkSettings(), random.Random(1)).orders(0.0, [], awaiting=False) == []
+    assert ask(Link("peer", LinkSettings(), random.Random(1)), 0.0, [], awaiting=False) == []
 
 
 def test_a_link_announces_its_node_once_and_no_failure_of_it_counts():
@@ -90,20 +100,20 @@ def test_an_announcement_that_fails_keeps_no_message_waiting():
 
 def test_one_push_under_way_for_each_lane(link):
     """A lane is not shipped again before its push is answered; another lane goes at once."""
-    (ship,) = link.orders(0.0, [stats()], awaiting=False)
-    assert link.orders(0.0, [stats()], awaiting=False) == []
-    (other,) = link.orders(0.0, [stats(), stats("news")], awaiting=False)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=False)
+    assert ask(link, 0.0, [stats()], awaiting=False) == []
+    (other,) = ask(link, 0.0, [stats(), stats("news")], awaiting=False)
     assert [lane.channel for lane, _ in other.lanes] == ["news"]
     of = batch(ship.lanes[0][0])
     assert link.pushed(ship, [of], [taken(of)], 0.0) == [Settle(of.lane, of.upto)]
-    assert link.orders(0.0, [stats()], awaiting=False) != []
+    assert ask(link, 0.0, [stats()], awaiting=False) != []
 
 
 def test_urgent_lanes_first_and_the_longest_waiting_one_in_eight(link):
     """Priority rules, but a quiet lane of low priority is not starved."""
     firsts = []
     for _ in range(16):
-        (ship,) = link.orders(0.0, [stats("low", 9, oldest=100.0), stats("high", 0)], awaiting=False)
+        (ship,) = ask(link, 0.0, [stats("low", 9, oldest=100.0), stats("high", 0)], awaiting=False)
         firsts.append(ship.lanes[0][0].channel)
         batches = [batch(lane) for lane, _ in ship.lanes]
         link.pushed(ship, batches, [taken(one) for one in batches], 0.0)
@@ -115,7 +125,7 @@ def test_batches_grow_with_success(link):
     """Each accepted push lets the lane's next one be larger, up to the limit."""
     counts = []
     for _ in range(8):
-        (ship,) = link.orders(0.0, [stats(depth=10**6)], awaiting=False)
+        (ship,) = ask(link, 0.0, [stats(depth=10**6)], awaiting=False)
         counts.append(ship.lanes[0][1])
         of = batch(ship.lanes[0][0])
         link.pushed(ship, [of], [taken(of)], 0.0)
@@ -124,24 +134,24 @@ def test_batches_grow_with_success(link):
 
 def test_fault_27_unreachable_peer_rests_and_nothing_is_in_doubt(link):
     """Refused or unroutable: the peer rests with backoff, one word to observers, then a small probe."""
-    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
     effects = link.failed(ship, [of], Unreachable("refused"), 0.0)
     assert ClearInFlight(of.lane) in effects
     assert any(isinstance(effect, PeerDown) for effect in effects)
-    assert link.orders(0.05, [stats()], awaiting=False) == []
+    assert ask(link, 0.05, [stats()], awaiting=False) == []
     wake = link.wakes_at(0.05)
     assert 0.1 <= wake <= 1.0
-    assert link.orders(wake, [stats()], awaiting=False) == [Probe(())]
+    assert ask(link, wake, [stats()], awaiting=False) == [Probe(())]
     assert link.probed(Probe(()), []) == [PeerUp()]
-    assert isinstance(link.orders(wake, [stats()], awaiting=False)[0], Ship)
+    assert isinstance(ask(link, wake, [stats()], awaiting=False)[0], Ship)
 
 
 def rests_of(link, tries=30):
     """How long the link rests after each of so many tries in a row that reach nobody."""
     now, rests = 0.0, []
     for _ in range(tries):
-        (order,) = link.orders(now, [stats()], awaiting=False)
+        (order,) = ask(link, now, [stats()], awaiting=False)
         link.failed(order, [], Unreachable("refused"), now)
         rests.append(link.wakes_at(now) - now)
         now = link.wakes_at(now)
@@ -161,7 +171,7 @@ def test_a_peer_that_never_answered_is_tried_again_soon(link):
 def test_a_peer_that_refuses_us_and_never_talked_to_us_is_tried_again_soon():
     """A key that is not there yet is put there in a minute; a refusal that anybody may have sent is no answer."""
     newcomer = Link("peer", LinkSettings(), random.Random(1))
-    (order,) = newcomer.orders(0.0, [stats()], awaiting=False)
+    (order,) = ask(newcomer, 0.0, [stats()], awaiting=False)
     newcomer.failed(order, [], Refused("unknown_peer", "no such pair of nodes here"), 0.0)
     assert newcomer.wakes_at(0.0) <= 5.0
 
@@ -176,11 +186,11 @@ def test_a_rest_that_was_configured_below_is_kept():
 
 def test_fault_20_silence_leaves_doubt_and_heads_are_asked_first(link):
     """After an unanswered push the link asks how far the peer got before it ships again."""
-    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
     effects = link.failed(ship, [of], Unanswered("time-out"), 0.0)
     assert not any(isinstance(effect, ClearInFlight) for effect in effects)
-    (probe,) = link.orders(100.0, [stats()], awaiting=False)
+    (probe,) = ask(link, 100.0, [stats()], awaiting=False)
     assert probe == Probe((of.lane,))
     assert Compare(of.lane, of.upto) in link.probed(probe, [of.upto])
 
@@ -189,32 +199,32 @@ def test_backoff_doubles_to_its_cap_and_a_sign_of_life_ends_it(link):
     """Failures in a row rest longer, never above 60 s; a request from the peer ends the rest."""
     now, rests = 0.0, []
     for _ in range(12):
-        (order,) = link.orders(now, [stats()], awaiting=False)
+        (order,) = ask(link, now, [stats()], awaiting=False)
         link.failed(order, [], Unreachable("refused"), now)
         rests.append(link.wakes_at(now) - now)
         now = link.wakes_at(now)
     assert max(rests) <= 60.0
     assert min(rests[7:]) >= 6.0
-    (order,) = link.orders(now, [stats()], awaiting=False)
+    (order,) = ask(link, now, [stats()], awaiting=False)
     link.failed(order, [], Unreachable("refused"), now)
-    assert link.orders(now, [stats()], awaiting=False) == []
+    assert ask(link, now, [stats()], awaiting=False) == []
     link.reset_backoff()
-    assert link.orders(now, [stats()], awaiting=False) != []
+    assert ask(link, now, [stats()], awaiting=False) != []
 
 
 def test_ancestor_08_later_is_never_a_hot_loop(link):
     """A peer that takes nothing now is asked again after a rest of at least a second, by lane."""
-    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
     link.pushed(ship, [of], [PushResult(False, START, later=0.0, reason="full")], 0.0)
-    assert link.orders(0.5, [stats()], awaiting=False) == []
-    assert link.orders(0.5, [stats("news")], awaiting=False) != []
-    assert link.orders(1.5, [stats()], awaiting=False) != []
+    assert ask(link, 0.5, [stats()], awaiting=False) == []
+    assert ask(link, 0.5, [stats("news")], awaiting=False) != []
+    assert ask(link, 1.5, [stats()], awaiting=False) != []
 
 
 def test_fault_33_verdicts_for_what_was_never_sent_are_ignored(link):
     """A rejection of an index that the push did not have changes nothing."""
-    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
     (effect,) = link.pushed(ship, [of], [PushResult(True, of.upto, [(99, "x", "y"), (-1, "x", "y")])], 0.0)
     assert effect == Settle(of.lane, of.upto)
@@ -222,7 +232,7 @@ def test_fault_33_verdicts_for_what_was_never_sent_are_ignored(link):
 
 def test_fault_37_refused_key_rests_long_and_kills_no_message(link):
     """401 rests the peer near the cap; no delivery is given up."""
-    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=False)
     effects = link.failed(ship, [batch(ship.lanes[0][0])], Refused("unauthorized", "wrong key"), 0.0)
     assert not any(isinstance(effect, DeadLetter) for effect in effects)
     assert link.wakes_at(0.0) >= 6.0
@@ -230,10 +240,10 @@ def test_fault_37_refused_key_rests_long_and_kills_no_message(link):
 
 def test_lost_session_is_greeted_again_without_rest(link):
     """A restarted server knows no session: hello, and on at once."""
-    (ship,) = link.orders(0.0, [stats()], awaiting=False)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=False)
     of = batch(ship.lanes[0][0])
     assert link.failed(ship, [of], Refused("new_session", "?", signed=True), 0.0) == [ClearInFlight(of.lane)]
-    assert link.orders(0.0, [stats()], awaiting=False) == [Greet()]
+    assert ask(link, 0.0, [stats()], awaiting=False) == [Greet()]
 
 
 def run_poisoned(link, poison, error, depth=16, others=True):
@@ -245,7 +255,7 @@ def run_poisoned(link, poison, error, depth=16, others=True):
         lanes = [LaneStats(lane, Head(done, ident(done)), depth, depth - done, 100, 1.0)]
         if others:
             lanes.append(stats("news"))
-        for order in link.orders(now, lanes, awaiting=False):
+        for order in ask(link, now, lanes, awaiting=False):
             if isinstance(order, Probe):
                 link.probed(order, [Head(done, ident(done)) for _ in order.lanes])
             elif isinstance(order, Ship):
@@ -278,7 +288,7 @@ def test_fault_34_500_for_ever_kills_nothing(link):
     """A peer that fails on everything proves nothing about any message: all wait."""
     now = 0.0
     for _ in range(200):
-        for order in link.orders(now, [stats()], awaiting=False):
+        for order in ask(link, now, [stats()], awaiting=False):
             if isinstance(order, Probe):
                 link.probed(order, [START for _ in order.lanes])
                 continue
@@ -290,10 +300,95 @@ def test_fault_34_500_for_ever_kills_nothing(link):
 
 def test_receipts_are_collected_by_one_long_poll(link):
     """While receipts are awaited exactly one long poll is kept open."""
-    assert link.orders(0.0, [], awaiting=True) == [Collect()]
-    assert link.orders(0.0, [], awaiting=True) == []
-    link.collected()
-    assert link.orders(0.0, [], awaiting=True) == [Collect()]
+    assert ask(link, 0.0, [], awaiting=True) == [Collect()]
+    assert ask(link, 0.0, [], awaiting=True) == []
+    link.collected(0.0)
+    assert ask(link, 0.0, [], awaiting=True) == [Collect()]
+
+
+def test_a_poll_that_brought_nothing_and_did_not_wait_is_followed_by_a_pause(link):
+    """A peer that answers at once without anything is asked once a second, whatever else it answers meanwhile."""
+    ask(link, 0.0, [], awaiting=True)
+    link.collected(0.0, gently=True)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=True)
+    of = batch(ship.lanes[0][0])
+    link.pushed(ship, [of], [taken(of)], 0.0)
+    assert ask(link, 0.9, [], awaiting=True) == []
+    assert link.wakes_at(0.0) == 1.0
+    assert ask(link, 1.0, [], awaiting=True) == [Collect()]
+
+
+def test_a_broken_poll_for_receipts_is_asked_again_gently_though_pushes_are_answered(link):
+    """The pause after it ends by time alone: answered pushes say nothing about the poll."""
+    (poll,) = ask(link, 0.0, [], awaiting=True)
+    link.failed(poll, [], Unanswered("cut"), 0.0)
+    (ship,) = ask(link, 0.0, [stats()], awaiting=True)
+    of = batch(ship.lanes[0][0])
+    link.pushed(ship, [of], [taken(of)], 0.0)
+    assert ask(link, 0.5, [], awaiting=True) == []
+    assert ask(link, 1.0, [], awaiting=True) == [Collect()]
+
+
+def test_a_peer_that_forgets_each_session_at_once_is_no_hot_loop(link):
+    """Two processes that answer in turn: after some greetings in vain the peer rests like one that fails."""
+    (order,) = ask(link, 0.0, [stats()], awaiting=False)
+    for _ in range(2):
+        link.failed(order, [], Refused("new_session", "?", signed=True), 0.0)
+        assert ask(link, 0.0, [stats()], awaiting=False) == [Greet()]
+        link.greeted(WELCOME)
+        (order,) = ask(link, 0.0, [stats()], awaiting=False)
+    effects = link.failed(order, [], Refused("new_session", "?", signed=True), 0.0)
+    assert any(isinstance(effect, PeerDown) for effect in effects)
+    assert ask(link, 0.0, [stats()], awaiting=False) == []
+    assert link.wakes_at(0.0) > 0.0
+
+
+def test_a_lane_that_the_store_refuses_is_left_alone_and_the_others_go_on(link):
+    """It is neither shipped nor asked about while it rests, and shipped when it does not any more."""
+    bad = stats().lane
+    link.doubt({bad})
+    lanes = [stats(), stats("news")]
+    (ship,) = link.orders(0.0, lanes, awaiting=False, resting=lambda lane: lane == bad)
+    assert [lane.channel for lane, _ in ship.lanes] == ["news"]
+    assert link.orders(0.0, lanes, awaiting=False) == [Probe((bad,))]
+
+
+@given(st.data())
+def test_whatever_fails_before_an_order_was_asked_leaves_nothing_behind(data):
+    """An executor that fails at any order, any number of times: no lane, poll or greeting is forgotten by it."""
+    link = Link("peer", LinkSettings(parallel=2, max_count=10), random.Random(1))
+    left = {stats(name).lane: 3 for name in "abcde"}
+    head, collected, failures = dict.fromkeys(left, 0), 0, 30
+    for _ in range(200):
+        lanes = [LaneStats(lane, Head(head[lane], ident(head[lane])), 30, 10 * count, 100, 1.0)
+                 for lane, count in left.items() if count]  # fmt: skip
+        under_way = []
+        for order in link.orders(0.0, lanes, awaiting=True):
+            if failures and data.draw(st.booleans()):
+                failures -= 1
+                continue  # the store failed: it was never asked
+            link.begin(order)
+            under_way.append(order)
+        for order in under_way:
+            match order:
+                case Greet():
+                    link.greeted(WELCOME)
+                case Probe():
+                    link.probed(order, [Head(head[lane], ident(head[lane])) for lane in order.lanes])
+                case Collect():
+                    link.collected(0.0)
+                    collected += 1
+                case Ship(chosen):
+                    batches = [batch(lane, head[lane] + 1) for lane, _ in chosen]
+                    link.pushed(order, batches, [taken(of) for of in batches], 0.0)
+                    for lane, _ in chosen:
+                        head[lane] += 10
+                        left[lane] -= 1
+        if not any(left.values()) and collected:
+            break
+    assert not any(left.values()), left
+    assert collected
+    assert ask(link, 0.0, [stats()], awaiting=True) != []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""What fails in the store of this machine while messages are carried: who rests until when, and what is said of it.
+
+Owns one rest for each thing that fails (a lane that cannot be read, receipts that cannot be written, a sweep), and the
+log's line for each change: the store fails, fails in another way, works again. A rest here ends by time alone, for
+neither an answer of a peer nor a person's `retry` says anything about a disk. Must not know what is tried.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import attrs
+
+from dropr_core.errors import StoreError
+from dropr_core.model.backoff import Backoff
+from dropr_core.system.clock import Clock
+
+RESTS = Backoff(1.0, 2.0)
+"""At most a try a second; and whatever waits flows within two seconds after the cause is gone."""
+
+FORGOTTEN = 60.0
+"""Seconds after which a thing that was not tried again counts no more as failing: it has gone, its lane with it."""
+
+Thing = tuple[object, ...]
+"""What is tried. The first part is READ, WRITE or a word of its own: things of one kind are likely to fail together."""
+
+READ, WRITE = "read", "write"
+
+Event = Callable[[str, Mapping[str, object]], None]
+
+
+@attrs.define
+class _Failing:
+    failures: int
+    until: float
+
+
+class StoreTrouble:
+    """The one owner of failures of one daemon's store. For one thread."""
+
+    def __init__(self, clock: Clock, event: Event, log: logging.Logger) -> None:
+        self._clock, self._event, self._log = clock, event, log
+        self._failing: dict[Thing, _Failing] = {}
+        self._last: dict[object, Thing] = {}
+        """kind → the thing that failed last, if nothing of its kind has worked since."""
+        self._all_until: dict[object, float] = {}
+        """kind → until when everything of it rests: two different things failed one after the other."""
+        self._said: set[str] = set()
+        self.reason = ""
+        """What failed last, while anything fails; for people."""
+
+    def rests(self, thing: Thing) -> bool:
+        """Whether it is too early to try the thing again."""
+        return self.until(thing) > self._clock.now()
+
+    def until(self, thing: Thing) -> float:
+        """The node time from which on the thing may be tried; in the past or now if it need not rest."""
+        failing = self._failing.get(thing)
+        return max(self._all_until.get(thing[0], 0.0), failing.until if failing else 0.0)
+
+    @property
+    def wakes_at(self) -> float | None:
+        """The node time at which the next rest ends."""
+        now = self._clock.now()
+        return min((until for thing in self._failing if (until := self.until(thing)) > now), default=None)
+
+    def attempt(self, thing: Thing, call: Callable[[], object]) -> bool:
+        """Do it, unless it rests; whether it was done."""
+        if self.rests(thing):
+            return False
+        with self.guard(thing):
+            call()
+        return thing not in self._failing
+
+    @contextmanager
+    def guard(self, thing: Thing) -> Iterator[None]:
+        """Take what goes wrong with the store in this block: the block is left, and the thing rests."""
+        try:
+            yield
+        except (StoreError, OSError) as error:
+            self.failed(thing, error)
+        else:
+            self.worked(thing)
+
+    def failed(self, thing: Thing, error: Exception) -> None:
+        """It did not work: it rests, and with it all of its kind if another thing of it failed just before."""
+        now = self._clock.now()
+        failing = self._failing.get(thing)
+        failures = failing.failures + 1 if failing else 1
+        until = now + RESTS.fixed(failures)
+        self._failing[thing] = _Failing(failures, until)
+        before = self._last.get(thing[0])
+        if thing[0] in (READ, WRITE) and before not in (None, thing):
+            self._all_until[thing[0]] = until
+        self._last[thing[0]] = thing
+        self.reason = str(error)
+        # What an error says may differ from try to try (bytes that are free): only its type makes news.
+        kind = type(error).__name__
+        if kind not in self._said:
+            self._said.add(kind)
+            self._log.error("the store failed, it is tried again every %.0f s or less: %s", RESTS.cap, error)
+            self._event("store_trouble", {"error": str(error)})
+
+    def worked(self, thing: Thing) -> None:
+        """It worked."""
+        self._last.pop(thing[0], None)
+        if self._failing.pop(thing, None) is not None or (self._failing and self._forget()):
+            self._perhaps_over()
+
+    def _forget(self) -> bool:
+        now = self._clock.now()
+        gone = [thing for thing, failing in self._failing.items() if failing.until + FORGOTTEN < now]
+        for thing in gone:
+            del self._failing[thing]
+        return bool(gone)
+
+    def _perhaps_over(self) -> None:
+        if not self._failing:
+            self._said.clear()
+            self._all_until.clear()
+            self.reason = ""
+            self._log.info("the store works again")
+
+
+__all__ = ["READ", "WRITE", "StoreTrouble", "Thing"]
