@@ -1,9 +1,10 @@
 """The client daemon: a loop around links. One for each store.
 
 Owns the process: lock, signals, reload, sweeps, its report for `dropr status`. Everything about
-peers is in `links.py`; killing this process at any moment loses nothing.
+peers is in `links.py`, when what is due in `agenda.py`; killing this process at any moment loses nothing.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -14,10 +15,12 @@ from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.delivery.links import Links
+from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.delivery.transports import Transports
-from dropr_core.errors import ConfigError, DroprError, StoreError
+from dropr_core.errors import ConfigError, DroprError
 from dropr_core.model import topics
 from dropr_core.model.names import format_id
+from dropr_core.processes.agenda import Agenda, Task
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.system.clock import keep_clock
 from dropr_core.system.exit_codes import Exit
@@ -33,6 +36,8 @@ SHOW_EVERY = 0.5
 """Seconds at least between two words about how far a large body is."""
 BODIES_EVERY = 5.0
 """Seconds between looks at large bodies, while there are any; more where a look takes long."""
+BODIES_SOON = 1.0
+"""Seconds between two of them at least when a message with a large body was settled."""
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:
@@ -53,37 +58,67 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             lock.release()
 
 
+class Carrier:
+    """Everything that one configuration opens in a daemon: a generation, which is closed as a whole.
+
+    Made whole or not at all; once it is closed, no answer to what it asked is heard any more.
+    """
+
+    def __init__(self, runtime: Runtime, loop: MainLoop, log: logging.Logger, *, owned: bool) -> None:
+        """``owned``: close the runtime with the rest. Raises StoreError, PluginError."""
+        self.runtime = runtime
+        posts = loop.generation()
+        with contextlib.ExitStack() as stack:
+            if owned:
+                stack.callback(runtime.close)
+            transports = Transports(runtime.config.transports, runtime.context(log), runtime.config.where)
+            stack.callback(transports.close)
+            self.trouble = StoreTrouble(runtime.clock, runtime.event, log)
+            self.links = Links(runtime, transports, posts.post, log, self.trouble)
+            stack.callback(self.links.close)
+            self.subscription = runtime.notifier.subscribe(topics.OUTBOX, topics.CONTROL, *self.links.topics)
+            stack.callback(self.subscription.close)
+            stack.callback(posts.close)  # first: closing the others ends what they asked
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Safe twice."""
+        self._stack.close()
+
+
 class Daemon:
     """The state of one daemon process."""
 
     def __init__(self, runtime: Runtime, loop: MainLoop) -> None:
-        self._runtime, self._loop = runtime, loop
+        self._loop = loop
         self._log = logging.getLogger("dropr.daemon")
         self._wear = RecycleLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
         self._turns = 0
-        self._next_sweep = 0.0
-        self._last_sweep = 0.0
-        self._next_care = 0.0
-        self._next_bodies = 0.0
-        self._bodies_kept = False
         self._shown, self._shown_at = "", 0.0
         self._state_file = runtime.run_directory / "daemon.json"
-        self._start_links()
+        self._carrier = Carrier(runtime, loop, self._log, owned=False)
+        self._make_agenda()
 
-    def _start_links(self) -> None:
-        config = self._runtime.config
-        self._transports = Transports(config.transports, self._runtime.context(self._log), config.where)
-        self._links = Links(self._runtime, self._transports, self._loop.post, self._log)
-        self._subscription = self._runtime.notifier.subscribe(topics.OUTBOX, topics.CONTROL, *self._links.topics)
+    def _make_agenda(self) -> None:
+        carrier = self._carrier
+        agenda = self._agenda = Agenda(carrier.runtime.clock, carrier.trouble)
+        agenda.add(Task((READ, "requests to retry"), self._nudges, 0.0))
+        agenda.add(Task((WRITE, "clock"), self._keep_clock))
+        agenda.add(Task((WRITE, "inbox"), self._sweep_inbox))
+        self._bodies = agenda.add(Task((WRITE, "bodies"), self._sweep_bodies, BODIES_EVERY))
+        agenda.add(Task((WRITE, "outbox"), self._sweep_outbox, SWEEP_EVERY))
+        agenda.add(Task(("links",), self._turn_links, 0.0))
+        agenda.add(Task(("report",), self._show, 0.0))
 
     def run(self, path: Path | None) -> int:
         """The loop."""
-        self._log.info("daemon of %s: %d peers", self._runtime.name, len(self._runtime.config.peers))
+        config = self._carrier.runtime.config
+        self._log.info("daemon of %s: %d peers", config.node, len(config.peers))
         recycle = ""
         try:
             while not self._loop.stopping and not recycle:
-                self._subscription.prepare()
-                wake = self._turn()
+                self._carrier.subscription.prepare()
+                wake = self.turn()
                 if self._loop.reload:
                     self._loop.reload = False
                     self._reload(path)
@@ -91,134 +126,129 @@ class Daemon:
                 self._turns += 1
                 if self._turns % 1000 == 0:
                     recycle = self._wear.due(self._turns)
-                self._loop.sleep(max(0.0, wake - self._runtime.clock.now()), self._subscription.fileno())
+                carrier = self._carrier
+                self._loop.sleep(max(0.0, wake - carrier.runtime.clock.now()), carrier.subscription.fileno())
             self._drain()
         finally:
-            self._links.close()
-            self._transports.close()
-            self._subscription.close()
-            self._state_file.unlink(missing_ok=True)
+            self.close()
         if recycle:
             self._log.info("asks for a fresh start: %s", recycle)
             return Exit.RECYCLE
         return Exit.OK
 
-    def _turn(self) -> float:
+    def turn(self) -> float:
         """Everything that can be done now; when to look again at the latest (node time)."""
         # The subscription was prepared just before: draining it here would take a notification whose flag is down
         # by now, and nobody would notify again.
-        self._loop.run_posts()
-        try:
-            self._nudges()
-            self._sweep()
-            wake = self._links.turn()
-        except (StoreError, OSError) as error:  # no handles, no room: it passes, and a daemon that died carries nothing
-            self._log.error("the store failed, next try in 1 s: %s", error)
-            self._runtime.event("store_trouble", {"error": str(error)})
-            wake = self._runtime.clock.now() + 1.0
-        self._show()
+        with self._carrier.trouble.guard(("answers",)):
+            self._loop.run_posts()
+        if self._carrier.links.unloaded and self._bodies.spacing is not None:
+            self._bodies.spacing = min(self._bodies.spacing, BODIES_SOON)
+        return self._agenda.turn()
+
+    def close(self) -> None:
+        """Let go of everything; safe twice."""
+        self._carrier.close()
+        with contextlib.suppress(OSError):  # read-only by now: whoever reads it sees that its process is gone
+            self._state_file.unlink(missing_ok=True)
+
+    # ── tasks ────────────────────────────────────────────────────────────────────────────────────
+
+    def _turn_links(self, now: float) -> float:
+        wake = self._carrier.links.turn()
         # Look again now and then: a sender killed between its commit and its notification notified nobody.
-        look = self._runtime.clock.now() + LOOK_AGAIN
-        return min(look, self._next_sweep, self._next_care, look if wake is None else wake)
+        return now + LOOK_AGAIN if wake is None else min(wake, now + LOOK_AGAIN)
 
-    def _sweep(self) -> None:
-        now = self._runtime.clock.now()
-        if now >= self._next_care:
-            self._next_care = now + CARE_EVERY
-            self._keep_clock()
-            self._runtime.inbox.sweep()
-        self._sweep_bodies(now)
-        if now < self._last_sweep + SWEEP_EVERY:
-            self._next_sweep = min(self._next_sweep, self._last_sweep + SWEEP_EVERY)
-            if now < self._next_sweep:
-                return
-        ended, due = self._runtime.outbox.sweep(self._runtime.config.delivery.life)
-        self._last_sweep = now
-        self._next_sweep = max(now + SWEEP_EVERY, due) if due is not None else now + CARE_EVERY
-        if ended:
-            self._runtime.notifier.notify(topics.RECEIPTS)
-            for message_id in ended:
-                self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
-
-    def _sweep_bodies(self, now: float) -> None:
-        """Bodies go soon after their messages; where there are none, nobody gets up for it."""
-        if now >= self._next_bodies or (self._links.unloaded and now >= self._next_bodies - BODIES_EVERY + 1.0):
-            self._links.unloaded = False
-            started = time.monotonic()
-            try:
-                self._runtime.sweep_bodies()
-                self._bodies_kept = self._runtime.bodies.any()
-            except OSError as error:
-                self._log.warning("cannot look after large bodies: %s", error)
-            self._next_bodies = now + max(BODIES_EVERY, 200 * (time.monotonic() - started))
-        wake = now + CARE_EVERY if not self._bodies_kept else self._next_bodies
-        self._next_care = min(self._next_care, wake)
-
-    def _nudges(self) -> None:
-        directory = self._runtime.run_directory / "nudge"
+    def _nudges(self, now: float) -> float:
+        directory = self._carrier.runtime.run_directory / "nudge"
         try:
             words = list(directory.iterdir())
-        except OSError:  # nobody ever nudged; or no handles: then the request to retry is still there at the next turn
-            return
+        except FileNotFoundError:  # nobody ever nudged
+            words = []
         for word in words:
             word.unlink(missing_ok=True)
             if word.name == "announce":
-                self._links.announce()
+                self._carrier.links.announce()
                 continue
-            self._links.reset_backoff(None if word.name == "all" else bytes.fromhex(word.name).decode())
+            self._carrier.links.reset_backoff(None if word.name == "all" else bytes.fromhex(word.name).decode())
+        return now + LOOK_AGAIN
+
+    def _keep_clock(self, now: float) -> float:
+        """A help for after the next boot."""
+        keep_clock(self._carrier.runtime.config.data, self._carrier.runtime.clock)
+        return now + CARE_EVERY
+
+    def _sweep_inbox(self, now: float) -> float:
+        self._carrier.runtime.inbox.sweep()
+        return now + CARE_EVERY
+
+    def _sweep_outbox(self, now: float) -> float:
+        runtime = self._carrier.runtime
+        ended, due = runtime.outbox.sweep(runtime.config.delivery.life)
+        if ended:
+            runtime.notifier.notify(topics.RECEIPTS)
+            for message_id in ended:
+                self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
+        return now + CARE_EVERY if due is None else max(now + SWEEP_EVERY, due)
+
+    def _sweep_bodies(self, now: float) -> float:
+        """Bodies go soon after their messages; where there are none, nobody gets up for it."""
+        runtime, started = self._carrier.runtime, time.monotonic()
+        runtime.sweep_bodies()
+        kept = runtime.bodies.any()
+        self._carrier.links.unloaded = False
+        self._bodies.spacing = max(BODIES_EVERY, 200 * (time.monotonic() - started))
+        return now + (self._bodies.spacing if kept else CARE_EVERY)
+
+    def _show(self, now: float) -> float:
+        """Leave word for `dropr status`, only when something changed."""
+        carrier = self._carrier
+        peers = carrier.links.report()
+        document = {"pid": os.getpid(), "node": carrier.runtime.name, "peers": peers, "store": carrier.trouble.reason}
+        text = json.dumps(document, sort_keys=True)
+        carrying = any("body" in peer for peer in peers.values())
+        if text != self._shown and not (carrying and now < self._shown_at + SHOW_EVERY):
+            # A body moves with every turn; nobody looks that often.
+            replace_text(self._state_file, text)
+            self._shown, self._shown_at = text, now
+        return now + LOOK_AGAIN
+
+    # ── reload and end ───────────────────────────────────────────────────────────────────────────
 
     def _reload(self, path: Path | None) -> None:
         if path is None:
             return
+        old = self._carrier.runtime.config
         try:
             config = load(path)
-            if (config.node, config.data, config.storage) != (
-                self._runtime.config.node, self._runtime.config.data, self._runtime.config.storage,
-            ):  # fmt: skip
+            if (config.node, config.data, config.storage) != (old.node, old.data, old.storage):
                 self._log.error("reload: node, data and storage cannot change while running; restart instead")
                 return
             fresh = Runtime.open(config)
+            try:
+                carrier = Carrier(fresh, self._loop, self._log, owned=True)
+            except BaseException:
+                fresh.close()
+                raise
         except ConfigError as error:
             self._log.error("reload: the old configuration stays active:\n%s", error)
             return
-        except DroprError as error:
+        except (DroprError, OSError) as error:
             self._log.error("reload: the old configuration stays active: %s", error)
             return
-        self._links.close()
-        self._transports.close()
-        self._subscription.close()
-        self._runtime.close()
-        self._runtime = fresh
-        self._start_links()
+        before, self._carrier = self._carrier, carrier
+        self._make_agenda()
+        before.close()
         self._log.info("reloaded: %d peers", len(config.peers))
 
     def _drain(self) -> None:
         """Let pushes under way come to their end: an answer not read is work done twice."""
-        deadline = time.monotonic() + self._runtime.config.angel.drain
-        while self._links.busy and time.monotonic() < deadline:
-            if not self._loop.run_posts():
-                self._loop.sleep(0.05)
-        self._keep_clock()
+        carrier = self._carrier
+        deadline = time.monotonic() + carrier.runtime.config.angel.drain
+        while carrier.links.busy and time.monotonic() < deadline:
+            with carrier.trouble.guard(("answers",)):
+                if not self._loop.run_posts():
+                    self._loop.sleep(0.05)
+        with carrier.trouble.guard((WRITE, "clock")):
+            self._keep_clock(carrier.runtime.clock.now())
         self._log.info("daemon stopped")
-
-    def _keep_clock(self) -> None:
-        """A help for after the next boot: on a full disk the mail goes on without it."""
-        try:
-            keep_clock(self._runtime.config.data, self._runtime.clock)
-        except OSError as error:
-            self._log.warning("cannot keep the clock: %s", error)
-
-    def _show(self) -> None:
-        """Leave word for `dropr status`, only when something changed."""
-        peers = self._links.report()
-        text = json.dumps({"pid": os.getpid(), "node": self._runtime.name, "peers": peers}, sort_keys=True)
-        if text == self._shown:
-            return
-        now, carrying = self._runtime.clock.now(), any("body" in peer for peer in peers.values())
-        if carrying and now < self._shown_at + SHOW_EVERY:
-            return  # a body moves with every turn; nobody looks that often
-        self._shown, self._shown_at = text, now
-        try:
-            replace_text(self._state_file, text)
-        except OSError as error:
-            self._log.warning("cannot write %s: %s", self._state_file, error)

@@ -56,6 +56,10 @@ class MainLoop:
         self._posts.append(call)
         self.wake()
 
+    def generation(self) -> "Generation":
+        """A way to post for those who may be closed while the loop goes on."""
+        return Generation(self.post)
+
     def wake(self) -> None:
         """End the sleep. Safe from any thread and after close."""
         with contextlib.suppress(BlockingIOError, OSError):
@@ -105,3 +109,26 @@ class MainLoop:
         for fd in (reader, writer):
             if fd >= 0:
                 os.close(fd)
+
+
+class Generation:
+    """Posts of those that are made together and closed together; after `close` none of them is done any more.
+
+    Whoever is closed may still have answers on their way from other threads: they would find closed stores.
+    """
+
+    def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
+        """Made by `MainLoop.generation`."""
+        self._post, self._closed = post, False
+
+    def post(self, call: Callable[[], None]) -> None:
+        """As `MainLoop.post`."""
+        self._post(lambda: self._do(call))
+
+    def _do(self, call: Callable[[], None]) -> None:
+        if not self._closed:
+            call()
+
+    def close(self) -> None:
+        """Drop what was posted and what will be. For the loop's thread; safe twice."""
+        self._closed = True

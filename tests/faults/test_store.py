@@ -394,13 +394,11 @@ def test_fault_09_a_full_disk_stops_neither_the_daemon_nor_the_answers_to_peers(
     with MainLoop(Heartbeat.from_environment()) as loop:
         daemon = daemon_module.Daemon(node.runtime, loop)
         turned = []
-        monkeypatch.setattr(daemon._links, "turn", lambda: turned.append(1))
-        daemon._turn()
+        monkeypatch.setattr(daemon._carrier.links, "turn", lambda: turned.append(1))
+        daemon.turn()
         daemon._drain()
-        daemon._links.close()
-        daemon._subscription.close()
-    assert "cannot keep the clock: " in caplog.text
-    assert "cannot look after large bodies: " in caplog.text
+        daemon.close()
+    assert caplog.text.count("No space left") == 1
     assert turned
     dispatcher = make_dispatcher(node.runtime, node.runtime.log)
     dispatcher._note("shop")

@@ -112,6 +112,7 @@ def test_a_probe_asks_for_no_more_lanes_than_the_peer_answers():
     asked = []
     for _ in range(2):
         (probe,) = link.orders(0.0, [], awaiting=False)
+        link.begin(probe)
         asked.append(len(probe.lanes))
         link.probed(probe, [(0, bytes(16))] * len(probe.lanes))
     assert asked == [MAX_LANES, 3000 - MAX_LANES]

@@ -72,28 +72,28 @@ def test_a_link_announces_its_node_once_and_no_failure_of_it_counts():
     the peer is there does not matter, and then it is silent again."""
     link = Link("peer", LinkSettings(), random.Random(1))
     link.announce()
-    (order,) = link.orders(0.0, [], awaiting=False)
+    (order,) = ask(link, 0.0, [], awaiting=False)
     assert order == Greet()
     assert link.failed(order, [], Unreachable("refused"), 0.0) == []
-    assert link.orders(0.0, [], awaiting=False) == []
+    assert ask(link, 0.0, [], awaiting=False) == []
     assert (link.down_reason, link.wakes_at(0.0)) == (None, None)
     link.announce()
-    assert link.orders(0.0, [], awaiting=False) == [Greet()]
+    assert ask(link, 0.0, [], awaiting=False) == [Greet()]
     link.greeted(WELCOME)
     link.announce()
-    assert link.orders(0.0, [], awaiting=False) == [Probe(())]
+    assert ask(link, 0.0, [], awaiting=False) == [Probe(())]
     assert link.probed(Probe(()), []) == []
-    assert link.orders(0.0, [], awaiting=False) == []
+    assert ask(link, 0.0, [], awaiting=False) == []
 
 
 def test_an_announcement_that_fails_keeps_no_message_waiting():
     """A message that came meanwhile is a reason to greet of its own, and to rest if nobody answers."""
     link = Link("peer", LinkSettings(), random.Random(1))
     link.announce()
-    (order,) = link.orders(0.0, [], awaiting=False)
-    assert link.orders(0.0, [stats()], awaiting=False) == []
+    (order,) = ask(link, 0.0, [], awaiting=False)
+    assert ask(link, 0.0, [stats()], awaiting=False) == []
     link.failed(order, [], Unreachable("refused"), 0.0)
-    (order,) = link.orders(0.0, [stats()], awaiting=False)
+    (order,) = ask(link, 0.0, [stats()], awaiting=False)
     assert order == Greet()
     assert link.failed(order, [], Unreachable("refused"), 0.0) == [PeerDown("refused")]
 

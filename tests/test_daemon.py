@@ -1,0 +1,231 @@
+"""The daemon's turns: what is tried again when, what is said of it, and what is left of an old configuration."""
+
+import logging
+import signal
+import threading
+
+import pytest
+from helpers_nodes import Road, eventually
+
+import dropr_core as dropr
+from dropr_core.angel.heartbeat import Heartbeat
+from dropr_core.config.node import parse
+from dropr_core.delivery.store_trouble import StoreTrouble
+from dropr_core.errors import StoreReadOnly, WriteFailed
+from dropr_core.processes import daemon as daemon_module
+from dropr_core.processes.agenda import Agenda, Task
+from dropr_core.processes.mainloop import MainLoop
+from dropr_core.system.clock import FakeClock
+
+LOG = logging.getLogger("dropr.daemon")
+YAML = """
+node: ware
+data: ./data
+limits: {min_free: 0}
+peers:
+  shop: {url: "http://127.0.0.1:9", key: 0123456789abcdef0123}
+  other: {url: "http://127.0.0.1:9", key: 0123456789abcdef0123}
+"""
+
+
+@pytest.fixture
+def road(tmp_path):
+    """Some nodes; whatever they started is gone after the test."""
+    made = Road(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def node(tmp_path):
+    with dropr.Node.open(parse(YAML, tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def daemon(node):
+    node.runtime.clock = FakeClock()
+    with MainLoop(Heartbeat.from_environment()) as loop:
+        made = daemon_module.Daemon(node.runtime, loop)
+        yield made
+        made.close()
+
+
+def live(daemon, seconds):
+    """Turn whenever the daemon says so, for some time of its clock; how often it turned."""
+    clock, turns = daemon._carrier.runtime.clock, 0
+    ends = clock.now() + seconds
+    while clock.now() < ends:
+        wake = daemon.turn()
+        turns += 1
+        assert wake > clock.now(), "it wants to be woken at once, and spins"
+        clock.advance(min(wake, ends) - clock.now())
+    return turns
+
+
+def counted(kind, tries):
+    def fail(*_args, **_more):
+        tries.append(1)
+        raise kind
+
+    return fail
+
+
+READ_ONLY = OSError(30, "Read-only file system", "somewhere")
+CALLS = {
+    "outbox.sweep": ("outbox", "sweep"), "inbox.sweep": ("inbox", "sweep"), "outbox.lanes": ("outbox", "lanes"),
+    "outbox.peers": ("outbox", "peers"), "bodies": ("runtime", "sweep_bodies"), "clock": ("module", "keep_clock"),
+    "report": ("module", "replace_text"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", [StoreReadOnly("outbox.db: read-only"), WriteFailed("outbox.db: EIO"), READ_ONLY])
+def test_what_fails_is_tried_once_a_second_said_once_and_again_soon_after_it_works(
+    node, daemon, monkeypatch, caplog, call, kind
+):
+    """Each thing that the daemon does by itself: a minute of failures is one line, and then one line that it works."""
+    where, name = CALLS[call]
+    owner = {"outbox": node.outbox, "inbox": node.inbox, "runtime": node.runtime, "module": daemon_module}[where]
+    tries = []
+    caplog.set_level(logging.INFO)
+    if call == "report":
+        monkeypatch.setattr(daemon, "_shown", "something else")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, counted(kind, tries))
+        assert live(daemon, 60.0) <= 200
+    assert 20 <= len(tries) <= 61
+    assert caplog.text.count("the store failed") == 1
+    live(daemon, 2.01)
+    assert caplog.text.count("the store works again") == 1
+
+
+def test_a_read_only_file_system_is_one_line_in_the_log_and_turns_no_faster(node, daemon, monkeypatch, caplog):
+    """Everything that writes fails at once: all of it rests together."""
+    tries = []
+    caplog.set_level(logging.INFO)
+    with monkeypatch.context() as patch:
+        for where, name in CALLS.values():
+            if name not in {"lanes", "peers"}:
+                owner = {"outbox": node.outbox, "inbox": node.inbox, "runtime": node.runtime, "module": daemon_module}
+                patch.setattr(owner[where], name, counted(READ_ONLY, tries))
+        turns = live(daemon, 60.0)
+        assert turns <= 200
+        assert len(tries) <= 2 * 61
+    assert caplog.text.count("the store failed") == 1
+    live(daemon, 2.01)
+    assert caplog.text.count("the store works again") == 1
+
+
+def test_a_request_to_retry_that_cannot_be_removed_stops_nothing_else(node, daemon, monkeypatch):
+    """It is not carried out again and again either: that would end every rest."""
+    node.runtime.retry_now("shop")
+    turned, ended = [], []
+    links = daemon._carrier.links
+    monkeypatch.setattr(links, "turn", lambda: turned.append(1))
+    monkeypatch.setattr(links, "reset_backoff", ended.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon_module.Path, "unlink", counted(READ_ONLY, []))
+        live(daemon, 10.0)
+    assert turned
+    assert ended == []
+    live(daemon, 2.01)
+    assert ended == ["shop"]
+
+
+def test_an_agenda_wakes_for_what_is_due_first_and_a_rest_is_not_cut_short():
+    """Turned ever so often, a task that fails is tried when its rest is over and not before."""
+    clock = FakeClock()
+    trouble = StoreTrouble(clock, lambda _name, _details: None, LOG)
+    agenda, tried, done = Agenda(clock, trouble), [], []
+
+    def fails(now):
+        tried.append(now)
+        raise WriteFailed("no")
+
+    def works(now):
+        done.append(now)
+        return now + 10.0
+
+    agenda.add(Task(("a",), fails, 0.0))
+    agenda.add(Task(("b",), works, 0.5))
+    began = clock.now()
+    for _ in range(100):
+        assert agenda.turn() > clock.now()
+        clock.advance(0.1)
+    assert [round(at - began, 1) for at in tried] == [0.0, 1.0, 3.0, 5.0, 7.0, 9.0]
+    assert len(done) == 20
+
+
+def test_what_a_closed_generation_posted_is_never_done():
+    """Neither what was posted before it was closed nor what comes after; others' posts are."""
+    with MainLoop(Heartbeat.from_environment()) as loop:
+        old, fresh, done = loop.generation(), loop.generation(), []
+        old.post(lambda: done.append("old"))
+        fresh.post(lambda: done.append("fresh"))
+        old.close()
+        old.post(lambda: done.append("late"))
+        loop.run_posts()
+    assert done == ["fresh"]
+
+
+def test_reload_keeps_the_old_configuration_where_the_new_one_cannot_be_opened(node, daemon, tmp_path, monkeypatch):
+    """A store that fails just then ends nobody: the old links go on."""
+    file = tmp_path / "node.yaml"
+    file.write_text(YAML)
+    before = daemon._carrier
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon_module, "Links", counted(WriteFailed("outbox.db: EIO"), []))
+        daemon._reload(file)
+    assert daemon._carrier is before
+    daemon._reload(file)
+    assert daemon._carrier is not before
+    daemon.turn()
+
+
+RELOADS = 100
+
+
+def test_a_hundred_reloads_under_load_end_nobody_and_lose_nothing(road):
+    """SIGHUP after SIGHUP while messages and receipts flow: the daemon lives, everything arrives once, and no broken
+    conversation is told of that the reload itself has broken."""
+    shop, ware = road.build("shop", "ware")
+    server, daemon = ware.run("server"), shop.run("daemon")
+    stop, sent, got = threading.Event(), [], []
+    with shop.opened() as here, ware.opened() as there:
+
+        def send():
+            while not stop.wait(0.001):
+                sent.append(here.send(b"%d" % len(sent), to="ware", receipt=True))
+
+        def take():
+            for batch in there.receive_batches("common", wait=0.2):
+                got.extend(message.id for message in batch)
+            return len(got) >= len(sent)
+
+        def take_on():
+            while not stop.is_set():
+                take()
+
+        threads = [threading.Thread(target=call) for call in (send, take_on)]
+        for thread in threads:
+            thread.start()
+        try:
+            for number in range(RELOADS):
+                daemon.signal(signal.SIGHUP)
+                if number % 10 == 0:
+                    server.signal(signal.SIGHUP)
+                eventually(lambda number=number: not daemon.alive or daemon.text.count("reloaded:") > number)
+                assert daemon.alive, daemon.text[-3000:]
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        sent.append(here.send(b"last", to="ware", receipt=True))
+        eventually(take)
+        assert sorted(got) == sorted(message.id for message in sent)
+        eventually(lambda: all(message.state == "processed" for message in sent))
+    for word in ("Traceback", "down", "error", "warning"):
+        assert word not in daemon.text, [line for line in daemon.text.splitlines() if word in line][:5]
+    assert daemon.stop() == 0
+    assert server.stop() == 0
