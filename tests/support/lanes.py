@@ -30,7 +30,8 @@ from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.testing.builders import make_context
 
 SHOP, THERE, KEY = "shop", "there", b"k" * 32
-LOG = logging.getLogger("dropr.test")
+LOG = logging.getLogger("dropr.test.lanes")
+"""Its own, for it is kept silent: nobody else's test of what is logged may come to feel it."""
 LOG.addHandler(logging.NullHandler())
 LOG.propagate = False
 PATIENCE = 60.0

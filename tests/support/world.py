@@ -34,7 +34,7 @@ from dropr_core.system.clock import FakeClock
 
 KEY = b"the key of shop and ware"
 CALLER = Caller("test")
-LOG = logging.getLogger("dropr.test")
+LOG = logging.getLogger("dropr.test.world")
 LOG.addHandler(logging.NullHandler())
 LOG.propagate = False
 BACKOFF = Backoff(0.1, 1.0)
