@@ -13,6 +13,10 @@ PATIENCE = 20.0
 """Seconds after which a call that should have come back is said to hang. Never a pause."""
 
 
+ABANDONED = "dropr-within"
+"""Name of threads that wait for a call which may never come back."""
+
+
 class Contract:
     """Base of every contract class."""
 
@@ -32,7 +36,7 @@ def within(seconds: float, call: Callable[[], Any], what: str) -> Any:
             done.set_exception(error)
 
     # A thread that may be left behind: what hangs cannot be ended, only named.
-    threading.Thread(target=run, name="dropr-within", daemon=True).start()
+    threading.Thread(target=run, name=ABANDONED, daemon=True).start()
     try:
         error = done.exception(seconds)
     except TimeoutError:

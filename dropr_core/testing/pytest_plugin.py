@@ -5,6 +5,8 @@ times (default 10) and makes the longer ones longer; without it each runs once. 
 the contracts explain themselves. Must import nothing of dropr: every pytest run of every user loads it.
 """
 
+from collections.abc import Iterator
+
 import pytest
 
 CONTRACTS = (
@@ -44,6 +46,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.fixturenames.append("stress_round")
         marked = [pytest.param(number, marks=pytest.mark.stress) for number in range(rounds)]
         metafunc.parametrize("stress_round", marked, ids=[f"round{number}" for number in range(rounds)])
+
+
+@pytest.fixture(autouse=True)
+def _dropr_leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test of a contract whose plugin keeps descriptors or threads after everything was closed fails."""
+    if not getattr(request.cls, "dropr_contract", False):
+        yield
+        return
+    from dropr_core.testing.leaks import holdings, leaked
+
+    before = holdings()
+    yield
+    left = leaked(before)
+    if left:
+        pytest.fail(f"left open after everything was closed: {'; '.join(left)}", pytrace=False)
 
 
 @pytest.fixture

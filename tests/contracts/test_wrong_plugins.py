@@ -39,9 +39,14 @@ def judge(pytester, monkeypatch):
 
 @pytest.mark.parametrize(("module", "name"), WRONG, ids=[name for _, name in WRONG])
 def test_a_wrong_plugin_fails_in_the_test_that_names_the_mistake(judge, module, name):
-    """The named test fails, and fails itself: it is no error of a fixture."""
-    test = getattr(module, name).caught_by
-    outcome = judge(module, name, test).parseoutcomes()
+    """The named test fails, and fails itself: it is no error of a fixture. Only what is left open shows after it."""
+    wrong = getattr(module, name)
+    result = judge(module, name, wrong.caught_by)
+    outcome = result.parseoutcomes()
+    if getattr(wrong, "leaks", False):
+        assert outcome.get("errors") == 1, outcome
+        result.stdout.fnmatch_lines("*left open after everything was closed: *")
+        return
     assert outcome.get("failed") == 1, outcome
     assert "errors" not in outcome, outcome
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import threading
 import time
 
 import pytest
@@ -205,6 +206,19 @@ class TestHandlerBlocksOnClose(WrongHandler):
 
 
 # ── observers ────────────────────────────────────────────────────────────────────────────────────
+
+
+class TestLeavesAThread(WrongHandler):
+    """Starts one at each message, and forgets it."""
+
+    __test__ = True
+    caught_by = "test_a_good_message_is_handled"
+    leaks = True
+
+    def handle_one(self, work):
+        thread = threading.Thread(target=threading.Event().wait, args=(30,), daemon=True)
+        thread.start()
+        return super().handle_one(work)
 
 
 class WrongObserver(ObserverContract):

@@ -1,5 +1,6 @@
 """Storages with one mistake each. ``caught_by`` names the test of the kit that must fail; see test_wrong_plugins.py."""
 
+import os
 import pickle
 
 import pytest
@@ -271,3 +272,14 @@ class TestWipesFasterAndMore(Wrong):
             return len(accepted) + MemoryOutbox.wipe(storage.outbox, selection)
 
         storage.outbox.wipe = wipe
+
+
+class TestKeepsADescriptor(Wrong):
+    """Its files are closed when the collector comes along, or never."""
+
+    __test__ = True
+    caught_by = "test_closed_outbox_refuses"
+    leaks = True
+
+    def plant(self, storage):
+        os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,5 +1,6 @@
 """Transports with one mistake each. ``caught_by`` names the test of the kit that must fail."""
 
+import socket
 import threading
 import time
 from concurrent.futures import Future
@@ -268,3 +269,21 @@ class TestTranslatesLineEnds(Wrong):
 
     def change(self, done):
         return bytes(done.result()).replace(b"\r\n", b"\n")
+
+
+class TestKeepsASocketForEachConnection(Wrong):
+    """Closing a connection leaves its socket open."""
+
+    __test__ = True
+    caught_by = "test_any_bytes_come_back_unchanged"
+    leaks = True
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        def leaky(url):
+            self.kept = socket.socket()
+            self.kept.detach()
+            return connect(url)
+
+        transport.connect = leaky
