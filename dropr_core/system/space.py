@@ -8,6 +8,7 @@ soon as there is room again: with a `check` or a sweep. For any storage on a dis
 import contextlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from dropr_core.errors import QueueFull
 from dropr_core.system.clock import Clock
@@ -23,13 +24,23 @@ def floor_of(total: int, min_free: int | None) -> int:
     return max(GIB, total // 50) if min_free is None else min_free
 
 
+class _Answer(NamedTuple):
+    """What the system said, and when it was asked."""
+
+    asked: float
+    free: int
+    total: int
+
+
 class Space:
     """The free space of one directory, asked for at most twice a second."""
 
     def __init__(self, directory: Path, clock: Clock, floor: int | None, reserve: int, name: str) -> None:
         self._directory, self._clock, self._floor = directory, clock, floor
         self._reserve, self._size = directory / name, reserve
-        self._asked, self._calls, self._free, self._total = float("-inf"), 0, 0, 0
+        self._answer = _Answer(float("-inf"), 0, 0)
+        """Published whole, when it is there: another thread sees the old one or the new one."""
+        self._calls = 0
 
     def check(self) -> None:
         """Raise QueueFull if less than the floor is free. Makes the reserve again where it was given up."""
@@ -37,30 +48,31 @@ class Space:
             return
         self._calls -= 1
         now = self._clock.now()
-        if self._calls <= 0 or now - self._asked >= CHECK_EVERY or now < self._asked:
-            self._ask(now)
-        floor = self.floor
-        if floor and self._free < floor:
+        answer = self._answer
+        if self._calls <= 0 or now - answer.asked >= CHECK_EVERY or now < answer.asked:
+            answer = self._ask(now)
+        floor = floor_of(answer.total, self._floor)
+        if floor and answer.free < floor:
             self._calls = 0  # look again at once the next time: room may have been made
             raise QueueFull(
-                f"{self._directory}: only {self._free} bytes are free, the floor is {floor}; free some space "
+                f"{self._directory}: only {answer.free} bytes are free, the floor is {floor}; free some space "
                 "or lower min_free, nothing else is needed"
             )
 
     @property
     def floor(self) -> int:
         """Bytes that have to stay free."""
-        return floor_of(self._total, self._floor)
+        return floor_of(self._answer.total, self._floor)
 
-    def _ask(self, now: float) -> None:
-        self._asked, self._calls = now, CHECK_CALLS
+    def _ask(self, now: float) -> _Answer:
         self.keep_reserve()
         try:
-            answer = os.statvfs(self._directory)
+            found = os.statvfs(self._directory)
+            answer = _Answer(now, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
         except OSError:  # a vanished directory is found and named where the file is looked at
-            self._free, self._total = 1 << 62, 0
-            return
-        self._free, self._total = answer.f_bavail * answer.f_frsize, answer.f_blocks * answer.f_frsize
+            answer = _Answer(now, 1 << 62, 0)
+        self._answer, self._calls = answer, CHECK_CALLS
+        return answer
 
     def keep_reserve(self) -> None:
         """Make the reserve file if it is missing and there is room. A help, not a promise: never raises."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import types
 
 import pytest
@@ -79,3 +80,27 @@ def test_without_a_reserve_nothing_is_made(tmp_path, clock):
     space.keep_reserve()
     space.check()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_question_under_way_is_no_answer(monkeypatch, tmp_path, clock):
+    """While one thread waits for the first answer of a slow disk, another one asks for itself: it is not full."""
+    disk(monkeypatch, 50 * GIB)
+    real, asked, answered = os.statvfs, threading.Event(), threading.Event()
+    first = threading.Lock()
+
+    def slow(path):
+        if first.acquire(blocking=False):
+            asked.set()
+            assert answered.wait(30)
+        return real(path)
+
+    monkeypatch.setattr("dropr_core.system.space.os.statvfs", slow)
+    space = Space(tmp_path, clock, None, 0, "outbox.reserve")
+    waiting = threading.Thread(target=space.check)
+    waiting.start()
+    try:
+        assert asked.wait(30)
+        space.check()
+    finally:
+        answered.set()
+        waiting.join(30)
