@@ -55,6 +55,16 @@ class Commit(Generic[S]):
         """A log by its number."""
         return self._replica.log(number)
 
+    def end(self, number: int) -> End:
+        """Where a log ends."""
+        return self._replica.end(number)
+
+    def is_flushed(self, number: int) -> bool:
+        """Whether all of a log is on stable storage."""
+        slots, row = self._replica.shared.slots, self._replica.shared.row(number)
+        written = (slots[row + shared.SEGMENT], slots[row + shared.WRITTEN])
+        return written <= (slots[row + shared.SYNC_SEGMENT], slots[row + shared.SYNCED])
+
     def touch(self, number: int) -> None:
         """Flush a log, though this job writes nothing into it."""
         self.touched[number] = self._replica.log(number)

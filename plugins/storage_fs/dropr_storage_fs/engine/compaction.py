@@ -69,6 +69,8 @@ class Compaction(Generic[S]):
 
     def __init__(self, engine: Engine[S], use: SegmentUse[S]) -> None:
         self._engine, self._use = engine, use
+        self._single: dict[int, int] = {}
+        """Log → its only segment: nobody looks into its directory until it has another."""
 
     def run(self) -> None:
         """Remove segments of which nothing is needed any more, once that stands on stable storage."""
@@ -89,8 +91,12 @@ class Compaction(Generic[S]):
         """(log, segment) of which nothing is needed."""
         out: set[tuple[int, int]] = set()
         for number in state.logs():
+            last = self._engine.end(number).segment
+            if self._single.get(number) == last:
+                continue
             names = self._engine.log(number).segments.names()
             if len(names) < 2:
+                self._single[number] = last
                 continue
             lowest = self._use.lowest(state, number)
             if names[1] > lowest:
@@ -120,13 +126,13 @@ class Compaction(Generic[S]):
                 out += commit.copy(number, [(row, record) for row, record in found if record is not None])
             return out
 
-        copies = self._engine.write_durable(copy)
+        copies = self._engine.write_durable(copy, reserve=True)
 
         def note(commit: Commit[S]) -> None:
             for row, place in copies:
                 commit.do(self._use.moved(row.number, row.sequence, place))
 
-        self._engine.write_durable(note)
+        self._engine.write_durable(note, reserve=True)
 
 
 def pinned(log: Log, passed: int, kept: Iterable[Needed]) -> list[Pinned]:

@@ -11,10 +11,9 @@ what operations mean.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import attrs
 
@@ -30,6 +29,7 @@ from dropr_storage_fs.engine.group_commit import GroupCommit
 from dropr_storage_fs.engine.locking import HalfLock
 from dropr_storage_fs.engine.model import HalfModel
 from dropr_storage_fs.engine.operations import LogEnd
+from dropr_storage_fs.engine.promise import Promise
 from dropr_storage_fs.engine.recovery import Recovery
 from dropr_storage_fs.engine.replica import Replica
 from dropr_storage_fs.engine.state import HalfState
@@ -48,15 +48,6 @@ class Tuning:
     flush: float = 0.02
     busy: float = 10.0
     reserve: int = 4 << 20
-
-
-class _Flush(NamedTuple):
-    """One log to flush: what is promised, and how often it was cut before."""
-
-    log: Log
-    end: End
-    fd: int
-    cuts: int
 
 
 class Engine(Generic[S]):
@@ -87,6 +78,7 @@ class Engine(Generic[S]):
         except BaseException:
             self._lock.close(self._replica.close)
             raise
+        self.keep_reserve()
 
     # ── what parts of a half look at, inside a job ───────────────────────────────────────────────
 
@@ -98,6 +90,10 @@ class Engine(Generic[S]):
     def log(self, number: int) -> Log:
         """A log by its number; inside a job only."""
         return self._replica.log(number)
+
+    def end(self, number: int) -> End:
+        """Where a log ends, without opening anything; inside a job only."""
+        return self._replica.end(number)
 
     def last_number(self) -> int:
         """The last number that any process gave; inside a job only."""
@@ -114,46 +110,80 @@ class Engine(Generic[S]):
 
     # ── calls ────────────────────────────────────────────────────────────────────────────────────
 
-    def write_durable(self, job: Callable[[Commit[S]], T], *, reserve: bool = True) -> T:
+    def write_durable(self, job: Callable[[Commit[S]], T], *, reserve: bool = False) -> T:
         """Run ``job``; what it wrote is on stable storage on return. ``reserve``: on a full disk the reserve is
-        given up for it.
+        given up for it; for what brings no new messages.
         """
         self._lock.check(write=True)
         try:
-            return cast("T", self._group.run(job))
+            return cast("T", self._run_together(job))
         except QueueFull as full:
-            if not reserve or full.__cause__ is None or not self.space.use_reserve():
+            if not self._make_room(full, reserve=reserve):
                 raise
-        return cast("T", self._group.run(job))
+        return cast("T", self._run_together(job))
 
     def write(self, job: Callable[[Commit[S]], T], *, flush: bool = True) -> T:
-        """Run ``job``; what it wrote survives the process, and a power cut within the flush interval (without
-        ``flush`` only together with something else).
+        """Run ``job``, which brings no new messages; what it wrote survives the process, and a power cut within the
+        flush interval (without ``flush`` only together with something else).
         """
         self._lock.check(write=True)
         try:
             return self._write(job, flush=flush)
         except QueueFull as full:
-            if full.__cause__ is None or not self.space.use_reserve():
+            if not self._make_room(full, reserve=True):
                 raise
         return self._write(job, flush=flush)
 
+    def _run_together(self, job: Callable[[Commit[S]], object]) -> object:
+        try:
+            return self._group.run(job)
+        except OSError as error:
+            raise disk.translate(error, self.directory) from error
+
     def _write(self, job: Callable[[Commit[S]], T], *, flush: bool) -> T:
-        with self._lock:
-            result, commit = self._run(job, promised=False)
+        try:
+            with self._lock:
+                result, commit = self._run(job, promised=False)
+        except OSError as error:
+            raise disk.translate(error, self.directory) from error
         if commit.journalled and flush:
             self._flusher.mark()
         return result
+
+    def _make_room(self, full: QueueFull, *, reserve: bool) -> bool:
+        """Whether something could be given up so that trying again may help: the reserve, or open files."""
+        cause = full.__cause__
+        if not isinstance(cause, OSError):
+            return False
+        if cause.errno in disk.OUT_OF_HANDLES:
+            with contextlib.suppress(OSError), self._lock:
+                return self._replica.close_segments()
+        return reserve and cause.errno in disk.OUT_OF_ROOM and self.space.use_reserve()
+
+    def keep_reserve(self) -> None:
+        """Make the reserve again if it was given up and there is room."""
+        if not self._context.read_only:
+            self.space.keep_reserve()
 
     def read(self, job: Callable[[S], T]) -> T:
         """Run ``job``, which only reads."""
         self._lock.check(write=False)
         try:
+            return self._read(job)
+        except OSError as error:
+            if error.errno not in disk.OUT_OF_HANDLES:
+                raise disk.translate(error, self.directory) from error
+        try:
             with self._lock:
-                self._replica.follow()
-                return job(self._replica.state)
+                self._replica.close_segments()
+            return self._read(job)
         except OSError as error:
             raise disk.translate(error, self.directory) from error
+
+    def _read(self, job: Callable[[S], T]) -> T:
+        with self._lock:
+            self._replica.follow()
+            return job(self._replica.state)
 
     def flush(self) -> None:
         """Everything written so far, by any process, is on stable storage when this returns."""
@@ -165,7 +195,7 @@ class Engine(Generic[S]):
             commit.journalled = not self.journal_is_flushed()
 
         try:
-            self.write_durable(job)
+            self.write_durable(job, reserve=True)
         except BaseException:
             self._flusher.mark()
             raise
@@ -177,7 +207,7 @@ class Engine(Generic[S]):
             for number in numbers:
                 commit.do(LogEnd.of(number, commit.log(number).flushed))
 
-        self.write_durable(job)
+        self.write_durable(job, reserve=True)
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────
 
@@ -189,6 +219,11 @@ class Engine(Generic[S]):
         if replica.shared.slots[shared.SUSPECT]:
             try:
                 self._recovery.start_over()
+            except OSError as error:
+                raise self._events.failed(error) from error
+        if replica.shared.slots[shared.LEFTOVER]:
+            try:
+                self._generations.remove_leftover()
             except OSError as error:
                 raise self._events.failed(error) from error
         replica.shared.slots[shared.BUSY] = 1
@@ -237,74 +272,40 @@ class Engine(Generic[S]):
     def _run_durable(self, jobs: list[Callable[[Commit[S]], object]]) -> list[object]:
         """The result or the exception of each job."""
         results: list[object] = []
-        commits: list[Commit[S]] = []
-        flushes: list[_Flush] = []
-        handle, upto, generation = -1, 0, 0
+        promise = Promise(self._replica, self._lock)
         try:
             with self._lock:
+                commits: list[Commit[S]] = []
                 results = self._run_all(jobs, commits)
-                if len(commits) == 1:  # by far the most
-                    touched, journalled = commits[0].touched, commits[0].journalled
-                else:
-                    touched = {number: log for commit in commits for number, log in commit.touched.items()}
-                    journalled = any(commit.journalled for commit in commits)
-                for log in touched.values():
-                    end = log.end
-                    flushes.append(_Flush(log, end, log.handle(end), log.slots.get(shared.CUTS)))
-                header = self._replica.shared.slots
-                if journalled or (touched and header[shared.INTENT] > header[shared.JOURNAL_SYNCED]):
-                    opened = self._replica.opened
-                    handle, upto, generation = os.dup(opened.fd), int(header[shared.JOURNAL]), opened.generation
+                if promise.collect(commits):
                     self._flusher.clean()
-            if not flushes and handle < 0:
+            if promise.empty:
                 return results
-            problem = self._flush_all(flushes, handle)
+            problem = promise.keep()
             with self._lock:
-                failure = self._confirm(
-                    flushes, journalled=handle >= 0, generation=generation, upto=upto, problem=problem
-                )
+                failure = self._confirm(promise, problem)
         finally:
-            for one in flushes:
-                os.close(one.fd)
-            if handle >= 0:
-                os.close(handle)
+            promise.close()
         if failure is not None:
             return [result if isinstance(result, Exception) else failure for result in results]
         self._compact()
         return results
 
-    @staticmethod
-    def _flush_all(flushes: list[_Flush], handle: int) -> OSError | None:
-        """The journal first: what stands in several logs is never flushed before its intent."""
-        try:
-            if handle >= 0:
-                disk.flush_file(handle)
-            for one in flushes:
-                disk.flush_file(one.fd)
-        except OSError as error:
-            return error
-        return None
-
-    def _confirm(
-        self, flushes: list[_Flush], *, journalled: bool, generation: int, upto: int, problem: OSError | None
-    ) -> DroprError | None:
+    def _confirm(self, promise: Promise[S], problem: OSError | None) -> DroprError | None:
+        """Note what is on stable storage now, or take back what is not."""
         self._replica.follow()
         if problem is not None:
             with contextlib.suppress(OSError):  # else it is tried again before anything else is written
                 self._recovery.start_over()
-            return self._events.failed(problem)
+            failure = self._events.failed(problem)
+            failure.__cause__ = problem
+            return failure
         try:
-            for one in flushes:
-                one.log.confirm(one.end, one.cuts)
+            logs = promise.confirm()
         except WriteFailed as error:
             return error
-        header = self._replica.shared
-        if journalled and generation == header[shared.GENERATION]:
-            header[shared.JOURNAL_SYNCED] = max(header[shared.JOURNAL_SYNCED], upto)
-        elif journalled and generation in self._replica.state.lost:
-            return WriteFailed(f"{self.directory}: another process met a disk error while this was written")
-        if flushes:
-            self._generations.check_off([one.log for one in flushes])
+        if logs:
+            self._generations.check_off(logs)
         return None
 
     def _compact(self) -> None:
@@ -316,7 +317,12 @@ class Engine(Generic[S]):
                 self._replica.follow()
                 if self._generations.due():
                     self._replica.shared[shared.BUSY] = 1
-                    self._generations.begin()
+                    try:
+                        self._generations.begin()
+                    except OSError:
+                        self._generations.give_up()
+                        self._replica.shared[shared.BUSY] = 0
+                        raise
                     self._replica.shared[shared.BUSY] = 0
         except OSError as error:
             self._events.failed(error)

@@ -29,11 +29,26 @@ class Generations(Generic[S]):
 
     def __init__(self, replica: Replica[S]) -> None:
         self._replica = replica
+        self._not_before = 0
 
     def due(self) -> bool:
         """Whether the journal has grown too long."""
         replica = self._replica
-        return replica.at > max(JOURNAL_MIN, GROWTH * replica.snapshot_size)
+        return replica.at > max(JOURNAL_MIN, GROWTH * replica.snapshot_size, self._not_before)
+
+    def give_up(self) -> None:
+        """A generation was begun in vain: try again when the journal has grown a good deal more."""
+        self._not_before = self._replica.at + JOURNAL_MIN // 4
+        self._replica.shared[shared.LEFTOVER] = 1
+
+    def remove_leftover(self) -> None:
+        """Nothing may be written to this generation while a later one, begun in vain, could come to light after a
+        power cut. Raises OSError.
+        """
+        replica = self._replica
+        if replica.shared.slots[shared.LEFTOVER]:
+            journal.remove_after(replica.directory, replica.shared[shared.GENERATION])
+            replica.shared[shared.LEFTOVER] = 0
 
     def begin(self) -> None:
         """Begin a new generation: a snapshot, after every log was flushed. Raises OSError; then the old one stands."""
@@ -53,6 +68,7 @@ class Generations(Generic[S]):
         if opened is not None:
             opened.close()
         replica.journal, replica.at, replica.snapshot_size, state.complete = following, size, size, True
+        self._not_before = 0
         header[shared.JOURNAL] = header[shared.JOURNAL_SYNCED] = size
         header[shared.INTENT] = 0
         header[shared.GENERATION] = generation

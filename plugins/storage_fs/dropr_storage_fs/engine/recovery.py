@@ -114,11 +114,12 @@ class Recovery(Generic[S]):
         journal.remove_after(replica.directory, generation)
         opened = Journal(replica.directory, generation)
         try:
-            at = header[shared.JOURNAL]  # every commit before it was whole
+            at = journal.START_SIZE  # from the beginning: it may have died while it noted a new generation
             for found in opened.read(at, opened.size):
                 at = found.behind
             os.ftruncate(opened.fd, at)
             header[shared.JOURNAL] = at
+            header[shared.JOURNAL_SYNCED] = min(header[shared.JOURNAL_SYNCED], at)
         finally:
             opened.close()
         if replica.journal is None or replica.journal.generation != generation:
@@ -207,7 +208,7 @@ class Recovery(Generic[S]):
         """Apply what the logs told; forget what they have not got."""
         replica = self._replica
         state = replica.state
-        last = {number: replica.log(number).end.last for number in state.logs()}
+        last = {number: replica.end(number).last for number in state.logs()}
         replica.model.forget_beyond(state, last)
         header = replica.shared
         header[shared.NUMBER] = max([header[shared.NUMBER], *last.values()])

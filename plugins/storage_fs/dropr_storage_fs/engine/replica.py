@@ -22,10 +22,13 @@ from dropr_storage_fs.engine.operations import Operation
 from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files import disk, shared
 from dropr_storage_fs.files.log import Log
+from dropr_storage_fs.files.segment import End
 from dropr_storage_fs.files.segments import OpenFiles
 from dropr_storage_fs.files.shared import Shared
 
 S = TypeVar("S", bound=HalfState)
+LOGS_KEPT = 256
+"""Logs of which something is kept in memory; the others are looked at anew when they are used."""
 LOST = "these bytes of the journal are damaged; what they said is lost, what the logs say of it is read again"
 
 
@@ -61,12 +64,19 @@ class Replica(Generic[S]):
         """A log by its number."""
         found = self._logs.get(number)
         if found is None:
+            while len(self._logs) >= LOGS_KEPT:
+                self._logs.pop(next(iter(self._logs))).close()
             where = self.directory / "logs" / f"{number:05d}"
             found = Log(
                 where, number, self.shared, self._open_files, self.events.tell, read_only=self.context.read_only
             )
             self._logs[number] = found
         return found
+
+    def end(self, number: int) -> End:
+        """Where a log ends: what is written, flushed or not."""
+        row = self.shared.row(number)
+        return tuple.__new__(End, self.shared.slots[row : row + 5])
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
@@ -147,6 +157,12 @@ class Replica(Generic[S]):
             os.ftruncate(self.opened.fd, at)
         self.begin(self.journal)
         self.apply_journal(at)
+
+    def close_segments(self) -> bool:
+        """Give descriptors back that are not in use at the moment; whether there were any."""
+        some = len(self._open_files) > 0
+        self._open_files.close_any()
+        return some
 
     def close(self) -> None:
         """Close all files; safe twice."""

@@ -4,6 +4,7 @@ Owns whole writes, flushes of files and directories, and the translation of OSEr
 package that flushes anything. Must not know what is written.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from dropr_core.errors import DroprError, QueueFull, StoreBusy, StoreReadOnly, WriteFailed
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EFBIG})
+OUT_OF_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
+_FULL = OUT_OF_ROOM | OUT_OF_HANDLES | {errno.EFBIG}
 
 
 def translate(error: Exception, path: Path) -> DroprError:
@@ -74,15 +77,32 @@ def open_file(path: Path, *, write: bool = False, create: bool = False) -> int:
 def put_file(path: Path, data: bytes) -> None:
     """Make a file with ``data`` in one step, durably. Raises OSError."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fd = open_file(temporary, write=True, create=True)
     try:
-        os.ftruncate(fd, 0)
-        write_at(fd, data, 0)
-        flush_file(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
+        fd = open_file(temporary, write=True, create=True)
+        try:
+            os.ftruncate(fd, 0)
+            write_at(fd, data, 0)
+            flush_file(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # on a full disk its room is needed
+            temporary.unlink()
+        raise
     flush_directory(path.parent)
+
+
+def allocate(fd: int, size: int) -> None:
+    """Make a file so long, its blocks taken: what is mapped can be written then. Raises OSError."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+            raise
+        have = os.fstat(fd).st_size
+        if have < size:
+            write_at(fd, bytes(size - have), have)
 
 
 @contextmanager

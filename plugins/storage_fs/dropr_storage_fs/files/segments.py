@@ -65,7 +65,6 @@ class Segments:
         self._epoch = slots.get(shared.EPOCH)
         self._files: dict[int, Segment] = {}
         self._names: list[int] | None = None
-        self._told: set[tuple[int, int]] = set()
 
     @property
     def epoch(self) -> int:
@@ -98,6 +97,7 @@ class Segments:
         epoch = self._slots.get(shared.EPOCH)
         if self._epoch != epoch:
             self.close()  # another process replaced or removed files
+            self._names = None
             self._epoch = epoch
 
     def open(self, first: int) -> Segment | None:
@@ -121,9 +121,7 @@ class Segments:
             raise
         if found is None:
             os.close(fd)
-            if (first, 0) not in self._told:
-                self._told.add((first, 0))
-                self._tell("corrupt", {"file": str(path), "error": "the header of this segment is damaged"})
+            self._tell("corrupt", {"file": str(path), "error": "the header of this segment is damaged"})
             return None
         self._keep(found)
         return found
@@ -190,11 +188,9 @@ class Segments:
         disk.flush_directory(self.directory)
 
     def report_damage(self, first: int, start: int, end: int) -> None:
-        """Tell, once, that these bytes of a segment cannot be read."""
-        if (first, start) not in self._told:
-            self._told.add((first, start))
-            error = "these bytes are damaged; what they held is lost, all else is read"
-            self._tell("corrupt", {"file": str(self.path(first)), "from": start, "to": end, "error": error})
+        """Tell that these bytes of a segment cannot be read."""
+        error = "these bytes are damaged; what they held is lost, all else is read"
+        self._tell("corrupt", {"file": str(self.path(first)), "from": start, "to": end, "error": error})
 
     def report_torn(self, first: int, start: int, size: int) -> None:
         """Tell that the end of a segment was torn off."""

@@ -9,14 +9,14 @@ import mmap
 import os
 from pathlib import Path
 
-from dropr_storage_fs.files.disk import open_file
+from dropr_storage_fs.files.disk import allocate, open_file
 from dropr_storage_fs.files.segment import End
 
 MAX_LOGS = 60_000
 _HEADER, _ROW, _FIRST, _STEP = 64, 16, 56, 256
 """Slots of the header and of a log's row; rows of a fresh file, and by how many it grows."""
 
-BUSY, GENERATION, JOURNAL, JOURNAL_SYNCED, NUMBER, INTENT, SUSPECT = range(7)
+BUSY, GENERATION, JOURNAL, JOURNAL_SYNCED, NUMBER, INTENT, SUSPECT, LEFTOVER = range(8)
 SEGMENT, WRITTEN, LAST, COUNT, BYTES, SYNC_SEGMENT, SYNCED, SYNC_LAST, SYNC_COUNT, SYNC_BYTES = range(10)
 CUTS, EPOCH, CHECKED, CUT_SEGMENT, CUT_WRITTEN = range(10, 15)
 
@@ -44,9 +44,9 @@ class Shared:
             fd = open_file(self._path, write=not self._read_only, create=not self._read_only)
             try:
                 have = os.fstat(fd).st_size
-                if have < size and not self._read_only:
-                    os.ftruncate(fd, size)
-                size = max(have, size) if not self._read_only else have
+                size = have if self._read_only else max(have, size)
+                if not self._read_only:
+                    allocate(fd, size)  # a page that the disk has no room for would end the process
                 mapped = mmap.mmap(fd, size, access=mmap.ACCESS_READ if self._read_only else mmap.ACCESS_WRITE)
             finally:
                 os.close(fd)

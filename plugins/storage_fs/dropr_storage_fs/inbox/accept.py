@@ -17,7 +17,7 @@ from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files import shared
 from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, RECORD_SIZE, SPECIAL, Row, UniformRows, encode
 from dropr_storage_fs.inbox.limits import Limits
-from dropr_storage_fs.inbox.operations import Arrive, HeadRow, Intent, MakeQueue, MoveHead, encode_frame_extra
+from dropr_storage_fs.inbox.operations import Arrive, HeadRow, Intent, MakeQueue, MoveHead, TrueHead, encode_frame_extra
 from dropr_storage_fs.inbox.queue_reader import QueueReader
 from dropr_storage_fs.inbox.rows import Queue
 from dropr_storage_fs.inbox.state import InboxState
@@ -46,7 +46,7 @@ class Accepting:
         self._engine.check(write=True)
         if any(arrival.entries for arrival in arrivals):
             self._engine.space.check()
-        return self._engine.write_durable(lambda commit: self._accept(commit, arrivals), reserve=False)
+        return self._engine.write_durable(lambda commit: self._accept(commit, arrivals))
 
     def _accept(self, commit: Commit[InboxState], arrivals: Sequence[Arrival]) -> list[Accepted]:
         heads: dict[SourceLane, Head] = {}
@@ -76,7 +76,7 @@ class Accepting:
             filling.add(channel, priority, sender, jobs)
             filling.write()
 
-        self._engine.write_durable(job, reserve=False)
+        self._engine.write_durable(job)
 
 
 class Filling:
@@ -138,6 +138,10 @@ class Filling:
         """Number and write it all."""
         commit, state = self._commit, self._commit.state
         self._limits.check(state, self._rows)
+        for key in [key for key in self._heads if not self._rows.get(key) and key not in state.queues]:
+            # Nothing came on a channel that nothing ever came on: it gets no queue, the journal alone has the head.
+            for head in self._heads.pop(key):
+                commit.do(TrueHead(*head))
         keys = {**self._rows, **self._heads}
         parts = {key: self._rows.get(key, ()) for key in keys if self._rows.get(key) or self._heads.get(key)}
         for key in parts:
@@ -167,7 +171,7 @@ class Filling:
             commit.note(MoveHead(*head))
         if self._special:
             lengths = [RECORD_SIZE + len(row[2]) + len(row[3]) for row in rows]
-            end = commit.log(queue.number).end
+            end = commit.end(queue.number)
             at = end.written - sum(lengths)
             for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
                 if row[1] & SPECIAL:

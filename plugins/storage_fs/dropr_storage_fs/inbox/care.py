@@ -71,7 +71,7 @@ class Care:
                 self._moves.bury(commit, one, reason)
             return bool(jobs)
 
-        return self._engine.write_durable(job)
+        return self._engine.write_durable(job, reserve=True)
 
     def wipe(self, selection: Selection) -> int:
         """Remove done and buried messages (never live ones). Returns how many."""
@@ -82,4 +82,4 @@ class Care:
                 commit.do(Drop(one.number))
             return len(over)
 
-        return self._engine.write_durable(job)
+        return self._engine.write_durable(job, reserve=True)

@@ -69,8 +69,7 @@ class Claiming:
             same = [queue for queue in queues[at:] if queue.priority == queues[at].priority]
             at += len(same)
             for queue in same:
-                log = commit.log(queue.number)
-                if log.end[:2] > log.flushed[:2]:
+                if not commit.is_flushed(queue.number):
                     behind.append(queue.number)
             self._claim_from(commit, same, limit - len(claims), consumer, token, claims)
         return claims, behind

@@ -47,4 +47,4 @@ class OutcomeLogs:
                 commit.do(Told(sender, after))
             return state.store, first_page(state.outcomes.get(sender, ()), limit, max_bytes)
 
-        return self._engine.write_durable(job)
+        return self._engine.write_durable(job, reserve=True)

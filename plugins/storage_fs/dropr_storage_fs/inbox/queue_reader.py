@@ -77,11 +77,11 @@ class QueueReader:
 
     def left(self, queue: Queue) -> int:
         """How many are simply ready."""
-        return self._engine.log(queue.number).end.count - queue.taken
+        return self._engine.end(queue.number).count - queue.taken
 
     def waiting(self, queue: Queue) -> tuple[int, int]:
         """(messages, bytes) of all that is not done with."""
-        end = self._engine.log(queue.number).end
+        end = self._engine.end(queue.number)
         live = sum(count for state, count in queue.tally.items() if state in LIVE)
         return end.count - queue.taken + live + queue.leased, end.bytes - queue.gone_bytes - queue.dead_bytes
 

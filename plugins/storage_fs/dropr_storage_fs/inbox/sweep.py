@@ -62,4 +62,5 @@ class Sweeper:
 
         due = self._engine.write(job)
         self._compaction.run()
+        self._engine.keep_reserve()
         return due

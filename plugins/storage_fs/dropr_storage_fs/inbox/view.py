@@ -153,7 +153,7 @@ class InboxView:
                 mine = out.setdefault(queue.channel, Counter())
                 mine["ready"] += self._queues.left(queue)
                 mine["leased"] += queue.leased
-                mine["bytes"] += self._engine.log(queue.number).end.bytes - queue.gone_bytes
+                mine["bytes"] += self._engine.end(queue.number).bytes - queue.gone_bytes
                 for name, count in queue.tally.items():
                     mine[str(name)] += count
             return out

@@ -38,7 +38,7 @@ class Appender:
         if not messages:
             return []
         self._engine.space.check()
-        return self._engine.write_durable(BatchedJob(self._run, messages), reserve=False)
+        return self._engine.write_durable(BatchedJob(self._run, messages))
 
     def _append_all(self, commit: OutboxCommit, calls: list[Messages]) -> list[Sequence[AppendResult]]:
         """What several threads want to append at the same time, in one frame if it is all for one lane."""
@@ -76,7 +76,7 @@ class Appender:
             rows = [(identity, _flags(receipt, delay), b"", envelope) for identity, receipt, delay, envelope in columns]
         else:
             rows = UniformRows(ids, envelopes, _flags(receipts[0], delays[0]), b"")
-        first = commit.log(one.number).end.last + 1
+        first = commit.end(one.number).last + 1
         commit.frame(one.number, first, self._context.clock.now(), rows)
         return AppendRun(ids, one.sequence(first))
 
@@ -84,7 +84,7 @@ class Appender:
         identity, _, _, _, envelope, receipt, life, delayed, fingerprint = message
         if life is not None or fingerprint is not None:
             return []
-        place = commit.log(lane.number).end.last + 1
+        place = commit.end(lane.number).last + 1
         rows = [(identity, _flags(receipt, delayed), b"", envelope)]
         commit.frame(lane.number, place, self._context.clock.now(), rows)
         return [AppendResult(identity, (lane.sequence(place),), False)]
@@ -119,7 +119,7 @@ class Appender:
             raise StoreError(f"more than {MAX_LOGS} lanes: use fewer channels")
         for lane in new:
             commit.do(MakeLane(state.number, *lane))
-        firsts = {lane: commit.log(state.lanes[lane].number).end.last + 1 for lane in rows}
+        firsts = {lane: commit.end(state.lanes[lane].number).last + 1 for lane in rows}
         transaction = b""
         if len(rows) > 1:
             # One flush of the journal is the one moment at which all of it is stored; the logs are made to follow.

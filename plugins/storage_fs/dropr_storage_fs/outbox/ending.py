@@ -33,7 +33,7 @@ class Ending:
             if found is not None:
                 commit.do(add_queued(one, *found, State.DEAD, self._context.clock.now(), reason))
 
-        self._engine.write_durable(job)
+        self._engine.write_durable(job, reserve=True)
 
     def cancel(self, message_id: MessageId, peers: Sequence[str] | None) -> tuple[int, int]:
         """Cancel queued deliveries that are not under way. Returns (cancelled, too late)."""
@@ -55,7 +55,7 @@ class Ending:
                 commit.do(op)
             return len(ops), late
 
-        return self._engine.write_durable(job)
+        return self._engine.write_durable(job, reserve=True)
 
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor of the peer's log; durable."""
@@ -82,7 +82,7 @@ class Ending:
             commit.do(MoveCursor(peer, log, max(cursor, upto)))
             return [MessageId(identity) for identity in ended]
 
-        return self._engine.write_durable(job)
+        return self._engine.write_durable(job, reserve=True)
 
     def _changes(
         self, state: OutboxState, peer: str, outcome: Outcome, now: float

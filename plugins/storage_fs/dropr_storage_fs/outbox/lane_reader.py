@@ -28,7 +28,7 @@ class LaneReader:
 
     def depth(self, lane: LaneState) -> tuple[int, int]:
         """(messages, bytes) that are queued."""
-        end = self._engine.log(lane.number).end
+        end = self._engine.end(lane.number)
         return end.count - lane.gone, end.bytes - lane.gone_bytes
 
     def records(self, lane: LaneState, after: int, end: End | None = None) -> Iterator[tuple[Record, Place]]:

@@ -77,7 +77,7 @@ class Matching:
         def job(commit: Commit[OutboxState]) -> StoreId:
             lanes = []
             for one in commit.state.numbers.values():
-                last = commit.log(one.number).end.last
+                last = commit.end(one.number).last
                 gaps = [place for place in range(one.head + 1, one.high + 1) if not one.queued(place)]
                 gaps += sorted(place for place in {*one.known, *one.voids} if place > max(one.high, one.head))
                 lanes.append(NewNumbers(one.number, one.head, gaps, last))

@@ -28,6 +28,7 @@ from dropr_storage_fs.outbox.matching import Matching
 from dropr_storage_fs.outbox.peers import Peers
 from dropr_storage_fs.outbox.recovery import OutboxModel
 from dropr_storage_fs.outbox.resend import Resending
+from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.sweep import Sweeper
 from dropr_storage_fs.outbox.take import Shipping
 from dropr_storage_fs.outbox.view import Cursor, OutboxView
@@ -38,14 +39,14 @@ class FsOutbox(Outbox):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self.engine = Engine(context.data / "outbox", tuning, context, OutboxModel())
-        lanes = LaneReader(self.engine)
-        self._view = OutboxView(self.engine, context, lanes)
+        lanes, retention = LaneReader(self.engine), Retention(context)
+        self._view = OutboxView(self.engine, context, lanes, retention)
         self._appender = Appender(self.engine, context, Limits(context, lanes))
         self._shipping = Shipping(self.engine, context, lanes)
         self._matching = Matching(self.engine, context, lanes)
         self._ending = Ending(self.engine, context, lanes)
         self._resending = Resending(self.engine, context, self._view)
-        self._sweeper = Sweeper(self.engine, context, lanes, self._view)
+        self._sweeper = Sweeper(self.engine, context, lanes, self._view, retention)
         self._peers = Peers(self.engine)
 
     @property

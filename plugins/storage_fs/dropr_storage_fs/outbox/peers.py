@@ -21,7 +21,7 @@ class Peers:
         def job(commit: Commit[OutboxState]) -> None:
             commit.do(HoldPeer(peer, True, reason))
 
-        self._engine.write_durable(job)
+        self._engine.write_durable(job, reserve=True)
 
     def release(self, peer: str) -> None:
         """End `hold`. Durable."""
@@ -30,4 +30,4 @@ class Peers:
             if peer in commit.state.peers:
                 commit.do(HoldPeer(peer, False, ""))
 
-        self._engine.write_durable(job)
+        self._engine.write_durable(job, reserve=True)

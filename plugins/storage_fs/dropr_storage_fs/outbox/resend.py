@@ -8,17 +8,15 @@ from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Selection
-from dropr_core.model.message import State
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DUPLICATE, EXPIRES, Record, Row
 from dropr_storage_fs.outbox.operations import CountRedriven, Forget, Intent, KeepOwnId, SetDue
 from dropr_storage_fs.outbox.recovery import expires_in
+from dropr_storage_fs.outbox.retention import REDRIVABLE
 from dropr_storage_fs.outbox.rows import DeliveryRecord
 from dropr_storage_fs.outbox.state import OutboxState
 from dropr_storage_fs.outbox.view import OutboxView
-
-REDRIVABLE = frozenset({State.DEAD, State.FAILED, State.EXPIRED})
 
 
 def append_again(
@@ -27,7 +25,7 @@ def append_again(
     """Append known deliveries of a lane once more, as possible duplicates."""
     if not rows:
         return
-    first, transaction = commit.log(number).end.last + 1, os.urandom(8)
+    first, transaction = commit.end(number).last + 1, os.urandom(8)
     again: list[Row] = [(record.id, record.flags | DUPLICATE, record.extra, record.envelope) for _, record in rows]
     commit.intend(Intent(number, first, again, now, transaction))
     commit.do(CountRedriven(number, len(rows)))
@@ -67,4 +65,4 @@ class Resending:
                 append_again(commit, number, rows, now)
             return sum(map(len, lanes.values()))
 
-        return self._engine.write_durable(job, reserve=False)
+        return self._engine.write_durable(job)

@@ -24,6 +24,8 @@ from dropr_storage_fs.outbox.operations import (
     add_queued,
     change,
 )
+from dropr_storage_fs.outbox.retention import Retention
+from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 from dropr_storage_fs.outbox.state import OutboxState
 from dropr_storage_fs.outbox.view import OutboxView
 
@@ -34,20 +36,27 @@ SWEEP = 1000
 class OutboxSegments(SegmentUse[OutboxState]):
     """What the outbox needs of its logs."""
 
+    def __init__(self, retention: Retention) -> None:
+        self._retention = retention
+
     def lowest(self, state: OutboxState, number: int) -> int:
         """What follows the head, and what was queued again."""
         lane = state.numbers[number]
         return min([lane.head + 1, *lane.requeued])
 
     def needed_segments(self, state: OutboxState, number: int) -> set[int]:
-        """Where deliveries stand that are awaited or have ended."""
-        return {known.at.segment for known in state.numbers[number].known.values()}
+        """Where deliveries stand whose bodies are kept."""
+        lane = state.numbers[number]
+        return {known.at.segment for known in self._kept(lane)}
+
+    def _kept(self, lane: LaneState) -> Iterator[DeliveryRecord]:
+        return (known for known in lane.known.values() if self._retention.body_is_kept(lane, known))
 
     def stragglers(self, state: OutboxState) -> Iterator[tuple[int, int, Sequence[Needed]]]:
         """What ended or is awaited, in lanes that did not go back."""
         for lane in state.numbers.values():
             if lane.known and not lane.requeued:
-                kept = [Needed(known.place, known.at, known.size) for known in lane.known.values()]
+                kept = [Needed(known.place, known.at, known.size) for known in self._kept(lane)]
                 yield lane.number, lane.head, kept
 
     def moved(self, number: int, sequence: int, to: Place) -> MoveRecord:
@@ -58,9 +67,17 @@ class OutboxSegments(SegmentUse[OutboxState]):
 class Sweeper:
     """What time does."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, view: OutboxView) -> None:
+    def __init__(
+        self,
+        engine: Engine[OutboxState],
+        context: Context,
+        lanes: LaneReader,
+        view: OutboxView,
+        retention: Retention,
+    ) -> None:
         self._engine, self._context, self._lanes, self._view = engine, context, lanes, view
-        self._compaction = Compaction(engine, OutboxSegments())
+        self._retention = retention
+        self._compaction = Compaction(engine, OutboxSegments(retention))
 
     def sweep(self, life: float) -> tuple[list[MessageId], float | None]:
         """End what is due, forget what is past its time; see the contract."""
@@ -75,6 +92,7 @@ class Sweeper:
 
         found = self._engine.write(job)
         self._compaction.run()
+        self._engine.keep_reserve()
         return found
 
     def _expire(self, commit: Commit[OutboxState], now: float, ended: list[MessageId]) -> None:
@@ -117,12 +135,8 @@ class Sweeper:
         ops: list[Forget | ChangeDelivery | ForgetOwnId] = []
         dues: list[float] = []
         for lane in state.numbers.values():
-            keep = self._context.keep_sent.get(lane.lane.channel, 0.0)
             for known in lane.known.values():
-                if known.over:
-                    due = known.changed + (keep if known.state is State.ACCEPTED else remember)
-                else:
-                    due = known.born + life
+                due = self._retention.forgotten_at(lane, known) if known.over else known.born + life
                 if due > now or len(ops) >= SWEEP:
                     dues.append(due)
                 elif known.over:
@@ -148,4 +162,4 @@ class Sweeper:
                 commit.do(Forget(known.number, known.place))
             return len(over)
 
-        return self._engine.write_durable(job)
+        return self._engine.write_durable(job, reserve=True)

@@ -42,7 +42,7 @@ class Shipping:
                 depth, size = self._lanes.depth(lane)
                 if depth > 0 and peer in {None, lane.lane.peer}:
                     born = self._lanes.oldest(lane)
-                    last = lane.given(self._engine.log(lane.number).end.last)
+                    last = lane.given(self._engine.end(lane.number).last)
                     age = 0.0 if born is None else max(0.0, now - born)
                     out.append(LaneStats(lane.lane, lane.position, last, depth, size, age))
             return out
@@ -83,7 +83,7 @@ class Shipping:
             if one is not None:
                 commit.touch(one.number)
 
-        self._engine.write_durable(job)
+        self._engine.write_durable(job, reserve=True)
 
     def _take(self, state: OutboxState, lane: Lane, max_count: int, max_bytes: int) -> tuple[Batch | None, bool]:
         """What follows the head, and, if nothing does, whether something does that is not flushed."""
@@ -160,13 +160,13 @@ class Shipping:
             self._settle(commit, lane, head, rejected)
 
         if rejected:
-            self._engine.write_durable(job)
+            self._engine.write_durable(job, reserve=True)
         else:
             self._engine.write(job)
 
     def _settle(self, commit: Commit[OutboxState], lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
         one = commit.state.lanes.get(lane)
-        if one is None or head.sequence > one.given(commit.log(one.number).end.last):
+        if one is None or head.sequence > one.given(commit.end(one.number).last):
             raise StoreError(f"lane {lane}: the peer cannot have {head}, no such number was given")
         target = one.place(head.sequence)
         if target <= one.head:

@@ -16,6 +16,7 @@ from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
 from dropr_storage_fs.files.segment import Place
 from dropr_storage_fs.outbox.lane_reader import LaneReader
 from dropr_storage_fs.outbox.operations import flags_of
+from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 from dropr_storage_fs.outbox.state import OutboxState
 
@@ -26,8 +27,8 @@ Cursor = tuple[int, int]
 class OutboxView:
     """What does not change anything."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader) -> None:
-        self._engine, self._context, self._lanes = engine, context, lanes
+    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, retention: Retention) -> None:
+        self._engine, self._context, self._lanes, self._retention = engine, context, lanes, retention
         self._seen: dict[MessageId, tuple[int, Place]] = {}
         """Where the queued deliveries of the last page stand: who walks through all of them asks for each one's
         bytes."""
@@ -71,9 +72,10 @@ class OutboxView:
 
         def job(state: OutboxState) -> bytes | None:
             for known in state.by_id.get(message_id, ()):
-                record = self._engine.log(known.number).reader.record_at(known.at)
-                if record is not None:
-                    return record.envelope
+                if self._retention.body_is_kept(state.numbers[known.number], known):
+                    record = self._engine.log(known.number).reader.record_at(known.at)
+                    if record is not None:
+                        return record.envelope
             seen = self._seen.get(message_id)
             if seen is not None and (lane := state.numbers.get(seen[0])) is not None:
                 record = self._engine.log(seen[0]).reader.record_at(seen[1])
@@ -160,7 +162,7 @@ class OutboxView:
             out: dict[tuple[str, str], Counter[str]] = {}
             for lane in state.numbers.values():
                 mine = out.setdefault((lane.lane.peer, lane.lane.channel), Counter())
-                mine["sent"] += self._engine.log(lane.number).end.count - lane.redriven
+                mine["sent"] += self._engine.end(lane.number).count - lane.redriven
                 mine["queued"] += self._lanes.depth(lane)[0]
                 for name, count in lane.tally.items():
                     mine[str(name)] += count

@@ -1,0 +1,118 @@
+"""What durable calls wait for: logs, and the journal, that have to be on stable storage before they return.
+
+Owns the descriptors to flush by, the order (the journal before any log), and what is noted afterwards. No lock between
+processes is held while something is flushed. Must not know what a failure means for the state.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from dropr_core.errors import WriteFailed
+from dropr_storage_fs.engine.commit import Commit
+from dropr_storage_fs.engine.locking import HalfLock
+from dropr_storage_fs.engine.replica import Replica
+from dropr_storage_fs.engine.state import HalfState
+from dropr_storage_fs.files import disk, shared
+from dropr_storage_fs.files.log import Log
+from dropr_storage_fs.files.segment import End
+
+S = TypeVar("S", bound=HalfState)
+HANDLES = 32
+"""Descriptors of logs that one call holds at most while it flushes."""
+
+
+class _LogFlush(NamedTuple):
+    """One log to flush: what is promised, and how often it was cut before."""
+
+    log: Log
+    end: End
+    fd: int
+    """-1: to be opened when it is flushed."""
+    cuts: int
+
+
+class Promise(Generic[S]):
+    """What the callers of some commits were promised."""
+
+    def __init__(self, replica: Replica[S], lock: HalfLock) -> None:
+        self._replica, self._lock = replica, lock
+        self._logs: list[_LogFlush] = []
+        self._journalled, self._journal_fd, self._upto, self._generation = False, -1, 0, 0
+        self._problem: OSError | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return not self._logs and not self._journalled and self._problem is None
+
+    def collect(self, commits: Sequence[Commit[S]]) -> bool:
+        """Take the descriptors; under the half's lock. Returns whether the journal is flushed, too."""
+        if len(commits) == 1:  # by far the most
+            touched, self._journalled = commits[0].touched, commits[0].journalled
+        else:
+            touched = {number: log for commit in commits for number, log in commit.touched.items()}
+            self._journalled = any(commit.journalled for commit in commits)
+        header = self._replica.shared.slots
+        if touched and header[shared.INTENT] > header[shared.JOURNAL_SYNCED]:
+            self._journalled = True
+        try:
+            if self._journalled:
+                opened = self._replica.opened
+                self._upto, self._generation = header[shared.JOURNAL], opened.generation
+                self._journal_fd = os.dup(opened.fd)
+            for log in touched.values():
+                end = log.end
+                fd = log.handle(end) if len(self._logs) < HANDLES else -1
+                self._logs.append(_LogFlush(log, end, fd, log.slots.get(shared.CUTS)))
+        except OSError as error:
+            self._problem = error
+            return False
+        return self._journalled
+
+    def keep(self) -> OSError | None:
+        """Flush it all; the first error. The journal first: what stands in several logs is never flushed before its
+        intent.
+        """
+        try:
+            if self._problem is not None:
+                return self._problem
+            if self._journal_fd >= 0:
+                disk.flush_file(self._journal_fd)
+            for one in self._logs:
+                if one.fd >= 0:
+                    disk.flush_file(one.fd)
+                else:
+                    self._flush_late(one)
+        except OSError as error:
+            return error
+        return None
+
+    def _flush_late(self, one: _LogFlush) -> None:
+        """Of a call that wrote into very many logs: one after the other, each with a descriptor of its own."""
+        with self._lock:
+            fd = one.log.handle(one.end)
+        try:
+            disk.flush_file(fd)
+        finally:
+            os.close(fd)
+
+    def confirm(self) -> list[Log]:
+        """Note what is on stable storage; under the half's lock. Raises WriteFailed if it was given up meanwhile."""
+        for one in self._logs:
+            one.log.confirm(one.end, one.cuts)
+        header = self._replica.shared
+        if self._journalled and self._generation == header[shared.GENERATION]:
+            header[shared.JOURNAL_SYNCED] = max(header[shared.JOURNAL_SYNCED], self._upto)
+        elif self._journalled and self._generation in self._replica.state.lost:
+            directory = self._replica.directory
+            raise WriteFailed(f"{directory}: another process met a disk error while this was written")
+        return [one.log for one in self._logs]
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for one in self._logs:
+            if one.fd >= 0:
+                os.close(one.fd)
+        if self._journal_fd >= 0:
+            os.close(self._journal_fd)
