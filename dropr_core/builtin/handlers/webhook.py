@@ -20,6 +20,7 @@ import msgspec
 import requests
 
 from dropr_core import options as fields
+from dropr_core.builtin.handlers.http_session import Session, authorities, proxies_for
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import Reject, Retry, UsageError
@@ -46,15 +47,28 @@ def _check_target(text: str) -> None:
         raise UsageError(f"{text!r} is no web address; write webhook:https://host/path")
 
 
+def _check_proxy(text: str) -> None:
+    if text != "none":
+        _check_target(text)
+
+
 @attrs.frozen(kw_only=True)
 class Options:
     """Options of the handler ``webhook``."""
 
     target: str = fields.option(doc="The URL to POST to.", check=_check_target)
     secret: str | None = fields.secret(None, doc="Signs each request (header Dropr-Signature).", unset="no signature")
-    timeout: float = fields.duration("30s", least=0.001, doc="How long the whole answer may take.")
+    timeout: float = fields.duration(
+        "30s", least=0.001, doc="How long it may take from the first byte sent to the last one of the answer."
+    )
     connect: float = fields.duration("5s", least=0.001, doc="How long connecting may take.")
     ca: Path | None = fields.path(None, doc="PEM file of the authorities that sign the server's certificate.")
+    proxy: str | None = fields.option(
+        None,
+        doc="URL of a proxy, or `none`.",
+        unset="that of the environment (`https_proxy`, `http_proxy`, `no_proxy`); for loopback none",
+        check=_check_proxy,
+    )
     verify: bool = fields.option(default=True, doc="Check the server's certificate. Turn it off for tests only.")
 
 
@@ -67,7 +81,8 @@ class Webhook(Handler):
         self._options, self._clock = options, clock
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._sessions: list[requests.Session] = []
+        self._sessions: list[Session] = []
+        self._proxies = proxies_for(options.target, options.proxy)
 
     def handle(self, work: Work) -> Any:
         """POST the body; the answer's body, up to 64 KiB, is the result."""
@@ -79,14 +94,13 @@ class Webhook(Handler):
 
     def _post(self, work: Work, body: bytes | BinaryIO, ends: float) -> Any:
         options = self._options
-        verify: bool | str = str(options.ca) if options.verify and options.ca else options.verify
+        verify: bool | str = False
+        if options.verify:
+            verify = str(options.ca) if options.ca else authorities()
         try:
-            # Redirects are not followed: the signed body was meant for the configured address.
-            answer = self._session().post(
-                options.target, data=body, headers=self._headers(work), verify=verify, stream=True,
-                allow_redirects=False, timeout=(options.connect, options.timeout),
-            )  # fmt: skip
-            with answer:
+            with self._session().post(
+                options.target, body, self._headers(work), connect=options.connect, total=options.timeout, verify=verify
+            ) as answer:
                 return self._judge(answer, ends)
         except (requests.RequestException, OSError) as error:
             raise Retry(f"webhook: {type(error).__name__}: {_short(str(error))}") from error
@@ -98,6 +112,7 @@ class Webhook(Handler):
             # The content type comes from the network: what cannot stand in a header is not put there.
             "Content-Type": kind if _PLAIN.fullmatch(kind) else "application/octet-stream",
             "User-Agent": "dropr",
+            "Accept-Encoding": "identity",  # so that 64 KiB of an answer are no more than 64 KiB of memory
             "X-Dropr-Id": work.id,
             "X-Dropr-Channel": work.message.channel,
             "X-Dropr-Attempt": str(work.attempt),
@@ -149,11 +164,11 @@ class Webhook(Handler):
             return min(max(0.0, moment.timestamp() - self._clock.wall()), MAX_RETRY_AFTER)
         return None
 
-    def _session(self) -> requests.Session:
+    def _session(self) -> Session:
         """One for each thread: a session keeps its connection, and is not made to be shared."""
-        session: requests.Session | None = getattr(self._local, "session", None)
+        session: Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = self._local.session = requests.Session()
+            session = self._local.session = Session(self._proxies)
             with self._lock:
                 self._sessions.append(session)
         return session
