@@ -185,14 +185,14 @@ def test_an_unsigned_word_about_the_session_is_a_failure(node):
 
 
 def test_a_store_that_fails_loses_nothing(node, clock, monkeypatch):
-    """Nothing was acknowledged: after a rest the same messages are asked for again."""
+    """Nothing was acknowledged: after a rest the same messages are asked for again. The peer is not to blame."""
     node.greeted()
     with monkeypatch.context() as patch:
         patch.setattr(node.inbox, "accept", lambda _arrivals: (_ for _ in ()).throw(WriteFailed("disk on fire")))
         node.talk.answer(mail(part(1)))
-    assert node.puller.down_reason == "disk on fire"
+    assert (node.told("store_trouble"), node.puller.down_reason) == (1, None)
     clock.advance(1000)
-    node.greeted()
+    node.puller.turn()
     assert node.talk.asked[0][1].heads == []
     node.talk.answer(mail(part(1)))
     assert node.ids == [ident(1)]
