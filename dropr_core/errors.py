@@ -39,6 +39,7 @@ DroprError
 
 import errno
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import ClassVar
 
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
@@ -181,11 +182,14 @@ class Refused(DroprError):
 
 
 class Retry(DroprError):
-    """Raised by a handler: try this message again, ``after`` seconds from now (None: usual backoff)."""
+    """Raised by a handler: try this message again, ``after`` that long from now (None: usual backoff).
+
+    ``after``: seconds, a text such as ``"5m"``, or a timedelta. Anything else means the usual backoff, and is said.
+    """
 
     retryable = True
 
-    def __init__(self, reason: str = "", after: float | None = None) -> None:
+    def __init__(self, reason: str = "", after: float | str | timedelta | None = None) -> None:
         self.reason, self.after = reason, after
         super().__init__(reason or "the handler asked to try again")
 

@@ -14,6 +14,7 @@ from dropr_core.api.async_bridge import Endings, readable, to_the_end
 from dropr_core.api.consumer import Consumer
 from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received
+from dropr_core.api.send_options import Duration
 from dropr_core.model.message import Message
 
 
@@ -116,7 +117,7 @@ class AsyncReceived:
         """As `Received.ack`."""
         await to_the_end(self._received.ack, result)
 
-    async def release(self, delay: float | None = None, reason: str = "") -> None:
+    async def release(self, delay: Duration | None = None, reason: str = "") -> None:
         """As `Received.release`."""
         await to_the_end(self._received.release, delay, reason)
 

@@ -18,7 +18,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, as_seconds
 from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.contracts.storage import Claim as Leased
-from dropr_core.errors import BadEnvelope, Closed, LeaseLost, UsageError
+from dropr_core.errors import BadEnvelope, Closed, LeaseLost, StoreError, UsageError
 from dropr_core.model import envelope, topics
 from dropr_core.model.names import check_stored_channel, format_id
 from dropr_core.system.notifier import LOOK_AGAIN
@@ -125,13 +125,20 @@ class Consumer:
             self.close()
 
     def acknowledge(self, batch: Sequence[Received]) -> None:
-        """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done)."""
+        """Acknowledge many in one commit. Raises LeaseLost if any was no longer ours (the others are done),
+        StoreError.
+        """
         keep = {channel: self._runtime.rules(channel).retention for channel in self.channels}
-        if len(set(keep.values())) == 1:
-            done = acknowledge(self._runtime, [received.claim for received in batch], keep[self.channels[0]])
-        else:
-            acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
-            done = settle(self._runtime, acks)
+        try:
+            if len(set(keep.values())) == 1:
+                done = acknowledge(self._runtime, [received.claim for received in batch], keep[self.channels[0]])
+            else:
+                acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
+                done = settle(self._runtime, acks)
+        except StoreError as error:
+            for received in batch:
+                received.note_refused(received.make_ack(), error)
+            raise
         for received in batch:
             received.settled = True
         if all(done):

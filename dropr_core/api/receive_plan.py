@@ -95,6 +95,8 @@ class ReceivePlan(Generic[Message]):
         """Leased and not given yet, the next one last."""
         self._given: list[Message] = []
         """In the hands of the body."""
+        self._done: list[Message] = []
+        """To be acknowledged by the `Settle` that is under way."""
 
     def next(self, now: float) -> Step[Message]:
         """What to do now. The first call begins to count ``wait`` and ``timeout``."""
@@ -102,10 +104,11 @@ class ReceivePlan(Generic[Message]):
             self._started = True
             self._ends = None if self._timeout is None else now + self._timeout
             self._look_anew(now)
+        self._done = []
         if self._over:
             self._held.clear()  # a `Settle` before this named them
             return End()
-        done = self._after_body(now) if self._given else []
+        done = self._done = self._after_body(now) if self._given else []
         # What is ready at the start is given however short the time is.
         self._over = self._left == 0 or (self._gave and self._ends is not None and now >= self._ends)
         unused = self._held[::-1] if self._over else []
@@ -154,9 +157,9 @@ class ReceivePlan(Generic[Message]):
         self._looks += 1
 
     def abandon(self) -> list[Message]:
-        """Whoever does not go on gives these back; nothing after an end."""
-        unsettled = [message for message in self._given if not message.settled] + self._held[::-1]
-        self._given, self._held, self._over = [], [], True
+        """Whoever does not go on gives these back; nothing after an end. What a failed `Settle` named is among them."""
+        unsettled = [message for message in [*self._done, *self._given] if not message.settled] + self._held[::-1]
+        self._done, self._given, self._held, self._over = [], [], [], True
         return unsettled
 
 

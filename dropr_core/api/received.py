@@ -12,9 +12,11 @@ from typing import Any, BinaryIO, Self
 
 import msgspec
 
+from dropr_core.api.failures import describe, text_of
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.send_options import Duration, as_seconds
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
-from dropr_core.errors import LeaseLost, TooBig
+from dropr_core.errors import LeaseLost, StoreError, TooBig, UsageError
 from dropr_core.model import envelope, topics
 from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message, by_proven_sender
@@ -33,6 +35,7 @@ class Received(msgspec.Struct, eq=False, gc=False):
     settled: bool = False
     _message: Message | None = None
     _body: bytes | None = None
+    _refused: tuple[Settlement, str] | None = None
 
     def __repr__(self) -> str:
         return f"<message {self.id}>"
@@ -147,20 +150,37 @@ class Received(msgspec.Struct, eq=False, gc=False):
         """Done. ``result`` (up to 64 KiB once encoded) goes home with the receipt.
 
         When it returns the death of any process changes nothing; a power cut within the flush
-        interval (20 ms) may bring the message back. Raises LeaseLost, TooBig, StoreError.
+        interval (20 ms) may bring the message back. Raises UsageError (TooBig) for a result that cannot travel,
+        nothing has changed then; LeaseLost, StoreError.
         """
         self._settle(self.make_ack(result))
 
     def make_ack(self, result: Any = None) -> Ack:
-        """The change that `ack` makes, for settling many at once."""
-        data, content_type = (None, "") if result is None else self._runtime.serialization.dump_result(result)
-        if data is not None and len(data) > MAX_RESULT:
-            raise TooBig(f"a result of {len(data)} bytes: the limit is {MAX_RESULT}; send a message instead")
+        """The change that `ack` makes, for settling many at once. Raises UsageError (TooBig)."""
+        data, content_type = (None, "") if result is None else self._encode(result)
         return Ack(self.claim, data, content_type, self._runtime.rules(self.channel).retention)
 
-    def release(self, delay: float | None = None, reason: str = "") -> None:
-        """Give it back, to be ready again after ``delay`` seconds (None: the channel's backoff)."""
-        self._settle(self.make_failure(delay, reason))
+    def make_done(self, reason: str) -> Ack:
+        """An `Ack` without a result; ``reason``: what the receipt says about that."""
+        return Ack(self.claim, None, "", self._runtime.rules(self.channel).retention, reason)
+
+    def _encode(self, result: Any) -> tuple[bytes, str]:
+        try:
+            data, content_type = self._runtime.serialization.dump_result(result)
+        except UsageError:
+            raise
+        except Exception as error:  # the result is the user's: its methods may do anything
+            raise UsageError(f"the result cannot be encoded: {describe(error)}") from error
+        if len(data) > MAX_RESULT:
+            raise TooBig(f"a result of {len(data)} bytes: the limit is {MAX_RESULT}; send a message instead")
+        return data, content_type
+
+    def release(self, delay: Duration | None = None, reason: str = "") -> None:
+        """Give it back, to be ready again after ``delay`` (None: the channel's backoff).
+
+        Raises UsageError for what is no duration, LeaseLost, StoreError.
+        """
+        self._settle(self.make_failure(as_seconds(delay, "delay"), reason))
 
     def make_failure(self, delay: float | None = None, reason: str = "") -> Release | Bury:
         """The change after a failed attempt: back with backoff, or buried when attempts are used up."""
@@ -168,6 +188,13 @@ class Received(msgspec.Struct, eq=False, gc=False):
         if self.attempt >= rules.attempts:
             return Bury(self.claim, reason or f"{self.attempt} attempts")
         return Release(self.claim, rules.backoff.fixed(self.attempt) if delay is None else delay, reason)
+
+    def outlook(self, change: Release | Bury) -> str:
+        """For the log: which attempt that was, and what comes next."""
+        attempts = self._runtime.rules(self.channel).attempts
+        if isinstance(change, Bury):
+            return f"attempt {self.attempt} of {attempts}, buried: see 'dropr show {self.id}', then 'dropr kick'"
+        return f"attempt {self.attempt} of {attempts}, next try in {change.delay:.3g} s"
 
     def bury(self, reason: str = "") -> None:
         """Into the dead-letter list; a sender that asked for a receipt learns that it failed."""
@@ -178,18 +205,36 @@ class Received(msgspec.Struct, eq=False, gc=False):
         self._settle(change)
 
     def requeue(self) -> None:
-        """Back to the queue at once, the attempt not counted: it was never really tried."""
-        if not self.settled:
-            with contextlib.suppress(LeaseLost):
-                self._settle(Release(self.claim, counted=False))
+        """Back to the queue, at once and the attempt not counted: it was never really tried.
+
+        After a settlement that the store refused it counts, and backs off: else a message that can never be settled
+        would come again as the first attempt for ever. Raises StoreError.
+        """
+        if self.settled:
+            return
+        change: Settlement = Release(self.claim, counted=False)
+        if self._refused is not None:
+            change, error = self._refused
+            if isinstance(change, Ack):
+                change = self.make_failure(None, f"done, but could not be acknowledged: {error}")
+        with contextlib.suppress(LeaseLost):
+            self._settle(change)
+
+    def note_refused(self, change: Settlement, error: StoreError) -> None:
+        """The store has refused a settlement: `requeue` will count the attempt."""
+        self._refused = (change, text_of(error))
 
     def _settle(self, change: Settlement) -> None:
         if self.settled:
             raise LeaseLost(f"message {self.id} was settled before")
-        if not settle(self._runtime, [change])[0]:
-            self.settled = True
-            raise LeaseLost(f"message {self.id}: the lease ended, another consumer may have it; nothing was changed")
+        try:
+            held = settle(self._runtime, [change])[0]
+        except StoreError as error:
+            self.note_refused(change, error)
+            raise
         self.settled = True
+        if not held:
+            raise LeaseLost(f"message {self.id}: the lease ended, another consumer may have it; nothing was changed")
 
     def __enter__(self) -> Self:
         return self
@@ -205,15 +250,17 @@ class Received(msgspec.Struct, eq=False, gc=False):
         if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: not the message's fault
             self.requeue()
             return False
-        self._runtime.log.warning("%s: attempt %d failed: %s: %s", self.id, self.attempt, type(error).__name__, error)
-        self.release(reason=f"{type(error).__name__}: {error}")
+        what = describe(error)
+        change = self.make_failure(None, what)
+        self._runtime.log.warning("%s on %s failed: %s; %s", self.id, self.channel, what, self.outlook(change))
+        self._settle(change)
         return self._swallow
 
 
 def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:
     """Settle changes in one commit, then notify for who waits for their effects."""
     # Here every error text of a handler, a consumer or a person passes: whatever it says, it can be stored and sent.
-    changes = [change if isinstance(change, Ack) else change._replace(reason=clip(change.reason)) for change in changes]
+    changes = [change._replace(reason=clip(change.reason)) if change.reason else change for change in changes]
     done = runtime.storage.inbox.settle(changes)
     ready, senders = set(), set()
     for change, good in zip(changes, done, strict=True):

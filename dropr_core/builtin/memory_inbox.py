@@ -218,7 +218,7 @@ class MemoryInbox(Inbox):
         if item is None:
             return False
         if isinstance(change, Ack):
-            outcome = Outcome(0, item.job.id, State.PROCESSED, "", change.result, change.content_type)
+            outcome = Outcome(0, item.job.id, State.PROCESSED, change.reason, change.result, change.content_type)
             self._data.processed[item.channel] += 1
             self._end(item, State.DONE, change.keep, outcome)
             if change.keep <= 0:

@@ -30,7 +30,10 @@ def one_line(text: str) -> str:
 
 
 class Line(logging.Formatter):
-    """Turns a record into one line; with ``tracebacks``, the traceback follows, each line marked."""
+    """Turns a record into one line; with ``tracebacks``, the traceback follows, each line marked.
+
+    The traceback of a record that has the attribute ``traceback`` follows in any case: it is about code of the user's.
+    """
 
     def __init__(self, role: str, *, tracebacks: bool = False, timed: bool = True) -> None:
         super().__init__()
@@ -49,13 +52,14 @@ class Line(logging.Formatter):
         except Exception as error:  # a wrong logging call must not cost the event, nor the process
             text = f"{record.msg} [badly logged: {type(error).__name__}]"
         problem = record.exc_info[1] if record.exc_info else None
-        if problem is not None and not self._tracebacks:
+        traced = self._tracebacks or getattr(record, "traceback", False)
+        if problem is not None and not traced:
             text += f": {type(problem).__name__}: {problem}"
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         when = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created)) if self._timed else ""
         line = f"{when}{self._role:<7} {one_line(self._masked(text))}"
-        if problem is not None and self._tracebacks and record.exc_info:
+        if problem is not None and traced and record.exc_info:
             trace = self._masked(self.formatException(record.exc_info))
             line += "".join(f"\n    | {one_line(part)}" for part in trace.splitlines())
         return line

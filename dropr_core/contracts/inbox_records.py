@@ -105,6 +105,8 @@ class Ack(NamedTuple):
     content_type: str = ""
     keep: float = 0.0
     """Seconds for which the done message stays readable (the channel's retention)."""
+    reason: str = ""
+    """What the receipt says besides, such as why it has no result."""
 
 
 class Release(NamedTuple):

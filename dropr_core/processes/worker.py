@@ -1,7 +1,7 @@
 """The worker: handlers around consumers. Killing it at any moment loses nothing.
 
-Owns the process and its threads: claim, call the channel's handler, settle by what it returned or
-raised. Must not know peers or transports.
+Owns the process and its threads: claim, call the channel's handler, settle. What an answer means is in
+handler_call.py. Must not know peers or transports.
 """
 
 import logging
@@ -10,17 +10,18 @@ import select
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.consumer import Consumer
+from dropr_core.api.failures import describe
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import NodeConfig
-from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.storage import Bury, Settlement
-from dropr_core.errors import ConfigError, LeaseLost, ProtocolError, Reject, Retry, StoreError, TooBig
+from dropr_core.errors import ConfigError, LeaseLost, StoreError
 from dropr_core.plugin.registry import create
+from dropr_core.processes.handler_call import call
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.presence import Presence
@@ -123,7 +124,7 @@ class WorkerThreads:
     def _handle(self, received: Received) -> None:
         started = time.monotonic()
         try:
-            self._settle(received, self._judge(received))
+            self._settle(received, call(self._handlers[received.channel], received, self._log))
         except LeaseLost as error:
             self._log.warning("%s", error)
         took = time.monotonic() - started
@@ -140,43 +141,17 @@ class WorkerThreads:
             except StoreError as error:
                 self._log.error("%s is handled but cannot be settled, next try in 1 s: %s", received.id, error)
                 if self._stopping.wait(1.0):
-                    raise
+                    # Counted, so that a message which can never be settled ends as a dead letter.
+                    received.requeue()
+                    return
+            except LeaseLost:
+                raise
+            except Exception as error:  # a storage that cannot take it is at fault; the other messages are not
+                self._log.exception("%s is buried: its settlement cannot be stored", received.id)
+                received.apply(Bury(received.claim, f"its settlement cannot be stored: {describe(error)}"))
+                return
             else:
                 return
-
-    def _judge(self, received: Received) -> Settlement:
-        """Call the handler; what its answer or failure means for the message."""
-        try:
-            result = self._handlers[received.channel].handle(self._as_work(received))
-            return received.make_ack(result)
-        except Retry as again:
-            return received.make_failure(again.after, str(again))
-        except (Reject, ProtocolError) as no:
-            self._log.warning("%s on %s is buried: %s", received.id, received.channel, no)
-            return Bury(received.claim, str(no))
-        except TooBig as error:
-            return Bury(received.claim, str(error))
-        except BaseException as error:  # also SystemExit: a handler that calls exit() ends no thread
-            reason = f"{type(error).__name__}: {error}"
-            self._log.warning(
-                "%s on %s: attempt %d failed: %s", received.id, received.channel, received.attempt, reason,
-                exc_info=self._log.isEnabledFor(logging.DEBUG),
-            )  # fmt: skip
-            return received.make_failure(None, reason)
-
-    @staticmethod
-    def _as_work(received: Received) -> Work:
-        large = received.large
-        value: Any = None if large else received.value
-        return Work(
-            message=received.message,
-            body=received.open if large else received.body,
-            value=value,
-            attempt=received.attempt,
-            possible_duplicate=received.possible_duplicate,
-            age=received.age,
-            loads=received.loads if large else None,
-        )
 
     def stop(self, drain: float) -> None:
         """Lease nothing more; give what is being handled ``drain`` seconds to end."""
@@ -196,8 +171,11 @@ class WorkerThreads:
         for consumer in self._consumers:
             consumer.close()
         self._consumers.clear()
-        for handler in self._handlers.values():
-            handler.close()
+        for channel, handler in self._handlers.items():
+            try:
+                handler.close()
+            except Exception:
+                self._log.exception("the handler of %s raised in close", channel)
         for fd in (self._reader, self._writer):
             if fd >= 0:
                 os.close(fd)

@@ -16,6 +16,7 @@ import attrs
 import msgspec
 import pytest
 
+from dropr_core.config.units import parse_duration
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import Reject, Retry
 from dropr_core.model.limits import MAX_RESULT
@@ -99,13 +100,13 @@ class HandlerContract(Contract):
         assert caught.value.reason, "say why: the sender reads it"
 
     def test_what_may_work_later_is_asked_for_again(self, handler_case: HandlerCase, handler: Handler) -> None:
-        """It raises Retry, whose delay is none or a number of seconds."""
+        """It raises Retry, whose delay is none or a duration."""
         if handler_case.later is None:
             pytest.skip("this handler asks for nothing again")
         with pytest.raises(Retry) as caught:
             self.handle(handler, handler_case, handler_case.later)
         after = caught.value.after
-        assert after is None or after >= 0
+        assert after is None or parse_duration(after) >= 0
 
     def test_a_failure_spoils_nothing(self, handler_case: HandlerCase, handler: Handler) -> None:
         """After a rejected message and one for later the next good one is handled."""

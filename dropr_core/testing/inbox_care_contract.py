@@ -138,6 +138,15 @@ class InboxCareContract(StorageTests):
         assert [row.number for row in rows] == [1]
         assert storage.inbox.outcomes(SENDER, old, 7, 10) == (log, rows)
 
+    def test_an_acknowledgement_may_say_why_there_is_no_result(self, storage: Storage) -> None:
+        """The reason of an acknowledgement goes home with the outcome, whether the message stays for a while or not."""
+        source, worker = Source(storage.inbox), Worker(storage.inbox)
+        for keep in (0.0, 60.0):
+            source.push(job(receipt=True))
+            assert storage.inbox.settle([Ack(worker.one(), None, "", keep, "too big")]) == [True]
+        _, rows = storage.inbox.outcomes(SENDER, None, 0, 10)
+        assert [(row.state, row.reason, row.result) for row in rows] == [(State.PROCESSED, "too big", None)] * 2
+
     def test_outcomes_for_another_log_are_all_of_ours(self, storage: Storage) -> None:
         """A cursor in a log that is not ours means nothing: all is sent, nothing is forgotten."""
         Source(storage.inbox).fill(2, receipt=True)

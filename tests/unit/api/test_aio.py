@@ -35,8 +35,8 @@ def public(cls):
     ("plain", "other", "without"),
     [
         (Node, AsyncNode, {"open", "consumer", "retry_now", "name", "config", "outbox", "inbox"}),
-        (Received, AsyncReceived, {"apply", "make_ack", "make_failure", "requeue", "claim", "settled", "open",
-                                       "loads"}),
+        (Received, AsyncReceived, {"apply", "make_ack", "make_done", "make_failure", "note_refused", "outlook",
+                                   "requeue", "claim", "settled", "open", "loads"}),
         (Sent, AsyncSent, {"known", "result_of", "state", "deliveries"}),
     ],
 )  # fmt: skip

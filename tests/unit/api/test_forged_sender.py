@@ -15,7 +15,7 @@ from dropr_core.contracts.storage import Job
 from dropr_core.errors import ConfigError
 from dropr_core.model import envelope
 from dropr_core.model.message import Message
-from dropr_core.processes.worker import WorkerThreads
+from dropr_core.processes.handler_call import as_work
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push
 from dropr_core.system.clock import FakeClock
@@ -40,7 +40,7 @@ def test_a_consumer_sees_who_proved_to_be_the_sender(node):
     """`sender`, `message.sender` and what a handler gets are the peer; the other name has a name that says so."""
     (received,) = node.receive("orders", wait=0, limit=1)
     assert received.sender == received.message.sender == "eve"
-    assert WorkerThreads._as_work(received).message.sender == "eve"
+    assert as_work(received).message.sender == "eve"
     assert received.claimed_sender == "boss"
 
 
@@ -72,7 +72,7 @@ def test_a_program_is_told_the_proven_name(node, tmp_path):
     script = tmp_path / "handler.py"
     script.write_text("import os; print(os.environ['DROPR_SENDER'], end='')")
     (received,) = node.receive("orders", wait=0, limit=1)
-    result = Command(Options(target=f"{sys.executable} {script}")).handle(WorkerThreads._as_work(received))
+    result = Command(Options(target=f"{sys.executable} {script}")).handle(as_work(received))
     assert result == b"eve"
 
 

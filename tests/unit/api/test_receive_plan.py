@@ -181,6 +181,31 @@ def test_what_is_ready_is_given_however_short_the_time():
     ]  # fmt: skip
 
 
+def test_what_a_failed_settlement_named_is_abandoned_with_the_rest():
+    """Whoever could not carry out a `Settle` finds its messages among those to give back, each once."""
+    plan, items = ReceivePlan[Item](size=3, timeout=1.0), [Item(number) for number in range(3)]
+    plan.next(0.0)
+    plan.claimed(items)
+    assert plan.next(0.0) == Give([items[0]])
+    step = plan.next(0.5)
+    assert step == Settle([items[0]], [])
+    assert plan.abandon() == items
+    assert isinstance(plan.next(0.6), End)
+
+
+def test_what_was_carried_out_is_not_abandoned():
+    """After a `Settle` the next step says that it is done: only what is still leased goes back."""
+    plan, items = ReceivePlan[Item](size=3), [Item(number) for number in range(3)]
+    plan.next(0.0)
+    plan.claimed(items)
+    plan.next(0.0)
+    assert plan.next(0.0) == Settle([items[0]], [])
+    items[0].settled = True
+    assert plan.next(0.0) == Give([items[1]])
+    assert plan.abandon() == items[1:]
+    assert plan.abandon() == []
+
+
 def test_nothing_is_waited_for_before_a_second_look():
     """Between asking to be notified and the wait stands one more look: what came in between is found."""
     plan = ReceivePlan[Item](size=1)

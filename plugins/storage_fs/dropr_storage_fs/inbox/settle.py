@@ -99,7 +99,7 @@ class Settling:
                 if isinstance(change, Ack) and change.keep <= 0:
                     mine.add(claim)
                     if claim.number in mine.lease.receipts:
-                        self._moves.tell(commit, claim.sender, claim.id, State.PROCESSED, "", change.result,
+                        self._moves.tell(commit, claim.sender, claim.id, State.PROCESSED, change.reason, change.result,
                                          change.content_type)  # fmt: skip
                     out.append(True)
                     continue
@@ -118,7 +118,7 @@ class Settling:
         now = self._context.clock.now()
         if isinstance(change, Ack):
             commit.do(CountProcessed(change.claim.channel, 1))
-            self._moves.end(commit, job, State.DONE, change.keep, State.PROCESSED, "", change.result,
+            self._moves.end(commit, job, State.DONE, change.keep, State.PROCESSED, change.reason, change.result,
                             change.content_type)  # fmt: skip
             if change.keep <= 0:
                 commit.do(Drop(job.number))

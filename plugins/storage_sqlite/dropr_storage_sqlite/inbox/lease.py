@@ -183,7 +183,7 @@ class Leases:
             book.delay(place, book.now + max(0.0, change.delay), attempts, with_line(history, change.reason))
             book.date(row)
         elif isinstance(change, Ack):
-            book.outcome(row, State.PROCESSED, "", change.result, change.content_type)
+            book.outcome(row, State.PROCESSED, change.reason, change.result, change.content_type)
             book.count(place >> sql.N_BITS, "processed")
             book.free_key(row)
             if change.keep > 0:

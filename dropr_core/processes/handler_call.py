@@ -1,0 +1,77 @@
+"""One call of a handler: what its answer or its failure means for the message.
+
+Owns that border. Whatever comes back over it (a result of any kind, any exception, any text or number in it) becomes a
+settlement that the store takes; only that message suffers, never the worker. Must not know threads, nor who settles.
+"""
+
+import logging
+from typing import Any
+
+from dropr_core.api.failures import describe, excerpt, text_of
+from dropr_core.api.received import Received
+from dropr_core.api.send_options import as_seconds
+from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.storage import Ack, Bury, Settlement
+from dropr_core.errors import ProtocolError, Reject, Retry, UsageError
+
+
+def call(handler: Handler, received: Received, log: logging.Logger) -> Settlement:
+    """Call a handler for a message, and say how the message is to be settled. Raises nothing."""
+    try:
+        result = handler.handle(as_work(received))
+    except Retry as again:
+        return _again(received, again, log)
+    except (Reject, ProtocolError) as no:
+        reason = text_of(no)
+        log.warning("%s on %s is buried: %s", received.id, received.channel, reason)
+        return Bury(received.claim, reason)
+    except BaseException as error:  # also SystemExit: a handler that calls exit() ends no thread
+        return _failed(received, error, log)
+    return _done(received, result, log)
+
+
+def _done(received: Received, result: Any, log: logging.Logger) -> Ack:
+    """The work is done, and is not done again because its result cannot go home."""
+    try:
+        return received.make_ack(result)
+    except UsageError as error:
+        reason = f"processed, but its result cannot be sent: {text_of(error)}"
+        log.warning("%s on %s: %s", received.id, received.channel, reason)
+        return received.make_done(reason)
+
+
+def _again(received: Received, again: Retry, log: logging.Logger) -> Settlement:
+    reason, delay = text_of(again), None
+    try:
+        delay = as_seconds(again.after, "Retry(after=...)")
+    except Exception as error:  # what was given for a duration may be anything
+        reason = f"{reason} ({describe(error)}: tried again after the usual time)"
+        log.warning("%s on %s: %s", received.id, received.channel, reason)
+    change = received.make_failure(delay, reason)
+    log.info("%s on %s asks to be tried again: %s; %s", received.id, received.channel, reason, received.outlook(change))
+    return change
+
+
+def _failed(received: Received, error: BaseException, log: logging.Logger) -> Settlement:
+    reason = describe(error)
+    change = received.make_failure(None, reason)
+    log.warning(
+        "%s on %s failed: %s; %s", received.id, received.channel, reason, received.outlook(change),
+        exc_info=excerpt(error), extra={"traceback": True},
+    )  # fmt: skip
+    return change
+
+
+def as_work(received: Received) -> Work:
+    """What a handler is given of a message. Raises ProtocolError for a body that its serializer cannot read."""
+    large = received.large
+    value: Any = None if large else received.value
+    return Work(
+        message=received.message,
+        body=received.open if large else received.body,
+        value=value,
+        attempt=received.attempt,
+        possible_duplicate=received.possible_duplicate,
+        age=received.age,
+        loads=received.loads if large else None,
+    )
