@@ -4,8 +4,9 @@
     .venv/bin/python bench/strangers.py --transport zmq flood        curl (default), zmq (CURVE), zmq-plain
 
 flood: what a refused request costs the server (CPU, lines in its log), and what is left of the legitimate traffic
-beside a flood of --rate requests a second. idle: how many of 300 requests with the key are answered within a second
-each, beside --connections that send nothing. Owns measuring only.
+beside a flood of --rate requests a second. Over HTTP each comes on a connection of its own, over ZeroMQ all on one;
+with --patient the flood waits for each refusal and keeps its connection. idle: how many of 300 requests with the key
+are answered within a second each, beside --connections that send nothing. Owns measuring only.
 """
 
 import argparse
@@ -55,20 +56,26 @@ def connect(url: str) -> Connection:
     return CurlTransport(CurlOptions(), logging.getLogger()).connect(url)
 
 
-def refused_over_http(url: str) -> Iterator[None]:
+def patient_over_http(url: str) -> Iterator[None]:
     """One by one; a connection is used again if the server lets it."""
-    where = urlsplit(url)
     while True:
-        with contextlib.suppress(OSError), socket.create_connection((where.hostname, where.port or 0), 5) as line:
+        with contextlib.suppress(OSError), dial(url) as line:
             back = b"."
             while back and b"connection: close" not in back.lower():
-                body = request(WRONG)
-                line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                line.sendall(post())
                 back = line.recv(65536)
                 yield
 
 
-def refused_over_zmq(url: str) -> Iterator[None]:
+def hurried_over_http(url: str) -> Iterator[None]:
+    """Each on a new connection, which is left at once."""
+    while True:
+        with contextlib.suppress(OSError), dial(url) as line:
+            line.sendall(post())
+        yield
+
+
+def patient_over_zmq(url: str) -> Iterator[None]:
     """Fifty under way on one connection."""
     connection, waiting = connect(url), list[Future[bytes]]()
     while True:
@@ -78,14 +85,53 @@ def refused_over_zmq(url: str) -> Iterator[None]:
         yield
 
 
-def flood(url: str, rate: float, seconds: float) -> int:
+def hurried_over_zmq(url: str) -> Iterator[None]:
+    """On a bare socket, which connects again when it is cut off; what comes back is thrown away."""
+    import zmq
+    from dropr_transport_zmq.frames import Kind, pack
+    from dropr_transport_zmq.keys import new_secret, public_to_z85, secret_to_z85
+
+    dealer = zmq.Context.instance().socket(zmq.DEALER)
+    where, _, server = url.removeprefix("zmq+").partition("?curve=")
+    if server:
+        mine = secret_to_z85(new_secret())
+        dealer.curve_serverkey, dealer.curve_secretkey = public_to_z85(server), mine
+        dealer.curve_publickey = zmq.curve_public(mine)
+    dealer.connect(where)
+    number = 0
+    while True:
+        number += 1
+        body = request(WRONG)
+        with contextlib.suppress(zmq.Again):
+            dealer.send_multipart([pack(Kind.ASK, number, len(body)), body], zmq.NOBLOCK)
+            yield
+        while dealer.poll(0):
+            dealer.recv_multipart()
+
+
+FLOODS = {
+    ("http", True): patient_over_http, ("http", False): hurried_over_http,
+    ("zmq", True): patient_over_zmq, ("zmq", False): hurried_over_zmq,
+}  # fmt: skip
+
+
+def post() -> bytes:
+    body = request(WRONG)
+    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def dial(url: str) -> socket.socket:
+    return socket.create_connection((urlsplit(url).hostname, urlsplit(url).port or 0), 5)
+
+
+def flood(url: str, rate: float, seconds: float, patient: bool) -> int:
     """Send refused requests from eight threads, at most ``rate`` a second; how many that were."""
     counts = [0] * 8
     ends = time.monotonic() + seconds
 
     def run(place: int) -> None:
         started = time.monotonic()
-        for _ in (refused_over_zmq if url.startswith("zmq") else refused_over_http)(url):
+        for _ in FLOODS["zmq" if url.startswith("zmq") else "http", patient](url):
             counts[place] += 1
             if (now := time.monotonic()) >= ends:
                 return
@@ -100,9 +146,10 @@ def flood(url: str, rate: float, seconds: float) -> int:
 
 
 @contextlib.contextmanager
-def flooding(url: str, rate: float, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+def flooding(url: str, rate: float, seconds: float, patient: bool) -> Iterator["subprocess.Popen[str]"]:
     """A flood in a process of its own, which prints how many it sent."""
     words = [sys.executable, __file__, "--url", url, "--rate", str(rate), "--seconds", str(seconds), "only-flood"]
+    words += ["--patient"] * patient
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child:
         try:
             yield child
@@ -157,20 +204,20 @@ def listens(url: str) -> None:
         time.sleep(0.1)
 
 
-def bench_flood(shop: Path, store: Path, url: str, rate: float, log: Path) -> None:
+def bench_flood(shop: Path, store: Path, url: str, rate: float, patient: bool, log: Path) -> None:
     """The cost of one refused request, and of a flood of them."""
     with running(("daemon", shop), ("server", store)) as (_, server):
         listens(url)
         alone = traffic(shop, store, SECONDS)
         before, lines = cpu(server.pid), log.read_bytes().count(b"\n")
-        with flooding(url, rate, SECONDS) as child:
+        with flooding(url, rate, SECONDS, patient) as child:
             assert child.stdout is not None
             sent = int(child.stdout.readline())
         used, lines = cpu(server.pid) - before, log.read_bytes().count(b"\n") - lines
         print(f"refused requests                   {sent / SECONDS:10,.0f} /s   (asked for {rate:,.0f})")
         print(f"  CPU of the server for each       {used / sent * 1e6:10,.0f} µs")
         print(f"  lines in its log for each 1000   {lines / sent * 1000:10,.1f}")
-        with flooding(url, rate, SECONDS + 60):
+        with flooding(url, rate, SECONDS + 60, patient):
             beside = traffic(shop, store, SECONDS)
         print(f"messages, nobody else              {alone:10,.0f} /s")
         print(f"messages beside the flood          {beside:10,.0f} /s   ({beside / alone:.0%})")
@@ -202,10 +249,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2750.0)
     parser.add_argument("--connections", type=int, default=4300)
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--patient", action="store_true")
     parser.add_argument("--url")
     asked = parser.parse_args()
     if asked.what == ["only-flood"]:
-        print(flood(asked.url, asked.rate, asked.seconds), flush=True)
+        print(flood(asked.url, asked.rate, asked.seconds, asked.patient), flush=True)
         os._exit(0)  # its connections may be in the middle of something
     os.environ["DROPR_BENCH_TRANSPORT"] = asked.transport
     for what in asked.what:
@@ -219,7 +267,7 @@ def main() -> None:
                 os.dup2(file.fileno(), 2)
                 try:
                     if what == "flood":
-                        bench_flood(shop, store, url, asked.rate, log)
+                        bench_flood(shop, store, url, asked.rate, asked.patient, log)
                     else:
                         bench_idle(shop, store, url, asked.connections)
                 finally:

@@ -105,12 +105,12 @@ class Connections:
 
 def group_of(address: str) -> str:
     """What counts as one address: an IPv4 address, or the network of 64 bits that one host of IPv6 is given."""
+    if ":" not in address:
+        return address
     try:
         host = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if host.version == 4:
-        return str(host)
-    if host.ipv4_mapped is not None:
+    if host.version == 6 and host.ipv4_mapped is not None:
         return str(host.ipv4_mapped)
     return str(ipaddress.IPv6Address(int(host) >> 64 << 64))

@@ -20,6 +20,8 @@ from dropr_core.system.connections import Connections, Place
 
 LAST_WORDS = 1.0
 """Seconds for answers that are being written when the drain time is over."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+"""Seconds until a refused stranger is told so, the first time on a connection and at most."""
 _EVERY = 64
 """Connections accepted in one turn, so that a flood of them does not starve those that are there."""
 _REST = 1.0
@@ -42,11 +44,19 @@ class Visit:
         self.greeting: asyncio.Task[None] | None = None
         self.transport: asyncio.Transport | None = None
         """Once it has one."""
+        self._refusals = 0
         self._place: Place = connections.enter(address, now, self.cut)
 
     def admit(self) -> bool:
         """A request that came on it is admitted; False if there is no place for one more such connection."""
         return self._connections.admit(self._place)
+
+    def refused(self) -> float:
+        """A request that came on it is refused: seconds until it shall be told so, more each time; 0 for a peer."""
+        if self._place.admitted:
+            return 0.0
+        self._refusals += 1
+        return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._refusals - 1, 10)))
 
     def cut(self) -> None:
         """End it, whatever it is doing."""

@@ -22,6 +22,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ADMITTED = "dropr.admitted"
 """Name of the ASGI extension: ``extension()`` says that the request was admitted; False: there is no place for it."""
 
+REFUSED = "dropr.refused"
+"""Name of the ASGI extension: ``extension()`` says that the request is refused; seconds until the caller is told."""
+
 _STATUS = {"unknown_peer": 401, "bad_signature": 401, "too_big": 413, "bad_frame": 400, "busy": 503}
 _ANSWER = (b"content-type", CONTENT_TYPE.encode())
 _LINGER, _LINGER_BYTES = 2.0, 4 << 20
@@ -34,6 +37,11 @@ _WATCH_AFTER = 1.0
 def _always() -> bool:
     """Where the server counts connections by itself."""
     return True
+
+
+def _at_once() -> float:
+    """Where the server knows no strangers."""
+    return 0.0
 
 
 class _Slow(Exception):
@@ -56,6 +64,17 @@ class _Incoming:
         self.more = message.get("more_body", False)
         body: bytes = message.get("body", b"")
         return body
+
+    async def pause(self, seconds: float) -> None:
+        """Let the caller wait. Raises Gone, at once if the request is here as a whole; of the rest nothing is read."""
+        if self.more:
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self.next()
+        except TimeoutError:
+            pass
 
 
 class _Pace:
@@ -177,7 +196,7 @@ class DroprApp:
                         have += len(chunk)
                     if length < 0 and (have >= self._answerer.head_size or not incoming.more):
                         head = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                        length = self._answerer.admit(head[: self._answerer.head_size], caller)
+                        length = await self._admit(head[: self._answerer.head_size], scope, incoming, caller, limit)
                         if announced is not None and announced.isdigit() and int(announced) != length:
                             raise Refused("bad_frame", f"the request says {length} bytes, HTTP says {int(announced)}")
                         if not scope.get("extensions", {}).get(ADMITTED, _always)():
@@ -198,6 +217,19 @@ class DroprApp:
         if have != length:
             raise Refused("bad_frame", f"only {have} of the {length} bytes that the request says")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _admit(
+        self, head: bytes, scope: Scope, incoming: _Incoming, caller: Caller, limit: asyncio.Timeout
+    ) -> int:
+        """Judge a request; a refusal is told to a stranger after a while, so that a flood of them has to wait."""
+        try:
+            return self._answerer.admit(head, caller)
+        except Refused:
+            seconds = scope.get("extensions", {}).get(REFUSED, _at_once)()
+            if seconds:
+                limit.reschedule(None)
+                await incoming.pause(seconds)
+            raise
 
     async def _wait(self, future: "Future[bytes]", receive: Receive) -> None:
         """Until the answer is there; raises Gone if the caller leaves, ConnectionAbortedError on `give_up`.

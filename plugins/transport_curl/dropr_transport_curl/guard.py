@@ -14,7 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dropr_transport_curl.accepting import Visit
-from dropr_transport_curl.asgi import ADMITTED
+from dropr_transport_curl.asgi import ADMITTED, REFUSED
 from dropr_transport_curl.filling import EXTENSION, Filler
 
 HEAD_SECONDS = 30.0
@@ -66,7 +66,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_waiting()
         names = [name for name, _ in self.headers]
-        extensions: dict[str, Any] = {ADMITTED: self._visit.admit}
+        extensions: dict[str, Any] = {ADMITTED: self._visit.admit, REFUSED: self._visit.refused}
         if names.count(b"content-length") == 1 and b"transfer-encoding" not in names:
             extensions[EXTENSION] = self.fill
         cast("dict[str, Any]", self.scope)["extensions"] = extensions

@@ -89,7 +89,8 @@ def judged(url: str, status: int, content_type: str | None, headers: Sequence[by
 
 def printable(text: str, limit: int = SHOWN) -> str:
     """One line of at most ``limit`` harmless characters."""
-    return "".join(sign if sign.isprintable() else " " for sign in " ".join(text[: 4 * limit].split()))[:limit]
+    line = " ".join(text[: 4 * limit].split())
+    return (line if line.isprintable() else "".join(sign if sign.isprintable() else " " for sign in line))[:limit]
 
 
 def _excerpt(body: bytes) -> str:

@@ -8,9 +8,11 @@ import threading
 import time
 
 import pytest
-from dropr_transport_curl import CurlTransport, Options, asgi, asgi_app, guard
+from dropr_transport_curl import CurlTransport, Options, accepting, asgi, asgi_app, guard
+from dropr_transport_curl.accepting import Visit
 
 from dropr_core.errors import Unreachable
+from dropr_core.system.connections import Connections
 from dropr_core.testing.transport_contract import Echo, request
 
 WAIT = 30.0
@@ -227,6 +229,33 @@ def test_a_refused_caller_may_go_on(serve):
         for _ in range(3):
             line.sendall(post(request(30, "no:sign"), more=b""))
             assert status(line) == 401
+
+
+def test_a_refused_stranger_waits_longer_each_time_and_a_peer_never():
+    """So that a flood over connections that are kept is as slow as it has places."""
+    connections = Connections(admitted=1, strangers=1, per_address=1, patience=10.0)
+    here, there = socket.socketpair()
+    with here, there:
+        visit = Visit(connections, here, "192.0.2.1", 0.0)
+        waits = [visit.refused() for _ in range(50)]
+        assert waits == sorted(waits)
+        assert (waits[0], waits[1], waits[-1]) == (0.02, 0.04, 1.0)
+        assert visit.admit()
+        assert visit.refused() == 0.0
+
+
+def test_a_stranger_that_leaves_while_it_waits_is_forgotten(serve, monkeypatch):
+    """Its refusal is neither kept nor written; the next caller is served."""
+    monkeypatch.setattr(accepting, "FIRST_PAUSE", 600.0)
+    monkeypatch.setattr(accepting, "LONGEST_PAUSE", 600.0)
+    listener, echo = serve()
+    for _ in range(3):
+        with dial(listener) as line:
+            line.sendall(post(request(30, "no:sign"), more=b""))
+            assert any(listener._server._state.tasks or time.sleep(0.005) for _ in range(2000))
+        assert any(not listener._server._state.tasks or time.sleep(0.005) for _ in range(2000))
+    assert len(echo.heads) == 3
+    assert talk(listener, post(request(30))).startswith(b"HTTP/1.1 200")
 
 
 def test_strangers_wear_each_other_out(serve):

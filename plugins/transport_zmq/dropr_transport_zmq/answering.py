@@ -17,6 +17,7 @@ from dropr_core.contracts.transport import Answerer, Caller
 from dropr_core.errors import Closed, Refused
 from dropr_transport_zmq.engine import Deadline, Engine, receive
 from dropr_transport_zmq.frames import VERSION, Head, Kind, OtherVersion, refusal, unpack
+from dropr_transport_zmq.lines import Judged
 from dropr_transport_zmq.options import Options
 from dropr_transport_zmq.stream import Malformed, Queue, Stream
 
@@ -53,11 +54,10 @@ class Answering:
     """All requests at one listener."""
 
     def __init__(self, engine: Engine, socket: "zmq.Socket[bytes]", place: str, answerer: Answerer,
-                 options: Options, admitted: Callable[[int], bool], log: logging.Logger) -> None:  # fmt: skip
-        """``admitted`` is told the connection (its descriptor) of each admitted request; False: no place for it."""
+                 options: Options, judged: Judged, log: logging.Logger) -> None:  # fmt: skip
         self._engine, self._socket, self._place = engine, socket, place
         self._answerer, self._options, self._log = answerer, options, log
-        self._admitted = admitted
+        self._judged = judged
         self._ways: dict[bytes, Way] = {}
         self._blocked: deque[Way] = deque()
         self._count = 0
@@ -134,9 +134,14 @@ class Answering:
         if self._count >= self._options.max_requests or len(way.calls) >= self._options.max_waiting:
             self._tell(way, head.request, Kind.REFUSED, refusal("busy", "too many requests at once; try again later"))
             return
-        admitted = self._admit(way, head, payload)
-        if admitted is not None:
-            self._tell(way, head.request, *admitted)
+        if not self._judged.heard_out(way.fd):  # not even told: a flood is thrown away for as little as possible
+            self.ignored += 1
+            self._forget_if_quiet(way)
+            return
+        refused = self._admit(way, head, payload)
+        if refused is not None:
+            self._judged.refused(way.fd)
+            self._tell(way, head.request, *refused)
             return
         now = monotonic()
         call = way.calls[head.request] = Call(way, Stream(head.request), now)
@@ -168,7 +173,7 @@ class Answering:
         if length != head.number:
             text = f"the request says {length} bytes and has {head.number}"
             return Kind.REFUSED, refusal("bad_frame", text)
-        if not self._admitted(way.fd):
+        if not self._judged.admit(way.fd):
             return Kind.REFUSED, refusal("busy", "too many connections at once; try again later")
         return None
 

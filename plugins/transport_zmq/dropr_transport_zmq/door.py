@@ -29,7 +29,7 @@ from dropr_transport_zmq.engine import Deadline, Engine, receive
 from dropr_transport_zmq.handshakes import Handshakes
 from dropr_transport_zmq.hub import Hub
 from dropr_transport_zmq.keys import public_of, secret_to_z85
-from dropr_transport_zmq.lines import Lines
+from dropr_transport_zmq.lines import Everybody, Lines
 from dropr_transport_zmq.options import Options
 from dropr_transport_zmq.zap import DOMAIN
 
@@ -67,7 +67,7 @@ class Door(Listener):
             if isinstance(error, zmq.ZMQError | OSError):
                 raise Unreachable(f"cannot listen on {address.url}: {error.strerror or error}") from None
             raise
-        self.answering = Answering(engine, self._socket, self.url, answerer, options, self._admitted, log)
+        self.answering = Answering(engine, self._socket, self.url, answerer, options, self.lines or Everybody(), log)
         self.answering.on_idle = self._idle
 
     # ── opening ──────────────────────────────────────────────────────────────────────────────────
@@ -86,7 +86,7 @@ class Door(Listener):
         host = "0.0.0.0" if address.host == "*" else _number(address.host)  # noqa: S104 - the user's word
         if ":" in host:
             self._socket.setsockopt(zmq.IPV6, 1)
-        self.lines = Lines(self._engine, options, self._catch_up)
+        self.lines = Lines(self._engine, options, self._news, self._catch_up)
         self._watch()
         self._socket.bind(endpoint(host, address.port))
         port = int(self._last().rpartition(":")[2])
@@ -139,16 +139,11 @@ class Door(Listener):
             elif event == zmq.Event.DISCONNECTED and self.lines is not None:
                 self.lines.disconnected(fd)
 
+    def _news(self) -> None:
+        self._heard(0)
+
     def _catch_up(self) -> None:
         self.answering.read()
-
-    def _admitted(self, fd: int) -> bool:
-        """A request that came on this connection is admitted; False: there is no place for it."""
-        if self.lines is None:
-            return True
-        if not self.lines.known(fd):
-            self._heard(0)  # what came on it overtook the word that it is there
-        return self.lines.admit(fd)
 
     def _look(self, now: float) -> float | None:
         before, failed = self._handshakes.failed, self._handshakes.look(now)

@@ -88,4 +88,4 @@ def read_refusal(payload: bytes) -> tuple[str, str]:
 def printable(data: bytes, limit: int) -> str:
     """One line of at most ``limit`` harmless characters."""
     text = " ".join(data.decode("utf-8", "replace").split())
-    return "".join(sign if sign.isprintable() else " " for sign in text)[:limit]
+    return (text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text))[:limit]

@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 import attrs
 
@@ -20,13 +21,15 @@ from dropr_transport_zmq.options import Options
 
 MOST = 4 << 20
 """Bytes that a stranger may send; the first piece of its first request decides and has 64 KiB."""
+REFUSALS = 20
+"""Requests of a stranger that are judged and refused on one connection; the rest is read and thrown away."""
 LOOK_EVERY = 0.25
 """Seconds between two looks at how much strangers have sent, while there are any."""
 _BYTES_RECEIVED = struct.Struct("=128xQ")
 """Where the kernel's ``struct tcp_info`` has ``tcpi_bytes_received``."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Line:
     """One connection."""
 
@@ -34,17 +37,48 @@ class Line:
     peer: tuple[object, ...]
     """Its other end, by which it is known again; empty: it was gone at once."""
     place: Place
+    refusals: int = 0
+
+
+class Judged(Protocol):
+    """What the answering side asks and says about the connection on which a request came."""
+
+    def heard_out(self, fd: int) -> bool:
+        """Whether its requests are still judged."""
+
+    def admit(self, fd: int) -> bool:
+        """One is admitted; False: there is no place for it."""
+
+    def refused(self, fd: int) -> None:
+        """One is refused."""
+
+
+class Everybody:
+    """Where the system says who may connect (a socket file, this process): no stranger is there."""
+
+    def heard_out(self, _fd: int) -> bool:
+        """Always."""
+        return True
+
+    def admit(self, _fd: int) -> bool:
+        """Always."""
+        return True
+
+    def refused(self, _fd: int) -> None:
+        """Nothing to count."""
 
 
 class Lines:
     """All of one listener."""
 
-    def __init__(self, engine: Engine, options: Options, catch_up: Callable[[], None]) -> None:
-        """``catch_up`` reads what has come, before strangers are judged by what they have sent."""
+    def __init__(
+        self, engine: Engine, options: Options, news: Callable[[], None], catch_up: Callable[[], None]
+    ) -> None:
+        """``news`` reads the monitor; ``catch_up`` the messages, before strangers are judged by what they have sent."""
         self.connections = Connections(
             options.max_connections, options.max_strangers, options.max_strangers_per_address, options.admission
         )
-        self._catch_up = catch_up
+        self._news, self._catch_up = news, catch_up
         self._lines: dict[int, Line] = {}
         self._strangers: dict[Place, Line] = {}
         self._deadline = Deadline(engine, self._look)
@@ -69,19 +103,31 @@ class Lines:
             self._strangers.pop(line.place, None)
             self.connections.leave(line.place)
 
-    def known(self, fd: int) -> bool:
-        """Whether the monitor has told of this connection."""
-        return fd in self._lines
+    def heard_out(self, fd: int) -> bool:
+        """Whether a request that came on it is judged: a peer's always, of a stranger's the first ones."""
+        line = self._line(fd)
+        return line is None or line.place.admitted or line.refusals < REFUSALS
 
     def admit(self, fd: int) -> bool:
         """A request that came on it is admitted; False if there is no place for one more such connection."""
-        line = self._lines.get(fd)
+        line = self._line(fd)
         if line is None:
             return True  # it has left already, and nothing that is told to it arrives
         good = self.connections.admit(line.place)
         if good:
             self._strangers.pop(line.place, None)
         return good
+
+    def refused(self, fd: int) -> None:
+        """A request that came on it is refused."""
+        line = self._line(fd)
+        if line is not None:
+            line.refusals += 1
+
+    def _line(self, fd: int) -> Line | None:
+        if fd >= 0 and fd not in self._lines:
+            self._news()  # what came on it overtook the word that it is there
+        return self._lines.get(fd)
 
     def close(self) -> None:
         """Forget all: ZeroMQ ends them with the listener."""

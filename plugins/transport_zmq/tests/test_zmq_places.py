@@ -131,6 +131,25 @@ def test_over_the_limit_of_admitted_connections_a_caller_is_told_to_wait(transpo
     raise AssertionError("the place of one that left was not given away")
 
 
+def test_a_flood_of_a_stranger_is_thrown_away_unjudged(transport, raw, echo):
+    """After so many refusals on its connection nothing of it is judged or answered; a peer is always heard out."""
+    listener = transport(curve=False).listen("zmq+tcp://127.0.0.1:0", echo)
+    stranger = raw(zmq.DEALER)
+    stranger.connect(listener.url.removeprefix("zmq+"))
+    many = lines.REFUSALS + 30
+    for number in range(many):
+        stranger.send_multipart([pack(Kind.ASK, number, 20), request(20, "no:sign")])
+    for _ in range(lines.REFUSALS):
+        assert unpack(stranger.recv_multipart()[0]).kind == Kind.REFUSED
+    friend = transport(curve=False).connect(listener.url)
+    assert friend.ask(request(20), idle=WAIT).result(WAIT) == request(20)
+    for _ in range(many):
+        assert friend.ask(request(20, "no:sign"), idle=WAIT).exception(WAIT).code == "bad_signature"
+    assert any(listener.answering.ignored == 30 or time.sleep(0.005) for _ in range(2000))
+    assert len(echo.heads) == lines.REFUSALS + 1 + many
+    assert not stranger.poll(0)
+
+
 def test_a_descriptor_that_became_another_connection_is_not_shut(monkeypatch, transport, echo):
     """Cutting off looks whether the descriptor still is the connection that it was; another one lives."""
     listener = transport(curve=False).listen("zmq+tcp://127.0.0.1:0", echo)
