@@ -149,6 +149,12 @@ def open_checked(path: Path, identity: MessageId, reference: Reference, more: in
     return cast("BinaryIO", io.BufferedReader(file, PIECE))
 
 
+def no_fault_of_a_file(error: Exception) -> bool:
+    """Whether what kept a body from being read would keep any file from it: a lack of handles or of memory."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write every byte: `os.write` may take less. Raises OSError."""
     view = memoryview(data)

@@ -39,6 +39,7 @@ from dropr_core.cli.output import (
     text_or_base64,
     write_stream,
 )
+from dropr_core.cli.peers import daemon_report
 from dropr_core.cli.selection import select, walk_inbox, walk_outbox
 
 if TYPE_CHECKING:
@@ -182,6 +183,19 @@ def held_peers(node: "Runtime") -> frozenset[str]:
     return frozenset(name for name, state in node.outbox.peers().items() if state.held)
 
 
+def why_it_waits(node: "Runtime", message_id: "MessageId") -> dict[str, str]:
+    """Peer → what the daemon says of a message that waits for a reason of its own."""
+    from dropr_core.model.names import format_id
+
+    peers = (daemon_report(node) or {}).get("peers", {})
+    return {
+        name: str(one["reason"])
+        for name, peer in peers.items()
+        for one in peer.get("unreadable", ())
+        if one["id"] == format_id(message_id)
+    }
+
+
 # ── one message ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -242,12 +256,15 @@ def show_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Begi
         message_id = known_id(node, message_id)
         deliveries, job = node.outbox.status(message_id), node.inbox.status(message_id)
         data = envelope_of(node, message_id)
-        held = held_peers(node)
+        held, waits = held_peers(node), why_it_waits(node, message_id)
     if not deliveries and job is None and data is None:
         raise not_found(f"{format_id(message_id)}: no such message here, or it ended and was forgotten")
     came = None if job is None else job.sender
     head = None if data is None else {**message_document(header_of(data), came), "size": body_size(data)}
     sent = [{**delivery_document(d, held), **text_or_base64(d.result, "result")} for d in deliveries]
+    for one in sent:
+        if one["state"] == "queued":
+            one["reason"] = one["reason"] or waits.get(one["peer"], "")
     got = None if job is None else job_document(job)
     if as_json:
         echo_json({"id": format_id(message_id), "message": head, "deliveries": sent, "inbox": got})

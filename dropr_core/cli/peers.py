@@ -3,8 +3,9 @@
 Owns nothing but the words; the outbox keeps what is held, the daemon is told by the node's notifier.
 """
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,6 +33,16 @@ def daemon_runs(node: "Runtime") -> bool:
     from dropr_core.system.locks import is_held
 
     return is_held(node.config.data / "daemon.lock")
+
+
+def daemon_report(node: "Runtime") -> dict[str, Any] | None:
+    """What the daemon tells of itself; None if none runs, empty if it tells nothing (yet)."""
+    if not daemon_runs(node):
+        return None
+    try:
+        return dict(json.loads((node.run_directory / "daemon.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 @verb("retry", keys="`peer` (null: all), `daemon` (whether one runs and was told).")

@@ -4,7 +4,6 @@ Owns what is gathered (stores, and the reports that processes leave in the run d
 is shown. A report is believed only while the process that wrote it holds its lock.
 """
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dropr_core.cli.common import opened, verb
 from dropr_core.cli.output import echo, echo_json, echo_table, say_age, say_count, say_size
-from dropr_core.cli.peers import daemon_runs
+from dropr_core.cli.peers import daemon_report
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -29,7 +28,8 @@ QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
     "`resting`, `refused`, `held`, or `unknown`: no daemon runs), `reason`, `waiting` (deliveries), `bytes`, `oldest` "
     "(seconds or null), `awaiting` (receipts), `held`, `failures`, `next_try_in` (seconds or null), `body` "
     "(a large body on its way: `id`, `bytes`, `of`; or null), `last_contact` (seconds since it last asked "
-    "here, or null), `dead`, `failed`; "
+    "here, or null), `unreadable` (messages whose large body cannot be read here, a list: `id`, `lane`, `reason`), "
+    "`dead`, `failed`; "
     "`channels`, a list: `channel`, `ready`, `blocked`, `delayed`, `leased`, `buried`, `processed` (ever), "
     "`bytes`, `oldest` (seconds or null); `dead_letters`: `outbox` (dead and failed), `inbox` (buried).",
 )
@@ -64,23 +64,13 @@ def gather(node: "Runtime") -> dict[str, Any]:
 # ── gathering ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _daemon(node: "Runtime") -> dict[str, Any] | None:
-    """What the daemon tells of itself; None if none runs, empty if it tells nothing (yet)."""
-    if not daemon_runs(node):
-        return None
-    try:
-        return dict(json.loads((node.run_directory / "daemon.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
 def _processes(node: "Runtime") -> dict[str, Any]:
     from dropr_core.angel.status_file import read_state
     from dropr_core.system.locks import is_held
     from dropr_core.system.presence import living
 
     directory = node.run_directory
-    daemon = _daemon(node)
+    daemon = daemon_report(node)
     found: dict[str, Any] = {"daemon": None if daemon is None else {"pid": daemon.get("pid")}}
     for name in ("server", "worker"):
         found[f"{name}s"] = list(living(directory, name))
@@ -96,7 +86,7 @@ def _processes(node: "Runtime") -> dict[str, Any]:
 
 
 def _peers(node: "Runtime") -> list[dict[str, Any]]:
-    daemon = _daemon(node) or {}
+    daemon = daemon_report(node) or {}
     seen: Mapping[str, Mapping[str, Any]] = daemon.get("peers", {})
     oldest: dict[str, float] = {}
     for lane in node.outbox.lanes():
@@ -131,6 +121,7 @@ def _peers(node: "Runtime") -> list[dict[str, Any]]:
                 "failures": report.get("failures", 0),
                 "next_try_in": None if next_try is None or held else round(max(0.0, next_try - now), 3),
                 "body": report.get("body"),
+                "unreadable": report.get("unreadable", []),
                 "last_contact": round(heard[name], 3) if name in heard else None,
                 **ended.get(name, {"dead": 0, "failed": 0}),
             }
@@ -180,6 +171,8 @@ def show(document: Mapping[str, Any]) -> None:
                     f"  to {peer['peer']}: body of {body['id']}, {say_size(body['bytes'])} of {say_size(body['of'])} "
                     f"({share:.0%})"
                 )
+            for message in peer["unreadable"]:
+                echo(f"  to {peer['peer']}: {message['id']} waits, and what is behind it: {message['reason']}")
     if document["channels"]:
         echo("")
         echo_table(

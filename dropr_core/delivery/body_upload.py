@@ -8,7 +8,6 @@ any break the peer is asked how much it has. A body that cannot be read makes it
 in the end; it is no reason to let the peer, or any other lane, wait.
 """
 
-import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from functools import partial
 import attrs
 
 from dropr_core.bodies.chunk_digest import LEAF
-from dropr_core.bodies.files import Load
+from dropr_core.bodies.files import Load, no_fault_of_a_file
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import LaneStats, Outbox
 from dropr_core.delivery.peer_client import PeerClient
@@ -41,6 +40,9 @@ LARGEST = 16 * LEAF
 PATIENCE = 2.0
 """Seconds until a peer that has no room is asked again."""
 
+SOON = 0.01
+"""Seconds until the next body is begun after one was given up: what is behind it waits for nothing else."""
+
 FRUITLESS = 3
 """Rounds in which nothing arrived before the body is given a rest."""
 
@@ -48,9 +50,6 @@ UNREADABLE = Backoff(1.0, 30.0)
 UNREADABLE_TRIES = 7
 """Tries to read a body, about a minute in all: time for somebody to mend its permission. Then its message is given up,
 so that those behind it go on; `redrive` sends it again."""
-
-NO_FAULT_OF_A_FILE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What a process lacks, whatever file it opens."""
 
 NOT_WANTED = frozenset({"too_big", "not_allowed", "unsupported", "bad_frame"})
 """Refusals of a body for good: then its message is shipped without it, so that the peer refuses that one."""
@@ -245,8 +244,7 @@ class BodyUploads:
 
     def _cannot_read(self, lane: Lane, sequence: int, identity: MessageId, error: Exception) -> None:
         """This message alone waits for a body that may be readable later, and dies if it never is."""
-        cause = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(cause, OSError) and cause.errno in NO_FAULT_OF_A_FILE:
+        if no_fault_of_a_file(error):
             self._trouble.failed((READ, "bodies"), error)
             self._rest(PATIENCE)
             return
@@ -265,6 +263,7 @@ class BodyUploads:
     def _give_up(self, lane: Lane, sequence: int, reason: str) -> None:
         if self._trouble.attempt((WRITE, lane), lambda: self._outbox.dead_letter(lane, sequence, clip(reason))):
             self._unreadable.pop(lane, None)
+            self._rest(SOON)
             self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
             self._event("corrupt", {"peer": self.peer, "lane": str(lane), "error": reason})
 

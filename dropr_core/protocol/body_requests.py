@@ -5,18 +5,27 @@ Must not know who may ask (endpoint.py authenticates) nor how pieces are asked f
 """
 
 import hmac
+import threading
 from collections.abc import Callable, Mapping
 
 from dropr_core.bodies.chunk_digest import LEAF, leaves_of
+from dropr_core.bodies.files import no_fault_of_a_file
 from dropr_core.bodies.partial_body import PartialBodies, PartialBody
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Delivery, Outbox
-from dropr_core.errors import BadBody, Refused, StoreCorrupt
+from dropr_core.errors import BadBody, QueueFull, Refused, StoreCorrupt, StoreError
 from dropr_core.model.envelope import Reference, reference_of
 from dropr_core.model.limits import PIECE, clip
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, MessageId
 from dropr_core.protocol import messages as wire
+
+UNREADABLE_TRIES = 120
+"""Times that a body is asked for in vain, a minute at least: time for somebody to mend its permission. Then its
+message is given up, so that those behind it go on; `redrive` sends it again."""
+
+REMEMBERED = 1000
+"""Bodies of which it is counted."""
 
 
 class BodyRequests:
@@ -31,6 +40,8 @@ class BodyRequests:
     ) -> None:
         self._outbox, self._bodies, self._max_body, self._event = outbox, bodies, max_body, event
         self._arrivals = None if bodies is None else PartialBodies(bodies)
+        self._in_vain: dict[MessageId, int] = {}
+        self._lock = threading.Lock()
 
     # ── bodies that come ─────────────────────────────────────────────────────────────────────────
 
@@ -77,9 +88,24 @@ class BodyRequests:
             raise Refused("unknown_body", "no such message for this peer")
         try:
             return wire.Piece(memoryview(self._piece(self._bodies, identity, reference, ask.offset, ask.count)))
-        except (StoreCorrupt, OSError) as error:
+        except StoreCorrupt as error:
             self._give_up(mine, reference, str(error))
-            raise Refused("unknown_body", str(error)) from None
+            raise Refused("unknown_body", clip(str(error))) from None
+        except (StoreError, OSError) as error:
+            if no_fault_of_a_file(error):
+                raise QueueFull(str(error)) from error
+            reason = f"its body cannot be read: {error}"
+            if self._tried_in_vain(identity) >= UNREADABLE_TRIES:
+                self._give_up(mine, reference, reason)
+            raise Refused("unreadable", clip(reason)) from None
+
+    def _tried_in_vain(self, identity: MessageId) -> int:
+        """How often in a row the body could not be read, this time included."""
+        with self._lock:
+            tries = self._in_vain[identity] = self._in_vain.pop(identity, 0) + 1
+            if len(self._in_vain) > REMEMBERED:
+                del self._in_vain[next(iter(self._in_vain))]
+        return tries
 
     @staticmethod
     def _piece(bodies: Bodies, identity: MessageId, reference: Reference, offset: int, count: int) -> bytes:

@@ -2,10 +2,14 @@
 
 import hashlib
 import io
+import json
 import os
+import subprocess
+import sys
+from functools import partial
 
 import pytest
-from support.nodes import Road, eventually, key_of
+from support.nodes import Road, eventually, key_of, take_all
 
 from dropr_core.errors import TooBig, UsageError
 
@@ -196,3 +200,33 @@ def test_fault_51_a_body_damaged_before_it_was_sent_is_named_and_the_next_goes_o
         (delivery,) = damaged.status.deliveries
         assert delivery.state == "dead"
         assert "body" in delivery.reason
+
+
+def test_a_body_that_cannot_be_read_shows_its_reason_and_keeps_nobody_else_waiting(road):
+    """`status` and `show` say why it waits, small messages go on, and it arrives when its file can be read again."""
+    shop, ware = road.build("shop", "ware")
+    ware.run("server")
+    with shop.opened() as here, ware.opened() as there:
+        body, digest = noise(MIB)
+        unread = here.send(body, to="ware")
+        (path,) = files(shop, "sent")
+        path.rename(path.with_name("kept"))
+        path.symlink_to(path.name)  # root reads whatever is forbidden, but no circle of links
+        shop.run("daemon")
+        here.send(b"small", to="ware")
+        assert [message.body for message in take_all(there, "common", at_least=1)] == [b"small"]
+        look = partial(cli, shop)
+        peer = eventually(lambda: next(iter(json.loads(look("status", "--json"))["peers"][0]["unreadable"]), None))
+        assert peer["id"] == str(unread.id)
+        assert "symbolic links" in peer["reason"]
+        assert "symbolic links" in look("status")
+        assert "its body cannot be read" in look("show", str(unread.id))
+        path.unlink()
+        path.with_name("kept").rename(path)
+        assert receive_digest(there)[0] == digest
+
+
+def cli(place, *words):
+    """What a command of the node prints."""
+    command = [sys.executable, "-m", "dropr_core", *words, "-c", str(place.file)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -8,7 +8,7 @@ import logging
 
 import msgspec
 import pytest
-from support.lanes import LOG, SHOP, THERE, Fetcher, Node, Sender, ident
+from support.lanes import LOG, SHOP, THERE, Fetcher, Node, Sender, ident, live
 
 from dropr_core.errors import QueueFull, StoreReadOnly, WriteFailed
 from dropr_core.model.names import Lane
@@ -78,26 +78,6 @@ def said():
     LOG.setLevel(logging.INFO)
     yield lines
     LOG.removeHandler(handler)
-
-
-def live(node, seconds, *, meanwhile=lambda: None):
-    """The loop of a daemon for some time on a network without faults; how often it turned."""
-    ends, turns = node.clock.now() + seconds, 0
-    while True:
-        moved = True
-        while moved:
-            open_ = node.turn()
-            turns += 1
-            assert turns < 50 + 50 * seconds, "it spins"
-            moved = sum(flight.carry() for flight in open_)
-            meanwhile()
-        now = node.clock.now()
-        wakes = [wake for wake in (node.wake, *(flight.until for flight in open_ if flight.held)) if wake is not None]
-        at = min([*wakes, ends])
-        if at >= ends:
-            node.clock.advance(max(0.0, ends - now))
-            return turns
-        node.clock.advance(max(0.001, at - now))
 
 
 def scene(sender, server):

@@ -6,6 +6,7 @@ product's own pusher, link, conversation, endpoint and puller over storages in m
 
 import collections
 import copy
+import io
 import logging
 import random
 import threading
@@ -24,7 +25,7 @@ from dropr_core.errors import Refused, Unanswered
 from dropr_core.model import envelope
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import Message
-from dropr_core.model.names import MessageId
+from dropr_core.model.names import MessageId, lane_priority
 from dropr_core.protocol.endpoint import Access, Endpoint, Wait
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.testing.builders import make_context
@@ -128,8 +129,8 @@ class RecordingInbox(MemoryInbox):
 class Node:
     """What sender and receiver have in common: halves, an endpoint, events."""
 
-    def __init__(self, name, other, clock, outbox=None, inbox=None, **context):
-        self.name, self.clock = name, clock
+    def __init__(self, name, other, clock, outbox=None, inbox=None, *, bodies=None, **context):
+        self.name, self.clock, self.bodies = name, clock, bodies
         self.context = make_context(Path(), clock, **context)
         self.events = []
         self.lives = [[]]
@@ -155,7 +156,7 @@ class Node:
         self.inbox.entered = self.lives[-1]
         self.consumer = self.inbox.register("test")
         self.endpoint = Endpoint(self.name, self.name.encode().ljust(16, b"."), self.access, self.outbox, self.inbox,
-                                 event=self.event)  # fmt: skip
+                                 event=self.event, bodies=self.bodies)  # fmt: skip
 
     def event(self, name, details):
         """Observers are told."""
@@ -201,7 +202,7 @@ class Sender(Node):
         self.pusher = Pusher(
             Link(THERE, LinkSettings(), random.Random(self.seed)), talk(self, THERE, self.wires), self.outbox,
             self.clock, node_id=b"i" * 16, on_reset=self.on_reset, batch_bytes=1 << 20, notify=lambda _topic: None,
-            event=self.event, log=LOG,
+            event=self.event, log=LOG, bodies=self.bodies,
         )  # fmt: skip
 
     def send(self, number, channel="orders", priority=5, *, peer=THERE, receipt=False, expires_in=None):
@@ -212,6 +213,17 @@ class Sender(Node):
         self.outbox.append([NewMessage(id=identity, channel=channel, priority=priority, peers=(peer,), envelope=sealed,
                                      receipt=receipt, expires_in=expires_in)])  # fmt: skip
         return identity
+
+    def send_large(self, number, channel, body):
+        """Append a message with this number whose body is a file."""
+        identity = ident(number)
+        written = self.bodies.write(identity, io.BytesIO(body))
+        message = Message(id=identity, sender=self.name, channel=channel, receipt=True)
+        self.outbox.append([NewMessage(id=identity, channel=channel, priority=lane_priority(5, large=True),
+                                       peers=(THERE,), envelope=envelope.encode(message, written.reference),
+                                       receipt=True)])  # fmt: skip
+        written.release()
+        return written.path
 
     def turn(self):
         """One turn of the daemon's loop: answers, then new requests. The requests that wait."""
@@ -272,6 +284,26 @@ class Fetcher(Node):
             for flight in self.turn():
                 flight.carry()
             drain(self)
+
+
+def live(node, seconds, *, meanwhile=lambda: None):
+    """The loop of a daemon for some time on a network without faults; how often it turned."""
+    ends, turns = node.clock.now() + seconds, 0
+    while True:
+        moved = True
+        while moved:
+            open_ = node.turn()
+            turns += 1
+            assert turns < 50 + 50 * seconds, "it spins"
+            moved = sum(flight.carry() for flight in open_)
+            meanwhile()
+        now = node.clock.now()
+        wakes = [wake for wake in (node.wake, *(flight.until for flight in open_ if flight.held)) if wake is not None]
+        at = min([*wakes, ends])
+        if at >= ends:
+            node.clock.advance(max(0.0, ends - now))
+            return turns
+        node.clock.advance(max(0.001, at - now))
 
 
 def talk(node, peer, wires):
