@@ -210,7 +210,7 @@ def test_a_body_that_cannot_be_read_shows_its_reason_and_keeps_nobody_else_waiti
         body, digest = noise(MIB)
         unread = here.send(body, to="ware")
         (path,) = files(shop, "sent")
-        path.rename(path.with_name("kept"))
+        path.rename(shop.directory / "kept")
         path.symlink_to(path.name)  # root reads whatever is forbidden, but no circle of links
         shop.run("daemon")
         here.send(b"small", to="ware")
@@ -222,7 +222,7 @@ def test_a_body_that_cannot_be_read_shows_its_reason_and_keeps_nobody_else_waiti
         assert "symbolic links" in look("status")
         assert "its body cannot be read" in look("show", str(unread.id))
         path.unlink()
-        path.with_name("kept").rename(path)
+        (shop.directory / "kept").rename(path)
         assert receive_digest(there)[0] == digest
 
 
