@@ -13,6 +13,7 @@ from dropr_core.config.node import NodeConfig, PeerConfig
 from dropr_core.contracts.storage import LaneStats, PeerState
 from dropr_core.contracts.transport import Connection, Transport
 from dropr_core.delivery.body_upload import UploadBudget
+from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
 from dropr_core.delivery.pusher import Pusher
@@ -43,6 +44,7 @@ class Links:
         self.refused: dict[str, str] = {}
         """Peers that cannot be served, and why."""
         self._budget = UploadBudget()
+        self._late = LateReceipts(runtime.outbox, runtime.clock, self._trouble)
         self.unloaded = False
         """Whether a message with a large body was settled lately, so that the body may go."""
         self._build(runtime.config)
@@ -105,6 +107,7 @@ class Links:
             bodies=self._runtime.bodies,
             budget=self._budget,
             trouble=self._trouble,
+            late=self._late,
         )
 
     def _puller(self, config: NodeConfig, name: str, peer: PeerConfig) -> Puller:

@@ -11,11 +11,13 @@ from functools import partial
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
 from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
+from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.errors import Unanswered
 from dropr_core.model import topics
 from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, clip, max_request
+from dropr_core.model.message import State
 from dropr_core.model.names import Lane, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import pack
@@ -60,6 +62,7 @@ class Pusher:
         bodies: Bodies | None = None,
         budget: UploadBudget | None = None,
         trouble: StoreTrouble | None = None,
+        late: LateReceipts | None = None,
     ) -> None:
         self.link = link
         self._talk, self._outbox, self._clock = talk, outbox, clock
@@ -72,6 +75,7 @@ class Pusher:
         self._polled = (self._cursor, 0.0)
         """The cursor with which receipts were asked for last, and when."""
         self._trouble = trouble or StoreTrouble(clock, event, log)
+        self._late = late or LateReceipts(outbox, clock, self._trouble)
         self._budget = budget or UploadBudget()
         self.uploads = None if bodies is None else BodyUploads(
             link.peer, talk, outbox, bodies, clock, self._budget, backoff=link.settings.backoff, event=event, log=log,
@@ -97,7 +101,8 @@ class Pusher:
         ready = self._turn_uploads(now, lanes)
         if self.link.welcome is not None:
             lanes = ready  # before the greeting any lane is a reason to greet
-        awaiting = self._awaiting and not self._trouble.rests(self._receipts_of)
+        awaiting = self._awaiting or self._late.expected_from(self.peer)
+        awaiting = awaiting and not self._trouble.rests(self._receipts_of)
         for order in self.link.orders(now, lanes, awaiting=awaiting, resting=self._rests):
             self._carry(order)
         uploads = None if self.uploads is None else self.uploads.wakes_at(now)
@@ -265,6 +270,8 @@ class Pusher:
         news = (answer.log, answer.upto) != asked
         if answer.rows or news:
             self._receipts(answer)
+        if not self._awaiting:
+            self._late.look_again()
         # A page that moves nothing would come again at once, and so would an empty one of a peer that does not wait.
         early = not news and (bool(answer.rows) or self._clock.now() < at + GENTLY)
         self._apply(self.link.collected(self._clock.now(), gently=early))
@@ -274,6 +281,8 @@ class Pusher:
 
     def _store_receipts(self, page: wire.Outcomes) -> None:
         rows = to_outcomes(page.rows, lambda text: self._log.warning("%s: %s", self.peer, text))
+        if any(row.state is State.FAILED for row in rows):
+            self._late.failed(self.peer)
         if self._outbox.receipts(self.peer, StoreId(page.log), rows, page.upto):
             self._notify(topics.RECEIPTS)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.nodes import Road, eventually, key_of, take_all
 
+from dropr_core.contracts.storage import Selection
+from dropr_core.errors import DeliveryFailed
 from dropr_core.model.message import State
 from dropr_core.system.exit_codes import Exit
 
@@ -190,6 +192,23 @@ def test_a_process_that_is_told_to_stop_ends_well_and_leaves_nothing(road, role)
     assert processes[role].stop() == Exit.OK
     place = shop if role == "daemon" else ware
     assert not list((place.data / "run").glob(f"{role}*.json"))
+
+
+def test_what_is_kicked_is_processed_at_its_sender_too(road):
+    """Buried, failed at the sender, kicked, done: the receipt comes home by itself, with no other mail."""
+    shop, ware = road.build("shop", "ware")
+    ware.run("server")
+    shop.run("daemon")
+    with shop.opened() as here, ware.opened() as there:
+        sent = here.send(b"order", to="ware", receipt=True)
+        for message in there.receive("common", limit=1):
+            message.bury("no price")
+        with pytest.raises(DeliveryFailed, match="no price"):
+            sent.wait(30)
+        assert there.inbox.kick(Selection()) == 1
+        for message in there.receive("common", limit=1):
+            message.ack("done")
+        eventually(lambda: sent.state == "processed")
 
 
 def test_a_node_that_comes_back_ends_the_rest_of_who_waits_for_it(road):

@@ -6,7 +6,7 @@ import pytest
 from support.world import World, make_puller, pull_world
 
 from dropr_core.builtin.memory_data import InboxData
-from dropr_core.contracts.storage import Ack
+from dropr_core.contracts.storage import Ack, Bury, Selection
 from dropr_core.errors import Refused
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import State
@@ -141,6 +141,43 @@ def test_fault_34_500_for_ever_is_no_reason_to_give_a_message_up(world):
     broken[0] = False
     world.settle_down()
     assert world.queue() == [(number, False) for number in range(1, 6)]
+
+
+def ask_for_receipts(world, rounds=6):
+    """Let the sender ask and be answered some times, also when it has nothing to ship."""
+    for _ in range(rounds):
+        world.sender.turn()
+        for letter in list(world.sender.road.letters):
+            world.sender.road.arrive(letter)
+            world.sender.road.come_home(letter)
+        while world.sender.posts:
+            world.sender.posts.pop(0)()
+        world.clock.advance(15.0)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_what_was_kicked_at_the_receiver_is_processed_at_the_sender_by_itself(world, restart):
+    """A delivery that failed, because its receiver buried it, becomes processed when somebody kicks it there and it
+    works: no other mail is needed for that, also after the daemon began anew."""
+    identity = world.sender.send(1, receipt=True)
+    world.settle_down()
+    (claim,) = world.inbox.claim(["a"], 1, world.inbox.register())
+    world.inbox.settle([Bury(claim, "no price")])
+    ask_for_receipts(world)
+    (delivery,) = world.sender.outbox.status(identity)
+    assert (delivery.state, delivery.reason) == (State.FAILED, "no price")
+    if restart:
+        world.sender.restart()
+    assert world.inbox.kick(Selection()) == 1
+    (claim,) = world.inbox.claim(["a"], 1, world.inbox.register())
+    world.inbox.settle([Ack(claim, b"result")])
+    ask_for_receipts(world)
+    (delivery,) = world.sender.outbox.status(identity)
+    assert (delivery.state, delivery.result) == (State.PROCESSED, b"result")
+    ask_for_receipts(world)
+    assert world.sender.road.letters == []
+    world.sender.turn()
+    assert world.sender.road.letters == [], "nothing failed any more, and receipts are asked for all the same"
 
 
 def pump(world, puller, road, posts, rounds=6):
