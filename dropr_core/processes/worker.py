@@ -156,6 +156,7 @@ class WorkerThreads:
     def stop(self, drain: float) -> None:
         """Lease nothing more; give what is being handled ``drain`` seconds to end."""
         self._stopping.set()
+        self._log.info("takes nothing more; what is at hand has %.0f s to end", drain)
         os.write(self._writer, b"\0")
         deadline = time.monotonic() + drain
         for thread in self._threads:

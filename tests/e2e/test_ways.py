@@ -154,6 +154,7 @@ def test_fault_68_a_worker_that_is_told_to_stop_finishes_and_takes_nothing_new(r
             node.put(b"%d" % number, channel="jobs")
         eventually((road.directory / "started").exists)
         worker.signal(signal.SIGTERM)
+        eventually(lambda: "takes nothing more" in worker.text)
         (road.directory / "go").touch()
         assert worker.wait() == Exit.OK
         assert node.inbox.counts()["jobs"]["done"] == 1

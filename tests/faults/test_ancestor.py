@@ -83,7 +83,7 @@ def test_ancestor_04_wiping_what_is_processed_opens_no_door_to_duplicates(node):
     assert list(node.receive("in", wait=0)) == []
 
 
-@pytest.mark.parametrize("channel", ["../x", "/etc/x", "a/b/../../c", "." * 3, "x" * 200, "CON", "-rf"])
+@pytest.mark.parametrize("channel", ["a/..x/c", "...", "x" * 200, "CON", "-rf", "a/b/c"])
 def test_ancestor_05_names_never_become_paths(node, tmp_path, channel):
     """Legal but ugly channel names travel as data; no file outside or named after them appears."""
     before = {path.name for path in tmp_path.rglob("*")}
@@ -95,7 +95,10 @@ def test_ancestor_05_names_never_become_paths(node, tmp_path, channel):
     assert not any(channel in name for name in new)
 
 
-@pytest.mark.parametrize("channel", ["", "x" * 201, "a b", "ä", "a\0b", "a\n", 5, None.__class__])
+@pytest.mark.parametrize(
+    "channel",
+    ["", "x" * 201, "a b", "ä", "a\0b", "a\n", 5, None.__class__, "../x", "/etc/x", "a/b/../../c", "..", "a//b", "a/"],
+)
 def test_ancestor_05_other_names_are_refused_at_send(node, channel):
     """What breaks the pattern is refused with a text that says the rule."""
     with pytest.raises(BadName, match="1 to 200 characters"):
