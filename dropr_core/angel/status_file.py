@@ -14,6 +14,7 @@ from attrs import frozen
 
 from dropr_core.angel.policy import ChildState, State
 from dropr_core.system.clock import Clock
+from dropr_core.system.ownership import open_private
 
 
 @frozen
@@ -59,7 +60,9 @@ def write_state(path: Path, child_states: Sequence[ChildState], clock: Clock) ->
     }
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        temporary.write_text(json.dumps(report), encoding="utf-8")
+        fd = open_private(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(json.dumps(report))
         temporary.replace(path)
     except OSError:
         with suppress(OSError):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dropr_core.errors import StoreCorrupt, StoreReadOnly
 from dropr_core.system.files import create_text
+from dropr_core.system.ownership import make_private_directory
 
 
 def prepare(data: Path, *, read_only: bool) -> bytes:
@@ -19,9 +20,9 @@ def prepare(data: Path, *, read_only: bool) -> bytes:
     path = data / "node.id"
     try:
         if not read_only:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(data, parents=True)
             for sub in ("run", "consumers"):
-                (data / sub).mkdir(mode=0o700, exist_ok=True)
+                make_private_directory(data / sub)
             if not path.exists():
                 create_text(path, os.urandom(16).hex())
         return bytes.fromhex(path.read_text(encoding="ascii"))

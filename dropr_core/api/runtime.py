@@ -28,6 +28,7 @@ from dropr_core.plugin.host import make_context
 from dropr_core.plugin.registry import Observers, create
 from dropr_core.system.clock import SystemClock, open_clock, read_clock
 from dropr_core.system.notifier import Notifier
+from dropr_core.system.ownership import make_private_directory, open_private
 
 
 @attrs.frozen
@@ -148,8 +149,8 @@ class Runtime:
 
     def _tell_daemon(self, word: str) -> None:
         directory = self.run_directory / "nudge"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        (directory / word).touch(mode=0o600)
+        make_private_directory(directory)
+        os.close(open_private(directory / word, os.O_CREAT | os.O_WRONLY))
         self.notifier.notify(topics.CONTROL)
 
     def sweep_bodies(self) -> int:

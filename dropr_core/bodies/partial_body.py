@@ -23,6 +23,7 @@ from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.system.files import sync_directory
 from dropr_core.system.os_errors import store_error
+from dropr_core.system.ownership import open_private
 
 OPEN = 32
 """Part files kept open at once."""
@@ -109,7 +110,7 @@ class PartialBody:
     def _opened(self) -> int:
         if self._fd >= 0:
             return self._offset
-        fd = os.open(self._part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_private(self._part, os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -27,6 +27,7 @@ from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId
 from dropr_core.system.files import sync_directory
 from dropr_core.system.os_errors import store_error
+from dropr_core.system.ownership import make_private_directory, open_private
 from dropr_core.system.space import floor_of
 
 LOOK_AT_DISK = 64
@@ -210,7 +211,7 @@ class Bodies:
         for part in (None, parts[0], *(name.encode().hex() for name in parts[1:])):
             path = path if part is None else path / part
             try:
-                path.mkdir(mode=0o700)
+                make_private_directory(path, exist_ok=False)
             except FileExistsError:
                 continue
             except OSError as error:
@@ -224,7 +225,7 @@ def _begin(directory: Path) -> tuple[Path, int]:
     while True:
         path = directory / f"{os.urandom(8).hex()}.new"
         try:
-            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
         except OSError as error:
             raise store_error(error, path) from error
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -21,6 +21,7 @@ from dropr_core.model.message import State
 from dropr_core.model.names import Lane, MessageId, format_id
 from dropr_core.model.states import ENDED, SETTLED
 from dropr_core.system.files import sync_directory
+from dropr_core.system.ownership import make_private_directory
 
 PAGE = 500
 TELL_EVERY = 10.0
@@ -194,7 +195,7 @@ class ContentCheck:
     def _aside(self, path: Path) -> Path:
         """Move a file where no sweep takes it; returns its new place."""
         directory = self._bodies.directory / ASIDE
-        directory.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(directory)
         place, number = directory / path.name, 1
         while place.exists():
             number += 1

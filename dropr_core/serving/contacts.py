@@ -8,6 +8,8 @@ import os
 import time
 from pathlib import Path
 
+from dropr_core.system.ownership import make_private_directory, open_private
+
 FOLDER = "heard"
 
 
@@ -18,8 +20,9 @@ def note_contact(run_directory: Path, peer: str) -> None:
         try:
             os.utime(path)
         except FileNotFoundError:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            path.touch(mode=0o600)
+            make_private_directory(path.parent)
+            os.close(open_private(path, os.O_CREAT | os.O_WRONLY))
+            os.utime(path)
 
 
 def read_contacts(run_directory: Path) -> dict[str, float]:

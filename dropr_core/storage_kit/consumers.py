@@ -16,6 +16,7 @@ from dropr_core.errors import Closed, Held, StoreError
 from dropr_core.storage_kit.guard import Guard
 from dropr_core.system.locks import FileLock, is_held
 from dropr_core.system.os_errors import store_error
+from dropr_core.system.ownership import make_private_directory
 
 
 class LockedConsumers:
@@ -31,7 +32,7 @@ class LockedConsumers:
         self._guard.enter(write=True)
         label = re.sub(r"[^A-Za-z0-9._-]", "_", label)[:40]
         try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            make_private_directory(self._directory)
             for _ in range(100):
                 name = f"{label or 'consumer'}-{os.getpid()}-{os.urandom(4).hex()}"
                 lock = FileLock(self._directory / name)

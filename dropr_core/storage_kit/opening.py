@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import StoreBusy
+from dropr_core.system.ownership import open_private
 
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs"})
 MEMORY = frozenset({"tmpfs", "ramfs"})
@@ -21,7 +22,7 @@ MEMORY = frozenset({"tmpfs", "ramfs"})
 @contextmanager
 def alone(path: Path, patience: float) -> Iterator[None]:
     """Hold the lock on ``path``; wait up to ``patience`` seconds for it. Raises StoreBusy, OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         give_up = time.monotonic() + patience
         while True:

@@ -7,6 +7,8 @@ for it. Must not know what the contents mean.
 import os
 from pathlib import Path
 
+from dropr_core.system.ownership import make_private_directory, open_private
+
 
 def replace_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Make ``text`` the content of ``path`` (mode 0600) in one step. Raises OSError.
@@ -22,7 +24,7 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
     ``durable``: on stable storage when it returns, name included.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fd = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = open_private(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     try:
         write_at(fd, data, 0)
         if durable:
@@ -53,7 +55,7 @@ def create_text(path: Path, text: str) -> None:
 def create_file(path: Path) -> None:
     """An empty file (mode 0600), its name durable. An existing one is left alone. Raises OSError."""
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        os.close(open_private(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:
         return
     sync_directory(path.parent)
@@ -62,7 +64,7 @@ def create_file(path: Path) -> None:
 def make_directory(path: Path) -> None:
     """A directory (mode 0700), its name durable. An existing one is left alone. Raises OSError."""
     if not path.is_dir():
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(path)
         sync_directory(path.parent)
 
 

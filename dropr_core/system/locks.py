@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dropr_core.errors import Held
+from dropr_core.system.ownership import open_private
 
 ASKERS = 0.02
 """Seconds that a lock waits for those who only ask whether it is held."""
@@ -31,7 +32,7 @@ class FileLock:
 
     def acquire(self, purpose: str = "") -> None:
         """Take the lock now, or raise Held naming the holder. Writes pid and purpose for people."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
         try:
             _lock(fd)
         except BlockingIOError:

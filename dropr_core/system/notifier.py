@@ -45,6 +45,7 @@ from typing import Self
 
 from dropr_core.errors import Closed, WriteFailed
 from dropr_core.system.notifier_flags import HIDDEN, MAX_FLAGS, NAME, Flag, Flags, clear_flag, open_flag
+from dropr_core.system.ownership import keep_owner
 
 LOOK_AGAIN = 5.0
 """Seconds after which a waiting subscription looks again although nobody notified."""
@@ -146,6 +147,7 @@ class Subscription:
         try:
             # For reading and writing, so that it never reads as ended when the last ringer closes it.
             self._fd = os.open(hidden, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            keep_owner(self._fd, topics[0])
             for topic in topics:
                 os.link(hidden, topic / own)
                 self._names.append(topic / own)

@@ -9,6 +9,8 @@ import os
 import weakref
 from pathlib import Path
 
+from dropr_core.system.ownership import make_private_directory, open_private
+
 MAX_FLAGS = 256
 """Topics whose flag one process keeps open to raise it, and as many mapped to look at it; each costs a descriptor."""
 
@@ -80,12 +82,11 @@ def open_flag(topic: Path) -> int:
         return os.open(path, _HOW)
     # One level up at most: where the store's directory is gone, nothing may bring it back by half.
     for directory in (topic.parent, topic):
-        with contextlib.suppress(FileExistsError):
-            directory.mkdir(0o700)
+        make_private_directory(directory)
     # Linked into place when it has its byte: an empty file could not be mapped, and whoever filled it
     # later could wipe out a flag that was set meanwhile.
     hidden = topic / f"{HIDDEN}{os.getpid()}-{os.urandom(6).hex()}"
-    fd = os.open(hidden, _HOW | os.O_CREAT | os.O_EXCL, 0o600)
+    fd = open_private(hidden, _HOW | os.O_CREAT | os.O_EXCL)
     try:
         os.write(fd, b"\0")
         with contextlib.suppress(FileExistsError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dropr_core.system.locks import is_held, release_in_child
+from dropr_core.system.ownership import open_private
 
 
 class Presence:
@@ -28,7 +29,7 @@ class Presence:
         """Show the report (with ``pid``) from now on; remove what dead processes of this role left. Raises OSError."""
         self._sweep()
         temporary = self.path.with_suffix(".new")
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)  # before it has its name: nobody ever sees a report without its lock
             os.write(fd, json.dumps({"pid": os.getpid(), **report}).encode())

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dropr_core.errors import QueueFull
 from dropr_core.system.clock import Clock
 from dropr_core.system.os_errors import wants_room
+from dropr_core.system.ownership import open_private
 
 GIB = 1024**3
 CHECK_EVERY = 0.5
@@ -80,7 +81,7 @@ class Space:
             return
         temporary = self._reserve.with_suffix(f".{os.getpid()}.new")
         try:
-            fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = open_private(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
             try:
                 answer = os.fstatvfs(fd)
                 if answer.f_bavail * answer.f_frsize < 4 * self._size:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dropr_core.errors import Closed, Held, StoreError
 from dropr_core.system.locks import FileLock, is_held
+from dropr_core.system.ownership import make_private_directory
 from dropr_storage_fs.files.disk import translate
 
 
@@ -28,7 +29,7 @@ class ConsumerLocks:
         """A new id, its lock held."""
         label = re.sub(r"[^A-Za-z0-9._-]", "_", label)[:40]
         try:
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+            make_private_directory(self._directory)
             for _ in range(100):
                 name = f"{label or 'consumer'}-{os.getpid()}-{os.urandom(4).hex()}"
                 lock = FileLock(self._directory / name)

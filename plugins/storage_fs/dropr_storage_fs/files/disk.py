@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dropr_core.errors import DroprError, QueueFull, StoreBusy, StoreReadOnly, WriteFailed
+from dropr_core.system.ownership import make_private_directory, open_private
 
 OUT_OF_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
@@ -64,14 +65,14 @@ def flush_directory(path: Path) -> None:
 def make_directory(path: Path) -> None:
     """A directory, durably; fine if it is there."""
     if not path.is_dir():
-        path.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(path)
         flush_directory(path.parent)
 
 
 def open_file(path: Path, *, write: bool = False, create: bool = False) -> int:
     """A file descriptor. Raises OSError."""
     how = os.O_RDWR if write else os.O_RDONLY
-    return os.open(path, how | (os.O_CREAT if create else 0) | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return open_private(path, how | (os.O_CREAT if create else 0))
 
 
 def put_file(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ for what is promised, NORMAL for what may be repeated. In WAL mode a FULL commit
 NORMAL commits wrote before it, by whichever process.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import apsw
 
 from dropr_core.errors import StoreError
+from dropr_core.system.ownership import open_private
 from dropr_storage_sqlite.engine.forking import FORKS
 
 MINIMUM = (3, 51, 3)
@@ -62,6 +64,10 @@ def connect(path: Path, synchronous: int, busy: float, cache: int, *, read_only:
     ``busy`` in seconds, ``cache`` in bytes.
     """
     FORKS.check(path)
+    if not read_only and os.geteuid() == 0:
+        # SQLite keeps the owner of a database for its journals, but a database that root makes would be root's.
+        with contextlib.suppress(FileExistsError):
+            os.close(open_private(path, os.O_CREAT | os.O_EXCL | os.O_RDWR))
     connection = _open_to_look(path) if read_only else _open(str(path), _READ_WRITE)
     try:
         connection.set_busy_handler(patience(busy))

@@ -13,6 +13,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import Finding
 from dropr_core.model.names import format_id
 from dropr_core.system.files import sync_directory
+from dropr_core.system.ownership import make_private_directory, open_private
 from dropr_storage_sqlite.engine.sqltypes import Connection
 
 PAGE = 500
@@ -62,12 +63,12 @@ class ContentCheck:
     def keep(self, name: str, data: bytes) -> Path:
         """Write bytes that nothing refers to any more into ``aside/``, durably; returns the file."""
         directory = self.context.data / "aside"
-        directory.mkdir(mode=0o700, exist_ok=True)
+        make_private_directory(directory)
         path, number = directory / name, 1
         while path.exists():
             number += 1
             path = directory / f"{name}-{number}"
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_private(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()

@@ -8,6 +8,7 @@ renamed to ``<half>.db.fresh`` when it is complete and on stable storage; then t
 (from here on the store is "gone" to everybody), then the fresh one takes its place.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ import apsw
 import attrs
 
 from dropr_core.system.files import sync_directory, sync_file
+from dropr_core.system.ownership import open_private
 from dropr_storage_sqlite.engine.schema import APPLICATION, Schema
 
 BAD = (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError, UnicodeDecodeError)
@@ -59,9 +61,9 @@ def salvage(path: Path, schema: Schema) -> Saved | None:
         return None
     if not isinstance(version, int) or not 1 <= version <= schema.version or "meta" not in tables:
         return None
+    os.close(open_private(part, os.O_CREAT | os.O_EXCL | os.O_RDWR))
     new = apsw.Connection(str(part))
     try:
-        part.chmod(0o600)
         new.execute("PRAGMA journal_mode=OFF")
         new.execute("PRAGMA synchronous=OFF")
         new.execute("BEGIN")
