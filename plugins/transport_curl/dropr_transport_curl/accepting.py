@@ -24,7 +24,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 """Seconds until a refused stranger is told so, the first time on a connection and at most."""
 _EVERY = 64
 """Connections accepted in one turn, so that a flood of them does not starve those that are there."""
-_REST = 1.0
+REST = 1.0
 """Seconds without accepting after the system had no descriptor or memory for one more connection."""
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -162,7 +162,7 @@ class Accepting:
             self._log.error("no new connections for a while: %s; raise the limit of open files, or look for what "
                             "holds them", error.strerror)  # fmt: skip
         self.loop.remove_reader(self._socket)
-        self.loop.call_later(_REST, self._resume)
+        self.loop.call_later(REST, self._resume)
 
     def _resume(self) -> None:
         if self.loop is not None and not self._stopping.is_set():

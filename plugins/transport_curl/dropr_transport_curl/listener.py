@@ -20,7 +20,7 @@ from dropr_core.system.connections import Connections
 from dropr_transport_curl import seam
 from dropr_transport_curl.accepting import Accepting, Visit
 from dropr_transport_curl.asgi import DroprApp
-from dropr_transport_curl.guard import GuardedProtocol
+from dropr_transport_curl.guard import GuardedProtocol, quiet
 from dropr_transport_curl.options import Options, Tls
 
 _BACKLOG = 1024
@@ -59,8 +59,10 @@ class CurlListener(Listener):
             options.max_connections, options.max_strangers, options.max_strangers_per_address, options.admission
         )
 
+        quietly = quiet(log, self.url)
+
         def protocol(loop: asyncio.AbstractEventLoop, visit: Visit) -> GuardedProtocol:
-            return GuardedProtocol(visit, config=config, server_state=state, app_state={}, _loop=loop)
+            return GuardedProtocol(visit, quietly, config=config, server_state=state, app_state={}, _loop=loop)
 
         self.connections = connections
         self._server = Accepting(self._socket, context, app, state, connections, protocol, log)

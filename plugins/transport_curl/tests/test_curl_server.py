@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import threading
@@ -151,6 +152,42 @@ def test_garbage_is_refused(serve):
     """Bytes that are no HTTP get a 400 and the line closes."""
     listener, _ = serve()
     assert talk(listener, b"\x00\xff nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+def test_garbage_fills_no_log(serve, caplog):
+    """Of a hundred requests that are no HTTP seven are worth a line, which says how many there were."""
+    listener, _ = serve()
+    for _ in range(100):
+        assert talk(listener, b"\x16\x03\x01 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+    lines = [record.getMessage() for record in caplog.records if "Invalid HTTP" in record.getMessage()]
+    assert [line.partition(" so far")[0].rpartition("(")[2] for line in lines] == ["1", "2", "4", "8", "16", "32", "64"]
+    assert listener.url in lines[0]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_a_system_without_descriptors_is_asked_again_later(serve, monkeypatch, caplog, number):
+    """It costs one line and a rest, no hot loop; callers who wait are served as soon as there is room."""
+    monkeypatch.setattr(accepting, "REST", 0.05)
+    listener, _ = serve()
+    real, tries = listener._server._socket, []
+
+    class Scarce:
+        def fileno(self):
+            return real.fileno()
+
+        def accept(self):
+            tries.append(1)
+            if len(tries) <= 3:
+                raise OSError(number, "no more")
+            return real.accept()
+
+        def close(self):
+            real.close()
+
+    monkeypatch.setattr(listener._server, "_socket", Scarce())
+    assert talk(listener, post(request(30))).startswith(b"HTTP/1.1 200")
+    assert 4 <= len(tries) <= 6
+    assert caplog.text.count("no new connections for a while") == 1
 
 
 def test_fault_58_endless_headers_are_cut_off(serve):

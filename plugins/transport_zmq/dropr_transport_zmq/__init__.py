@@ -13,6 +13,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.transport import Answerer, Connection, Listener, Transport
 from dropr_core.errors import Closed, Unreachable, UsageError
 from dropr_core.hookspecs import hookimpl
+from dropr_core.system.tally import Tally
 from dropr_transport_zmq.address import SCHEMES, Address, parse
 from dropr_transport_zmq.asking import Asking
 from dropr_transport_zmq.dealer import Dealer
@@ -24,6 +25,9 @@ from dropr_transport_zmq.options import Options
 from dropr_transport_zmq.zap import Gatekeeper
 
 __all__ = ["SCHEMES", "Options", "ZmqTransport", "dropr_keypair", "dropr_transport", "make"]
+
+_UNWANTED = 100
+"""Keys of callers that were sent away of which each gets a line in the log."""
 
 _PROCESS = Hub()  # the address space of this process: what all nodes in it must share to meet over inproc
 
@@ -88,6 +92,7 @@ class ZmqTransport(Transport):
         self._askings: list[Asking] = []
         self._doors: list[Door] = []
         self._gate: Gatekeeper | None = None
+        self._sent, self._unwanted = Tally(), set[str]()
 
     def check(self, url: str, *, listen: bool) -> str | None:
         """See the contract."""
@@ -158,7 +163,14 @@ class ZmqTransport(Transport):
         return self._engine.run(open_door)
 
     def _sent_away(self, key: str, address: str) -> None:
-        self._log.warning("%s was sent away: its public CURVE key %s is not among 'clients'", address, key)
+        """Each key once, as it may belong to somebody whom a person forgot; but only so many are remembered."""
+        rare = self._sent.add()
+        new = key not in self._unwanted and len(self._unwanted) < _UNWANTED
+        if new:
+            self._unwanted.add(key)
+        if new or rare:
+            self._log.warning("%s was sent away: its public CURVE key %s is not among 'clients' (%d so far)",
+                              address, key, self._sent.count)  # fmt: skip
 
     def close(self) -> None:
         """See the contract."""

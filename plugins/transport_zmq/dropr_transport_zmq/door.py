@@ -22,6 +22,7 @@ from zmq.utils.monitor import parse_monitor_message
 from dropr_core.contracts.transport import Answerer, Listener
 from dropr_core.errors import Closed, Held, Unreachable
 from dropr_core.system.locks import FileLock
+from dropr_core.system.tally import Tally
 from dropr_transport_zmq.address import Address, endpoint
 from dropr_transport_zmq.answering import Answering
 from dropr_transport_zmq.dealer import settle
@@ -47,7 +48,7 @@ class Door(Listener):
         self._lock: FileLock | None = None
         self._name = ""
         self._monitor: zmq.Socket[bytes] | None = None
-        self._handshakes = Handshakes(options.connect + 1.0)
+        self._handshakes, self._failed = Handshakes(options.connect + 1.0), Tally()
         self._overdue = Deadline(engine, self._look)
         self.lines: Lines | None = None
         """Only over TCP: elsewhere the system says who may connect."""
@@ -146,8 +147,8 @@ class Door(Listener):
         self.answering.read()
 
     def _look(self, now: float) -> float | None:
-        before, failed = self._handshakes.failed, self._handshakes.look(now)
-        if failed.bit_length() > before.bit_length():  # the 1st, 2nd, 4th …
+        failed = self._handshakes.look(now)
+        if self._failed.add(failed - self._failed.count):
             self._log.warning("%s: a caller failed the handshake (%d so far): wrong or no CURVE key, or no dropr node",
                               self.url, failed)  # fmt: skip
         return self._handshakes.due

@@ -9,6 +9,7 @@ import pytest
 import zmq
 from dropr_transport_zmq import lines
 from dropr_transport_zmq.frames import Kind, pack, unpack
+from dropr_transport_zmq.keys import new_secret, public_of
 
 from dropr_core.testing.echo import request
 
@@ -167,3 +168,16 @@ def test_a_descriptor_that_became_another_connection_is_not_shut(monkeypatch, tr
             with pytest.raises(TimeoutError):
                 while True:
                     assert one.recv(65536), "the connection behind the number was ended"
+
+
+def test_keys_that_are_sent_away_fill_no_log(transport, secret, echo, caplog):
+    """Each key has a line once; of the same one again and again, the 1st, 2nd, 4th … time."""
+    listener = transport(key=secret, clients=(public_of(new_secret()),)).listen("zmq+tcp://127.0.0.1:0", echo)
+    mine = new_secret()
+    for key in [mine] * 9 + [new_secret()]:
+        assert (
+            transport(key=key).connect(listener.url).ask(request(20), idle=WAIT).exception(WAIT).code == "unauthorized"
+        )
+    said = [record.getMessage() for record in caplog.records if "was sent away" in record.getMessage()]
+    assert [line.partition(" so far")[0].rpartition("(")[2] for line in said] == ["1", "2", "4", "8", "10"]
+    assert public_of(mine) in said[0]
