@@ -17,7 +17,7 @@ from dropr_core.api.async_receive import AsyncReceived, receive, receive_each
 from dropr_core.api.consumer import OnError, consumer_factory, make_plan
 from dropr_core.api.node import Node
 from dropr_core.api.received import Received
-from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions
+from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
 from dropr_core.api.sent import MessageStatus, Sent
 from dropr_core.bodies.store import Progress
 from dropr_core.config.node import NodeConfig
@@ -51,9 +51,10 @@ class AsyncSent:
         """As `Sent.cancel`."""
         return await asyncio.to_thread(self._sent.cancel)
 
-    async def wait(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same names as Node
+    async def wait(self, timeout: Duration | None = None) -> Any:  # noqa: ASYNC109 - the same names as Node
         """As `Sent.wait`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        patience = as_seconds(timeout, "timeout")
+        deadline = None if patience is None else time.monotonic() + patience
         with self._node.runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
             while True:
                 subscription.prepare()
@@ -62,7 +63,7 @@ class AsyncSent:
                     return self._sent.result_of(status)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise WaitTimeout(f"message {self.id} is {status.state} after {timeout} s; it stays on its way")
+                    raise WaitTimeout(f"message {self.id} is {status.state} after {patience:g} s; it stays on its way")
                 # A process killed before its notification notifies nobody: look again now and then.
                 await readable(subscription.fileno(), LOOK_AGAIN if left is None else min(left, LOOK_AGAIN))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from dropr_core.api.send_options import Duration, SendOptions
+from dropr_core.api.send_options import Duration, SendOptions, seconds
 from dropr_core.api.sender import Sender
 from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Written
@@ -19,8 +19,8 @@ class Batch:
     """Collects messages and stores them in one commit when the block is left normally."""
 
     def __init__(self, sender: Sender, timeout: Duration) -> None:
-        """Made by `Node.batch`."""
-        self._sender, self._timeout = sender, timeout
+        """Made by `Node.batch`. Raises UsageError."""
+        self._sender, self._patience = sender, seconds(timeout, "timeout")
         self._messages: list[NewMessage] = []
         self._written: list[Written] = []
         self._placed: Sequence[AppendResult] = ()
@@ -55,7 +55,7 @@ class Batch:
     ) -> None:
         self._open = False
         if error is None and self._messages:
-            self._placed = self._sender.store(self._messages, self._timeout, self._written)
+            self._placed = self._sender.store(self._messages, self._patience, self._written)
         for body in self._written:
             if error is None:
                 body.release()

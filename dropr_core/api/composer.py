@@ -15,14 +15,15 @@ import attrs
 import msgspec
 
 from dropr_core.api.body_source import Body, Rejoined, opened, read_up_to
-from dropr_core.api.send_options import MessageRef, PutOptions, SendOptions, as_seconds, check_known
+from dropr_core.api.send_options import MessageRef, PutOptions, SendOptions, as_seconds, check_options, names_of
 from dropr_core.bodies.store import Bodies, Progress, Written
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
 from dropr_core.model import envelope
-from dropr_core.model.message import Message, check_message, check_options
+from dropr_core.model.message import Message, check_message
+from dropr_core.model.message import check_options as check_facts
 from dropr_core.model.names import (
     DEFAULT_CHANNEL,
     DEFAULT_PRIORITY,
@@ -82,7 +83,9 @@ class Composer:
     def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Composed:
         """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
         if to is not None and not isinstance(to, str):
-            to = tuple(to)
+            to = names_of(to)
+        if channel is not None and type(channel) is not str:
+            check_channel(channel)
         body: Body
         if type(value) is bytes and len(value) <= self._small and channel in self._raw:
             body, content_type = value, "application/octet-stream"
@@ -111,7 +114,7 @@ class Composer:
             receipt=route.receipt, delay=route.delay, expires_in=route.expires_in,
         )  # fmt: skip
         plain = (route.channel, route.priority, route.peers, route.receipt, route.expires_in, bool(route.delay), None)
-        made = plain, envelope.EnvelopeTemplate(check_options(message))
+        made = plain, envelope.EnvelopeTemplate(check_facts(message))
         if len(self._templates) < 10_000:
             self._templates[to, channel, content_type] = made
         return made
@@ -120,7 +123,7 @@ class Composer:
         """The message to store, its body written if it is large. Raises UsageError (UnknownPeer, TooBig …),
         StoreError; nothing was stored then.
         """
-        check_known(options, _SEND, "send")
+        check_options(options, _SEND, "send")
         route = self._route(options.get("to"), options.get("channel"))
         body, content_type = self._body(value, route.channel, options.get("content_type"))
         own, identity = self._identity(route.channel, options.get("id"), options.get("dedup_key"))
@@ -139,7 +142,7 @@ class Composer:
             delay=route.delay if delay is None else delay,
             expires_in=route.expires_in if life is None else life,
         )
-        _check_times(check_options(message))
+        _check_times(check_facts(message))
         inline, written = self._inside(identity, body, progress)
         content = inline if written is None else written.reference
         outgoing = NewMessage(
@@ -178,12 +181,14 @@ class Composer:
                 raise UsageError("give id= or dedup_key=, not both")
             return True, parse_id(given)
         if dedup_key is not None:
+            if not dedup_key:
+                raise UsageError("dedup_key: an empty text would make all such messages the same one")
             return True, id_of_key(self._config.node, channel, dedup_key)
         return False, self._make_id()
 
     def compose_local(self, value: Any, channel: str, options: PutOptions) -> tuple[Message, bytes, Written | None]:
         """A message for this node's own inbox: its facts, its envelope, and its body if that is large."""
-        check_known(options, _PUT, "put")
+        check_options(options, _PUT, "put")
         config = self._config.channels.get(check_channel(channel))
         body, content_type = self._body(value, channel, None)
         priority = options.get("priority")
@@ -216,10 +221,12 @@ class Composer:
                     f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "
                     "split it, or raise the limit on both nodes"
                 )
-        return body, content_type or own_type
+        return body, own_type if content_type is None else content_type
 
     def _route(self, to: str | Iterable[str] | None, channel: str | None) -> _Route:
-        hashable = to if to is None or isinstance(to, str) else tuple(to)
+        hashable = names_of(to)
+        if channel is not None and type(channel) is not str:
+            check_channel(channel)
         cached = self._routes.get((hashable, channel))
         if cached is not None:
             return cached

@@ -12,6 +12,7 @@ from typing import TypeAlias, TypedDict
 
 from dropr_core.config.units import parse_duration
 from dropr_core.errors import UsageError
+from dropr_core.model.limits import shorten
 
 Duration: TypeAlias = float | int | str | timedelta
 """Seconds, a text such as ``"1h30m"``, or a timedelta."""
@@ -50,13 +51,37 @@ class SendOptions(PutOptions, total=False):
     """Of the body, instead of the serializer's."""
 
 
-def check_known(options: Iterable[str], known: frozenset[str], verb: str) -> None:
-    """Raise TypeError for an option that does not exist, as Python does for a wrong argument."""
+_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("headers", Mapping, "a mapping of texts to texts"),
+    ("receipt", bool, "True or False"),
+    ("dedup_key", str, "a text"),
+    ("content_type", str, "a text such as application/json"),
+)
+
+
+def check_options(options: Mapping[str, object], known: frozenset[str], verb: str) -> None:
+    """Raise TypeError for an option that does not exist, as Python does for a wrong argument, and UsageError for a
+    value that is of no use whatever the message.
+    """
     for name in options:
         if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(sorted(known))})"
             raise TypeError(f"{verb}() has no option {name!r}{hint}")
+    for name, kind, words in _TYPES:
+        value = options.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise UsageError(f"{name}: {shorten(value)} is not {words}")
+
+
+def names_of(to: object) -> str | tuple[str, ...] | None:
+    """``to`` as it can be looked up: one name, or a tuple of them. Raises UsageError."""
+    if to is None or isinstance(to, str):
+        return to
+    names = tuple(to) if isinstance(to, Iterable) and not isinstance(to, bytes | Mapping) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"to: {shorten(to)} is neither a peer or group nor a list of them")
+    return names
 
 
 def as_seconds(value: Duration | None, what: str = "duration") -> float | None:

@@ -17,7 +17,7 @@ from dropr_core.api.send_options import Duration, PutOptions, SendOptions, secon
 from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Progress, Written
 from dropr_core.contracts.storage import AppendResult, Job, NewMessage
-from dropr_core.errors import QueueFull
+from dropr_core.errors import QueueFull, UsageError
 from dropr_core.model import topics
 
 _ROUTE = frozenset({"to", "channel"})
@@ -40,28 +40,29 @@ class Sender:
 
     def send(self, value: Any, options: SendOptions, timeout: Duration, progress: Progress | None = None) -> Sent:
         """Compose and store one message; what `Node.send` promises."""
+        patience = seconds(timeout, "timeout") if timeout else 0.0
+        if progress is not None and not callable(progress):
+            raise UsageError("progress: it is called with the bytes done, and must be a function")
         outgoing, written = self.compose(value, options, progress)
-        placed = self.store([outgoing], timeout, () if written is None else (written,))
+        placed = self.store([outgoing], patience, () if written is None else (written,))
         return Sent(self._runtime, outgoing, placed[0])
 
     def handles(self, messages: Sequence[NewMessage], placed: Sequence[AppendResult]) -> list[Sent]:
         """A handle for each message that was stored."""
         return list(map(Sent, repeat(self._runtime), messages, placed))
 
-    def store(
-        self, messages: list[NewMessage], timeout: Duration, written: Sequence[Written]
-    ) -> Sequence[AppendResult]:
+    def store(self, messages: list[NewMessage], patience: float, written: Sequence[Written]) -> Sequence[AppendResult]:
         """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
 
-        ``timeout``: how long to wait for room. If it fails the bodies are left to the sweep: the same message may
+        ``patience``: seconds to wait for room. If it fails the bodies are left to the sweep: the same message may
         have been stored before. Raises QueueFull, StoreError, Closed.
         """
         runtime = self._runtime
-        runtime.check()
         try:
+            runtime.check()
             placed = runtime.storage.outbox.append(messages)
         except QueueFull:
-            placed = self._append_patiently(messages, timeout)
+            placed = self._append_patiently(messages, patience)
         finally:
             for body in written:
                 body.release()
@@ -75,8 +76,8 @@ class Sender:
                 runtime.event("message_queued", details)
         return placed
 
-    def _append_patiently(self, messages: list[NewMessage], timeout: Duration) -> Sequence[AppendResult]:
-        deadline = time.monotonic() + seconds(timeout, "timeout")
+    def _append_patiently(self, messages: list[NewMessage], patience: float) -> Sequence[AppendResult]:
+        deadline = time.monotonic() + patience
         with self._runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
             while True:
                 subscription.prepare()

@@ -10,6 +10,7 @@ from typing import Any, Self
 import attrs
 
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.send_options import Duration, as_seconds
 from dropr_core.contracts.storage import AppendResult, Delivery, NewMessage
 from dropr_core.errors import DeliveryFailed, WaitTimeout
 from dropr_core.model import topics
@@ -95,13 +96,15 @@ class Sent:
         """One for each peer."""
         return self.status.deliveries
 
-    def wait(self, timeout: float | None = None) -> Any:
+    def wait(self, timeout: Duration | None = None) -> Any:
         """Sleep until the message is processed everywhere; return the result.
 
         For one peer its result, for several a dict of peer → result. Without ``receipt`` it waits
-        until every peer has accepted. Raises DeliveryFailed if it ended otherwise, WaitTimeout.
+        until every peer has accepted. Raises DeliveryFailed if it ended otherwise, WaitTimeout, UsageError for
+        what is no duration.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        patience = as_seconds(timeout, "timeout")
+        deadline = None if patience is None else time.monotonic() + patience
         with self._runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
             while True:
                 subscription.prepare()
@@ -110,7 +113,7 @@ class Sent:
                     return self.result_of(status)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise WaitTimeout(f"message {self.id} is {status.state} after {timeout} s; it stays on its way")
+                    raise WaitTimeout(f"message {self.id} is {status.state} after {patience:g} s; it stays on its way")
                 subscription.wait(left)
 
     def result_of(self, status: MessageStatus) -> Any:
