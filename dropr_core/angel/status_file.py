@@ -7,14 +7,13 @@ by it, and it is not forced to the disk. Must not know processes.
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 
 from dropr_core.angel.policy import ChildState, State
 from dropr_core.system.clock import Clock
-from dropr_core.system.ownership import open_private
+from dropr_core.system.files import replace_text
 
 
 @frozen
@@ -58,16 +57,7 @@ def write_state(path: Path, child_states: Sequence[ChildState], clock: Clock) ->
             for child_state in child_states
         ],
     }
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        fd = open_private(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            file.write(json.dumps(report))
-        temporary.replace(path)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    replace_text(path, json.dumps(report))
 
 
 def read_state(path: Path) -> AngelReport | None:

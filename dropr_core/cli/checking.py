@@ -24,6 +24,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     Also what would fail only later: plugins that are not installed, handlers that cannot be imported (they are, for
     this), programs that are not there, addresses that no transport takes.
     """
+    from dropr_core.config.exposure import find_exposures
     from dropr_core.errors import ConfigError
     from dropr_core.plugin.rehearsal import rehearse
     from dropr_core.system.exit_codes import Exit
@@ -38,8 +39,8 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
             raise
         echo_json({"ok": False, "file": str(path), "node": None, "problems": list(error.problems), "warnings": []})
         ctx.exit(Exit.CONFIG)
+    warnings = [*config.warnings, *find_exposures(config)]
     if as_json:
-        warnings = list(config.warnings)
         echo_json({"ok": True, "file": str(path), "node": config.node, "problems": [], "warnings": warnings})
         return
     parts = [
@@ -49,7 +50,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
         f"listens on {', '.join(config.listen)}" if config.listen else "listens nowhere",
     ]
     echo(f"{path}: node {config.node} is well: {', '.join(parts)}")
-    for warning in config.warnings:
+    for warning in warnings:
         echo(f"warning: {warning}")
 
 

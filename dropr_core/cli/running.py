@@ -81,7 +81,9 @@ def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Pa
     config = load_config(path)
     log.hide(key.decode("utf-8", "replace") for peer in config.peers.values() for key in peer.keys)
     if role == "angel" or HEARTBEAT not in os.environ:  # else the angel has said it
-        for warning in config.warnings:
+        from dropr_core.config.exposure import find_exposures
+
+        for warning in (*config.warnings, *find_exposures(config)):
             logging.getLogger("dropr").warning("%s", warning)
     return path, config
 

@@ -4,6 +4,7 @@ Owns that readers see the old content or the new one, that nobody but the owner 
 for it. Must not know what the contents mean.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -26,12 +27,17 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     fd = open_private(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     try:
-        write_at(fd, data, 0)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
+        try:
+            write_at(fd, data, 0)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # nothing is left behind on a full disk
+            temporary.unlink()
+        raise
     if durable:
         sync_directory(path.parent)
 

@@ -81,6 +81,7 @@ def test_exit_codes_reach_the_shell(file):
 def test_daemon_runs_alone_and_up_runs_everything(file, told):
     """A second daemon is refused with 69 and the first one's pid; up starts what run: names and ends clean."""
     file.write_text(file.read_text() + "run: [daemon]\n")
+    file.chmod(0o600)
     command = [sys.executable, "-m", "dropr_core", "up", "-c", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as angel:
         seen = []
