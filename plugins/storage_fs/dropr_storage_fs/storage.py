@@ -8,6 +8,8 @@ from typing import ClassVar
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.errors import StoreGone
+from dropr_core.storage_kit.opening import warn_of_medium
+from dropr_core.system.os_errors import store_error
 from dropr_storage_fs.engine.engine import Tuning
 from dropr_storage_fs.engine.locking import MARKER
 from dropr_storage_fs.files import disk
@@ -22,6 +24,7 @@ class FsStorage(Storage):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         marker = context.data / MARKER
+        warn_of_medium(context)
         try:
             made = marker.exists()
             for half in ("outbox", "inbox"):
@@ -39,7 +42,7 @@ class FsStorage(Storage):
             if not made and not context.read_only:
                 disk.put_file(marker, b'{"format": 1}\n')
         except OSError as error:
-            raise disk.translate(error, context.data) from error
+            raise store_error(error, context.data) from error
 
     def close(self) -> None:
         """Close both halves; safe twice."""

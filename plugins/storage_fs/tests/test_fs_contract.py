@@ -13,5 +13,5 @@ class TestFs(StorageContract):
     def storage_case(self):
         return StorageCase(
             make=lambda context: dropr_storage(Options(), context),
-            kill=lambda storage, consumer: storage.inbox.locks.release(consumer),
+            kill=lambda storage, consumer: storage.inbox.consumers.release(consumer),
         )

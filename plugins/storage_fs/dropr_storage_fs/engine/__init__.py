@@ -2,7 +2,7 @@
 
 Primitives: `state` and `operations` (the base of what both halves know and write down), `model` (what the engine asks
 of a half), `journal`, `replica` (this process's picture of a half), `commit` (what one job writes), `generations` and
-`recovery` (a new journal; order after a death), `locking` and `opening`, `group_commit` (many threads, one flush),
-`engine` (write, write_durable, read), `compaction` (segments go), `consumers` (who lives). Must not know lanes,
+`recovery` (a new journal; order after a death), `locking` and `opening`, `promise` (what durable calls wait for),
+`engine` (write, write_durable, read), `compaction` (segments go). Must not know lanes,
 queues, messages or peers.
 """

@@ -4,7 +4,7 @@ Owns the order: a job's operations are one commit of the journal, written when t
 they mean, nor when they are flushed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from dropr_storage_fs.engine.operations import Operation
@@ -17,8 +17,6 @@ from dropr_storage_fs.files.segment import End, Place, Segment
 
 S = TypeVar("S", bound=HalfState)
 Key = TypeVar("Key")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Commit(Generic[S]):
@@ -139,21 +137,6 @@ class Commit(Generic[S]):
             log.take_back(end)
         if self._applied:
             self._replica.take_back(self._journal_before)
-
-
-class BatchedJob(Generic[S, Item, Result]):
-    """A job of a kind of which many are done at once for less: ``run`` gets the item of each of them and returns the
-    result of each.
-    """
-
-    __slots__ = ("item", "run")
-
-    def __init__(self, run: Callable[[Commit[S], list[Item]], list[Result]], item: Item) -> None:
-        self.run, self.item = run, item
-
-    def __call__(self, commit: Commit[S]) -> Result:
-        """The same, alone."""
-        return self.run(commit, [self.item])[0]
 
 
 def flushed_mark(target: Segment, flushed: int) -> int:

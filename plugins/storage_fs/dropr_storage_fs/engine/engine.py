@@ -13,19 +13,21 @@ what operations mean.
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 import attrs
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import DroprError, QueueFull, WriteFailed
+from dropr_core.storage_kit.group_commit import BatchedJob, GroupCommit
+from dropr_core.storage_kit.guard import Guard
 from dropr_core.system.flusher import Flusher
+from dropr_core.system.os_errors import NO_HANDLES, store_error
 from dropr_core.system.space import Space
 from dropr_storage_fs.engine import opening
-from dropr_storage_fs.engine.commit import BatchedJob, Commit
+from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.events import Events
 from dropr_storage_fs.engine.generations import Generations
-from dropr_storage_fs.engine.group_commit import GroupCommit
 from dropr_storage_fs.engine.locking import HalfLock
 from dropr_storage_fs.engine.model import HalfModel
 from dropr_storage_fs.engine.operations import LogEnd
@@ -33,7 +35,7 @@ from dropr_storage_fs.engine.promise import Promise
 from dropr_storage_fs.engine.recovery import Recovery
 from dropr_storage_fs.engine.replica import Replica
 from dropr_storage_fs.engine.state import HalfState
-from dropr_storage_fs.files import disk, shared
+from dropr_storage_fs.files import shared
 from dropr_storage_fs.files.log import Log
 from dropr_storage_fs.files.segment import End
 
@@ -59,14 +61,13 @@ class Engine(Generic[S]):
         self._replica = Replica(directory, context, model, self._events)
         self._generations = Generations(self._replica)
         self._recovery = Recovery(self._replica, self._generations)
-        self._lock = HalfLock(directory, self._repair_if_interrupted, read_only=context.read_only)
-        self.check = self._lock.check
-        """Raise Closed after close or in a forked child, StoreReadOnly for a write to what was opened to look."""
+        self.guard = Guard(directory, read_only=context.read_only)
+        self._lock = HalfLock(directory, self.guard, self._repair_if_interrupted)
         self.space = Space(
             directory.parent, context.clock, context.min_free, tuning.reserve, f"{directory.name}.reserve"
         )
         self._flusher = Flusher(tuning.flush, self.flush, context.log, f"dropr-{directory.name}-flush")
-        self._group: GroupCommit[Callable[[Commit[S]], object]] = GroupCommit(self._run_durable)
+        self._group: GroupCommit[Commit[S]] = GroupCommit(self._run_durable)
         try:
             if context.read_only:
                 opening.open_to_look(self._replica, self._lock, self._recovery)
@@ -74,7 +75,7 @@ class Engine(Generic[S]):
                 opening.open_to_write(self._replica, self._lock, self._recovery, tuning.busy)
         except OSError as error:
             self._lock.close(self._replica.close)
-            raise disk.translate(error, directory) from error
+            raise store_error(error, directory) from error
         except BaseException:
             self._lock.close(self._replica.close)
             raise
@@ -114,19 +115,19 @@ class Engine(Generic[S]):
         """Run ``job``; what it wrote is on stable storage on return. ``reserve``: on a full disk the reserve is
         given up for it; for what brings no new messages.
         """
-        self._lock.check(write=True)
+        self.guard.enter(write=True)
         try:
-            return cast("T", self._run_together(job))
+            return self._run_together(job)
         except QueueFull as full:
             if not self._make_room(full, reserve=reserve):
                 raise
-        return cast("T", self._run_together(job))
+        return self._run_together(job)
 
     def write(self, job: Callable[[Commit[S]], T], *, flush: bool = True) -> T:
         """Run ``job``, which brings no new messages; what it wrote survives the process, and a power cut within the
         flush interval (without ``flush`` only together with something else).
         """
-        self._lock.check(write=True)
+        self.guard.enter(write=True)
         try:
             return self._write(job, flush=flush)
         except QueueFull as full:
@@ -134,18 +135,18 @@ class Engine(Generic[S]):
                 raise
         return self._write(job, flush=flush)
 
-    def _run_together(self, job: Callable[[Commit[S]], object]) -> object:
+    def _run_together(self, job: Callable[[Commit[S]], T]) -> T:
         try:
             return self._group.run(job)
         except OSError as error:
-            raise disk.translate(error, self.directory) from error
+            raise store_error(error, self.directory) from error
 
     def _write(self, job: Callable[[Commit[S]], T], *, flush: bool) -> T:
         try:
             with self._lock:
                 result, commit = self._run(job, promised=False)
         except OSError as error:
-            raise disk.translate(error, self.directory) from error
+            raise store_error(error, self.directory) from error
         if commit.journalled and flush:
             self._flusher.mark()
         return result
@@ -153,12 +154,10 @@ class Engine(Generic[S]):
     def _make_room(self, full: QueueFull, *, reserve: bool) -> bool:
         """Whether something could be given up so that trying again may help: the reserve, or open files."""
         cause = full.__cause__
-        if not isinstance(cause, OSError):
-            return False
-        if cause.errno in disk.OUT_OF_HANDLES:
+        if isinstance(cause, OSError) and cause.errno in NO_HANDLES:
             with contextlib.suppress(OSError), self._lock:
                 return self._replica.close_segments()
-        return reserve and cause.errno in disk.OUT_OF_ROOM and self.space.use_reserve()
+        return reserve and self.space.relieve(full)
 
     def keep_reserve(self) -> None:
         """Make the reserve again if it was given up and there is room."""
@@ -167,18 +166,18 @@ class Engine(Generic[S]):
 
     def read(self, job: Callable[[S], T]) -> T:
         """Run ``job``, which only reads."""
-        self._lock.check(write=False)
+        self.guard.enter(write=False)
         try:
             return self._read(job)
         except OSError as error:
-            if error.errno not in disk.OUT_OF_HANDLES:
-                raise disk.translate(error, self.directory) from error
+            if error.errno not in NO_HANDLES:
+                raise store_error(error, self.directory) from error
         try:
             with self._lock:
                 self._replica.close_segments()
             return self._read(job)
         except OSError as error:
-            raise disk.translate(error, self.directory) from error
+            raise store_error(error, self.directory) from error
 
     def _read(self, job: Callable[[S], T]) -> T:
         with self._lock:
@@ -250,7 +249,7 @@ class Engine(Generic[S]):
         """The result or the exception of each job; their commits are added to ``commits``."""
         first = jobs[0]
         if len(jobs) > 1 and isinstance(first, BatchedJob):
-            alike = [job.item for job in jobs if isinstance(job, BatchedJob) and job.run == first.run]
+            alike = [job.items for job in jobs if isinstance(job, BatchedJob) and job.run == first.run]
             if len(alike) == len(jobs):
                 try:
                     together, commit = self._run(lambda commit: first.run(commit, alike), promised=True)
@@ -331,9 +330,9 @@ class Engine(Generic[S]):
 
     def close(self) -> None:
         """Flush what is unflushed and close everything; safe twice."""
-        if self._lock.closed:
+        if self.guard.closed:
             return
-        if not self._lock.forked:
+        if not self.guard.forked:
             self._flusher.close()
             if not self._context.read_only:
                 try:

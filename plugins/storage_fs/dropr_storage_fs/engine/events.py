@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from dropr_core.contracts.context import Context
-from dropr_core.errors import DroprError, QueueFull
-from dropr_storage_fs.files import disk
-
-TELL_EVERY = 60.0
+from dropr_core.errors import QueueFull, StoreError
+from dropr_core.storage_kit.events import StoreEvents
+from dropr_core.system.os_errors import store_error
 
 
 class Events:
     """Tells of one half."""
 
     def __init__(self, directory: Path, context: Context) -> None:
-        self._directory, self._context = directory, context
-        self._told: dict[str, float] = {}
+        self._directory, self._events = directory, StoreEvents(context, directory)
         self._damaged: set[tuple[object, object]] = set()
 
     def tell(self, event: str, details: Mapping[str, Any]) -> None:
@@ -30,15 +28,10 @@ class Events:
             if place in self._damaged:
                 return
             self._damaged.add(place)
-        else:
-            now = self._context.clock.now()
-            if now - self._told.get(event, float("-inf")) < TELL_EVERY:
-                return
-            self._told[event] = now
-        self._context.event(event, {"store": str(self._directory), **details})
+        self._events.tell(event, details, each=event == "corrupt")
 
-    def failed(self, error: OSError) -> DroprError:
+    def failed(self, error: OSError) -> StoreError:
         """The error that callers get for one of the disk, of which observers are told."""
-        translated = disk.translate(error, self._directory)
+        translated = store_error(error, self._directory)
         self.tell("full" if type(translated) is QueueFull else "write_failed", {"error": str(error)})
         return translated

@@ -1,4 +1,4 @@
-"""The locks of one half: one at a time among threads and processes; and who is refused: closed, forked, read-only.
+"""The locks of one half: one at a time among threads and processes.
 
 Owns the files ``write.lock`` (held while something is read or written) and ``life.lock`` (shared by everybody who has
 the half open). Must not know what is done inside.
@@ -11,7 +11,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-from dropr_core.errors import Closed, StoreGone, StoreReadOnly
+from dropr_core.errors import Closed, StoreGone
+from dropr_core.storage_kit.guard import Guard
 from dropr_storage_fs.files import disk
 
 MARKER = "store-fs.json"
@@ -21,31 +22,14 @@ MARKER = "store-fs.json"
 class HalfLock:
     """A lock for `with`: inside, no other thread and no other process reads or writes."""
 
-    def __init__(self, directory: Path, entered: Callable[[], None], *, read_only: bool) -> None:
+    def __init__(self, directory: Path, guard: Guard, entered: Callable[[], None]) -> None:
         """``entered`` is called whenever the lock between processes has been taken; what it raises goes through."""
-        self._directory, self._entered, self._read_only = directory, entered, read_only
+        self._directory, self._guard, self._entered = directory, guard, entered
         self._path = str(directory / "write.lock")
         self._mutex, self._depth = threading.RLock(), 0
         self._write_fd = self._life_fd = -1
         self._inode = (0, 0)
-        self._pid, self.closed = os.getpid(), False
         _inherited.add(self)
-
-    # ── who is let in ────────────────────────────────────────────────────────────────────────────
-
-    def check(self, *, write: bool) -> None:
-        """Raise Closed after close or in a forked child, StoreReadOnly for a write to what was opened to look."""
-        if self.closed:
-            raise Closed(f"{self._directory} was closed")
-        if os.getpid() != self._pid:
-            raise Closed(f"{self._directory} was opened before a fork; open the node anew in the child process")
-        if write and self._read_only:
-            raise StoreReadOnly(f"{self._directory} was opened only to look")
-
-    @property
-    def forked(self) -> bool:
-        """Whether this is a child of the process that opened the half."""
-        return os.getpid() != self._pid
 
     def check_there(self) -> None:
         """Raise StoreGone if the directory is not the one that was opened."""
@@ -65,7 +49,7 @@ class HalfLock:
         self._mutex.acquire()
         self._depth += 1
         try:
-            if self.closed:
+            if self._guard.closed:
                 raise Closed(f"{self._directory} was closed")
             if self._write_fd >= 0 and self._depth == 1:  # an observer that is told of damage may look, too
                 fcntl.flock(self._write_fd, fcntl.LOCK_EX)
@@ -115,7 +99,7 @@ class HalfLock:
     def close(self, release: Callable[[], None]) -> None:
         """Nobody is let in any more; ``release`` runs when nobody is inside. Safe twice."""
         with self._mutex:
-            self.closed = True
+            self._guard.closed = True
             release()
             self.let_go()
 

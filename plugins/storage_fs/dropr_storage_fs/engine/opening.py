@@ -5,6 +5,7 @@ Owns who recovers: the first one at a half that nobody has open. Must not know w
 
 from typing import TypeVar
 
+from dropr_core.storage_kit.opening import alone
 from dropr_storage_fs.engine.locking import MARKER, HalfLock
 from dropr_storage_fs.engine.recovery import Recovery
 from dropr_storage_fs.engine.replica import Replica
@@ -22,7 +23,7 @@ def open_to_write(replica: Replica[S], lock: HalfLock, recovery: Recovery[S], pa
     directory = replica.directory
     disk.make_directory(directory)
     disk.make_directory(directory / "logs")
-    with disk.alone(directory / "open.lock", patience):
+    with alone(directory / "open.lock", patience):
         only = lock.open_to_write()
         replica.attach(Shared(directory / "shared"))
         if only:

@@ -1,36 +1,15 @@
-"""Calls of the operating system, with their errors in dropr's words.
+"""Calls of the operating system.
 
-Owns whole writes, flushes of files and directories, and the translation of OSError. The only place of this
-package that flushes anything. Must not know what is written.
+Owns whole writes, flushes of files and directories, and files made in one step. The only place of this package that
+flushes anything. Must not know what is written.
 """
 
 import contextlib
 import errno
-import fcntl
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from dropr_core.errors import DroprError, QueueFull, StoreBusy, StoreReadOnly, WriteFailed
 from dropr_core.system.ownership import make_private_directory, open_private
-
-OUT_OF_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-OUT_OF_HANDLES = frozenset({errno.EMFILE, errno.ENFILE})
-_FULL = OUT_OF_ROOM | OUT_OF_HANDLES | {errno.EFBIG}
-
-
-def translate(error: Exception, path: Path) -> DroprError:
-    """The dropr error that says what ``error`` means for ``path``."""
-    if isinstance(error, DroprError):
-        return error
-    if isinstance(error, OSError):
-        if error.errno in _FULL:
-            return QueueFull(f"{path}: {error.strerror}; free some space or file handles, nothing else is needed")
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            return StoreReadOnly(f"{path}: {error.strerror}; check owner and mode of the file and its directory")
-    return WriteFailed(f"{path}: {error}; nothing was promised by this call; look at the kernel's log")
 
 
 def write_at(fd: int, data: bytes | bytearray, at: int) -> None:
@@ -104,22 +83,3 @@ def allocate(fd: int, size: int) -> None:
         have = os.fstat(fd).st_size
         if have < size:
             write_at(fd, bytes(size - have), have)
-
-
-@contextmanager
-def alone(path: Path, patience: float) -> Iterator[None]:
-    """Hold the lock on ``path``; wait up to ``patience`` seconds for it. Raises StoreBusy."""
-    fd = open_file(path, write=True, create=True)
-    try:
-        give_up = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise StoreBusy(f"{path}: another process has held it for {patience:g} s") from None
-                time.sleep(0.002)
-        yield
-    finally:
-        os.close(fd)

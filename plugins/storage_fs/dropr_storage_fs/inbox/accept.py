@@ -43,7 +43,7 @@ class Accepting:
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """The log-matching rule, all arrivals in one durable transaction; see the contract."""
-        self._engine.check(write=True)
+        self._engine.guard.enter(write=True)
         if any(arrival.entries for arrival in arrivals):
             self._engine.space.check()
         return self._engine.write_durable(lambda commit: self._accept(commit, arrivals))
@@ -66,7 +66,7 @@ class Accepting:
 
     def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
         """Queue jobs that come from this node itself; durable."""
-        self._engine.check(write=True)
+        self._engine.guard.enter(write=True)
         if not jobs:
             return
         self._engine.space.check()

@@ -12,8 +12,8 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Claim
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId
+from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_fs.engine.commit import Commit
-from dropr_storage_fs.engine.consumers import ConsumerLocks
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
 from dropr_storage_fs.files.segment import Place
@@ -31,13 +31,13 @@ class Claiming:
     """`claim` of the inbox."""
 
     def __init__(
-        self, engine: Engine[InboxState], context: Context, queues: QueueReader, moves: Moves, locks: ConsumerLocks
+        self, engine: Engine[InboxState], context: Context, queues: QueueReader, moves: Moves, locks: LockedConsumers
     ) -> None:
         self._engine, self._context, self._queues, self._moves, self._locks = engine, context, queues, moves, locks
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
         """Lease up to ``limit`` messages, by priority, then by arrival."""
-        self._engine.check(write=True)
+        self._engine.guard.enter(write=True)
         self._locks.check(consumer)
 
         def job(commit: InboxCommit) -> tuple[list[Claim], list[int]]:

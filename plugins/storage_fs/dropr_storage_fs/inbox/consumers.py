@@ -6,7 +6,7 @@ Owns `register`, `retire` and `reap`. Must not know what consumers do with messa
 from collections.abc import Mapping
 
 from dropr_core.model.message import State
-from dropr_storage_fs.engine.consumers import ConsumerLocks
+from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.inbox.moves import InboxCommit, Moves
 from dropr_storage_fs.inbox.rows import JobRecord
@@ -18,12 +18,12 @@ DEFAULT_ATTEMPTS = 10
 class Consumers:
     """The consumers of one inbox."""
 
-    def __init__(self, engine: Engine[InboxState], moves: Moves, locks: ConsumerLocks) -> None:
+    def __init__(self, engine: Engine[InboxState], moves: Moves, locks: LockedConsumers) -> None:
         self._engine, self._moves, self._locks = engine, moves, locks
 
     def register(self, label: str) -> str:
         """A new consumer, alive as long as this process."""
-        self._engine.check(write=True)
+        self._engine.guard.enter(write=True)
         return self._locks.register(label)
 
     def retire(self, consumer: str) -> None:
@@ -52,7 +52,7 @@ class Consumers:
             }
 
         names = self._engine.read(holders)
-        dead = {name for name in names if not self._locks.lives(name)}
+        dead = self._locks.dead(names)
         self._locks.tidy()
         if not dead:
             return [], bool(names)

@@ -4,7 +4,6 @@ Owns the sum of its parts, and the consumers' locks; see contracts/storage.py fo
 """
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 
 from dropr_core.contracts.context import Context
@@ -22,7 +21,7 @@ from dropr_core.errors import DroprError
 from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome
 from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
-from dropr_storage_fs.engine.consumers import ConsumerLocks
+from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_fs.engine.engine import Engine, Tuning
 from dropr_storage_fs.inbox.accept import Accepting
 from dropr_storage_fs.inbox.care import Care
@@ -44,16 +43,15 @@ class FsInbox(Inbox):
     checked = True
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
-        self._pid = os.getpid()
-        self.locks = ConsumerLocks(context.data / "consumers")
         self.engine = Engine(context.data / "inbox", tuning, context, InboxModel())
+        self.consumers = self._locks = LockedConsumers(context.data / "consumers", self.engine.guard)
         queues = QueueReader(self.engine)
         moves = Moves(context, queues)
         self._view = InboxView(self.engine, context, queues)
         self._accepting = Accepting(self.engine, context, queues, Limits(context, queues))
-        self._claiming = Claiming(self.engine, context, queues, moves, self.locks)
+        self._claiming = Claiming(self.engine, context, queues, moves, self._locks)
         self._settling = Settling(self.engine, context, moves)
-        self._consumers = Consumers(self.engine, moves, self.locks)
+        self._consumers = Consumers(self.engine, moves, self._locks)
         self._outcomes = OutcomeLogs(self.engine)
         self._sweeper = Sweeper(self.engine, moves)
         self._care = Care(self.engine, context, queues, moves, self._view)
@@ -119,7 +117,7 @@ class FsInbox(Inbox):
 
     def flush(self) -> None:
         """Everything settled so far is on stable storage when this returns."""
-        self.engine.check(write=False)
+        self.engine.guard.enter(write=False)
         self.engine.flush()
 
     def status(self, message_id: MessageId) -> JobInfo | None:
@@ -156,8 +154,8 @@ class FsInbox(Inbox):
 
     def close(self) -> None:
         """Close; the leases of its consumers end when somebody reaps. Safe twice."""
-        if os.getpid() == self._pid:
+        if not self.engine.guard.forked:
             with contextlib.suppress(DroprError):
-                for name in self.locks.names():
-                    self.locks.release(name)
+                for name in self._locks.names():
+                    self._locks.release(name)
         self.engine.close()

@@ -12,7 +12,8 @@ from dropr_core.contracts.records import AppendRun
 from dropr_core.contracts.storage import AppendResult, NewMessage
 from dropr_core.errors import Conflict, StoreError
 from dropr_core.model.names import Lane, format_id
-from dropr_storage_fs.engine.commit import BatchedJob, Commit
+from dropr_core.storage_kit.group_commit import BatchedJob
+from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DELAYED, EXPIRES, OWN, RECEIPT, Row, UniformRows, encode
 from dropr_storage_fs.files.shared import MAX_LOGS
@@ -34,7 +35,7 @@ class Appender:
 
     def append(self, messages: Messages) -> Sequence[AppendResult]:
         """Store all messages or none, durably; see the contract."""
-        self._engine.check(write=True)
+        self._engine.guard.enter(write=True)
         if not messages:
             return []
         self._engine.space.check()
