@@ -22,7 +22,7 @@ from dropr_core.model.names import START, Head, MessageId, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push, refuse_lane
 from dropr_core.protocol.endpoint import from_outcome
-from dropr_core.protocol.link import GENTLY, GREETINGS
+from dropr_core.protocol.link import GENTLY, GREETINGS, longest_rest
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
@@ -259,7 +259,7 @@ class Puller:
         self._talk.session = b""
         self.failures += 1
         backoff = self._backoff if self._has_answered() else self._backoff.before_contact()
-        self.rest_until = self._clock.now() + backoff.delay(self.failures, self._rng)
+        self.rest_until = self._clock.now() + min(backoff.delay(self.failures, self._rng), longest_rest(error))
         if self.down_reason is None:
             self._event("peer_down", {"peer": self.peer, "reason": str(error)})
             self._log.warning("%s: cannot fetch: %s", self.peer, error)

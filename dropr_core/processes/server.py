@@ -4,6 +4,7 @@ Owns the process: doors, signals, reload, its report for `dropr status`.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from dropr_core.serving.contacts import note_contact
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.presence import Presence
+
+TROUBLE_EVERY = 60.0
+"""Seconds at least between two lines about a store that fails: each request of each peer may find it so."""
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:
@@ -71,6 +75,15 @@ def _announce(runtime: Runtime, log: logging.Logger) -> None:
 def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
     """Everything that answers requests for a node; also what `asgi` mounts."""
     config = runtime.config
+    said_at = float("-inf")
+
+    def event(name: str, details: Mapping[str, object]) -> None:
+        nonlocal said_at
+        if name == "store_trouble" and runtime.clock.now() >= said_at + TROUBLE_EVERY:
+            said_at = runtime.clock.now()
+            log.error("the store failed, peers keep what they have and come again: %s", details.get("error"))
+        runtime.event(name, details)
+
     endpoint = Endpoint(
         config.node,
         runtime.node_id,
@@ -81,7 +94,7 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
         bodies=runtime.bodies,
         on_reset=config.delivery.on_peer_reset,
         notify=runtime.notifier.notify,
-        event=runtime.event,
+        event=event,
     )
 
     def alive(peer: str) -> None:

@@ -37,7 +37,7 @@ ALIKE = 8
 
 ANY_SIZE = 1 << 62
 
-LATER = 5.0
+LATER = 2.0
 """Seconds after which a sender shall try a full receiver again."""
 
 

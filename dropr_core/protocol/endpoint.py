@@ -191,7 +191,13 @@ class Endpoint:
     # ── what is asked ────────────────────────────────────────────────────────────────────────────
 
     def answer(self, request: Request, *, first: bool = True, final: bool = False) -> bytes | Wait:
-        """The signed answer, or Wait. ``first``: use up the counter; ``final``: no more waiting."""
+        """The signed answer, or Wait. ``first``: use up the counter; ``final``: no more waiting.
+
+        Raises Refused, unsigned, if the asker may not ask any more: the configuration was read again while it waited.
+        """
+        access = self.access.get(request.peer)
+        if access is None or request.key not in (access.keys or (UNSIGNED_KEY,)):
+            raise Refused("unknown_peer", "this pair of nodes, or its key, is not known here any more")
         try:
             if first and request.verb != wire.HELLO:
                 self._sessions.use(request.peer, request.header.session, request.header.counter)
@@ -247,7 +253,7 @@ class Endpoint:
         _check_count(len(push.lanes), MAX_LANES, "lanes in one push")
         _check_count(sum(len(part.envelopes) for part in push.lanes), MAX_BATCH_COUNT, "messages in one push")
         verdicts, channels = accept_push(
-            self._inbox, request.peer, StoreId(push.store), push.lanes, self.access[request.peer].allows,
+            self._inbox, request.peer, StoreId(push.store), push.lanes, partial(self._allows, request.peer),
             self.limits.max_body, self._bodies,
         )  # fmt: skip
         for channel in channels:
@@ -318,8 +324,13 @@ class Endpoint:
         self._for_writer(request, chunk.body)
         return self._carry.chunk(request.peer, chunk, request.tail)
 
+    def _allows(self, peer: str, channel: str) -> bool:
+        """Whether the peer may write into the channel now; the configuration may be read again at any time."""
+        access = self.access.get(peer)
+        return access is not None and access.allows(channel)
+
     def _for_writer(self, request: Request, body: wire.Have) -> wire.Have:
-        if not self.access[request.peer].allows(body.channel):
+        if not self._allows(request.peer, body.channel):
             raise Refused("not_allowed", f"this peer may not write to channel {body.channel[:200]}")
         return body
 

@@ -12,6 +12,7 @@ Bisection: a push that keeps failing at a peer that answers probes is halved unt
 stands alone; if that one fails while others are accepted, it becomes a dead letter.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 
@@ -48,6 +49,10 @@ ABOUT_CONTENT = frozenset({"bad_request", "too_big", "bad_frame"})
 GENTLY = 1.0
 """Seconds at least between two long polls for receipts, where the first one brought nothing and did not wait."""
 
+
+BUSY = 2.0
+"""Seconds of the longest rest from a peer that answers, but whose store is in trouble: what waits shall flow soon after
+it works again."""
 
 GREETINGS = 3
 """Sessions in a row that a peer may forget before it has answered anything; then it rests like one that fails."""
@@ -287,6 +292,7 @@ class Link:
         if verdict.later is not None:
             # Never below a second: a hot loop against a full peer helps nobody.
             shape.rest_until = now + max(1.0, min(verdict.later, self.settings.backoff.cap))
+            shape.count = 1  # asked again soon, and with one message: nobody sends megabytes again and again for a no
             yield ClearInFlight(batch.lane)
         elif verdict.taken and head == batch.upto:
             self.accepted += 1
@@ -315,7 +321,7 @@ class Link:
                 return effects
         if error.code in MISCONFIGURED:
             self.failures = max(self.failures, 10)  # straight to the cap
-        return effects + self._down(str(error), now)
+        return effects + self._down(str(error), now, most=longest_rest(error))
 
     def _suspect(self, batches: Sequence[Batch], reason: str, *, certain: bool = False) -> list[Effect]:
         """A push failed at a peer that was reached: close in on what may be poison."""
@@ -348,10 +354,10 @@ class Link:
         self.down_reason = None
         return [PeerUp()]
 
-    def _down(self, reason: str, now: float) -> list[Effect]:
+    def _down(self, reason: str, now: float, *, most: float = math.inf) -> list[Effect]:
         self.failures += 1
         backoff = self.settings.backoff if self.answered else self.settings.backoff.before_contact()
-        rest = backoff.delay(self.failures, self._rng)
+        rest = min(backoff.delay(self.failures, self._rng), most)
         if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
             rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
         self.rest_until = max(self.rest_until, now + rest)
@@ -362,6 +368,11 @@ class Link:
     def unreachable(self, error: Exception, now: float) -> list[Effect]:
         """Something asked beside the orders did not reach the peer."""
         return self._down(str(error), now)
+
+
+def longest_rest(error: Exception) -> float:
+    """Seconds that a peer which failed so may rest at most."""
+    return BUSY if isinstance(error, Refused) and error.signed and error.code == "busy" else math.inf
 
 
 def _rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:

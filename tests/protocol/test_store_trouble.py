@@ -206,3 +206,28 @@ def test_each_call_of_an_inbox_that_failed_and_works_again_lets_everything_flow(
     assert node.ids == [ident(number) for number in range(1, 8)]
     assert [sender.state(number) for number in range(1, 8)] == ["processed"] * 7
     assert len([line for line in said if "the store failed" in line[1]]) <= 1
+
+
+@pytest.mark.parametrize("kind", ["EROFS", "EIO"])
+@pytest.mark.parametrize("call", ["accept", "heads", "outcomes"])
+def test_each_call_of_the_peers_inbox_that_failed_and_works_again_lets_everything_flow(sender, server, call, kind):
+    """The peer answers that its store is in trouble: it is asked at most once a second, and two seconds after it works
+    everything has arrived and every receipt is home."""
+    sender.send(1, receipt=True)
+    live(sender, 1.0)
+    faulty = Faulty(server.inbox)
+    server.endpoint._inbox = faulty
+    faulty.failing = {call: KINDS[kind]}
+    for number in range(2, 20):
+        sender.send(number, f"lane{number % 3}", receipt=True)
+
+    def consume():
+        server.consume(channels=["orders", *(f"lane{n}" for n in range(3))])
+
+    asked = len(sender.wires.flights)
+    live(sender, 60.0, meanwhile=consume)
+    assert len(sender.wires.flights) - asked <= 150
+    faulty.failing = {}
+    live(sender, 2.01, meanwhile=consume)
+    live(sender, 0.0, meanwhile=consume)
+    assert [sender.state(number) for number in range(1, 20)] == ["processed"] * 19

@@ -222,6 +222,31 @@ def test_ancestor_08_later_is_never_a_hot_loop(link):
     assert ask(link, 1.5, [stats()], awaiting=False) != []
 
 
+def test_a_peer_that_takes_nothing_now_is_asked_again_with_one_message(link):
+    """Nobody sends a whole batch again and again for a no; once it takes that one, batches grow again."""
+    (ship,) = ask(link, 0.0, [stats(depth=5000)], awaiting=False)
+    of = batch(ship.lanes[0][0])
+    link.pushed(ship, [of], [PushResult(False, START, later=2.0, reason="full")], 0.0)
+    (ship,) = ask(link, 2.0, [stats(depth=5000)], awaiting=False)
+    assert ship.lanes[0][1] == 1
+    of = batch(ship.lanes[0][0], count=1)
+    link.pushed(ship, [of], [taken(of)], 2.0)
+    assert ask(link, 2.0, [stats(depth=5000)], awaiting=False)[0].lanes[0][1] > 1
+
+
+def test_a_peer_whose_store_is_in_trouble_is_tried_again_within_two_seconds(link):
+    """It answers and says so itself, for however long; one that nobody vouches for rests as any that fails."""
+    now = 0.0
+    for _ in range(30):
+        (order,) = ask(link, now, [stats()], awaiting=False)
+        link.failed(order, [], Refused("busy", "WriteFailed", signed=True), now)
+        assert now < link.wakes_at(now) <= now + 2.0
+        now = link.wakes_at(now)
+    (order,) = ask(link, now, [stats()], awaiting=False)
+    link.failed(order, [], Refused("busy", "somebody says so"), now)
+    assert link.wakes_at(now) > now + 2.0
+
+
 def test_fault_33_verdicts_for_what_was_never_sent_are_ignored(link):
     """A rejection of an index that the push did not have changes nothing."""
     (ship,) = ask(link, 0.0, [stats()], awaiting=False)
