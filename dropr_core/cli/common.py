@@ -149,7 +149,8 @@ def start_log(ctx: click.Context, role: str, *, least: int = 0) -> "Line":
     settings = ctx.ensure_object(Settings)
     if settings.log_form not in {"text", "json"}:
         raise Stop(Exit.USAGE, f"$DROPR_LOG is {settings.log_form!r}; use text or json")
-    return ctx.with_resource(to_error_stream(role, settings.verbosity + least, form=settings.log_form)).line
+    form, own = settings.log_form, role == "worker"
+    return ctx.with_resource(to_error_stream(role, settings.verbosity + least, form=form, own=own)).line
 
 
 # ── types of arguments ───────────────────────────────────────────────────────────────────────────

@@ -51,6 +51,8 @@ class Line(logging.Formatter):
             text = record.getMessage()
         except Exception as error:  # a wrong logging call must not cost the event, nor the process
             text = f"{record.msg} [badly logged: {type(error).__name__}]"
+        if record.name.partition(".")[0] not in {"dropr", "root"}:
+            text = f"{record.name}: {text}"  # code of the user's, or a library
         problem = record.exc_info[1] if record.exc_info else None
         traced = self._tracebacks or getattr(record, "traceback", False)
         if problem is not None and not traced:
@@ -113,13 +115,20 @@ class ErrorStream(logging.Handler):
 
 @contextmanager
 def to_error_stream(
-    role: str, verbosity: int = 0, *, secrets: Iterable[str] = (), stream: TextIO | None = None, form: str = "text"
+    role: str,
+    verbosity: int = 0,
+    *,
+    secrets: Iterable[str] = (),
+    stream: TextIO | None = None,
+    form: str = "text",
+    own: bool = False,
 ) -> Iterator[ErrorStream]:
     """Log to the error stream (or ``stream``) as ``role`` for as long as the block lasts.
 
     ``verbosity``: below 0 warnings only, 0 what an operator wants to know, 1 and more everything of
     dropr, 2 and more also tracebacks and what the libraries say. What is yielded has ``line.hide()``
-    for secrets that are known only later. ``form``: ``text``, or ``json`` for an object a line.
+    for secrets that are known only later. ``form``: ``text``, or ``json`` for an object a line. ``own``: code of the
+    user's runs here, and what it logs from INFO on passes through.
     """
     kind = JsonLine if form == "json" else Line
     line = kind(role, tracebacks=verbosity >= 2, timed=not in_journal(os.environ, stream))
@@ -127,7 +136,8 @@ def to_error_stream(
     handler = ErrorStream(line, stream)
     root, ours = logging.getLogger(), logging.getLogger("dropr")
     levels = root.level, ours.level
-    root.setLevel(logging.DEBUG if verbosity >= 2 else logging.WARNING)
+    others = logging.INFO if own and verbosity >= 0 else logging.WARNING
+    root.setLevel(logging.DEBUG if verbosity >= 2 else others)
     ours.setLevel(logging.WARNING if verbosity < 0 else logging.INFO if verbosity == 0 else logging.DEBUG)
     root.addHandler(handler)
     try:

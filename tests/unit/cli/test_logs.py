@@ -70,6 +70,37 @@ def test_verbosity_decides_what_is_said():
     assert said == {-1: ["bad"], 0: ["news", "bad"], 1: ["fine", "news", "bad"], 2: ["fine", "news", "bad", "library"]}
 
 
+def test_what_code_of_the_user_logs_passes_through_where_it_runs():
+    """In a worker its INFO is said by default, under its own name; -q keeps to warnings; elsewhere it is a library."""
+    said = {}
+    for own, verbosity in ((True, -1), (True, 0), (False, 0)):
+        out = io.StringIO()
+        with to_error_stream("worker", verbosity, stream=out, own=own):
+            logging.getLogger("shop.returns").info("restocked %d", 7)
+            logging.getLogger("shop.returns").debug("fine")
+            logging.getLogger("shop.returns").warning("odd")
+        said[own, verbosity] = [line.partition("worker  ")[2] for line in out.getvalue().splitlines()]
+    odd = "warning: shop.returns: odd"
+    assert said == {(True, -1): [odd], (True, 0): ["shop.returns: restocked 7", odd], (False, 0): [odd]}
+
+
+def test_a_traceback_of_the_users_code_is_shown_by_default():
+    """The record that says so has its traceback below it, each line marked; in JSON it is in the object anyway."""
+    out = io.StringIO()
+    with to_error_stream("worker", stream=out):
+        try:
+            raise ValueError("no such article")
+        except ValueError as error:
+            exc_info = (type(error), error, error.__traceback__)
+            logging.getLogger("dropr.worker").warning("it failed", exc_info=exc_info, extra={"traceback": True})
+            logging.getLogger("dropr.worker").warning("another", exc_info=exc_info)
+    first, *rest = out.getvalue().splitlines()
+    assert first.endswith("warning: it failed")
+    assert all(line.startswith("    | ") for line in rest[:-1])
+    assert rest[-2] == "    | ValueError: no such article"
+    assert rest[-1].endswith("warning: another: ValueError: no such article")
+
+
 def test_a_closed_or_broken_stream_costs_nothing_but_the_log():
     """Logging to a stream that is gone raises nothing, and neither does a call with the wrong arguments."""
     gone = io.StringIO()
