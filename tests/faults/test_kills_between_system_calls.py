@@ -70,10 +70,10 @@ def act(name, directory, number, *, torn):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("torn", [False, True], ids=["between", "within"])
-def test_a_kill_at_any_system_call_breaks_no_promise(name, torn, tmp_path, monkeypatch):
+def test_a_kill_at_any_system_call_breaks_no_promise(name, torn, scratch, monkeypatch):
     """Whoever has the store open, or opens it later, finds what was promised, whole calls only, and goes on."""
     scene = scenes.SCENES[name]()
-    whole = tmp_path / "whole"
+    whole = scratch / "whole"
     whole.mkdir()
     store = scenes.open_store(whole)
     with monkeypatch.context() as patch:
@@ -84,7 +84,7 @@ def test_a_kill_at_any_system_call_breaks_no_promise(name, torn, tmp_path, monke
     number, killed = 0, True
     while killed:
         number += STRIDE if name in scenes.SMALL else 1
-        place = tmp_path / str(number)
+        place = scratch / str(number)
         shutil.copytree(whole, place)
         witness = scenes.open_store(place)
         try:

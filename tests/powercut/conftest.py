@@ -1,16 +1,10 @@
 """Whether a file system can be mounted here; if not, the tests that need it are skipped, or fail in CI."""
 
 import os
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 
 from powercut.disk import fuse
-from powercut.disk.exploring import MAX_BYTES
-
-MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +29,3 @@ def _power(request):
         if os.environ.get("CI"):
             pytest.fail(f"CI must run the power-cut tests: {reason}")
         pytest.skip(reason)
-
-
-@pytest.fixture
-def scratch(tmp_path):
-    """A directory for disks: in memory if there is room, which is twice as fast. No promise rests on it."""
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 * MAX_BYTES:
-        with tempfile.TemporaryDirectory(prefix="powercut-", dir=MEMORY) as directory:
-            yield Path(directory)
-    else:
-        yield tmp_path
