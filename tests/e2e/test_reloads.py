@@ -21,6 +21,8 @@ def test_a_hundred_reloads_under_load_end_nobody_and_lose_nothing(road):
     """SIGHUP after SIGHUP while messages and receipts flow: the daemon lives, everything arrives once, and no broken
     conversation is told of that the reload itself has broken."""
     shop, ware = road.build("shop", "ware")
+    for place in (shop, ware):
+        place.file.chmod(0o600)  # a key stands in it, and each start would warn of it
     server, daemon = ware.run("server"), shop.run("daemon")
     stop, sent, got = threading.Event(), [], []
     with shop.opened() as here, ware.opened() as there:
