@@ -29,6 +29,8 @@ class Sort:
 
     about: str
     yaml: str
+    needs: tuple[str, ...] = ("attrs>=23.2",)
+    """What its code imports beside dropr."""
 
 
 SORTS = {
@@ -42,13 +44,17 @@ SORTS = {
         "  shop: {url: $name:///srv/shared/shop, key: '$${file:shop.key}'}",
     ),
     "serializer": Sort(
-        "It sends values as MessagePack.", "channels:\n  orders: {to: warehouse, serializer: $name}"
+        "It sends values as MessagePack. The receiving node finds it by the content type of a message: name it there\n"
+        "for one of its channels too.",
+        "channels:\n  orders: {to: warehouse, serializer: $name}",
+        needs=("msgspec>=0.18",),
     ),
     "handler": Sort(
         "It writes each message as a line into a file.", "channels:\n  orders: {handler: '$name:/var/log/orders'}"
     ),
     "observer": Sort(
-        "It counts what happens and says so at the end.", "observers:\n  - {use: $name, file: figures.json}"
+        "It counts what happens; each process adds a line to the file when it ends, and `total` adds them up.",
+        "observers:\n  - {use: $name, file: figures.jsonl}",
     ),
 }  # fmt: skip
 
@@ -68,6 +74,7 @@ def render(kind: str, name: str) -> dict[str, str]:
     }
     sort = SORTS[kind]
     words["about"] = sort.about
+    words["dependencies"] = ", ".join(f'"{one}"' for one in (*sort.needs, "dropr-core>=0.1,<0.2"))
     words["yaml"] = Template(sort.yaml).substitute(words)
     where = files("dropr_core") / "templates"
     parts = {

@@ -72,6 +72,9 @@ class Connection(ABC):
         peer cannot have got it whole), Unanswered (unknown), or Refused with a code
         (``unauthorized`` for 401/403, ``too_big`` for 413, ``bad_request`` for 400, ``busy`` for
         429/503 …) where the other side of the transport refused the request before dropr saw it.
+
+        Raises nothing: after `close` (of this or of its transport), and in a forked child, the future fails
+        with Closed.
         """
 
     def ask_long(self, beginning: bytes, tail: Tail, *, idle: float) -> "Future[bytes]":
@@ -89,7 +92,7 @@ class Connection(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give up what is under way (Unanswered) and release everything; safe twice."""
+        """Give up what is under way (Unanswered) and release everything; waits for nobody; safe twice."""
 
 
 class Listener(ABC):
@@ -100,7 +103,10 @@ class Listener(ABC):
 
     @abstractmethod
     def close(self, *, drain: float = 0.0) -> None:
-        """Take no new requests, let those under way end for up to ``drain`` seconds; safe twice."""
+        """Take no new requests, let those under way end for up to ``drain`` seconds, give up the rest; safe twice.
+
+        Comes back as soon as nothing is under way.
+        """
 
 
 class Transport(ABC):
@@ -114,7 +120,7 @@ class Transport(ABC):
 
     @abstractmethod
     def check(self, url: str, *, listen: bool) -> str | None:
-        """What is wrong with a URL for this transport, or None. No I/O."""
+        """What is wrong with a URL for this transport, or None. No I/O; raises nothing, whatever the text is."""
 
     @abstractmethod
     def connect(self, url: str) -> Connection:

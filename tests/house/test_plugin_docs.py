@@ -1,13 +1,18 @@
 """The pages for authors of plugins show code that works: what is generated, or what is run here."""
 
+import inspect
 import re
+import tomllib
 from pathlib import Path
 
+import attrs
 import pytest
 
-from dropr_core import testing
+from dropr_core import hookspecs, testing
 from dropr_core.cli.new import render
 from dropr_core.contracts.storage import Inbox, Outbox
+from dropr_core.contracts.transport import Answerer, Caller, Connection, Listener, Tail, Transport
+from dropr_core.testing.observer_contract import MAKERS
 
 pytest_plugins = ["pytester"]
 
@@ -65,6 +70,51 @@ def test_the_overview_names_every_kind_and_class():
     for name in testing.__all__:
         if name.endswith(("Contract", "Case")):
             assert f"`{name}`" in text, f"{name} is not in the overview"
+
+
+def test_every_field_of_every_case_is_explained():
+    """The overview has a row for each field of each case, and no others."""
+    rows, case = [], ""
+    for name, field in re.findall(r"^\| (`\w+Case`)? *\| `(\w+)` \| ", (DOCS / "README.md").read_text(), re.MULTILINE):
+        case = name.strip("`") or case
+        if case:  # other tables stand before it
+            rows.append((case, field))
+    cases = [name for name in testing.__all__ if name.endswith("Case")]
+    there = [(name, field.name) for name in cases for field in attrs.fields(getattr(testing, name))]
+    assert sorted(rows) == sorted(there)
+
+
+@pytest.mark.parametrize("cls", [Answerer, Caller, Connection, Listener, Tail, Transport])
+def test_what_a_transport_and_the_host_hand_over_is_explained(cls):
+    """Each name of the contract stands on the page with the class that it belongs to."""
+    text = (DOCS / "transport.md").read_text(encoding="utf-8")
+    names = {name for name in {*vars(cls), *cls.__annotations__} if not name.startswith("_")} - {"close"}
+    assert [f"{cls.__name__}.{name}" for name in sorted(names) if f"{cls.__name__}.{name}" not in text] == []
+
+
+def test_every_hook_of_an_observer_is_explained_with_its_arguments():
+    """The table has each hook that tells, with exactly the arguments that it is called with."""
+    text = (DOCS / "observer.md").read_text(encoding="utf-8")
+    rows = {name: re.findall(r"`(\w+)`", words) for name, words in
+            re.findall(r"^\| `(dropr_\w+)` \| (.*?) \| ", text, re.MULTILINE)}  # fmt: skip
+    hooks = {name: list(inspect.signature(hook).parameters) for name, hook in vars(hookspecs).items()
+             if name.startswith("dropr_") and name not in MAKERS | {"dropr_keypair", "dropr_asgi"}}  # fmt: skip
+    assert rows == hooks
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_code_is_shown_twice(page):
+    """What a block begins with stands in no other block of the page."""
+    shown = blocks(page, "python")
+    assert [block for block in shown if sum(block.splitlines()[0] in other for other in shown) > 1] == []
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_a_generated_package_ends_what_hangs(kind):
+    """Its tests have a limit in time, by a plugin that its extra brings."""
+    assert tomllib.loads(render(kind, "x")["pyproject.toml"])["tool"]["pytest"]["ini_options"]["timeout"] == 300
+    extra = tomllib.loads((DOCS.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert any(need.startswith("pytest-timeout") for need in extra["testing"])
 
 
 def test_everything_the_kit_names_is_there():
