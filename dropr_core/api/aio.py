@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from dropr_core.api.async_bridge import Endings, readable
+from dropr_core.api.async_bridge import Endings, readable, to_the_end
 from dropr_core.api.async_receive import AsyncReceived, receive, receive_each
 from dropr_core.api.consumer import OnError, consumer_factory, make_plan
 from dropr_core.api.node import Node
@@ -166,11 +166,20 @@ class AsyncNode:
         """As `Node.close`."""
         node, self._node = self._node, None
         if node is not None:
-            await self._endings.wait()
-            await asyncio.to_thread(node.close)
+            try:
+                await self._endings.wait()
+            finally:
+                await to_the_end(node.close)
 
     async def __aenter__(self) -> Self:
-        self._node = await asyncio.to_thread(Node.open, self._config)
+        opened: list[Node] = []
+        try:
+            await to_the_end(lambda: opened.append(Node.open(self._config)))
+        except asyncio.CancelledError:
+            for node in opened:  # nobody will leave a block that was never entered
+                await to_the_end(node.close)
+            raise
+        (self._node,) = opened
         return self
 
     async def __aexit__(

@@ -273,3 +273,60 @@ def test_a_loop_abandoned_by_a_cancelled_task_ends_before_its_node(tmp_path, mon
 
     run(scenario())
     assert closed_meanwhile == [False]
+
+
+def test_a_cancellation_while_the_node_opens_leaves_nothing_open(tmp_path, monkeypatch):
+    """The block was never entered, so nobody would close it: the node is closed again before the task ends."""
+    begun, go, opened = threading.Event(), threading.Event(), []
+    original = Node.open
+
+    def slow_open(config):
+        begun.set()
+        assert go.wait(20)
+        opened.append(original(config))
+        return opened[-1]
+
+    monkeypatch.setattr(Node, "open", slow_open)
+
+    async def enter():
+        async with dropr.aopen(parse(YAML, tmp_path)):
+            raise AssertionError("the block was entered")
+
+    async def scenario():
+        task = asyncio.create_task(enter())
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(scenario())
+    with pytest.raises(Closed):
+        opened[0].runtime.check()
+
+
+def test_a_cancellation_while_the_node_closes_does_not_keep_it_open(tmp_path):
+    """However often the task is cancelled at the end of its block, the node is closed when it has ended."""
+
+    async def scenario():
+        node = dropr.aopen(parse(YAML, tmp_path))
+        inside, leave = asyncio.Event(), asyncio.Event()
+
+        async def use():
+            async with node:
+                plain.append(node.node)
+                inside.set()
+                await leave.wait()
+
+        plain = []
+        task = asyncio.create_task(use())
+        await asyncio.wait_for(inside.wait(), 20)
+        leave.set()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(Closed):
+            plain[0].runtime.check()
+
+    run(scenario())
