@@ -121,13 +121,13 @@ class Inbox(ABC):
     def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
         """A page of messages in order of arrival; the last one's ``number`` is the next cursor. Ids are looked up."""
 
+    @abstractmethod
     def move(self, moves: Sequence[JobMove]) -> list[bool]:
         """Move each message that stands as it is given (number, state, lease), in one durable transaction.
 
         False, and nothing changed, where it does not, where `states.JOB` forbids the move, or where one that has not
         ended would be removed. What is buried or expires frees its ordering key and tells a sender that asked.
         """
-        raise NotImplementedError  # abstract as soon as every storage of this repository has it
 
     @abstractmethod
     def envelope(self, message_id: MessageId) -> bytes | None:

@@ -102,13 +102,14 @@ class Outbox(ABC):
         """Every peer that a delivery was ever sent to, or that is held."""
 
     @abstractmethod
-    def hold(self, peer: str, reason: str) -> None:
+    def hold(self, peer: str, reason: str | None) -> None:
         """Stop shipping to the peer; its deliveries show as held. None: ship again. Durable."""
 
     @abstractmethod
     def scan(self, selection: Selection, after: Cursor = (0, 0), limit: int = 100) -> list[tuple[Cursor, Delivery]]:
         """A page of deliveries and the cursor of each, in a stable order. Ids are looked up, not searched."""
 
+    @abstractmethod
     def move(self, moves: Sequence[DeliveryMove]) -> list[bool]:
         """Move each delivery that stands as it is given (id, peer, place, state), in one durable transaction.
 
@@ -116,7 +117,6 @@ class Outbox(ABC):
         under way would be cancelled, or a live one forgotten. QUEUED puts it at the end of its lane with a new life,
         flagged ``possible_duplicate``, several in the order in which they were sent; without an envelope: False.
         """
-        raise NotImplementedError  # abstract as soon as every storage of this repository has it
 
     @abstractmethod
     def envelope(self, message_id: MessageId) -> bytes | None:
@@ -134,7 +134,7 @@ class Outbox(ABC):
 
     def release(self, peer: str) -> None:
         """End `hold`."""
-        self.hold(peer, None)  # type: ignore[arg-type]  # None is allowed when every storage has it
+        self.hold(peer, None)
 
     def status(self, message_id: MessageId) -> list[Delivery]:
         """All that is known of a message's deliveries; empty if unknown or forgotten. Costs a look-up."""

@@ -12,7 +12,6 @@ Needs pytest and hypothesis.
 
 import pytest
 
-from dropr_core.contracts.storage import Outbox
 from dropr_core.errors import DroprError
 from dropr_core.testing.bench import Bench
 from dropr_core.testing.builders import CHANNEL, SENDER, Worker, job, send
@@ -69,8 +68,6 @@ class StorageContract(
     def test_random_lives_by_the_first_tier(self, bench: Bench, strength: int) -> None:
         """The same, where everything of the second tier is what the contract says by default."""
         storage = bench.open("asked-for-its-abilities")
-        if type(storage.outbox).move is Outbox.move:
-            pytest.skip("this storage makes no state moves yet")
         kill = bench.kill if bench.can_kill(storage) else None
         run_machine(lambda where, clock: Essentials(bench.make(where, clock)), kill, strength=strength, examples=10)
 

@@ -11,7 +11,4 @@ class TestFs(StorageContract):
 
     @pytest.fixture
     def storage_case(self):
-        return StorageCase(
-            make=lambda context: dropr_storage(Options(), context),
-            kill=lambda storage, consumer: storage.inbox.consumers.release(consumer),
-        )
+        return StorageCase(make=lambda context: dropr_storage(Options(), context))

@@ -1,18 +1,20 @@
-"""Mending by hand: buried and delayed messages go again, others are buried or forgotten.
+"""State moves: what stands as it was seen is ready again, ends, or is forgotten.
 
-Owns `kick`, `bury`, `wipe` and `next_due`. Must not know consumers.
+Owns `move`, `wipe` and `next_due`. Must not know who wants a move, nor why.
 """
 
 from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Selection
+from dropr_core.contracts.storage import JobInfo, JobMove, Selection
 from dropr_core.model.message import State
-from dropr_core.model.names import MessageId
+from dropr_core.model.states import JOB, SETTLED, may_follow
 from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.inbox.claim import lease_key
 from dropr_storage_fs.inbox.moves import InboxCommit, Moves
 from dropr_storage_fs.inbox.operations import Drop
 from dropr_storage_fs.inbox.queue_reader import QueueReader
+from dropr_storage_fs.inbox.rows import JobRecord
 from dropr_storage_fs.inbox.state import InboxState
 from dropr_storage_fs.inbox.view import InboxView
 
@@ -40,38 +42,52 @@ class Care:
 
         return self._engine.read(job)
 
-    def kick(self, selection: Selection) -> int:
-        """Make buried and delayed messages ready, with fresh attempts. Durable."""
+    def move(self, moves: Sequence[JobMove]) -> list[bool]:
+        """Move each message that stands as it is given; see the contract."""
 
-        def job(commit: InboxCommit) -> int:
-            state, now = commit.state, self._context.clock.now()
-            chosen = self._view.chosen(state, selection)
-            jobs = [one for one in chosen if one.state in {State.BURIED, State.DELAYED}]
-            for one in jobs:
-                to = State.READY
-                channel = state.numbers[one.queue].channel
-                if one.state is State.BURIED and one.key is not None and state.busy(channel, one.key):
-                    to = State.BLOCKED
-                self._moves.move(commit, one, to, attempts=0, due=now)
-            return len(jobs)
+        def job(commit: InboxCommit) -> list[bool]:
+            return [self._move(commit, one) for one in moves]
 
-        return self._engine.write_durable(job)
+        return self._engine.write_durable(job, reserve=all(one.to is not State.READY for one in moves))
 
-    def bury(self, message_id: MessageId, reason: str) -> bool:
-        """Bury a message that is not leased. Durable."""
+    def _move(self, commit: InboxCommit, move: JobMove) -> bool:
+        seen, to, state = move.job, move.to, commit.state
+        if seen.state not in SETTLED if to is None else not may_follow(JOB, seen.state, to):
+            return False
+        one = self._standing(commit, seen)
+        if one is None:
+            return False
+        if to is None:
+            commit.do(Drop(one.number))
+        elif to is State.BURIED:
+            self._moves.bury(commit, one, move.reason)
+        elif to is State.EXPIRED:
+            self._moves.end(commit, one, to, self._context.remember, to, move.reason)
+        else:
+            if one.state is State.BURIED and one.key is not None and state.busy(seen.channel, one.key):
+                to = State.BLOCKED
+            now = self._context.clock.now()
+            self._moves.move(commit, one, to, attempts=move.attempts, due=now, reason=move.reason)
+        return True
 
-        def job(commit: InboxCommit) -> bool:
-            state = commit.state
-            jobs = [state.jobs[number] for number in state.by_id.get(message_id, ())]
-            jobs = [one for one in jobs if one.live and one.state is not State.LEASED]
-            for queue, record, where in list(self._queues.find(state, message_id)):
-                if record.sequence > queue.frontier:
-                    jobs.append(self._moves.materialise_ready(commit, queue, record, where))
-            for one in jobs:
-                self._moves.bury(commit, one, reason)
-            return bool(jobs)
-
-        return self._engine.write_durable(job, reserve=True)
+    def _standing(self, commit: InboxCommit, seen: JobInfo) -> JobRecord | None:
+        """The message that stands as it was seen, with a state of its own from now on."""
+        state = commit.state
+        known = state.jobs.get(seen.number)
+        if known is not None:
+            return known if (known.state, known.token[:8]) == (seen.state, seen.token) else None
+        queue = state.queues.get((seen.channel, seen.priority))
+        if queue is None:
+            return None
+        if seen.state is State.LEASED:
+            lease = state.leases.get(lease_key(seen.token, queue.number))
+            if lease is None or seen.number not in lease.live:
+                return None
+            return next(iter(self._moves.materialise_leased(commit, lease, {seen.number})), None)
+        record = next(self._queues.fresh(state, queue, seen.number - 1), None)
+        if seen.state is State.READY and record is not None and record[0].sequence == seen.number:
+            return self._moves.materialise_ready(commit, queue, *record)
+        return None
 
     def wipe(self, selection: Selection) -> int:
         """Remove done and buried messages (never live ones). Returns how many."""

@@ -1,6 +1,6 @@
-"""Consumers come and go, or die.
+"""Consumers go, or die.
 
-Owns `register`, `retire` and `reap`. Must not know what consumers do with messages.
+Owns `retire` and `reap`. Must not know what consumers do with messages.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,6 @@ class Consumers:
 
     def __init__(self, engine: Engine[InboxState], moves: Moves, locks: LockedConsumers) -> None:
         self._engine, self._moves, self._locks = engine, moves, locks
-
-    def register(self, label: str) -> str:
-        """A new consumer, alive as long as this process."""
-        self._engine.guard.enter(write=True)
-        return self._locks.register(label)
 
     def retire(self, consumer: str) -> None:
         """The consumer is gone: its leases end, their attempts not counted."""

@@ -14,6 +14,7 @@ from dropr_core.contracts.storage import (
     Inbox,
     Job,
     JobInfo,
+    JobMove,
     Selection,
     Settlement,
 )
@@ -41,17 +42,19 @@ class FsInbox(Inbox):
     """See contracts/storage.py."""
 
     checked = True
+    consumers: LockedConsumers
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
+        self.context = context
         self.engine = Engine(context.data / "inbox", tuning, context, InboxModel())
-        self.consumers = self._locks = LockedConsumers(context.data / "consumers", self.engine.guard)
+        self.consumers = LockedConsumers(context.data / "consumers", self.engine.guard)
         queues = QueueReader(self.engine)
         moves = Moves(context, queues)
         self._view = InboxView(self.engine, context, queues)
         self._accepting = Accepting(self.engine, context, queues, Limits(context, queues))
-        self._claiming = Claiming(self.engine, context, queues, moves, self._locks)
+        self._claiming = Claiming(self.engine, context, queues, moves, self.consumers)
         self._settling = Settling(self.engine, context, moves)
-        self._consumers = Consumers(self.engine, moves, self._locks)
+        self._consumers = Consumers(self.engine, moves, self.consumers)
         self._outcomes = OutcomeLogs(self.engine)
         self._sweeper = Sweeper(self.engine, moves)
         self._care = Care(self.engine, context, queues, moves, self._view)
@@ -72,10 +75,6 @@ class FsInbox(Inbox):
     def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
         """Queue jobs that come from this node itself; durable."""
         self._accepting.put(channel, priority, sender, jobs)
-
-    def register(self, label: str = "") -> str:
-        """A new consumer, alive as long as this process."""
-        return self._consumers.register(label)
 
     def retire(self, consumer: str) -> None:
         """The consumer is gone: its leases end."""
@@ -120,10 +119,6 @@ class FsInbox(Inbox):
         self.engine.guard.enter(write=False)
         self.engine.flush()
 
-    def status(self, message_id: MessageId) -> JobInfo | None:
-        """What is known of a message."""
-        return self._view.status(message_id)
-
     def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:
         """A page of messages in order of arrival."""
         return self._view.scan(selection, after, limit)
@@ -132,13 +127,9 @@ class FsInbox(Inbox):
         """The stored bytes of a message, if still kept."""
         return self._view.envelope(message_id)
 
-    def kick(self, selection: Selection) -> int:
-        """Make buried and delayed messages ready, with fresh attempts."""
-        return self._care.kick(selection)
-
-    def bury(self, message_id: MessageId, reason: str) -> bool:
-        """Bury a message that is not leased."""
-        return self._care.bury(message_id, reason)
+    def move(self, moves: Sequence[JobMove]) -> list[bool]:
+        """Move each message that stands as it is given."""
+        return self._care.move(moves)
 
     def wipe(self, selection: Selection) -> int:
         """Remove done and buried messages."""
@@ -156,6 +147,6 @@ class FsInbox(Inbox):
         """Close; the leases of its consumers end when somebody reaps. Safe twice."""
         if not self.engine.guard.forked:
             with contextlib.suppress(DroprError):
-                for name in self._locks.names():
-                    self._locks.release(name)
+                for name in self.consumers.names():
+                    self.consumers.release(name)
         self.engine.close()

@@ -4,6 +4,7 @@ Owns what people and the node ask for: status, list, counts, ages. Changes nothi
 """
 
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -21,11 +22,10 @@ from dropr_storage_fs.inbox.state import InboxState
 
 
 class _Shown(NamedTuple):
-    """One message as it is shown, since when it is so, and where it stands if that is its place in the queue."""
+    """One message as it is shown, and where it stands if that is its place in the queue."""
 
     number: int
     info: JobInfo
-    since: float
     where: tuple[int, Place] | None
 
 
@@ -46,25 +46,17 @@ class InboxView:
             job.number, MessageId(job.id), job.sender, queue.channel, queue.priority, job.state,
             max(0.0, now - (job.arrived if job.live else job.changed)), job.size, job.attempts, "\n".join(job.reasons),
             job.consumer, job.due - now if job.state is State.DELAYED else None, bool(job.flags & DUPLICATE),
+            job.token[:8], job.timer,
         )  # fmt: skip
 
-    def _show_plain(self, queue: Queue, record: Record, consumer: str) -> JobInfo:
+    def _show_plain(self, queue: Queue, record: Record, lease: Lease | None) -> JobInfo:
+        consumer, token = ("", b"") if lease is None else (lease.consumer, lease.token[:8])
         return JobInfo(
             record.sequence, MessageId(record.id), self._queues.sender_of(record), queue.channel, queue.priority,
             State.LEASED if consumer else State.READY, max(0.0, self._context.clock.now() - record.born),
             len(record.envelope), 1 if consumer else 0, "", consumer, None, bool(record.flags & DUPLICATE),
+            token,
         )  # fmt: skip
-
-    def status(self, message_id: MessageId) -> JobInfo | None:
-        """What is known of a message."""
-
-        def job(state: InboxState) -> JobInfo | None:
-            found = [self._show(state, state.jobs[number]) for number in state.by_id.get(message_id, ())]
-            for queue, record, _ in self._queues.find(state, message_id):
-                found.append(self._show_plain(queue, record, _consumer(state, record.sequence)))
-            return max(found, key=lambda info: info.number, default=None)
-
-        return self._engine.read(job)
 
     def envelope(self, message_id: MessageId) -> bytes | None:
         """The stored bytes of a message, if still kept."""
@@ -83,31 +75,25 @@ class InboxView:
 
     # ── many ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _meant(self, selection: Selection, info: JobInfo, since: float) -> bool:
-        return (
-            (not selection.ids or info.id in selection.ids)
-            and (not selection.states or info.state in selection.states)
-            and selection.channel in {None, info.channel}
-            and selection.peer in {None, info.sender}
-            and (selection.older_than is None or self._context.clock.now() - since >= selection.older_than)
-        )
-
     def chosen(self, state: InboxState, selection: Selection) -> list[JobRecord]:
         """The messages with a state of their own that are meant; inside a job."""
         pool: Iterable[JobRecord] = state.jobs.values()
         if selection.ids:
             pool = [state.jobs[number] for key in selection.ids for number in state.by_id.get(key, ())]
-        meant = [job for job in pool if self._meant(selection, self._show(state, job), job.changed)]
+        meant = [job for job in pool if selection.means(self._show(state, job))]
         return sorted(meant, key=lambda job: job.number)
 
     def scan(self, selection: Selection, after: int, limit: int) -> list[JobInfo]:
         """A page of messages in order of arrival; the last one's ``number`` is the next cursor."""
 
         def job(state: InboxState) -> list[JobInfo]:
+            if selection.ids:
+                named = (info for info in self._named(state, selection) if info.number > after)
+                return list(itertools.islice(named, limit))
             self._seen.clear()
             out: list[JobInfo] = []
-            for _, info, since, where in heapq.merge(*self._sources(state, selection, after), key=lambda row: row[0]):
-                if self._meant(selection, info, since):
+            for _, info, where in heapq.merge(*self._sources(state, selection, after), key=lambda row: row[0]):
+                if selection.means(info):
                     out.append(info)
                     if where is not None:
                         self._seen[info.id] = where
@@ -116,6 +102,15 @@ class InboxView:
             return out
 
         return self._engine.read(job)
+
+    def _named(self, state: InboxState, selection: Selection) -> list[JobInfo]:
+        """Those of the ids that a selection names, which are looked up."""
+        found = []
+        for identity in dict.fromkeys(selection.ids):
+            found += [self._show(state, state.jobs[number]) for number in state.by_id.get(identity, ())]
+            for queue, record, _ in self._queues.find(state, identity):
+                found.append(self._show_plain(queue, record, _lease(state, record.sequence)))
+        return sorted(filter(selection.means, found), key=lambda info: info.number)
 
     def _sources(self, state: InboxState, selection: Selection, after: int) -> list[Iterator[_Shown]]:
         """Everything beyond a number, each part of it in order."""
@@ -131,16 +126,16 @@ class InboxView:
     def _jobs(self, state: InboxState, after: int) -> Iterator[_Shown]:
         for number in sorted(number for number in state.jobs if number > after):
             job = state.jobs[number]
-            yield _Shown(number, self._show(state, job), job.changed, None)
+            yield _Shown(number, self._show(state, job), None)
 
     def _leased(self, queue: Queue, lease: Lease, after: int) -> Iterator[_Shown]:
         for record, where in self._queues.leased(queue, {number for number in lease.live if number > after}):
-            info = self._show_plain(queue, record, lease.consumer)
-            yield _Shown(record.sequence, info, record.born, (queue.number, where))
+            info = self._show_plain(queue, record, lease)
+            yield _Shown(record.sequence, info, (queue.number, where))
 
     def _fresh(self, state: InboxState, queue: Queue, after: int) -> Iterator[_Shown]:
         for record, where in self._queues.fresh(state, queue, after):
-            yield _Shown(record.sequence, self._show_plain(queue, record, ""), record.born, (queue.number, where))
+            yield _Shown(record.sequence, self._show_plain(queue, record, None), (queue.number, where))
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Channel → state → number, and ``processed`` ever, ``bytes``; kept, not counted."""
@@ -179,6 +174,6 @@ class InboxView:
         return self._engine.read(job)
 
 
-def _consumer(state: InboxState, number: int) -> str:
-    """Who leases a plain message; empty: nobody."""
-    return next((lease.consumer for lease in state.leases.values() if number in lease.live), "")
+def _lease(state: InboxState, number: int) -> Lease | None:
+    """The lease of a plain message."""
+    return next((lease for lease in state.leases.values() if number in lease.live), None)

@@ -10,6 +10,7 @@ from dropr_core.contracts.storage import (
     AppendResult,
     Batch,
     Delivery,
+    DeliveryMove,
     LaneStats,
     NewMessage,
     Outbox,
@@ -21,13 +22,13 @@ from dropr_core.model.message import Outcome
 from dropr_core.model.names import Head, Lane, MessageId, StoreId
 from dropr_storage_fs.engine.engine import Engine, Tuning
 from dropr_storage_fs.outbox.append import Appender
-from dropr_storage_fs.outbox.ending import Ending
 from dropr_storage_fs.outbox.lane_reader import LaneReader
 from dropr_storage_fs.outbox.limits import Limits
 from dropr_storage_fs.outbox.matching import Matching
+from dropr_storage_fs.outbox.moves import StateMoves
 from dropr_storage_fs.outbox.peers import Peers
+from dropr_storage_fs.outbox.receipts import Receipts
 from dropr_storage_fs.outbox.recovery import OutboxModel
-from dropr_storage_fs.outbox.resend import Resending
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.sweep import Sweeper
 from dropr_storage_fs.outbox.take import Shipping
@@ -38,14 +39,15 @@ class FsOutbox(Outbox):
     """See contracts/storage.py."""
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
+        self.context = context
         self.engine = Engine(context.data / "outbox", tuning, context, OutboxModel())
         lanes, retention = LaneReader(self.engine), Retention(context)
         self._view = OutboxView(self.engine, context, lanes, retention)
         self._appender = Appender(self.engine, context, Limits(context, lanes))
         self._shipping = Shipping(self.engine, context, lanes)
         self._matching = Matching(self.engine, context, lanes)
-        self._ending = Ending(self.engine, context, lanes)
-        self._resending = Resending(self.engine, context, self._view)
+        self._receipts = Receipts(self.engine, context, lanes)
+        self._moves = StateMoves(self.engine, context, lanes)
         self._sweeper = Sweeper(self.engine, context, lanes, self._view, retention)
         self._peers = Peers(self.engine)
 
@@ -86,37 +88,21 @@ class FsOutbox(Outbox):
         """This half was rolled back or cloned."""
         return self._matching.renumber()
 
-    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
-        """Give one delivery up as dead."""
-        self._ending.dead_letter(lane, sequence, reason)
-
-    def cancel(self, message_id: MessageId, peers: Sequence[str] | None = None) -> tuple[int, int]:
-        """Cancel queued deliveries that are not under way."""
-        return self._ending.cancel(message_id, peers)
-
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor of the peer's log."""
-        return self._ending.receipts(peer, log, outcomes, upto)
-
-    def status(self, message_id: MessageId) -> list[Delivery]:
-        """All that is known of a message's deliveries."""
-        return self._view.status(message_id)
+        return self._receipts.receipts(peer, log, outcomes, upto)
 
     def peers(self) -> Mapping[str, PeerState]:
         """Every peer that a delivery was ever sent to, or that is held."""
         return self._view.peers()
 
-    def hold(self, peer: str, reason: str) -> None:
-        """Stop shipping to the peer until `release`."""
+    def hold(self, peer: str, reason: str | None) -> None:
+        """Stop shipping to the peer; None: ship again."""
         self._peers.hold(peer, reason)
 
-    def release(self, peer: str) -> None:
-        """End `hold`."""
-        self._peers.release(peer)
-
-    def redrive(self, selection: Selection) -> int:
-        """Send ended deliveries again."""
-        return self._resending.redrive(selection)
+    def move(self, moves: Sequence[DeliveryMove]) -> list[bool]:
+        """Move each delivery that stands as it is given."""
+        return self._moves.move(moves)
 
     def sweep(self, life: float) -> tuple[list[MessageId], float | None]:
         """End what is due, forget what is past its time."""

@@ -1,6 +1,6 @@
 """What is kept about peers: whether shipping to them is stopped.
 
-Owns `hold` and `release`. Must not know addresses.
+Owns `hold`. Must not know addresses.
 """
 
 from dropr_storage_fs.engine.commit import Commit
@@ -15,19 +15,11 @@ class Peers:
     def __init__(self, engine: Engine[OutboxState]) -> None:
         self._engine = engine
 
-    def hold(self, peer: str, reason: str) -> None:
-        """Stop shipping to the peer until `release`; its deliveries show as held. Durable."""
+    def hold(self, peer: str, reason: str | None) -> None:
+        """Stop shipping to the peer; None: ship again. Durable."""
 
         def job(commit: Commit[OutboxState]) -> None:
-            commit.do(HoldPeer(peer, True, reason))
-
-        self._engine.write_durable(job, reserve=True)
-
-    def release(self, peer: str) -> None:
-        """End `hold`. Durable."""
-
-        def job(commit: Commit[OutboxState]) -> None:
-            if peer in commit.state.peers:
-                commit.do(HoldPeer(peer, False, ""))
+            if reason is not None or peer in commit.state.peers:
+                commit.do(HoldPeer(peer, reason is not None, reason or ""))
 
         self._engine.write_durable(job, reserve=True)

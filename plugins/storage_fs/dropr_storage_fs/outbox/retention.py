@@ -4,10 +4,9 @@ Owns the rule for deliveries with a state of their own. Must not know where they
 """
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.outbox import REDRIVABLE
 from dropr_core.model.message import State
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
-
-REDRIVABLE = frozenset({State.DEAD, State.FAILED, State.EXPIRED})
 
 
 class Retention:

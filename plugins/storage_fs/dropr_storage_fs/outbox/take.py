@@ -10,7 +10,7 @@ from dropr_core.contracts.records import PlainEntries
 from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
-from dropr_core.model.names import Head, Lane, MessageId
+from dropr_core.model.names import START, Head, Lane, MessageId
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.column_reader import Columns
@@ -166,6 +166,8 @@ class Shipping:
 
     def _settle(self, commit: Commit[OutboxState], lane: Lane, head: Head, rejected: Sequence[Rejection]) -> None:
         one = commit.state.lanes.get(lane)
+        if one is None and head == START:
+            return
         if one is None or head.sequence > one.given(commit.end(one.number).last):
             raise StoreError(f"lane {lane}: the peer cannot have {head}, no such number was given")
         target = one.place(head.sequence)

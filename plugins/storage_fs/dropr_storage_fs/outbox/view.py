@@ -1,8 +1,9 @@
 """Looking into the outbox.
 
-Owns what people and the node ask for: status, list, counts, peers. Changes nothing.
+Owns what people and the node ask for: list, counts, peers. Changes nothing.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +11,6 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Delivery, PeerState, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, StoreId
-from dropr_core.model.states import ENDED
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
 from dropr_storage_fs.files.segment import Place
@@ -41,31 +41,22 @@ class OutboxView:
 
     def _show(self, state: OutboxState, known: DeliveryRecord) -> Delivery:
         lane = state.numbers[known.number]
-        since = known.changed if known.state in ENDED else known.born
+        since = known.changed if known.over else known.born
+        until = self._retention.forgotten_at(lane, known) if known.over else None
         return Delivery(
             MessageId(known.id), lane.lane.peer, lane.lane.channel, lane.lane.priority, known.state,
             lane.sequence(known.place), max(0.0, self._context.clock.now() - since), known.size, known.reason,
-            known.result, known.result_type, known.receipt, bool(known.flags & DUPLICATE),
+            known.result, known.result_type, known.receipt, bool(known.flags & DUPLICATE), known.born, until,
         )  # fmt: skip
 
-    def _show_queued(self, lane: LaneState, record: Record) -> Delivery:
+    def _show_queued(self, state: OutboxState, lane: LaneState, record: Record) -> Delivery:
         flags = flags_of(lane, record)
         return Delivery(
             MessageId(record.id), lane.lane.peer, lane.lane.channel, lane.lane.priority, State.QUEUED,
             lane.sequence(record.sequence), max(0.0, self._context.clock.now() - record.born), len(record.envelope),
-            receipt=bool(flags & RECEIPT), possible_duplicate=bool(flags & DUPLICATE),
+            receipt=bool(flags & RECEIPT), possible_duplicate=bool(flags & DUPLICATE), sent=record.born,
+            until=state.due.get((lane.number, record.sequence)),
         )  # fmt: skip
-
-    def status(self, message_id: MessageId) -> list[Delivery]:
-        """All that is known of a message's deliveries."""
-
-        def job(state: OutboxState) -> list[Delivery]:
-            found = [self._show(state, known) for known in state.by_id.get(message_id, ())]
-            queued = self._lanes.find_queued(state, message_id)
-            found += [self._show_queued(lane, record) for lane, record, _ in queued]
-            return sorted(found, key=lambda delivery: delivery.peer)
-
-        return self._engine.read(job)
 
     def envelope(self, message_id: MessageId) -> bytes | None:
         """The stored bytes of a message, if still kept."""
@@ -94,12 +85,15 @@ class OutboxView:
             pool = [known for identity in selection.ids for known in state.by_id.get(identity, ())]
         else:
             pool = [known for lane in state.numbers.values() for known in lane.known.values()]
-        return [known for known in pool if _meant(selection, self._show(state, known))]
+        return [known for known in pool if selection.means(self._show(state, known))]
 
     def scan(self, selection: Selection, after: Cursor, limit: int) -> list[tuple[Cursor, Delivery]]:
         """A page of deliveries and the cursor of each."""
 
         def job(state: OutboxState) -> list[tuple[Cursor, Delivery]]:
+            if selection.ids:
+                named = (row for row in self._named(state, selection) if row[0] > after)
+                return list(itertools.islice(named, limit))
             out: list[tuple[Cursor, Delivery]] = []
             self._seen.clear()
             for number in sorted(state.numbers):
@@ -108,7 +102,7 @@ class OutboxView:
                 lane = state.numbers[number]
                 start = after[1] if number == after[0] else 0
                 for place, delivery, where in self._all(state, lane, start, selection):
-                    if _meant(selection, delivery):
+                    if selection.means(delivery):
                         out.append(((number, place), delivery))
                         if where is not None:
                             self._seen[delivery.id] = number, where
@@ -117,6 +111,16 @@ class OutboxView:
             return out
 
         return self._engine.read(job)
+
+    def _named(self, state: OutboxState, selection: Selection) -> list[tuple[Cursor, Delivery]]:
+        """Those of the ids that a selection names, which are looked up."""
+        out = []
+        for identity in dict.fromkeys(selection.ids):
+            for known in state.by_id.get(identity, ()):
+                out.append(((known.number, known.place), self._show(state, known)))
+            for lane, record, _ in self._lanes.find_queued(state, identity):
+                out.append(((lane.number, record.sequence), self._show_queued(state, lane, record)))
+        return sorted((row for row in out if selection.means(row[1])), key=lambda row: row[0])
 
     def _all(
         self, state: OutboxState, lane: LaneState, after: int, selection: Selection
@@ -132,7 +136,7 @@ class OutboxView:
                     yield places[at], self._show(state, lane.known[places[at]]), None
                     at += 1
                 if lane.queued(record.sequence):
-                    yield record.sequence, self._show_queued(lane, record), where
+                    yield record.sequence, self._show_queued(state, lane, record), where
         for place in places[at:]:
             yield place, self._show(state, lane.known[place]), None
 
@@ -169,14 +173,3 @@ class OutboxView:
             return out
 
         return self._engine.read(job)
-
-
-def _meant(selection: Selection, delivery: Delivery) -> bool:
-    """Whether a delivery is of a selection."""
-    return (
-        (not selection.ids or delivery.id in selection.ids)
-        and (not selection.states or delivery.state in selection.states)
-        and selection.channel in {None, delivery.channel}
-        and selection.peer in {None, delivery.peer}
-        and (selection.older_than is None or delivery.age >= selection.older_than)
-    )

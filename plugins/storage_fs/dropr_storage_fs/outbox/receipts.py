@@ -1,14 +1,14 @@
-"""How deliveries end: given up, cancelled, or by what the peer says became of them.
+"""How deliveries end by what the peer says became of them.
 
-Owns `dead_letter`, `cancel` and `receipts`. Must not know how long anything is kept.
+Owns `receipts`. Must not know how long anything is kept.
 """
 
 from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.model.message import Outcome, State
-from dropr_core.model.names import Lane, MessageId, StoreId
-from dropr_core.model.states import DELIVERY, ENDED, may_follow
+from dropr_core.model.message import Outcome
+from dropr_core.model.names import MessageId, StoreId
+from dropr_core.model.states import DELIVERY, may_follow
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.outbox.lane_reader import LaneReader
@@ -16,46 +16,11 @@ from dropr_storage_fs.outbox.operations import AddDelivery, ChangeDelivery, Move
 from dropr_storage_fs.outbox.state import OutboxState
 
 
-class Ending:
-    """What ends deliveries."""
+class Receipts:
+    """What comes home."""
 
     def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader) -> None:
         self._engine, self._context, self._lanes = engine, context, lanes
-
-    def dead_letter(self, lane: Lane, sequence: int, reason: str) -> None:
-        """Give one delivery up as dead; the lane goes on without it."""
-
-        def job(commit: Commit[OutboxState]) -> None:
-            one = commit.state.lanes.get(lane)
-            if one is None or not one.queued(one.place(sequence)):
-                return
-            found = self._lanes.record(one, one.place(sequence))
-            if found is not None:
-                commit.do(add_queued(one, *found, State.DEAD, self._context.clock.now(), reason))
-
-        self._engine.write_durable(job, reserve=True)
-
-    def cancel(self, message_id: MessageId, peers: Sequence[str] | None) -> tuple[int, int]:
-        """Cancel queued deliveries that are not under way. Returns (cancelled, too late)."""
-
-        def job(commit: Commit[OutboxState]) -> tuple[int, int]:
-            state, now, late = commit.state, self._context.clock.now(), 0
-            ops = []
-            for lane, record, where in self._lanes.find_queued(state, message_id):
-                if peers is not None and lane.lane.peer not in peers:
-                    continue
-                if record.sequence > lane.in_flight:
-                    ops.append(add_queued(lane, record, where, State.CANCELLED, now))
-                else:
-                    late += 1
-            for known in state.by_id.get(message_id, ()):
-                wanted = peers is None or state.numbers[known.number].lane.peer in peers
-                late += wanted and known.state not in ENDED
-            for op in ops:
-                commit.do(op)
-            return len(ops), late
-
-        return self._engine.write_durable(job, reserve=True)
 
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor of the peer's log; durable."""
