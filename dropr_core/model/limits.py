@@ -33,6 +33,9 @@ MAX_REJECTION = 300
 
 MAX_FRAME_HEADER = 4096
 MAX_LANES = 2000
+PUSH_LANES = 500
+"""Lanes that a sender puts into one push: a storage with a file for each lane needs a while for so many new ones, and
+the answer must come within `idle_timeout`."""
 MAX_BATCH_COUNT = 50_000
 MAX_BATCH_BYTES = 32 * 1024 * 1024
 MAX_RECEIPTS = 1000

@@ -21,7 +21,7 @@ import attrs
 from dropr_core.contracts.storage import Batch, LaneStats, Rejection
 from dropr_core.errors import Refused, Unreachable
 from dropr_core.model.backoff import Backoff
-from dropr_core.model.limits import MAX_LANES, MAX_REJECTION, clip
+from dropr_core.model.limits import MAX_LANES, MAX_REJECTION, PUSH_LANES, clip
 from dropr_core.model.names import Head, Lane, MessageId
 from dropr_core.protocol.messages import PushResult, Welcome
 from dropr_core.protocol.orders import (
@@ -208,7 +208,7 @@ class Link:
             count = min(shape.count, room)
             chosen.append((stats.lane, count))
             room -= min(count, stats.depth)
-            if shape.suspect or room <= 0 or len(chosen) == MAX_LANES:
+            if shape.suspect or room <= 0 or len(chosen) == PUSH_LANES:
                 break
         return Ship(tuple(chosen))
 
