@@ -32,9 +32,11 @@ WRONG = {
 PUT = {"channel", "priority", "delay", "expires_in", "headers", "key"}
 BATCH = WRONG.keys() - {"timeout", "progress"}
 CASES = [(name, value) for name, values in WRONG.items() for value in values]
+NAMES = [f"{name}-{'object()' if type(value) is object else repr(value):.30}" for name, value in CASES]
+"""Without the address of an object: another in each process."""
 
 
-@pytest.mark.parametrize(("name", "value"), CASES, ids=[f"{name}-{value!r:.30}" for name, value in CASES])
+@pytest.mark.parametrize(("name", "value"), CASES, ids=NAMES)
 def test_a_value_of_no_use_is_refused_by_every_verb(node, name, value):
     """The error is for the caller, at the call; the message of the batch beside it is not stored either."""
     with pytest.raises(UsageError):
