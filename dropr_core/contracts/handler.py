@@ -59,12 +59,20 @@ class Work:
         return self.message.headers
 
 
+@attrs.frozen
+class NoResult:
+    """Returned by a handler whose work is done and whose result cannot travel: the receipt and the log say why."""
+
+    reason: str
+
+
 class Handler(ABC):
     """Does the work for one message. Called from several threads if the worker has several."""
 
     @abstractmethod
     def handle(self, work: Work) -> Any:
-        """Do it. The returned value (None, bytes, text or what JSON can carry) goes home with the receipt.
+        """Do it. The returned value (None, bytes, text or what JSON can carry) goes home with the receipt; one that
+        cannot travel does not make the work undone, and neither does `NoResult`.
 
         Raise Retry to have it again later, Reject to bury it; any other exception is a failure
         and backs off.

@@ -10,9 +10,10 @@ from typing import Any
 from dropr_core.api.failures import describe, excerpt, text_of
 from dropr_core.api.received import Received
 from dropr_core.api.send_options import as_seconds
-from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.handler import Handler, NoResult, Work
 from dropr_core.contracts.storage import Ack, Bury, Settlement
 from dropr_core.errors import ProtocolError, Reject, Retry, UsageError
+from dropr_core.model.limits import clip
 
 
 def call(handler: Handler, received: Received, log: logging.Logger) -> Settlement:
@@ -32,12 +33,16 @@ def call(handler: Handler, received: Received, log: logging.Logger) -> Settlemen
 
 def _done(received: Received, result: Any, log: logging.Logger) -> Ack:
     """The work is done, and is not done again because its result cannot go home."""
-    try:
-        return received.make_ack(result)
-    except UsageError as error:
-        reason = f"processed, but its result cannot be sent: {text_of(error)}"
-        log.warning("%s on %s: %s", received.id, received.channel, reason)
-        return received.make_done(reason)
+    if isinstance(result, NoResult):
+        why = clip(result.reason)
+    else:
+        try:
+            return received.make_ack(result)
+        except UsageError as error:
+            why = text_of(error)
+    reason = f"processed, but its result cannot be sent: {why}"
+    log.warning("%s on %s: %s", received.id, received.channel, reason)
+    return received.make_done(reason)
 
 
 def _again(received: Received, again: Retry, log: logging.Logger) -> Settlement:

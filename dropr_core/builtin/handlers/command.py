@@ -19,7 +19,7 @@ from typing import IO, Any
 import attrs
 
 from dropr_core import options as fields
-from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.handler import Handler, NoResult, Work
 from dropr_core.errors import PluginError, Reject, Retry, UsageError
 from dropr_core.hookspecs import hookimpl
 from dropr_core.model.limits import MAX_RESULT
@@ -162,11 +162,13 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _read_result(out: IO[bytes]) -> bytes | None:
-    """What it printed; None if nothing, or more than a result may be."""
+def _read_result(out: IO[bytes]) -> bytes | NoResult | None:
+    """What it printed; None if nothing, and no result if that is more than one may be."""
     out.seek(0)
     data = out.read(MAX_RESULT + 1)
-    return data if 0 < len(data) <= MAX_RESULT else None
+    if len(data) > MAX_RESULT:
+        return NoResult(f"an output of more than {MAX_RESULT} bytes")
+    return data or None
 
 
 @hookimpl

@@ -22,7 +22,7 @@ import requests
 from dropr_core import options as fields
 from dropr_core.builtin.handlers.http_session import Session, authorities, proxies_for
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.handler import Handler, NoResult, Work
 from dropr_core.errors import Reject, Retry, UsageError
 from dropr_core.hookspecs import hookimpl
 from dropr_core.model.limits import MAX_RESULT
@@ -129,7 +129,9 @@ class Webhook(Handler):
         status = answer.status_code
         body = self._read(answer, ends)
         if 200 <= status < 300:
-            return None if body is None else _result(answer.headers.get("Content-Type", ""), body)
+            if body is None:
+                return NoResult(f"an answer of more than {MAX_RESULT} bytes")
+            return _result(answer.headers.get("Content-Type", ""), body)
         text = (body or b"")[:500].decode("utf-8", "replace").strip()
         reason = f"webhook: HTTP {status} {answer.reason or ''}".rstrip() + (f": {text}" if text else "")
         if 300 <= status < 400:

@@ -19,7 +19,7 @@ import pytest
 from dropr_core.builtin.handlers import command, webhook
 from dropr_core.builtin.handlers import python as python_handler
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.handler import Work
+from dropr_core.contracts.handler import NoResult, Work
 from dropr_core.errors import ConfigError, DroprError, PluginError, Reject, Retry
 from dropr_core.model.limits import MAX_RESULT
 from dropr_core.model.message import Message
@@ -224,7 +224,7 @@ def test_without_a_secret_nothing_is_signed_and_strange_content_types_do_no_harm
         ("image/png", b"\x89", b"\x89"),
         ("", b"", None),
         ("text/plain", b"x" * MAX_RESULT, "x" * MAX_RESULT),
-        ("text/plain", b"x" * (MAX_RESULT + 1), None),
+        ("text/plain", b"x" * (MAX_RESULT + 1), NoResult(f"an answer of more than {MAX_RESULT} bytes")),
     ],
 )
 def test_the_answer_is_the_result(make, site, kind, body, result):
@@ -308,7 +308,12 @@ def test_a_program_gets_the_body_and_its_output_is_the_result(make):
 def test_a_program_may_ignore_its_input_and_be_silent(make):
     """A program that reads nothing of a large body does not block, and no output is no result."""
     assert make("command", script("pass")).handle(work(b"x" * 10**6)) is None
-    assert make("command", script(f"print('x' * {MAX_RESULT})")).handle(work()) is None
+
+
+def test_an_output_that_is_too_large_is_said(make):
+    """The program has done its work; that its output cannot be a result is reported, and nothing is cut off."""
+    answer = make("command", script(f"print('x' * {MAX_RESULT})")).handle(work())
+    assert answer == NoResult(f"an output of more than {MAX_RESULT} bytes")
 
 
 @pytest.mark.parametrize(

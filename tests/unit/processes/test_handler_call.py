@@ -13,7 +13,7 @@ from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.cli.logs import Line
 from dropr_core.config.node import from_mapping
-from dropr_core.contracts.handler import Handler
+from dropr_core.contracts.handler import Handler, NoResult
 from dropr_core.contracts.storage import Ack, Bury, Release
 from dropr_core.errors import ProtocolError, Reject, Retry
 from dropr_core.model.limits import MAX_REASON, MAX_RESULT
@@ -96,8 +96,9 @@ def deep(levels):
 @pytest.mark.parametrize(
     "result",
     [object(), Evil(), float("nan"), looped(), deep(50_000), "x" * (MAX_RESULT + 1), b"x" * (MAX_RESULT + 1), "\ud800",
-     {"a": {1, object()}}, (number for number in ()), {Evil: 1}],
-    ids=["object", "evil", "nan", "loop", "deep", "long text", "long bytes", "surrogate", "nested", "generator", "key"],
+     NoResult("an answer of \ud800 bytes"), {"a": {1, object()}}, (number for number in ()), {Evil: 1}],
+    ids=["object", "evil", "nan", "loop", "deep", "long text", "long bytes", "surrogate", "no result",
+         "nested", "generator", "key"],
 )  # fmt: skip
 def test_done_work_is_not_repeated_for_its_result(received, caplog, result):
     """A result that cannot travel is reported in the receipt and in the log; the message is acknowledged."""

@@ -39,12 +39,12 @@ def handle(work):
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
     """A worker with one thread for the channel `jobs`; its node and threads."""
-    (tmp_path / "dropr_user_code.py").write_text(HANDLERS)
+    (tmp_path / "dropr_worker_code.py").write_text(HANDLERS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "dropr_user_code", raising=False)
+    monkeypatch.delitem(sys.modules, "dropr_worker_code", raising=False)
     config = configure(
         tmp_path,
-        channels={"jobs": {"handler": "python:dropr_user_code:handle", "attempts": 2, "retry_backoff_min": "100s"}},
+        channels={"jobs": {"handler": "python:dropr_worker_code:handle", "attempts": 2, "retry_backoff_min": "100s"}},
         worker={"concurrency": 1, "drain": "50ms"},
     )
     with Runtime.open(config) as runtime, MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL)) as loop:
@@ -125,7 +125,7 @@ def test_what_cannot_be_settled_is_tried_again_and_not_handled_again(worker, mon
 
 def test_what_does_not_end_in_time_goes_back_uncounted(worker, caplog):
     """Stopping waits for as long as the configuration says, and no longer."""
-    import dropr_user_code
+    import dropr_worker_code
 
     node, threads = worker
     Peer(node).push(b"wait")
@@ -136,7 +136,7 @@ def test_what_does_not_end_in_time_goes_back_uncounted(worker, caplog):
     threads.close()
     (info,) = node.inbox.scan(Selection(), 0, 10)
     assert (info.state, info.attempts) == (State.READY, 0)
-    dropr_user_code.go.set()
+    dropr_worker_code.go.set()
 
 
 def test_a_worker_without_handlers_says_so(tmp_path):
