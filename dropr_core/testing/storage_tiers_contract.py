@@ -177,7 +177,7 @@ def _released(_: World, storage: Storage) -> None:
     storage.outbox.release("stranger")
 
 
-def _set_aside(_: World, storage: Storage) -> None:
+def _dead_lettered(_: World, storage: Storage) -> None:
     for sequence in (3, 9, 10, 99):
         storage.outbox.dead_letter(LANE, sequence, "poison")
 
@@ -190,7 +190,7 @@ def _acknowledged(world: World, storage: Storage) -> Any:
 CHANGES: dict[str, Change] = {
     "clear_in_flight": _not_offered,
     "release": _released,
-    "dead_letter": _set_aside,
+    "dead_letter": _dead_lettered,
     "cancel": lambda _, s: [s.outbox.cancel(identity(n)) for n in (1, 2, 5, 8, 9, 12, 20, 21, 99)],
     "cancel for a peer": lambda _, s: s.outbox.cancel(identity(20), ["other"]),
     "redrive": lambda _, s: s.outbox.redrive(Selection()),

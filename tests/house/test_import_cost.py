@@ -76,6 +76,7 @@ def test_opening_and_sending_loads_neither_terminal_nor_transports(config):
         "hookspecs",
         "model",
         "plugin",
+        "storage_kit",
         "system",
     }
 
