@@ -98,7 +98,8 @@ class StoreTrouble:
         kind = type(error).__name__
         if kind not in self._said:
             self._said.add(kind)
-            self._log.error("the store failed, it is tried again every %.0f s or less: %s", RESTS.cap, error)
+            where = "" if isinstance(error, StoreError) else f" ({' '.join(map(str, thing))})"
+            self._log.error("the store failed%s, it is tried again every %.0f s or less: %s", where, RESTS.cap, error)
             self._event("store_trouble", {"error": str(error)})
 
     def worked(self, thing: Thing) -> None:
