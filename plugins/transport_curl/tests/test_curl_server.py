@@ -309,7 +309,7 @@ def test_strangers_wear_each_other_out(serve):
 
 def test_the_admitted_are_not_worn_out(serve):
     """A connection on which a request was admitted stays, whoever comes after it."""
-    listener, _ = serve(max_strangers=3, admission=0.2)
+    listener, _ = serve(max_strangers=3, admission=1.5)
     with dial(listener) as friend, contextlib.ExitStack() as stack:
         friend.sendall(post(request(30), more=b""))
         assert status(friend) == 200

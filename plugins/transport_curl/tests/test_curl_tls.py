@@ -121,7 +121,7 @@ def test_callers_that_never_shake_hands_are_bounded(certificates):
         Options(
             tls=Tls(cert=certificates / "server.pem", key=certificates / "server.key"),
             max_strangers_per_address=3,
-            admission=0.3,
+            admission=1.5,
         ),
         logging.getLogger("test.curl"),
     )

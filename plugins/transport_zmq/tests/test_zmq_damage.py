@@ -19,7 +19,7 @@ from dropr_core.errors import Unanswered
 from dropr_core.testing.echo import Echo, request
 
 WAIT = 30.0
-HEARTBEAT = 0.2
+HEARTBEAT = 0.9
 BEATS = 5
 """Heartbeats after which a process that can die of one has died."""
 
@@ -102,8 +102,10 @@ class Road:
         """Add a bad frame towards the ``far`` (the port) or the ``near`` (the caller), then reset both."""
         assert self.hears(1)  # libzmq only errs when its last event is some milliseconds old
         (self._far if towards == "far" else self._near).sendall(frame)
-        with self._told:  # a reset would overtake what was not read yet; who reads such a frame should hang up
-            self._told.wait_for(lambda: self._heard < 0, HEARTBEAT / 2)
+        # A reset would overtake what was not read yet; who reads such a frame should hang up. Who does not, dies of the
+        # next heartbeat after the reset, and only if that comes before the time-out of the one before.
+        with self._told:
+            self._told.wait_for(lambda: self._heard < 0, HEARTBEAT / 6)
         for end in self._ends:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             with contextlib.suppress(OSError):  # it is gone already
@@ -171,7 +173,7 @@ def test_the_event_that_libzmq_cannot_tell_safely_is_never_asked_for():
 
 def test_failed_handshakes_are_counted_without_that_event(transport, secret, caplog):
     """Whoever comes with a wrong key is said in the log once the time for a handshake is over; who succeeds is not."""
-    url = transport(key=secret, connect=0.1).listen("zmq+tcp://127.0.0.1:0", Echo()).url
+    url = transport(key=secret, connect=0.5).listen("zmq+tcp://127.0.0.1:0", Echo()).url
     for _ in range(3):
         assert transport().connect(url).ask(request(20), idle=WAIT).result(WAIT) == request(20)
     with socket.create_connection(("127.0.0.1", urlsplit(url).port)) as line:
