@@ -5,6 +5,7 @@ heads as the acknowledgement. Used by the daemon's one thread. What the store re
 (store_trouble.py), and says nothing about the peer.
 """
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -14,9 +15,10 @@ from dropr_core.contracts.storage import Inbox
 from dropr_core.delivery.body_download import BodyDownloads
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
-from dropr_core.errors import Refused
+from dropr_core.errors import BadEnvelope, Refused
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
+from dropr_core.model.envelope import decode
 from dropr_core.model.limits import MAX_LANES, MAX_RECEIPTS, MAX_WAIT
 from dropr_core.model.names import START, Head, MessageId, StoreId
 from dropr_core.protocol import messages as wire
@@ -74,6 +76,8 @@ class Puller:
         self._cursor: tuple[StoreId | None, int] = (None, 0)
         self._refused: dict[_Name, Head] = {}
         """How far lanes came of which nothing may come in: kept here and not in the store, and not all of them."""
+        self._rejections: dict[bytes, tuple[str, str]] = {}
+        """Message id → code and reason, of what was taken out for good and its sender does not know yet."""
         self._wanted: list[_Name] = []
         """Lanes whose heads the next request must say."""
         self._greetings = 0
@@ -104,8 +108,8 @@ class Puller:
         takes = now >= self._full_until and not self._trouble.rests(self._accept_of)
         if takes and not self._asking:
             self._fetch(now)
-        if self._news and takes and not self._telling and self._downloads is not None:
-            self._tell_heads(self._downloads)
+        if self._news and takes and not self._telling:
+            self._tell_heads()
         if not self._telling:
             self._tell_outcomes()
         downloads = None if self._downloads is None else self._downloads.wakes_at
@@ -118,12 +122,26 @@ class Puller:
 
     def _fetch(self, now: float) -> None:
         """Say how far we are, and wait for what follows."""
-        heads = self._heads()
-        if heads is not None:
-            without = [] if self._downloads is None else self._downloads.without()[:MAX_LANES]
-            ask = wire.Fetch(heads[0], None, MAX_WAIT, without, heads[1])
-            self._talk.ask(wire.FETCH, ask, wire.Fetched, self._fetched, wait=MAX_WAIT)
+        if self._ask(MAX_WAIT, self._fetched):
             self._asking, self._news, self._fetched_at = True, False, now
+
+    def _ask(self, wait: float, done: Callable[[wire.Fetched | Exception], None]) -> bool:
+        """Say how far we are and what we refused; False if the store cannot say it now."""
+        heads = self._heads()
+        if heads is None:
+            return False
+        without = [] if self._downloads is None else self._downloads.without()[:MAX_LANES]
+        said = [(identity, *why) for identity, why in self._rejections.items()]
+
+        def answered(answer: wire.Fetched | Exception) -> None:
+            if not isinstance(answer, Exception):
+                for identity, *_ in said:
+                    self._rejections.pop(identity, None)
+            done(answer)
+
+        ask = wire.Fetch(heads[0], None, wait, without, heads[1], said)
+        self._talk.ask(wire.FETCH, ask, wire.Fetched, answered, wait=wait)
+        return True
 
     def _heads(self) -> tuple[list[tuple[bytes, str, int, int, bytes]], bool] | None:
         """How far we are in each lane, and whether these are not all: one request says no more than `MAX_LANES`.
@@ -146,12 +164,9 @@ class Puller:
             return [(*name, *heads.get(name, START)) for name in names], partial
         return None
 
-    def _tell_heads(self, downloads: BodyDownloads) -> None:
+    def _tell_heads(self) -> None:
         """Ask for what follows a body that was brought, beside the long poll."""
-        heads = self._heads()
-        if heads is not None:
-            ask = wire.Fetch(heads[0], None, 0.0, downloads.without()[:MAX_LANES], heads[1])
-            self._talk.ask(wire.FETCH, ask, wire.Fetched, self._told_heads)
+        if self._ask(0.0, self._told_heads):
             self._news, self._telling = False, True
 
     def _tell_outcomes(self) -> None:
@@ -223,11 +238,22 @@ class Puller:
                 self._refused[store, part.channel, part.priority] = Head(part.upto[0], MessageId(part.upto[1]))
                 if len(self._refused) > MAX_LANES:
                     del self._refused[next(iter(self._refused))]
+            self._note_rejections(part, verdict)
             for index, code, reason in verdict.rejected:
                 self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
         later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]
         if later:
             self._full_until = self._clock.now() + max(later)
+
+    def _note_rejections(self, part: wire.LanePart, verdict: wire.PushResult) -> None:
+        """Keep what the sender must be told; not of an envelope so damaged that nobody can say which message it was."""
+        for index, code, reason in verdict.rejected:
+            with contextlib.suppress(BadEnvelope):
+                identity = decode(part.envelopes[index]).message.id
+                if len(identity) == 16:
+                    self._rejections[identity] = (code, reason)
+        while len(self._rejections) > MAX_RECEIPTS:
+            del self._rejections[next(iter(self._rejections))]
 
     def _told(self, answer: wire.Fetched | Exception) -> None:
         self._telling = False

@@ -4,19 +4,20 @@ Owns the three moves that pusher, endpoint and puller share: packing batches, ac
 answering a peer that fetches. Must not know frames, keys, sockets or time.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.records import PlainEntries, PlainJobs
-from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox
+from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox, Rejection
 from dropr_core.errors import BadEnvelope, BadName, QueueFull, UsageError
 from dropr_core.model import envelope
 from dropr_core.model.limits import MAX_HOPS, MAX_LANES, MAX_REJECTION, MAX_SECONDS, MAX_SEQUENCE, clip
-from dropr_core.model.message import check_options
+from dropr_core.model.message import State, check_options
 from dropr_core.model.names import (
     START,
     Head,
+    Lane,
     MessageId,
     SourceLane,
     StoreId,
@@ -258,6 +259,7 @@ def build_fetch_response(
     doubt: bool = False,
     without: Collection[tuple[str, int]] = (),
     partial: bool = False,
+    rejected: Sequence[tuple[bytes, str, str]] = (),
 ) -> FetchResponse:
     """What a peer that fetches gets next, after its heads were taken as its word on what it has.
 
@@ -267,6 +269,7 @@ def build_fetch_response(
     ``fresh``: False when the request has waited. Then nothing is concluded from its heads: another
     request of the same peer, after a restart there, may have told better, and a head behind ours
     would look like a peer that lost messages.
+    ``rejected``: what it took out for good, as (message id, code, reason); those deliveries fail with it.
     ``partial``: the heads are not all. Lanes that are not among them are asked for when the others have nothing.
     """
     state = outbox.peers().get(peer)
@@ -275,13 +278,16 @@ def build_fetch_response(
           for theirs, channel, priority, sequence, identity in heads if theirs == store}  # fmt: skip
     settled = False
     unknown: list[tuple[str, int]] = []
+    rejections = _find_rejections(outbox, peer, rejected) if fresh else {}
     if doubt and fresh and state is not None and state.awaiting:
         for lane in {lane_of(delivery) for delivery in awaited(outbox, peer)}:
             if partial and (lane.channel, lane.priority) not in at:
                 unknown.append((lane.channel, lane.priority))
                 continue
             theirs = at.get((lane.channel, lane.priority), START)
-            if apply_head(outbox, lane, theirs, on_reset=on_reset, event=event) is HeadRelation.FOREIGN:
+            refused = rejections.get(lane, ())
+            meaning = apply_head(outbox, lane, theirs, on_reset=on_reset, event=event, rejected=refused)
+            if meaning is HeadRelation.FOREIGN:
                 return FetchResponse([], settled, stale=True)
         if unknown:
             return FetchResponse([], settled, stale=True, unknown=unknown[:MAX_LANES])
@@ -295,7 +301,8 @@ def build_fetch_response(
             if theirs != stats.head:
                 return FetchResponse([], stale=True)
             continue
-        meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event)
+        refused = rejections.get(stats.lane, ())
+        meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event, rejected=refused)
         settled = settled or meaning is HeadRelation.AHEAD
         if meaning is HeadRelation.FOREIGN:
             return FetchResponse([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh
@@ -315,6 +322,19 @@ def build_fetch_response(
             max_count -= len(batch.entries)
             max_bytes -= batch.size
     return FetchResponse(parts, settled, unknown=() if parts else unknown[:MAX_LANES])
+
+
+def _find_rejections(
+    outbox: Outbox, peer: str, rejected: Sequence[tuple[bytes, str, str]]
+) -> Mapping[Lane, Sequence[Rejection]]:
+    """Where the messages stand that the peer took out."""
+    found: dict[Lane, list[Rejection]] = {}
+    for identity, code, reason in rejected:
+        for delivery in outbox.status(MessageId(identity)):
+            if delivery.peer == peer and delivery.state is State.QUEUED:
+                rejection = Rejection(delivery.sequence, clip(code, 64), clip(reason, MAX_REJECTION))
+                found.setdefault(lane_of(delivery), []).append(rejection)
+    return found
 
 
 __all__ = ["LATER", "FetchResponse", "accept_push", "build_fetch_response", "pack", "refuse_lane"]

@@ -298,9 +298,11 @@ class Endpoint:
             doubt = this.first and request.peer in self._begun
             _check_count(len(ask.heads), MAX_LANES, "heads in one fetch")
             _check_count(len(ask.without), MAX_LANES, "lanes left out in one fetch")
+            _check_count(len(ask.rejected), MAX_RECEIPTS, "rejections in one fetch")
             mail = build_fetch_response(
                 self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes, self._event,
                 self._on_reset, fresh=this.first, doubt=doubt, without=ask.without, partial=ask.partial,
+                rejected=ask.rejected,
             )  # fmt: skip
             if doubt and not mail.stale:
                 self._begun.discard(request.peer)

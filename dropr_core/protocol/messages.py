@@ -167,6 +167,8 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
     """(channel, priority) of lanes of which nothing is wanted now: a body of theirs is on its way."""
     partial: bool = False
     """The heads are not all that there are: nothing is concluded of a lane that is not among them."""
+    rejected: list[tuple[Identity, str, str]] = []
+    """(message id, code, reason) of messages that were taken out for good since the last request that was answered."""
 
 
 class Fetched(msgspec.Struct, frozen=True, array_like=True):

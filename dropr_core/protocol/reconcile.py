@@ -4,9 +4,9 @@ Owns what each relation of two heads (log_matching.py) does to an outbox: go on,
 because this store was rolled back or cloned. Must not know how the head travelled.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from dropr_core.contracts.storage import Delivery, Outbox, Selection
+from dropr_core.contracts.storage import Delivery, Outbox, Rejection, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import Head, Lane
 from dropr_core.protocol.log_matching import HeadRelation, compare_heads
@@ -17,11 +17,13 @@ LOOK = 1000
 """Deliveries that are looked at when a peer may have lost what we only wait for: bounded work."""
 
 
-def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event) -> HeadRelation:
+def apply_head(
+    outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event, rejected: Sequence[Rejection] = ()
+) -> HeadRelation:
     """Bring our log in line with what its receiver says. Returns what it meant.
 
-    ``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. Lanes are re-read, so a
-    head that is old news does nothing.
+    ``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. ``rejected``: what it took out for good.
+    Lanes are re-read, so a head that is old news does nothing.
     """
     stats = next((stats for stats in outbox.lanes(lane.peer) if stats.lane == lane), None)
     if stats is not None:
@@ -38,7 +40,7 @@ def apply_head(outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event
     if meaning is HeadRelation.SAME:
         outbox.clear_in_flight(lane)
     elif meaning is HeadRelation.AHEAD:
-        outbox.settle(lane, theirs)
+        outbox.settle(lane, theirs, [one for one in rejected if one.sequence <= theirs.sequence])
     elif meaning is HeadRelation.LOST:
         if on_reset == "hold":
             outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")

@@ -211,3 +211,60 @@ def test_what_no_version_stored_is_no_name_for_those_who_look_either(name):
     """Control characters and the like never were names."""
     with pytest.raises(BadName):
         check_stored_channel(name)
+
+
+# ── what a node that fetches says of it ──────────────────────────────────────────────────────────
+
+
+def test_what_a_fetching_node_refuses_fails_at_its_sender_with_the_reason():
+    """Neither `accepted` nor `dead` after days: the same end as for a peer that is pushed to."""
+    fetcher, office = fetching(lambda channel: channel == "news")
+    office.send(1, channel="secret", receipt=True)
+    office.send(2, channel="news", receipt=True)
+    put(office, 3, "news", key="k" * 300)
+    office.send(4, channel="news", receipt=True)
+    fetcher.flow(12)
+    assert fetcher.ids == [ident(2), ident(4)]
+    assert [office.state(number) for number in (1, 2, 3, 4)] == ["failed", "accepted", "failed", "accepted"]
+    assert "not_allowed" in office.outbox.status(ident(1))[0].reason
+    assert "bad_message" in office.outbox.status(ident(3))[0].reason
+    fetcher.clock.advance(70.0)  # the long poll that carried it ends
+    fetcher.flow(4)
+    assert not fetcher.puller._rejections
+
+
+def put(sender, number, channel, **fields):
+    """A message that no `send` would make."""
+    message = Message(id=ident(number), sender=SHOP, channel=channel, **fields)
+    data = envelope.encode(message, b"x")
+    sender.outbox.append([NewMessage(ident(number), channel, 5, (THERE,), data)])
+
+
+def test_a_refusal_is_said_again_until_it_was_heard():
+    """A lost request loses no reason, and a doubled one changes nothing."""
+    fetcher, office = fetching(lambda _channel: False)
+    office.send(1, channel="secret")
+    lost = 0
+    for _ in range(12):
+        for flight in fetcher.turn():
+            if fetcher.puller._rejections and lost < 2:
+                lost += 1
+                flight.lose()
+            else:
+                flight.carry()
+        fetcher.turn()
+        fetcher.clock.advance(70.0)
+    assert lost == 2
+    assert office.state(1) == "failed"
+
+
+def test_a_peer_ends_no_delivery_of_others_by_its_refusals():
+    """Ids of messages for somebody else, of what has ended and of what never was are ignored."""
+    fetcher, office = fetching(lambda _channel: True)
+    office.send(1, channel="news", peer="berlin")
+    office.send(2, channel="news", receipt=True)
+    fetcher.flow(8)
+    fetcher.puller._rejections.update({ident(number): ("forged", "x") for number in (1, 2, 99)})
+    office.send(3, channel="news", receipt=True)
+    fetcher.flow(8)
+    assert [office.state(number) for number in (1, 2, 3)] == ["queued", "accepted", "accepted"]
