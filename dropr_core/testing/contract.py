@@ -1,11 +1,12 @@
 """What all contract classes have in common.
 
-Owns `Contract`, by which the pytest plugin knows them, and `within`: a call that must come back. Must not
-know any kind of plugin.
+Owns `Contract`, by which the pytest plugin knows them, and `within` and `together`: calls that must come
+back. Must not know any kind of plugin.
 """
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
@@ -27,6 +28,16 @@ class Contract:
 
 def within(seconds: float, call: Callable[[], Any], what: str) -> Any:
     """What ``call`` returns or raises; AssertionError if it does not come back in time."""
+    return _result(_begin(call), seconds, what)
+
+
+def together(seconds: float, calls: Sequence[Callable[[], Any]], what: str) -> list[Any]:
+    """What the calls return, each in a thread of its own at the same time; AssertionError as of `within`."""
+    begun, ends = [_begin(call) for call in calls], time.monotonic() + seconds
+    return [_result(done, ends - time.monotonic(), what, seconds) for done in begun]
+
+
+def _begin(call: Callable[[], Any]) -> "Future[Any]":
     done: Future[Any] = Future()
 
     def run() -> None:
@@ -37,13 +48,17 @@ def within(seconds: float, call: Callable[[], Any], what: str) -> Any:
 
     # A thread that may be left behind: what hangs cannot be ended, only named.
     threading.Thread(target=run, name=ABANDONED, daemon=True).start()
+    return done
+
+
+def _result(done: "Future[Any]", seconds: float, what: str, allowed: float | None = None) -> Any:
     try:
-        error = done.exception(seconds)
+        error = done.exception(max(0.0, seconds))
     except TimeoutError:
-        raise AssertionError(f"{what} did not come back within {seconds:g} s") from None
+        raise AssertionError(f"{what} did not come back within {allowed or seconds:g} s") from None
     if error is not None:
         raise error
     return done.result()
 
 
-__all__ = ["PATIENCE", "Contract", "within"]
+__all__ = ["PATIENCE", "Contract", "together", "within"]

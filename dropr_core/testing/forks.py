@@ -70,10 +70,17 @@ class Child:
             os.kill(self.pid, signal.SIGKILL)
             self.wait()
 
-    def wait(self) -> int:
-        """How it ended."""
-        if self.code is None:
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+    def wait(self, seconds: float = 30.0) -> int:
+        """How it ended. AssertionError if it does not end; `close` kills it."""
+        ends = time.monotonic() + seconds
+        while self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > ends:
+                raise AssertionError(f"a child process does not end within {seconds:g} s")
+            else:
+                time.sleep(0.002)
         return self.code
 
     def close(self) -> None:

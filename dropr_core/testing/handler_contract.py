@@ -9,7 +9,6 @@ Owns the behaviour that contracts/handler.py describes. Must not know what a han
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -22,7 +21,7 @@ from dropr_core.errors import Reject, Retry
 from dropr_core.model.limits import MAX_RESULT
 from dropr_core.model.message import Message
 from dropr_core.testing.builders import new_id
-from dropr_core.testing.contract import Contract, within
+from dropr_core.testing.contract import Contract, together, within
 
 ANY = object()
 """Any result will do."""
@@ -66,7 +65,7 @@ class HandlerContract(Contract):
         """A fresh one, closed after the test."""
         handler = handler_case.make()
         yield handler
-        handler.close()
+        within(self.patience, handler.close, "close")
 
     def handle(self, handler: Handler, case: HandlerCase, body: bytes, attempt: int = 1) -> Any:
         """One message through the handler, in a thread as the worker's."""
@@ -118,11 +117,14 @@ class HandlerContract(Contract):
 
     def test_many_threads_share_one(self, handler_case: HandlerCase, handler: Handler, strength: int) -> None:
         """Threads of a worker use one instance at once."""
-        works = [handler_case.make_work(handler_case.good) for _ in range(16 * strength)]
-        with ThreadPoolExecutor(4) as pool:
-            results = [future.result(self.patience) for future in [pool.submit(handler.handle, one) for one in works]]
+
+        def some() -> list[Any]:
+            return [handler.handle(handler_case.make_work(handler_case.good)) for _ in range(4 * strength)]
+
+        results = [result for each in together(self.patience, [some] * 4, "handle, in four threads") for result in each]
         if handler_case.result is not ANY:
-            assert results == [handler_case.result] * len(works)
+            wrong = [result for result in results if result != handler_case.result]
+            assert not wrong, f"{len(wrong)} of {len(results)} results are wrong, the first is {wrong[0]!r:.200}"
 
     def test_close_twice(self, handler_case: HandlerCase) -> None:
         """`close` comes back, and may be called again, used or not."""
@@ -137,9 +139,9 @@ class HandlerContract(Contract):
         """Two channels may have the same handler: closing one leaves the other at work."""
         one, two = handler_case.make(), handler_case.make()
         self.handle(one, handler_case, handler_case.good)
-        one.close()
+        within(self.patience, one.close, "close of the one")
         self.handle(two, handler_case, handler_case.good)
-        two.close()
+        within(self.patience, two.close, "close of the other")
 
 
 __all__ = ["ANY", "HandlerCase", "HandlerContract", "work"]

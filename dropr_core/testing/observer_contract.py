@@ -11,7 +11,6 @@ Owns the rules of the observing hooks in hookspecs.py. Must not know what an obs
 import inspect
 import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -20,7 +19,7 @@ import pytest
 
 from dropr_core import hookspecs
 from dropr_core.testing.builders import CHANNEL, PEER, SENDER, new_id
-from dropr_core.testing.contract import Contract, within
+from dropr_core.testing.contract import Contract, together, within
 
 KINDS = ("storage", "transport", "keypair", "asgi", "serializer", "handler", "observer")
 MAKERS = frozenset(f"dropr_{kind}" for kind in KINDS)
@@ -64,7 +63,7 @@ class ObserverContract(Contract):
         """A fresh one, closed after the test."""
         observer = observer_case.make()
         yield observer
-        self.end(observer)
+        within(self.patience, lambda: self.end(observer), "close")
 
     @pytest.fixture
     def hooks(self, observer: object) -> Any:
@@ -115,12 +114,11 @@ class ObserverContract(Contract):
     def test_many_threads_tell_it(self, hooks: Any, strength: int) -> None:
         """It is told from several threads at once."""
 
-        def tell(_: int) -> None:
+        def tell() -> None:
             for hook, arguments in events(times=10 * strength):
                 getattr(hooks, hook)(**arguments)
 
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(tell, range(4)))
+        together(self.patience, [tell] * 4, "events told in four threads")
 
     def test_close_twice(self, observer_case: ObserverCase) -> None:
         """Where it has a `close`, it comes back and may be called again."""

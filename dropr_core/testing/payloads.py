@@ -1,6 +1,6 @@
 """Bodies for tests: no two alike, none with a period, with what transports stumble over in them.
 
-Owns what a body of a given number and size is. Must not know who carries it.
+Owns what a body of a given number and size is, and how two differ, in words. Must not know who carries it.
 """
 
 import random
@@ -22,3 +22,14 @@ def payload(number: int, size: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
+
+
+def difference(got: bytes, wanted: bytes) -> str:
+    """Where two bodies differ, in words; empty if they are the same."""
+    if got == wanted:
+        return ""
+    at = next((at for at, (one, other) in enumerate(zip(got, wanted, strict=False)) if one != other), None)
+    if at is None:
+        at = min(len(got), len(wanted))
+    seen, should = got[at : at + 8], wanted[at : at + 8]
+    return f"{len(got)} bytes instead of {len(wanted)}; byte {at} is the first that differs: {seen!r} for {should!r}"

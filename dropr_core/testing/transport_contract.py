@@ -13,29 +13,28 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 
 import pytest
 
 from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
-from dropr_core.testing.contract import Contract, within
+from dropr_core.testing.contract import within
 from dropr_core.testing.echo import MIB, WAIT, Echo, Pair, TransportCase, request
+from dropr_core.testing.payloads import difference
+from dropr_core.testing.transport_long_contract import LongRequestTests, Tail
 
 __all__ = ["Echo", "Pair", "TransportCase", "TransportContract", "request"]
 
 
-class _Tail:
-    """The end of a request, in memory; ``torn``: its second half cannot be read."""
-
-    def __init__(self, data: bytes, *, torn: bool = False) -> None:
-        self._data, self._torn, self.size = data, torn, len(data)
-
-    def read(self, offset: int, size: int) -> bytes:
-        if self._torn and offset + size > self.size // 2:
-            raise OSError(5, "planted: the file cannot be read")
-        return self._data[offset : offset + size]
+ODD = (
+    "", "/", ":", "[", "[::1", "[::1]:x", "a:b:c", "a:-1", "a:99999", "a:" + "9" * 5000, "\0", "a b", "%", "%zz", "?",
+    "#", "@", "user:pass@", "\ud800", "\u2100.example", "\U0001f4ee", "x" * 100_000, "a?curve=", "a?%00=%ff", "../..",
+    "*", "\n",
+)  # fmt: skip
+"""What a user may have written behind the scheme."""
 
 
-class TransportContract(Contract):
+class TransportContract(LongRequestTests):
     """Inherit, and override the fixture `transport_case`."""
 
     @pytest.fixture
@@ -52,8 +51,10 @@ class TransportContract(Contract):
             yield Pair(transport_case, asking, answering, listener, asking.connect(listener.url), echo)
         finally:
             echo.let_go()
-            asking.close()
-            answering.close()
+            try:
+                within(self.patience, asking.close, "close of the asking transport")
+            finally:
+                within(self.patience, answering.close, "close of the answering transport")
 
     # ── what it says about itself ────────────────────────────────────────────────────────────────
 
@@ -77,6 +78,15 @@ class TransportContract(Contract):
         assert pair.asking.check("no-such-scheme://x", listen=False)
         assert pair.asking.check("", listen=True)
 
+    @pytest.mark.parametrize("listen", [False, True])
+    def test_check_raises_nothing(self, pair: Pair, listen: bool) -> None:
+        """Whatever the user wrote, `check` says None or a sentence: it is asked while the configuration is read."""
+        for scheme in (*pair.asking.schemes, "no-such-scheme", ""):
+            for rest in ODD:
+                url = f"{scheme}://{rest}"
+                said = within(self.patience, partial(pair.asking.check, url, listen=listen), f"check of {url!r:.80}")
+                assert said is None or (isinstance(said, str) and said), f"check({url!r:.80}) said {said!r}"
+
     def test_the_listener_says_where_it_listens(self, pair: Pair) -> None:
         """A listener that was asked for any free address names the one that it got."""
         assert pair.listener.url != pair.case.listen
@@ -87,7 +97,7 @@ class TransportContract(Contract):
     @pytest.mark.parametrize("size", [20, 4095, 4096, 4097, 64 << 10, MIB, 5 * MIB])
     def test_any_bytes_come_back_unchanged(self, pair: Pair, size: int) -> None:
         """Requests and answers of any size arrive as they were sent."""
-        assert pair.ask(request(size)) == request(size)
+        assert not (wrong := difference(pair.ask(request(size)), request(size))), wrong
 
     def test_empty_requests_and_empty_answers(self, pair: Pair) -> None:
         """Zero bytes are a request, and zero bytes are an answer."""
@@ -107,7 +117,8 @@ class TransportContract(Contract):
     def test_many_at_once_on_one_connection(self, pair: Pair) -> None:
         """One connection carries many requests at once, each with its own answer."""
         asked = {size: pair.connection.ask(request(size, "later"), idle=WAIT) for size in range(20, 120)}
-        assert all(future.result(WAIT) == request(size, "later") for size, future in asked.items())
+        wrong = {size: difference(future.result(WAIT), request(size, "later")) for size, future in asked.items()}
+        assert not (wrong := {size: words for size, words in wrong.items() if words}), wrong
 
     def test_many_at_once_on_several_connections(self, pair: Pair) -> None:
         """Threads with connections of their own do not disturb each other."""
@@ -138,7 +149,7 @@ class TransportContract(Contract):
         assert threading.active_count() <= before + 4
         assert not any(poll.done() for poll in polls)
         pair.echo.let_go()
-        assert all(poll.result(WAIT) == request(25, "hold") for poll in polls)
+        assert {poll.result(WAIT) for poll in polls} == {request(25, "hold")}
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────
 
@@ -214,27 +225,6 @@ class TransportContract(Contract):
         assert "secret" not in str(caught.value)
         assert pair.ask(request(20)) == request(20)
 
-    # ── long requests ────────────────────────────────────────────────────────────────────────────
-
-    def test_a_long_request_arrives_whole(self, pair: Pair) -> None:
-        """Its end is read where it lies, some at once and one after another, between ordinary ones."""
-        for size in (70, 5000, 3_000_000):
-            whole = request(size)
-            for cut in (30, len(whole) - 1):
-                futures = [pair.connection.ask_long(whole[:cut], _Tail(whole[cut:]), idle=WAIT) for _ in range(3)]
-                assert [future.result(WAIT) for future in futures] == [whole] * 3
-            assert pair.ask(request(20)) == request(20)
-
-    def test_the_end_of_a_long_request_cannot_be_read(self, pair: Pair) -> None:
-        """Then it failed, the other side got nothing of it as a whole, and the connection goes on."""
-        pair.ask(request(20))
-        answered = pair.echo.answered
-        whole = request(2_000_000)
-        with pytest.raises((Unanswered, Unreachable)):
-            pair.connection.ask_long(whole[:30], _Tail(whole[30:], torn=True), idle=WAIT).result(WAIT)
-        assert pair.ask(request(20)) == request(20)
-        assert pair.echo.answered == answered + 1
-
     # ── beginning and end ────────────────────────────────────────────────────────────────────────
 
     def test_a_taken_address_is_said(self, pair: Pair) -> None:
@@ -249,8 +239,10 @@ class TransportContract(Contract):
         for one in (pair.connection, pair.listener, pair.asking, pair.answering):
             one.close()
             one.close()
-        with pytest.raises(Closed):
-            pair.ask(request(20))
+        late = pair.connection.ask(request(20), idle=WAIT)  # raises nothing itself
+        assert isinstance(late.exception(WAIT), Closed)
+        late = pair.connection.ask_long(request(20), Tail(b""), idle=WAIT)
+        assert isinstance(late.exception(WAIT), Closed)
 
     def test_close_comes_back(self, pair: Pair) -> None:
         """No `close` waits for what a peer or the host may never do."""
@@ -286,7 +278,7 @@ class TransportContract(Contract):
         for _ in lost:
             assert pair.echo.asked.acquire(timeout=WAIT)
         pair.asking.close()
-        assert all(isinstance(future.exception(WAIT), Unanswered) for future in lost)
+        assert {type(future.exception(WAIT)) for future in lost} == {Unanswered}
 
     def test_a_listener_that_closes_at_once_leaves_unknown(self, pair: Pair) -> None:
         """Without drain time, callers of requests under way get Unanswered, and afterwards Unreachable."""
@@ -302,7 +294,7 @@ class TransportContract(Contract):
         """With drain time, requests under way get their answers, new ones are not taken, and close returns early."""
         poll = pair.connection.ask(request(20, "hold"), idle=WAIT)
         assert pair.echo.asked.acquire(timeout=WAIT)
-        closing = threading.Thread(target=pair.listener.close, kwargs={"drain": WAIT})
+        closing = threading.Thread(target=pair.listener.close, kwargs={"drain": 20 * WAIT}, daemon=True)
         closing.start()
         for _ in range(1000):  # until the door is shut
             late = pair.asking.connect(pair.listener.url).ask(request(20), idle=WAIT).exception(WAIT)
@@ -313,7 +305,14 @@ class TransportContract(Contract):
         pair.echo.let_go()
         assert poll.result(WAIT) == request(20, "hold")
         closing.join(WAIT)
-        assert not closing.is_alive()
+        assert not closing.is_alive(), "nothing is under way any more, and close still waits"
+
+    def test_drain_ends(self, pair: Pair) -> None:
+        """When the drain time is over `close` comes back, and what is still under way is given up as unknown."""
+        poll = pair.connection.ask(request(20, "hold"), idle=WAIT)
+        assert pair.echo.asked.acquire(timeout=WAIT)
+        within(self.patience, lambda: pair.listener.close(drain=0.05), "close(drain=0.05)")
+        assert isinstance(poll.exception(WAIT), Unanswered)
 
     def test_an_address_can_be_used_again(self, pair: Pair) -> None:
         """After a listener closed, the next one may take its address, and the same connection finds it."""

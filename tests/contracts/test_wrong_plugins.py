@@ -25,6 +25,7 @@ RIGHT = [(module, name) for module, name in CLASSES if (module, name) not in WRO
 def judge(pytester, monkeypatch):
     """Runs a class of a module by a pytest of its own; the tests named ``test``, or all."""
     monkeypatch.setattr("dropr_core.testing.transport_contract.WAIT", 1.0)
+    monkeypatch.setattr("dropr_core.testing.transport_long_contract.WAIT", 1.0)
     monkeypatch.setattr("dropr_core.testing.echo.WAIT", 1.0)
 
     def judge(module, name, test="", *words):

@@ -9,7 +9,7 @@ import pytest
 
 from dropr_core.builtin import loopback
 from dropr_core.contracts.transport import Caller, Connection, Listener
-from dropr_core.errors import Refused, Unanswered, Unreachable
+from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
 from dropr_core.testing import TransportCase, TransportContract
 
 
@@ -287,3 +287,157 @@ class TestKeepsASocketForEachConnection(Wrong):
             return connect(url)
 
         transport.connect = leaky
+
+
+class TestGoodTransport(Wrong):
+    """The control, for connections that are wrapped."""
+
+    __test__ = True
+
+
+class TestWaitsForAnswersOnClose(Wrong):
+    """Its connections close when everything that they asked was answered."""
+
+    __test__ = True
+    caught_by = "test_close_comes_back"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Waits(Through):
+            def ask(self, request, *, idle):
+                self.last = super().ask(request, idle=idle)
+                return self.last
+
+            def close(self):
+                self.last.exception(2.0)
+                super().close()
+
+        transport.connect = lambda url: Waits(connect(url), self.change)
+
+
+def door(transport, close):
+    """Let the listeners of a transport close in another way."""
+    listen = transport.listen
+
+    class Door(Listener):
+        def __init__(self, inner):
+            self.inner, self.url = inner, inner.url
+
+        def close(self, *, drain=0.0):
+            close(self.inner, drain)
+
+    transport.listen = lambda url, answerer: Door(listen(url, answerer))
+
+
+class TestIgnoresDrain(Wrong):
+    __test__ = True
+    caught_by = "test_drain_lets_answers_out"
+
+    def plant(self, transport):
+        door(transport, lambda inner, drain: inner.close())
+
+
+class TestDrainsTheWholeTime(Wrong):
+    """It waits as long as it may, though nothing is under way any more."""
+
+    __test__ = True
+    caught_by = "test_drain_lets_answers_out"
+
+    def plant(self, transport):
+        def close(inner, drain):
+            inner.close(drain=drain)
+            time.sleep(min(drain, 3.0))
+
+        door(transport, close)
+
+
+class TestDrainsForEver(Wrong):
+    """It waits for the last answer, however long that takes."""
+
+    __test__ = True
+    caught_by = "test_drain_ends"
+
+    def plant(self, transport):
+        door(transport, lambda inner, drain: inner.close(drain=2.0 if drain else 0.0))
+
+
+class TestCheckRaises(Wrong):
+    """It leaves the reading of a port to int()."""
+
+    __test__ = True
+    caught_by = "test_check_raises_nothing"
+
+    def plant(self, transport):
+        check = transport.check
+
+        def raises(url, *, listen):
+            int(url.rpartition(":")[2] if url.count(":") > 1 else "0")
+            return check(url, listen=listen)
+
+        transport.check = raises
+
+
+class TestAskRaisesAfterClose(Wrong):
+    """Who asks must be ready for an exception instead of a future."""
+
+    __test__ = True
+    caught_by = "test_everything_closes_twice"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Raises(Through):
+            def ask(self, request, *, idle):
+                if self.inner._closed:
+                    raise Closed("closed")
+                return super().ask(request, idle=idle)
+
+        transport.connect = lambda url: Raises(connect(url), self.change)
+
+
+class InSteps(Through):
+    """Reads the end of a long request in steps of a mebibyte, and stops if the time for the whole is over."""
+
+    whole_time = None
+
+    def ask_long(self, beginning, tail, *, idle):
+        data, begun = bytearray(beginning), time.monotonic()
+        for offset in range(0, tail.size, 1 << 20):
+            try:
+                data += tail.read(offset, min(1 << 20, tail.size - offset))
+            except OSError as error:
+                return self.failed(Unanswered(str(error)))
+            if self.whole_time and time.monotonic() - begun > self.whole_time * idle:
+                return self.failed(Unanswered("no answer in time"))
+        return self.ask(bytes(data), idle=idle)
+
+    @staticmethod
+    def failed(error):
+        future = Future()
+        future.set_exception(error)
+        return future
+
+
+class TestTakesIdleForATotal(Wrong):
+    __test__ = True
+    caught_by = "test_the_idle_time_is_none_for_the_whole"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Total(InSteps):
+            whole_time = 0.3
+
+        transport.connect = lambda url: Total(connect(url), self.change)
+
+
+class TestSendsAllBeforeAdmit(Wrong):
+    """Only when the other side has everything, the host is asked whether it may come."""
+
+    __test__ = True
+    caught_by = "test_the_end_of_a_long_request_waits_for_admit"
+
+    def plant(self, transport):
+        connect = transport.connect
+        transport.connect = lambda url: InSteps(connect(url), self.change)
