@@ -11,12 +11,13 @@ from pathlib import Path
 from dropr_storage_fs.engine import generations
 from dropr_storage_fs.engine.engine import Tuning
 from dropr_storage_fs.files import disk, log
+from dropr_storage_fs.outbox import remembered
 from dropr_storage_fs.storage import FsStorage
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
-from dropr_core.model.message import State
-from dropr_core.model.names import START, Head, Lane
+from dropr_core.model.message import Outcome, State
+from dropr_core.model.names import START, Head, Lane, StoreId
 from dropr_core.system.clock import FakeClock
 from powercut import sqlite_scenes as scenes
 from powercut.sqlite_scenes import append, arrival, identity, jobs, queued, state
@@ -244,14 +245,54 @@ class Mending:
         assert head == 5 or "5" not in said
 
 
-OWN = (Multicasting, Mixing, Rolling, Straggling, Mending)
+class Remembering:
+    """What was processed goes out of memory, into files that the next journal refers to."""
+
+    log = StoreId(b"log----1")
+
+    def prepare(self, store):
+        """One that was processed before."""
+        self._process(store, 1, 1)
+
+    def _process(self, store, first, last):
+        append(store, *range(first, last + 1), receipt=True)
+        store.outbox.settle(scenes.LANE, store.outbox.take(scenes.LANE, 100, 1 << 30).upto)
+        rows = [Outcome(number, identity(number), State.PROCESSED) for number in range(first, last + 1)]
+        store.outbox.receipts(scenes.LANE.peer, self.log, rows, last)
+
+    def act(self, store, say):
+        """Some more, and one that only waits between them; a part of them is wiped."""
+        for first in (2, 4, 6):
+            self._process(store, first, first + 1)
+            say(f"processed {first + 1}")
+        assert store.outbox.wipe(Selection(ids=(identity(2),))) == 1
+        say("wiped 2")
+        self._process(store, 8, 9)
+        say("processed 9")
+
+    def check(self, store, said):
+        """Whatever was said to be processed is known as such, once; what was wiped is not known."""
+        last = max([1, *(int(word.split()[1]) for word in said if word.startswith("processed"))])
+        page = store.outbox.scan(Selection(states=frozenset({State.PROCESSED})), limit=100)
+        there = [int.from_bytes(delivery.id, "big") for _, delivery in page]
+        assert there == sorted(set(there)), "something is remembered twice"
+        assert set(range(1, last + 1)) - set(there) <= {2}, "something that was processed is not remembered"
+        assert 2 not in there or "wiped 2" not in said
+        assert store.outbox.counts()[scenes.LANE.peer, "orders"]["processed"] == len(there)
+        for number in there:
+            assert state(store, number) == State.PROCESSED
+
+
+OWN = (Multicasting, Mixing, Rolling, Straggling, Mending, Remembering)
 SCENES = scenes.SCENES | {scene.__name__.lower(): scene for scene in OWN}
-SMALL = ("rolling", "straggling")
+SMALL = ("rolling", "straggling", "remembering")
 
 
 def shrink(name):
     """Small segments and journals, so that few messages fill them."""
     log.SEGMENT_SIZE, log.AHEAD = 1500, 0
+    if name == "remembering":
+        remembered.SET_DOWN_AT = remembered.RUN_LEAST = 1
     if name == "rolling":
         generations.JOURNAL_MIN, generations.CHECK_BYTES = 1500, 200
 

@@ -13,6 +13,8 @@ def _small_again(monkeypatch):
     """What a scene is prepared with in this process is as small as what it is acted with."""
     monkeypatch.setattr(files_scenes.log, "SEGMENT_SIZE", files_scenes.log.SEGMENT_SIZE)
     monkeypatch.setattr(files_scenes.log, "AHEAD", files_scenes.log.AHEAD)
+    for name in ("SET_DOWN_AT", "RUN_LEAST"):
+        monkeypatch.setattr(files_scenes.remembered, name, getattr(files_scenes.remembered, name))
 
 
 def disks(directory, name, *switches):

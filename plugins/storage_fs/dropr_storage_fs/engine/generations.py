@@ -34,12 +34,20 @@ class Generations(Generic[S]):
     def due(self) -> bool:
         """Whether the journal has grown too long."""
         replica = self._replica
-        return replica.at > max(JOURNAL_MIN, GROWTH * replica.snapshot_size, self._not_before)
+        if replica.at <= self._not_before:
+            return False
+        longest = max(JOURNAL_MIN, GROWTH * replica.snapshot_size)
+        return replica.at > longest or replica.model.wants_generation(replica.state)
 
     def give_up(self) -> None:
-        """A generation was begun in vain: try again when the journal has grown a good deal more."""
-        self._not_before = self._replica.at + JOURNAL_MIN // 4
-        self._replica.shared[shared.LEFTOVER] = 1
+        """A generation was begun in vain: go on with the old one, as it stands in the journal, and try again when that
+        has grown a good deal more. Raises OSError; then somebody else has to put things in order.
+        """
+        replica = self._replica
+        self._not_before = replica.at + JOURNAL_MIN // 4
+        replica.shared[shared.LEFTOVER] = 1
+        replica.begin(replica.opened)
+        replica.apply_journal(replica.shared[shared.JOURNAL])
 
     def remove_leftover(self) -> None:
         """Nothing may be written to this generation while a later one, begun in vain, could come to light after a
@@ -61,9 +69,10 @@ class Generations(Generic[S]):
             log.slots.set(shared.CHECKED, log.end.bytes)
             state.set_known_end(number, log.flushed)
         state.number = max(state.number, header[shared.NUMBER])
+        replica.model.set_down(state, generation)
         snapshot = replica.model.snapshot(state)
         state.forget_intents()  # every log is flushed
-        size = journal.create(replica.directory, generation, snapshot)
+        size = journal.create(replica.directory, generation, snapshot, replica.model.journal_version(state))
         following = Journal(replica.directory, generation)
         if opened is not None:
             opened.close()
@@ -73,6 +82,7 @@ class Generations(Generic[S]):
         header[shared.INTENT] = 0
         header[shared.GENERATION] = generation
         journal.remove_before(replica.directory, generation)
+        replica.model.tidy(state)
 
     @staticmethod
     def _flush(log: Log) -> None:

@@ -21,7 +21,8 @@ MAGIC = 0x4E52504A
 _MAGIC = MAGIC.to_bytes(4, "little")
 START = struct.Struct("<8sHHIQI")
 START_SIZE = 32
-FILE_MAGIC, VERSION = b"dropr-jn", 1
+FILE_MAGIC, VERSIONS = b"dropr-jn", (1, 2)
+"""2: the snapshot refers to runs of what is remembered."""
 PROMISED = 1
 SNAPSHOT_PART = 5000
 """Operations of a snapshot that stand in one commit."""
@@ -142,10 +143,10 @@ def _pack(salt: int, ops: Sequence[object], *, promised: bool, synced: int = 0) 
     return HEAD.pack(MAGIC, _check(salt, payload, flags, synced), flags, len(payload), synced) + payload
 
 
-def create(directory: Path, generation: int, snapshot: Sequence[object]) -> int:
+def create(directory: Path, generation: int, snapshot: Sequence[object], version: int = 1) -> int:
     """Make a generation that begins with a snapshot, durably, in one step. Returns its size."""
     salt = int.from_bytes(os.urandom(4), "little")
-    packed = START.pack(FILE_MAGIC, VERSION, 0, salt, generation, 0)[:-4]
+    packed = START.pack(FILE_MAGIC, version, 0, salt, generation, 0)[:-4]
     start = (packed + crc32(packed).to_bytes(4, "little")).ljust(START_SIZE, b"\0")
     parts = [start]
     for at in range(0, len(snapshot), SNAPSHOT_PART):

@@ -5,7 +5,7 @@ either.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from dropr_core.model.names import make_store_id
@@ -20,10 +20,12 @@ S = TypeVar("S", bound=HalfState)
 class HalfModel(ABC, Generic[S]):
     """The meaning of one half."""
 
-    make_state: Callable[[], S]
-    """An empty state."""
     operations: Sequence[type]
     """The kinds of operations that its journal may hold."""
+
+    @abstractmethod
+    def make_state(self) -> S:
+        """An empty state."""
 
     @abstractmethod
     def decode(self, payload: bytes) -> Sequence[Operation[S]]:
@@ -50,6 +52,24 @@ class HalfModel(ABC, Generic[S]):
     @abstractmethod
     def forget_beyond(self, state: S, last: Mapping[int, int]) -> None:
         """Forget what the journal says of records that a log never got: those beyond its ``last`` sequence."""
+
+    # ── what is merely remembered may go out of memory; a half that keeps all of it there leaves these as they are ──
+
+    def wants_generation(self, state: S) -> bool:  # noqa: ARG002
+        """Whether a new generation should begin though the journal is not long, so that `set_down` is called."""
+        return False
+
+    def set_down(self, state: S, number: int) -> None:
+        """Put down what is merely remembered, durably, before a snapshot is made for generation ``number``. Raises
+        OSError; then nothing has changed.
+        """
+
+    def journal_version(self, state: S) -> int:  # noqa: ARG002
+        """The version of a journal that begins with this state."""
+        return 1
+
+    def tidy(self, state: S) -> None:
+        """Remove what was put down and no state knows any more. Never raises."""
 
     def settle_identity(self, state: S) -> None:
         """A new store gets its identity."""

@@ -80,11 +80,11 @@ class Recovery(Generic[S]):
         for generation in reversed(found):
             opened = Journal(directory, generation, read_only=not cut)
             if opened.good:
-                if opened.version != journal.VERSION:
+                if opened.version not in journal.VERSIONS:
                     version = opened.version
                     opened.close()
                     raise StoreTooNew(
-                        f"{opened.path} has format {version}, this dropr knows formats up to {journal.VERSION}; "
+                        f"{opened.path} has format {version}, this dropr knows formats up to {max(journal.VERSIONS)}; "
                         "install the newer dropr again (nothing was changed)"
                     )
                 return opened

@@ -41,8 +41,11 @@ _decode_label = msgspec.json.Decoder(MakeQueue).decode
 class InboxModel(HalfModel[InboxState]):
     """See module."""
 
-    make_state = InboxState
     operations = get_args(AnyOperation)
+
+    def make_state(self) -> InboxState:
+        """An empty state."""
+        return InboxState()
 
     def decode(self, payload: bytes) -> Sequence[Operation[InboxState]]:
         """The operations of a commit."""

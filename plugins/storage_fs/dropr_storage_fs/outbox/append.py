@@ -5,7 +5,7 @@ Owns `append`: own ids, numbering and storing. Must not know what happens to del
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import AppendRun
@@ -19,7 +19,8 @@ from dropr_storage_fs.files.layout import DELAYED, EXPIRES, OWN, RECEIPT, Row, U
 from dropr_storage_fs.files.shared import MAX_LOGS
 from dropr_storage_fs.outbox.limits import Limits
 from dropr_storage_fs.outbox.operations import Intent, KeepOwnId, MakeLane, SetDue
-from dropr_storage_fs.outbox.rows import LaneState
+from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.rows import LaneState, OwnId
 from dropr_storage_fs.outbox.state import OutboxState
 
 Messages = Sequence[NewMessage]
@@ -29,8 +30,8 @@ OutboxCommit = Commit[OutboxState]
 class Appender:
     """`append` of the outbox."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, limits: Limits) -> None:
-        self._engine, self._context, self._limits = engine, context, limits
+    def __init__(self, engine: Engine[OutboxState], context: Context, limits: Limits, remembered: Remembered) -> None:
+        self._engine, self._context, self._limits, self._remembered = engine, context, limits, remembered
         self._run = self._append_all
 
     def append(self, messages: Messages) -> Sequence[AppendResult]:
@@ -93,7 +94,8 @@ class Appender:
     # ── any case ─────────────────────────────────────────────────────────────────────────────────
 
     def _append_any(self, commit: OutboxCommit, messages: Messages) -> list[AppendResult]:
-        known = _known(commit.state, messages)
+        owns = self._owns(commit.state, messages)
+        known = _known(owns, messages)
         rows: dict[Lane, list[Row]] = {}
         where: list[list[tuple[Lane, int]]] = []
         for index, message in enumerate(messages):
@@ -110,7 +112,17 @@ class Appender:
         if rows:
             self._limits.check(commit.state, rows)
         firsts = self._store(commit, rows)
-        return self._placed(commit, messages, known, where, firsts)
+        return self._placed(commit, messages, known, where, firsts, owns)
+
+    def _owns(self, state: OutboxState, messages: Messages) -> dict[bytes, OwnId]:
+        """What is kept of those that were sent before."""
+        out: dict[bytes, OwnId] = {}
+        for message in messages:
+            if message.fingerprint is not None:
+                own = state.own.get(message.id) or self._remembered.own(state, message.id)
+                if own is not None:
+                    out[message.id] = own
+        return out
 
     def _store(self, commit: OutboxCommit, rows: dict[Lane, list[Row]]) -> dict[Lane, int]:
         """Write what each lane gets. Returns the first place of each."""
@@ -134,7 +146,7 @@ class Appender:
 
     def _placed(
         self, commit: OutboxCommit, messages: Messages, known: dict[int, int], where: list[list[tuple[Lane, int]]],
-        firsts: dict[Lane, int],
+        firsts: dict[Lane, int], owns: Mapping[bytes, OwnId],
     ) -> list[AppendResult]:  # fmt: skip
         state, now = commit.state, self._context.clock.now()
         placed: list[AppendResult] = []
@@ -142,7 +154,7 @@ class Appender:
         for index, message in enumerate(messages):
             if index in known:
                 if known[index] < 0:
-                    placed.append(AppendResult(message.id, _existing(state, message), True))
+                    placed.append(AppendResult(message.id, _existing(state, message, owns[message.id]), True))
                 else:
                     placed.append(placed[known[index]]._replace(existed=True))
                 continue
@@ -176,7 +188,7 @@ def _row(message: NewMessage) -> Row:
     return identity, flags, extra, envelope
 
 
-def _known(state: OutboxState, messages: Messages) -> dict[int, int]:
+def _known(owns: Mapping[bytes, OwnId], messages: Messages) -> dict[int, int]:
     """Messages that were sent before → -1, or that stand in this call already → where; raises Conflict."""
     known: dict[int, int] = {}
     seen: dict[bytes, int] = {}
@@ -184,7 +196,7 @@ def _known(state: OutboxState, messages: Messages) -> dict[int, int]:
         if message.fingerprint is None:
             continue
         first = seen.setdefault(message.id, index)
-        before = state.own.get(message.id)
+        before = owns.get(message.id)
         fingerprint = before.fingerprint if before is not None else messages[first].fingerprint
         if fingerprint != message.fingerprint:
             raise Conflict(f"message {format_id(message.id)} was sent before with other content")
@@ -193,10 +205,10 @@ def _known(state: OutboxState, messages: Messages) -> dict[int, int]:
     return known
 
 
-def _existing(state: OutboxState, message: NewMessage) -> tuple[int, ...]:
+def _existing(state: OutboxState, message: NewMessage, own: OwnId) -> tuple[int, ...]:
     """The sequences of a message that was sent before; 0 where it has ended."""
     at: dict[str, int] = {}
-    for number, place in state.own[message.id].places:
+    for number, place in own.places:
         lane = state.numbers[number]
         if state.alive(number, place):
             at[lane.lane.peer] = lane.sequence(place)

@@ -13,6 +13,7 @@ from dropr_storage_fs.files.layout import EXPIRES
 from dropr_storage_fs.outbox.lane_reader import LaneReader
 from dropr_storage_fs.outbox.operations import NewNumbers, Renumber, Rewind, SetDue
 from dropr_storage_fs.outbox.recovery import expires_in
+from dropr_storage_fs.outbox.remembered import Remembered
 from dropr_storage_fs.outbox.resend import append_again
 from dropr_storage_fs.outbox.state import OutboxState
 
@@ -20,8 +21,10 @@ from dropr_storage_fs.outbox.state import OutboxState
 class Matching:
     """The moves of log matching."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader) -> None:
-        self._engine, self._context, self._lanes = engine, context, lanes
+    def __init__(
+        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: Remembered
+    ) -> None:
+        self._engine, self._context, self._lanes, self._remembered = engine, context, lanes, remembered
 
     def locate(self, lane: Lane, sequence: int) -> MessageId | None:
         """The id at a position: the lane's head and everything kept are known; else None."""
@@ -36,8 +39,11 @@ class Matching:
             known = one.known.get(place)
             if known is not None:
                 return MessageId(known.id)
-            found = self._lanes.record(one, place) if one.queued(place) else None
-            return None if found is None else MessageId(found[0].id)
+            if one.queued(place):
+                found = self._lanes.record(one, place)
+                return None if found is None else MessageId(found[0].id)
+            remembered = self._remembered.at(state, one, place)
+            return None if remembered is None else MessageId(remembered.id)
 
         return self._engine.read(job)
 

@@ -14,8 +14,10 @@ from dropr_core.model.states import DELIVERY, may_follow
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import Record
+from dropr_storage_fs.outbox.changes import add_queued, change
 from dropr_storage_fs.outbox.lane_reader import LaneReader
-from dropr_storage_fs.outbox.operations import Forget, add_queued, change
+from dropr_storage_fs.outbox.operations import EraseRemembered, Forget
+from dropr_storage_fs.outbox.remembered import Remembered
 from dropr_storage_fs.outbox.resend import append_again
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 from dropr_storage_fs.outbox.state import OutboxState
@@ -27,8 +29,10 @@ Again = dict[int, dict[int, tuple[DeliveryRecord, Record]]]
 class StateMoves:
     """Moves deliveries."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader) -> None:
-        self._engine, self._context, self._lanes = engine, context, lanes
+    def __init__(
+        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: Remembered
+    ) -> None:
+        self._engine, self._context, self._lanes, self._remembered = engine, context, lanes, remembered
 
     def move(self, moves: Sequence[DeliveryMove]) -> list[bool]:
         """Move each delivery that stands as it is given; see the contract."""
@@ -53,7 +57,7 @@ class StateMoves:
             return self._end_queued(commit, lane, move, now)
         known = _standing(commit.state, lane, seen)
         if known is None:
-            return False
+            return move.to is None and self._forget_remembered(commit, lane, seen)
         if move.to is None:
             if known.over:
                 commit.do(Forget(known.number, known.place))
@@ -76,6 +80,16 @@ class StateMoves:
             return False
         commit.do(add_queued(lane, *found, move.to, now, move.reason))
         return True
+
+    def _forget_remembered(self, commit: Commit[OutboxState], lane: LaneState, seen: Delivery) -> bool:
+        """What is not in memory can only be forgotten."""
+        for found in self._remembered.of_message(commit.state, seen.id):
+            record = found.record
+            place = (record.number, lane.sequence(record.place), record.state)
+            if place == (lane.number, seen.sequence, seen.state):
+                commit.do(EraseRemembered(found.run, [found.key]))
+                return True
+        return False
 
     def _again(self, commit: Commit[OutboxState], known: DeliveryRecord, again: Again) -> bool:
         mine = again.setdefault(known.number, {})

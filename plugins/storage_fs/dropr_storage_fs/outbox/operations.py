@@ -4,16 +4,17 @@ Owns their shape on disk: an array that begins with the name (docs/formats/fs.md
 written.
 """
 
+from collections import Counter
+
 import msgspec
 
 from dropr_core.model.message import State
 from dropr_core.model.names import NO_MESSAGE, Lane, StoreId
 from dropr_storage_fs.engine.operations import Common, Record
 from dropr_storage_fs.engine.state import LogIntent
-from dropr_storage_fs.files.layout import DUPLICATE, Row
-from dropr_storage_fs.files.layout import Record as LogRecord
+from dropr_storage_fs.files.layout import Row
 from dropr_storage_fs.files.segment import End, Place
-from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, OwnId
+from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, OwnId, Run
 from dropr_storage_fs.outbox.state import OutboxState
 
 
@@ -341,31 +342,44 @@ class Intent(Record, tag="intent"):
         state.promise(found, self.transaction)
 
 
+class UseRun(Record, tag="run"):
+    """A file of what is remembered; only in a snapshot."""
+
+    number: int
+    count: int
+    newest: float
+    processed: list[tuple[int, int]]
+    """(lane, how many of its deliveries are still remembered there)."""
+    gone: list[int]
+
+    def apply(self, state: OutboxState) -> None:
+        """Take it over."""
+        state.use_run(Run(self.number, self.count, self.newest, Counter(dict(self.processed)), set(self.gone)))
+
+
+class DropRun(Record, tag="unrun"):
+    """All of a run is forgotten."""
+
+    number: int
+
+    def apply(self, state: OutboxState) -> None:
+        """Forget it."""
+        state.drop_run(self.number)
+
+
+class EraseRemembered(Record, tag="erase"):
+    """Some deliveries of a run are forgotten."""
+
+    number: int
+    keys: list[int]
+
+    def apply(self, state: OutboxState) -> None:
+        """Forget them."""
+        state.erase(self.number, self.keys)
+
+
 AnyOperation = (
     Common | MakeLane | FullLane | MoveHead | MarkInFlight | AddDelivery | ChangeDelivery | MoveRecord | Forget | Rewind
     | Renumber | HoldPeer | MoveCursor | KeepOwnId | ForgetOwnId | SetDue | ClearDue | CountRedriven | Void | Intent
+    | UseRun | DropRun | EraseRemembered
 )  # fmt: skip
-
-
-def flags_of(lane: LaneState, record: LogRecord) -> int:
-    """The flags of a record, with that of a possible duplicate where the lane says so."""
-    again = record.sequence <= max(lane.duplicate, lane.high)
-    return record.flags | DUPLICATE if again else record.flags
-
-
-def add_queued(
-    lane: LaneState, record: LogRecord, where: Place, to: State, now: float, reason: str = "",
-    result: bytes | None = None, result_type: str = "",
-) -> AddDelivery:  # fmt: skip
-    """A queued delivery gets a state of its own."""
-    return AddDelivery(
-        lane.number, record.sequence, record.id, to, now, record.born, flags_of(lane, record), len(record.envelope),
-        reason, result, result_type, *where, True,
-    )  # fmt: skip
-
-
-def change(
-    record: DeliveryRecord, to: State, now: float, reason: str = "", result: bytes | None = None, result_type: str = ""
-) -> ChangeDelivery:
-    """A delivery with a state of its own gets another."""
-    return ChangeDelivery(record.number, record.place, to, now, reason, result, result_type)

@@ -29,6 +29,7 @@ from dropr_storage_fs.outbox.moves import StateMoves
 from dropr_storage_fs.outbox.peers import Peers
 from dropr_storage_fs.outbox.receipts import Receipts
 from dropr_storage_fs.outbox.recovery import OutboxModel
+from dropr_storage_fs.outbox.remembered import Remembered
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.sweep import Sweeper
 from dropr_storage_fs.outbox.take import Shipping
@@ -40,14 +41,16 @@ class FsOutbox(Outbox):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self.context = context
-        self.engine = Engine(context.data / "outbox", tuning, context, OutboxModel())
-        lanes, retention = LaneReader(self.engine), Retention(context)
-        self._view = OutboxView(self.engine, context, lanes, retention)
-        self._appender = Appender(self.engine, context, Limits(context, lanes))
+        directory, retention = context.data / "outbox", Retention(context)
+        self._remembered = remembered = Remembered(directory, context.clock, retention)
+        self.engine = Engine(directory, tuning, context, OutboxModel(retention, remembered))
+        lanes = LaneReader(self.engine)
+        self._view = OutboxView(self.engine, context, lanes, retention, remembered)
+        self._appender = Appender(self.engine, context, Limits(context, lanes), remembered)
         self._shipping = Shipping(self.engine, context, lanes)
-        self._matching = Matching(self.engine, context, lanes)
-        self._receipts = Receipts(self.engine, context, lanes)
-        self._moves = StateMoves(self.engine, context, lanes)
+        self._matching = Matching(self.engine, context, lanes, remembered)
+        self._receipts = Receipts(self.engine, context, lanes, remembered)
+        self._moves = StateMoves(self.engine, context, lanes, remembered)
         self._sweeper = Sweeper(self.engine, context, lanes, self._view, retention)
         self._peers = Peers(self.engine)
 
@@ -127,3 +130,4 @@ class FsOutbox(Outbox):
     def close(self) -> None:
         """Flush and close; safe twice."""
         self.engine.close()
+        self._remembered.close()

@@ -11,16 +11,20 @@ from dropr_core.model.names import MessageId, StoreId
 from dropr_core.model.states import DELIVERY, may_follow
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.outbox.changes import add_queued, change
 from dropr_storage_fs.outbox.lane_reader import LaneReader
-from dropr_storage_fs.outbox.operations import AddDelivery, ChangeDelivery, MoveCursor, add_queued, change
+from dropr_storage_fs.outbox.operations import AddDelivery, ChangeDelivery, MoveCursor
+from dropr_storage_fs.outbox.remembered import Remembered
 from dropr_storage_fs.outbox.state import OutboxState
 
 
 class Receipts:
     """What comes home."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader) -> None:
-        self._engine, self._context, self._lanes = engine, context, lanes
+    def __init__(
+        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: Remembered
+    ) -> None:
+        self._engine, self._context, self._lanes, self._remembered = engine, context, lanes, remembered
 
     def receipts(self, peer: str, log: StoreId, outcomes: Sequence[Outcome], upto: int) -> list[MessageId]:
         """Record outcomes that came home and the cursor of the peer's log; durable."""
@@ -57,6 +61,9 @@ class Receipts:
         mine = [known for known in state.by_id.get(outcome.id, ()) if state.numbers[known.number].lane.peer == peer]
         if mine:
             return [change(known, to, now, *values) for known in mine if may_follow(DELIVERY, known.state, to)]
+        past = (one.record for one in self._remembered.of_message(state, outcome.id))
+        if any(state.numbers[record.number].lane.peer == peer for record in past):
+            return []  # it was processed long ago
         # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
         found = [row for row in self._lanes.find_queued(state, outcome.id) if row[0].lane.peer == peer]
         return [add_queued(lane, record, where, to, now, *values) for lane, record, where in found]

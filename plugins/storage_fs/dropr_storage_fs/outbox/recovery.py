@@ -13,8 +13,8 @@ from dropr_storage_fs.engine.operations import Lost, Meta, Operation
 from dropr_storage_fs.files.layout import EXPIRES, OWN, Frame
 from dropr_storage_fs.files.layout import Record as LogRecord
 from dropr_storage_fs.outbox import operations
+from dropr_storage_fs.outbox.changes import as_operation
 from dropr_storage_fs.outbox.operations import (
-    AddDelivery,
     AnyOperation,
     FullLane,
     HoldPeer,
@@ -23,8 +23,11 @@ from dropr_storage_fs.outbox.operations import (
     MakeLane,
     MoveCursor,
     SetDue,
+    UseRun,
 )
-from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
+from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.retention import Retention
+from dropr_storage_fs.outbox.rows import LaneState
 from dropr_storage_fs.outbox.state import OutboxState
 
 LOST_KEPT = 8
@@ -52,8 +55,14 @@ def expires_in(record: LogRecord) -> float:
 class OutboxModel(HalfModel[OutboxState]):
     """See module."""
 
-    make_state = OutboxState
     operations = get_args(AnyOperation)
+
+    def __init__(self, retention: Retention, remembered: Remembered) -> None:
+        self._retention, self._remembered = retention, remembered
+
+    def make_state(self) -> OutboxState:
+        """An empty state."""
+        return OutboxState(self._retention)
 
     def decode(self, payload: bytes) -> Sequence[Operation[OutboxState]]:
         """The operations of a commit."""
@@ -74,8 +83,11 @@ class OutboxModel(HalfModel[OutboxState]):
         ops += [Lost(generation) for generation in state.lost[-LOST_KEPT:]]
         for number, lane in state.numbers.items():
             ops.append(MakeLane(number, *lane.lane))
-            ops += [_as_operation(record) for record in lane.known.values()]
+            ops += [as_operation(record) for record in lane.known.values()]
             ops.append(FullLane(number, _counters(lane), state.ends.get(number)))
+        for run in state.runs.values():
+            processed = [(lane, count) for lane, count in run.processed.items() if count]
+            ops.append(UseRun(run.number, run.count, run.newest, processed, sorted(run.gone)))
         for name, peer in state.peers.items():
             ops.append(HoldPeer(name, peer.held, peer.reason))
             if peer.log is not None:
@@ -83,6 +95,22 @@ class OutboxModel(HalfModel[OutboxState]):
         ops += [KeepOwnId(key, *own) for key, own in state.own.items()]
         ops += [SetDue(*at, moment) for at, moment in state.due.items()]
         return ops
+
+    def wants_generation(self, state: OutboxState) -> bool:
+        """When much is merely remembered."""
+        return self._remembered.wanted(state)
+
+    def set_down(self, state: OutboxState, number: int) -> None:
+        """Into a run. Raises OSError."""
+        self._remembered.set_down(state, number)
+
+    def journal_version(self, state: OutboxState) -> int:
+        """2 if there are runs: whoever does not know them must not open it."""
+        return 2 if state.runs else 1
+
+    def tidy(self, state: OutboxState) -> None:
+        """Runs that nobody knows any more go."""
+        self._remembered.tidy(state)
 
     def recovered(
         self,
@@ -121,12 +149,4 @@ def _counters(lane: LaneState) -> LaneCounters:
     return LaneCounters(
         lane.head, lane.head_id, lane.high, lane.base, lane.gaps, lane.duplicate, sorted(lane.requeued),
         sorted(lane.voids), lane.gone, lane.gone_bytes, lane.redriven, lane.in_flight,
-    )  # fmt: skip
-
-
-def _as_operation(record: DeliveryRecord) -> AddDelivery:
-    """As a snapshot has it: the counters of the lane have it counted out."""
-    return AddDelivery(
-        record.number, record.place, record.id, record.state, record.changed, record.born, record.flags, record.size,
-        record.reason, record.result, record.result_type, *record.at, False,
     )  # fmt: skip

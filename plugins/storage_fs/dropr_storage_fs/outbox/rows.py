@@ -132,3 +132,23 @@ class OwnId(NamedTuple):
     born: float
     places: list[tuple[int, int]]
     """(lane, place) of its deliveries."""
+
+
+@attrs.define(eq=False)
+class Run:
+    """Deliveries and own ids that are remembered in a file (``remembered.<number>``), and not in memory."""
+
+    number: int
+    count: int
+    """Records in the file."""
+    newest: float
+    """Node time of the last thing that happened to any of them."""
+    processed: "Counter[int]" = attrs.field(factory=Counter)
+    """Lane → how many of its deliveries are still remembered here."""
+    gone: set[int] = attrs.field(factory=set)
+    """Keys of those that were wiped since."""
+
+
+def key_of(lane: int, place: int) -> int:
+    """How a delivery is sorted in a run."""
+    return lane << 48 | place

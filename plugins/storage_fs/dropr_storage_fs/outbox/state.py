@@ -9,14 +9,16 @@ from collections.abc import Iterable
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane
 from dropr_storage_fs.engine.state import HalfState
-from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, OwnId, Peer
+from dropr_storage_fs.outbox.retention import Retention
+from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, OwnId, Peer, Run
 
 
 class OutboxState(HalfState):
     """See module."""
 
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention) -> None:
         super().__init__()
+        self._retention = retention
         self.lanes: dict[Lane, LaneState] = {}
         self.numbers: dict[int, LaneState] = {}
         self.by_id: dict[bytes, list[DeliveryRecord]] = {}
@@ -24,6 +26,10 @@ class OutboxState(HalfState):
         self.own: dict[bytes, OwnId] = {}
         self.due: dict[tuple[int, int], float] = {}
         """(lane, place) → when a queued delivery expires."""
+        self.runs: dict[int, Run] = {}
+        """What is remembered in files, by their numbers."""
+        self.settled = 0
+        """Deliveries in memory that are merely remembered: they go into a run when there are many."""
 
     def logs(self) -> Iterable[int]:
         """The numbers of all lanes."""
@@ -74,5 +80,38 @@ class OutboxState(HalfState):
 
     def _count(self, lane: LaneState, record: DeliveryRecord, by: int) -> None:
         lane.tally[record.state] += by
+        if record.state is State.PROCESSED and self._retention.merely_remembered(lane, record):
+            self.settled += by
         if record.state is State.ACCEPTED and record.receipt:
             lane.awaiting += by
+
+    # ── what is remembered in files ──────────────────────────────────────────────────────────────
+
+    def set_down(self, record: DeliveryRecord) -> None:
+        """A delivery stands in a run from now on."""
+        lane = self.numbers[record.number]
+        self.remove(lane, record.place)
+        if record.place > lane.head:
+            lane.voids.add(record.place)
+
+    def use_run(self, run: Run) -> None:
+        """A run belongs to what is known."""
+        self.runs[run.number] = run
+        for number, count in run.processed.items():
+            self.numbers[number].tally[State.PROCESSED] += count
+
+    def drop_run(self, number: int) -> None:
+        """It does not any more."""
+        run = self.runs.pop(number, None)
+        if run is not None:
+            for lane, count in run.processed.items():
+                self.numbers[lane].tally[State.PROCESSED] -= count
+
+    def erase(self, number: int, keys: Iterable[int]) -> None:
+        """Some deliveries of a run are forgotten."""
+        run = self.runs.get(number)
+        if run is not None:
+            for key in set(keys) - run.gone:
+                run.gone.add(key)
+                run.processed[key >> 48] -= 1
+                self.numbers[key >> 48].tally[State.PROCESSED] -= 1

@@ -13,16 +13,17 @@ from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.compaction import Compaction, Needed, SegmentUse
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.segment import Place
+from dropr_storage_fs.outbox.changes import add_queued, change
 from dropr_storage_fs.outbox.lane_reader import LaneReader
 from dropr_storage_fs.outbox.operations import (
     AddDelivery,
     ChangeDelivery,
     ClearDue,
+    DropRun,
+    EraseRemembered,
     Forget,
     ForgetOwnId,
     MoveRecord,
-    add_queued,
-    change,
 )
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
@@ -132,7 +133,7 @@ class Sweeper:
 
     def _forget_old(self, commit: Commit[OutboxState], now: float, life: float, ended: list[MessageId]) -> list[float]:
         state, remember = commit.state, self._context.remember
-        ops: list[Forget | ChangeDelivery | ForgetOwnId] = []
+        ops: list[Forget | ChangeDelivery | ForgetOwnId | DropRun] = []
         dues: list[float] = []
         for lane in state.numbers.values():
             for known in lane.known.values():
@@ -145,6 +146,11 @@ class Sweeper:
                     ops.append(change(known, State.DEAD, now, f"given up after {life:g} s"))
                     ended.append(MessageId(known.id))
                     dues.append(now + remember)
+        for run in state.runs.values():
+            if self._retention.run_ends_at(run) <= now:
+                ops.append(DropRun(run.number))
+            else:
+                dues.append(self._retention.run_ends_at(run))
         for identity, own in state.own.items():
             old = own.born + remember <= now and len(ops) < 2 * SWEEP
             if old and not any(state.alive(number, place) for number, place in own.places):
@@ -158,8 +164,13 @@ class Sweeper:
 
         def job(commit: Commit[OutboxState]) -> int:
             over = [known for known in self._view.chosen(commit.state, selection) if known.over]
+            keys: dict[int, list[int]] = {}
+            for found in self._view.chosen_remembered(commit.state, selection):
+                keys.setdefault(found.run, []).append(found.key)
             for known in over:
                 commit.do(Forget(known.number, known.place))
-            return len(over)
+            for run, mine in keys.items():
+                commit.do(EraseRemembered(run, mine))
+            return len(over) + sum(map(len, keys.values()))
 
         return self._engine.write_durable(job, reserve=True)

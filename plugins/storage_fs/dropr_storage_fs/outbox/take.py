@@ -16,8 +16,9 @@ from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.column_reader import Columns
 from dropr_storage_fs.files.layout import DELAYED, DUPLICATE, EXPIRES, RECEIPT, Record
 from dropr_storage_fs.files.segment import End
+from dropr_storage_fs.outbox.changes import add_queued
 from dropr_storage_fs.outbox.lane_reader import LaneReader
-from dropr_storage_fs.outbox.operations import ClearDue, MarkInFlight, MoveHead, add_queued
+from dropr_storage_fs.outbox.operations import ClearDue, MarkInFlight, MoveHead
 from dropr_storage_fs.outbox.rows import LaneState
 from dropr_storage_fs.outbox.state import OutboxState
 

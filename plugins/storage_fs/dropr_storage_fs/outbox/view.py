@@ -3,9 +3,10 @@
 Owns what people and the node ask for: list, counts, peers. Changes nothing.
 """
 
+import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Delivery, PeerState, Selection
@@ -14,21 +15,32 @@ from dropr_core.model.names import MessageId, StoreId
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
 from dropr_storage_fs.files.segment import Place
+from dropr_storage_fs.outbox.changes import flags_of
 from dropr_storage_fs.outbox.lane_reader import LaneReader
-from dropr_storage_fs.outbox.operations import flags_of
+from dropr_storage_fs.outbox.remembered import Found, Remembered
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 from dropr_storage_fs.outbox.state import OutboxState
 
 Cursor = tuple[int, int]
 """Lane and place."""
+_Row = tuple[int, Delivery, Place | None]
+"""Place, what is shown, and where it stands in the log if it is queued."""
 
 
 class OutboxView:
     """What does not change anything."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, retention: Retention) -> None:
-        self._engine, self._context, self._lanes, self._retention = engine, context, lanes, retention
+    def __init__(
+        self,
+        engine: Engine[OutboxState],
+        context: Context,
+        lanes: LaneReader,
+        retention: Retention,
+        remembered: Remembered,
+    ) -> None:
+        self._engine, self._context, self._lanes = engine, context, lanes
+        self._retention, self._remembered = retention, remembered
         self._seen: dict[MessageId, tuple[int, Place]] = {}
         """Where the queued deliveries of the last page stand: who walks through all of them asks for each one's
         bytes."""
@@ -87,6 +99,16 @@ class OutboxView:
             pool = [known for lane in state.numbers.values() for known in lane.known.values()]
         return [known for known in pool if selection.means(self._show(state, known))]
 
+    def chosen_remembered(self, state: OutboxState, selection: Selection) -> Iterator[Found]:
+        """Those that are meant of the deliveries that are not in memory; inside a job."""
+        pool: Iterable[Found]
+        if selection.ids:
+            pool = [one for identity in selection.ids for one in self._remembered.of_message(state, identity)]
+        else:
+            lanes = [state.numbers[number] for number in sorted(state.numbers)]
+            pool = (one for lane in lanes for one in self._remembered.after(state, lane, 0))
+        return (one for one in pool if selection.means(self._show(state, one.record)))
+
     def scan(self, selection: Selection, after: Cursor, limit: int) -> list[tuple[Cursor, Delivery]]:
         """A page of deliveries and the cursor of each."""
 
@@ -118,27 +140,35 @@ class OutboxView:
         for identity in dict.fromkeys(selection.ids):
             for known in state.by_id.get(identity, ()):
                 out.append(((known.number, known.place), self._show(state, known)))
+            for found in self._remembered.of_message(state, identity):
+                out.append(((found.record.number, found.record.place), self._show(state, found.record)))
             for lane, record, _ in self._lanes.find_queued(state, identity):
                 out.append(((lane.number, record.sequence), self._show_queued(state, lane, record)))
         return sorted((row for row in out if selection.means(row[1])), key=lambda row: row[0])
 
-    def _all(
-        self, state: OutboxState, lane: LaneState, after: int, selection: Selection
-    ) -> Iterator[tuple[int, Delivery, Place | None]]:
+    def _all(self, state: OutboxState, lane: LaneState, after: int, selection: Selection) -> Iterator[_Row]:
         """Every delivery of a lane beyond a place, in order."""
         if selection.channel not in {None, lane.lane.channel} or selection.peer not in {None, lane.lane.peer}:
             return
-        places = sorted(place for place in lane.known if place > after)
-        at = 0
+        sources = [self._in_memory(state, lane, after)]
+        if not selection.states or State.PROCESSED in selection.states:
+            sources.append(self._in_runs(state, lane, after))
         if (not selection.states or State.QUEUED in selection.states) and self._lanes.depth(lane)[0] > 0:
-            for record, where in self._lanes.records(lane, max(after, lane.head)):
-                while at < len(places) and places[at] <= record.sequence:
-                    yield places[at], self._show(state, lane.known[places[at]]), None
-                    at += 1
-                if lane.queued(record.sequence):
-                    yield record.sequence, self._show_queued(state, lane, record), where
-        for place in places[at:]:
+            sources.append(self._queued(state, lane, after))
+        yield from heapq.merge(*sources, key=lambda row: row[0])
+
+    def _in_memory(self, state: OutboxState, lane: LaneState, after: int) -> Iterator[_Row]:
+        for place in sorted(place for place in lane.known if place > after):
             yield place, self._show(state, lane.known[place]), None
+
+    def _in_runs(self, state: OutboxState, lane: LaneState, after: int) -> Iterator[_Row]:
+        for found in self._remembered.after(state, lane, after):
+            yield found.record.place, self._show(state, found.record), None
+
+    def _queued(self, state: OutboxState, lane: LaneState, after: int) -> Iterator[_Row]:
+        for record, where in self._lanes.records(lane, max(after, lane.head)):
+            if lane.queued(record.sequence):
+                yield record.sequence, self._show_queued(state, lane, record), where
 
     def peers(self) -> Mapping[str, PeerState]:
         """Every peer that a delivery was ever sent to, or that is held."""
