@@ -8,13 +8,13 @@
 Owns the behaviour that contracts/serializer.py describes. Must not know any format.
 """
 
+import contextlib
 import copy
 import functools
 import pickle
 import random
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -22,7 +22,8 @@ import pytest
 
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.errors import ProtocolError, UsageError
-from dropr_core.testing.contract import Contract, within
+from dropr_core.testing.contract import Contract, together, within
+from dropr_core.testing.likeness import FLOATS, INTS, TEXTS, kinds, unlike
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(;.*)?")
 
@@ -39,6 +40,20 @@ class SerializerCase:
     """Values that it cannot carry."""
     foreign: Sequence[bytes] = ()
     """Bodies that are certainly not its own."""
+
+
+DEEP = 20_000
+"""Lists within lists: far more than any interpreter's stack."""
+_MARK = "marked-4711-in-the-payload"
+
+
+def _deep(none: bytes, one: bytes, two: bytes) -> bytes | None:
+    """The body of very many lists within each other, seen from those of the first three; None if it cannot be seen."""
+    for before in range(len(one) - len(none) + 1):
+        start, end = one[:before], one[before + len(none) :]
+        if one == start + none + end and two == start + one + end and start + end:
+            return start * DEEP + none + end * DEEP
+    return None
 
 
 class _Trap:
@@ -83,9 +98,58 @@ class SerializerContract(Contract):
         """Every value comes back equal and of the same type."""
         assert serializer_case.values, "give the case some values"
         for value in serializer_case.values:
-            back = serializer.loads(serializer.dumps(value))
-            assert back == value
-            assert type(back) is type(value)
+            wrong = unlike(serializer.loads(serializer.dumps(value)), value)
+            assert not wrong, f"{value!r:.100}: {wrong}"
+
+    def test_what_it_takes_comes_back_exactly(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
+        """Numbers keep every digit and texts every character, or the sender is told (UsageError)."""
+        carried = kinds(serializer_case.values)
+        probes: list[Any] = [*(FLOATS if float in carried else ()), *(INTS if int in carried else ())]
+        probes += TEXTS if str in carried else ()
+        for value in probes:
+            try:
+                body = serializer.dumps(value)
+            except UsageError:
+                continue
+            wrong = unlike(serializer.loads(body), value)
+            assert not wrong, f"{value!r}: {wrong}; refuse with UsageError what it cannot carry"
+
+    def test_deep_nesting_is_refused_or_carried(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
+        """Lists far within lists end in a UsageError here and a ProtocolError there, and never in a RecursionError."""
+        if list not in kinds(serializer_case.values):
+            pytest.skip("it carries no lists")
+        nested: list[Any] = []
+        for _ in range(DEEP):
+            nested = [nested]
+        with contextlib.suppress(UsageError):
+            within(self.patience, functools.partial(serializer.dumps, nested), f"dumps of {DEEP} nested lists")
+        body = _deep(serializer.dumps([]), serializer.dumps([[]]), serializer.dumps([[[]]]))
+        if body is not None:
+            with contextlib.suppress(ProtocolError):
+                within(self.patience, functools.partial(serializer.loads, body), f"loads of {DEEP} nested lists")
+
+    def test_no_error_shows_the_payload(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
+        """Errors go to logs and to other people's screens: what was sent does not."""
+        if str not in kinds(serializer_case.values):
+            pytest.skip("it carries no text")
+        texts = []
+        for value in ([_MARK, object()], {_MARK: object()}, {"a": _MARK, "b": 1j}, _MARK + "\ud800"):
+            try:
+                serializer.dumps(value)
+            except UsageError as error:
+                texts.append(str(error))
+        for carried in (_MARK, [_MARK]):
+            try:
+                good = serializer.dumps(carried)
+            except UsageError:
+                continue
+            for bad in (good[:-1], good + b"x", good + good, b"x" + good, good.replace(b"-", b"\xff"), good[1:]):
+                try:
+                    serializer.loads(bad)
+                except ProtocolError as error:
+                    texts.append(str(error))
+        telling = [text for text in texts if _MARK[:8] in text]
+        assert not telling, f"this error text has the payload in it: {telling[0]:.300}"
 
     def test_a_body_is_bytes(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
         """What `dumps` returns is bytes, not a relative of them that may change later."""
@@ -96,7 +160,8 @@ class SerializerContract(Contract):
         """A body is read by another instance with the same configuration: nothing is kept inside."""
         sender, receiver = serializer_case.make(), serializer_case.make()
         for value in serializer_case.values:
-            assert receiver.loads(sender.dumps(value)) == value
+            wrong = unlike(receiver.loads(sender.dumps(value)), value)
+            assert not wrong, f"{value!r:.100}, read by another instance: {wrong}"
 
     def test_a_value_is_not_changed(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
         """Sending a value leaves it as it was, and what is read is no part of it."""
@@ -162,8 +227,10 @@ class SerializerContract(Contract):
             turned = [values[(start + step) % len(values)] for step in range(50 * strength)]
             return [value for value in turned if serializer.loads(serializer.dumps(value)) != value]
 
-        with ThreadPoolExecutor(6) as pool:
-            assert [wrong for each in pool.map(work, range(6)) for wrong in each] == []
+        calls = [functools.partial(work, start) for start in range(6)]
+        found = together(self.patience, calls, "values turned to and fro in six threads")
+        wrong = [value for each in found for value in each]
+        assert not wrong, f"{len(wrong)} values came back changed, the first was {wrong[0]!r:.100}"
 
 
 __all__ = ["SerializerCase", "SerializerContract"]

@@ -35,20 +35,20 @@ class Good(Serializer):
     def dumps(self, value):
         try:
             return json.dumps(value).encode()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise UsageError(str(error)) from error
 
     def loads(self, data):
         try:
             return json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolError(str(error)) from error
 
 
 class WrongSerializer(SerializerContract):
     __test__ = False
     made = Good
-    values = (1, "two", {"a": [None]})
+    values = (1, "two", 0.5, {"a": [None]})
 
     @pytest.fixture
     def serializer_case(self):
@@ -129,6 +129,116 @@ class TestTakesWhatItCannotCarry(WrongSerializer):
     class made(Good):  # noqa: N801
         def dumps(self, value):
             return json.dumps(value, default=str).encode()
+
+
+class TestLosesDigits(WrongSerializer):
+    """Writes numbers as people like to read them."""
+
+    __test__ = True
+    caught_by = "test_what_it_takes_comes_back_exactly"
+
+    class made(Good):  # noqa: N801
+        def dumps(self, value):
+            return b"%g" % value if isinstance(value, float) else super().dumps(value)
+
+        def loads(self, data):
+            value = super().loads(data)
+            return float(value) if b"." in data and isinstance(value, int) else value
+
+
+class TestReadsBigNumbersAsFloats(WrongSerializer):
+    """As JavaScript does."""
+
+    __test__ = True
+    caught_by = "test_what_it_takes_comes_back_exactly"
+
+    class made(Good):  # noqa: N801
+        def loads(self, data):
+            value = super().loads(data)
+            return int(float(value)) if type(value) is int else value
+
+
+class TestReplacesSurrogates(WrongSerializer):
+    """Puts a question mark where a text has no UTF-8."""
+
+    __test__ = True
+    caught_by = "test_what_it_takes_comes_back_exactly"
+
+    class made(Good):  # noqa: N801
+        def dumps(self, value):
+            super().dumps(value)
+            return json.dumps(value, ensure_ascii=False).encode(errors="replace")
+
+
+class TestMakesTextsOfKeys(WrongSerializer):
+    """Takes a mapping with numbers as keys, and gives one with texts."""
+
+    __test__ = True
+    caught_by = "test_values_come_back_equal"
+    values = ({1: "a"},)
+
+
+class TestConfusesTrueAndOne(WrongSerializer):
+    """What is equal is not the same: here within a list."""
+
+    __test__ = True
+    caught_by = "test_values_come_back_equal"
+    values = ([True],)
+
+    class made(Good):  # noqa: N801
+        def loads(self, data):
+            value = super().loads(data)
+            return [1 if one is True else one for one in value] if isinstance(value, list) else value
+
+
+class TestDiesOfDeepValues(WrongSerializer):
+    __test__ = True
+    caught_by = "test_deep_nesting_is_refused_or_carried"
+
+    class made(Good):  # noqa: N801
+        def dumps(self, value):
+            try:
+                return json.dumps(value).encode()
+            except (TypeError, ValueError) as error:
+                raise UsageError(str(error)) from error
+
+
+class TestDiesOfDeepBodies(WrongSerializer):
+    __test__ = True
+    caught_by = "test_deep_nesting_is_refused_or_carried"
+
+    class made(Good):  # noqa: N801
+        def loads(self, data):
+            try:
+                return json.loads(data)
+            except ValueError as error:
+                raise ProtocolError(str(error)) from error
+
+
+class TestShowsThePayload(WrongSerializer):
+    """Means well: the whole body stands in the error."""
+
+    __test__ = True
+    caught_by = "test_no_error_shows_the_payload"
+
+    class made(Good):  # noqa: N801
+        def loads(self, data):
+            try:
+                return super().loads(data)
+            except ProtocolError as error:
+                raise ProtocolError(f"{error}: {data!r}") from error
+
+
+class TestShowsTheValue(WrongSerializer):
+    __test__ = True
+    caught_by = "test_no_error_shows_the_payload"
+
+    class made(Good):  # noqa: N801
+        def dumps(self, value):
+            try:
+                return super().dumps(value)
+            except UsageError as error:
+                raise UsageError(f"cannot send {value!r}") from error
 
 
 # ── handlers ─────────────────────────────────────────────────────────────────────────────────────
