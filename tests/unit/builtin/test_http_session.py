@@ -10,7 +10,7 @@ import pytest
 from dropr_core.builtin.handlers import webhook
 from dropr_core.builtin.handlers.http_session import is_loopback, proxies_for
 from dropr_core.config.options import build
-from dropr_core.contracts.handler import Work
+from dropr_core.contracts.handler import NoResult, Work
 from dropr_core.errors import ConfigError, Retry
 from dropr_core.model.message import Message
 from dropr_core.system.clock import FakeClock
@@ -147,7 +147,7 @@ def test_after_a_cut_the_next_message_goes_its_way(site):
 def test_an_answer_without_end_is_done_and_has_no_result(site):
     """No more of it is read than a result may have."""
     endless = site(pour)
-    assert handle(endless.url) is None
+    assert isinstance(handle(endless.url), NoResult)
 
 
 def pour(site, connection):
