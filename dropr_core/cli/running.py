@@ -7,6 +7,8 @@ in the module of its name; the angel starts these very verbs.
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +77,16 @@ def up_verb(ctx: click.Context, config_file: Path | None) -> None:
     _watch(ctx, path, config, config.run)
 
 
+def _ignore_reloads() -> None:
+    """SIGHUP ends no process that is on its way out: where the main loop does not listen any more, there is nothing to
+    reload. (It listens with a handler of its own; what it starts does not inherit this.)
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Path, NodeConfig]":
+    _ignore_reloads()
     log = start_log(ctx, role)
     path = find_config(config_file).absolute()
     config = load_config(path)

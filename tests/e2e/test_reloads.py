@@ -62,3 +62,20 @@ def test_a_hundred_reloads_under_load_end_nobody_and_lose_nothing(road):
         assert word not in daemon.text, [line for line in daemon.text.splitlines() if word in line][:5]
     assert daemon.stop() == 0
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize(("role", "code"), [("worker", 75), ("daemon", 0), ("server", 0)])
+def test_a_reload_does_not_kill_a_process_that_is_ending(road, role, code):
+    """SIGHUP again and again until it is gone: it closes its store and ends with the code of what it was told first."""
+    name = road.write_handlers("def on(message):\n    return 1\n")
+    (shop,) = road.build("shop", shop={"channels": {"jobs": {"handler": f"python:{name}:on"}}})
+    process = shop.run(role)
+    if role != "worker":  # a worker ends by SIGHUP: it asks for a fresh start
+        process.signal(signal.SIGTERM)
+
+    def gone():
+        process.signal(signal.SIGHUP)
+        return not process.alive
+
+    eventually(gone)
+    assert process.wait() == code
