@@ -13,7 +13,7 @@ road with faults, through restarts and kills, and judged by checker.py. Must not
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,11 @@ from dropr_core.testing.node_rig import Door, Faults, NodeCase, Rig, open_node
 
 MANY = 60
 BAD = {"lost": 0.12, "unanswered": 0.2, "doubled": 0.2, "closed": 0.08}
+
+
+def _ids(ids: Iterable[bytes]) -> str:
+    """Some of them, for a person."""
+    return ", ".join(sorted(one.hex() for one in ids)[:5])
 
 
 class NodeContract(Contract):
@@ -53,7 +58,9 @@ class NodeContract(Contract):
         rig.healthy()
         rig.look()
         assert check(rig.history) == []
-        assert rig.arrived == set(rig.sent)
+        missing, extra = set(rig.sent) - rig.arrived, rig.arrived - set(rig.sent)
+        assert not missing, f"{len(missing)} of {len(rig.sent)} never arrived: {_ids(missing)}"
+        assert not extra, f"{len(extra)} arrived that were never sent: {_ids(extra)}"
         if not flagged:
             assert not [event for event in rig.history.events if event.flagged]
 

@@ -59,6 +59,20 @@ def test_the_same_plugin_without_the_mistake_passes(judge, module, name):
     assert set(outcome) <= {"passed", "skipped", "deselected"}, outcome
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        (wrong_transports, "TestSwapsPieces", "*byte 4096 is the first that differs: *"),
+        (wrong_transports, "TestEndsAtAZero", "* bytes instead of *"),
+        (wrong_others, "TestLosesDigits", "*0.333333, it was 0.3333333333333333*"),
+        (wrong_others, "TestMakesTextsOfKeys", "*misses the keys 1 and has '1' instead*"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(judge, module, name, words):
+    """The author reads what differs and where, and need not look for it."""
+    judge(module, name, getattr(module, name).caught_by).stdout.fnmatch_lines([words])
+
+
 def test_there_are_many_mistakes():
     """At least twelve mistakes, among them some of each kind of plugin."""
     assert len(WRONG) >= 40
