@@ -120,7 +120,8 @@ class Remembered:
     @staticmethod
     def wanted(state: OutboxState) -> bool:
         """Whether so much is merely remembered that it should go into a run."""
-        return state.settled >= max(SET_DOWN_AT, (len(state.by_id) - state.settled) // 4)
+        settled = state.settled
+        return settled >= SET_DOWN_AT and 4 * settled >= len(state.by_id) - settled
 
     def set_down(self, state: OutboxState, number: int) -> None:
         """Make a run of what is merely remembered, if that is much. Raises OSError; then nothing has changed."""
