@@ -46,14 +46,17 @@ def _done(received: Received, result: Any, log: logging.Logger) -> Ack:
 
 
 def _again(received: Received, again: Retry, log: logging.Logger) -> Settlement:
-    reason, delay = text_of(again), None
+    reason, delay, level = text_of(again), None, logging.INFO
     try:
         delay = as_seconds(again.after, "Retry(after=...)")
     except Exception as error:  # what was given for a duration may be anything
         reason = f"{reason} ({describe(error)}: tried again after the usual time)"
-        log.warning("%s on %s: %s", received.id, received.channel, reason)
+        level = logging.WARNING
     change = received.make_failure(delay, reason)
-    log.info("%s on %s asks to be tried again: %s; %s", received.id, received.channel, reason, received.outlook(change))
+    log.log(
+        level, "%s on %s asks to be tried again: %s; %s",
+        received.id, received.channel, reason, received.outlook(change),
+    )  # fmt: skip
     return change
 
 
