@@ -5,6 +5,7 @@ consumers on this node. How a message is composed is in composer.py. Must not kn
 addresses.
 """
 
+import contextlib
 import time
 import uuid
 from collections.abc import Sequence
@@ -17,11 +18,14 @@ from dropr_core.api.send_options import Duration, PutOptions, SendOptions, secon
 from dropr_core.api.sent import Sent
 from dropr_core.bodies.store import Progress, Written
 from dropr_core.contracts.storage import AppendResult, Job, NewMessage
-from dropr_core.errors import QueueFull, UsageError
+from dropr_core.errors import QueueFull, UsageError, WriteFailed
 from dropr_core.model import topics
 
 _ROUTE = frozenset({"to", "channel"})
 """Options with which a message needs nothing that its route does not have: the common case."""
+
+LOOK_FOR_ROOM = 1.0
+"""Seconds at most between two looks whether a full queue has room again."""
 
 
 class Sender:
@@ -62,6 +66,8 @@ class Sender:
             runtime.check()
             placed = runtime.storage.outbox.append(messages)
         except QueueFull:
+            if patience <= 0:
+                raise
             placed = self._append_patiently(messages, patience)
         finally:
             for body in written:
@@ -78,16 +84,25 @@ class Sender:
 
     def _append_patiently(self, messages: list[NewMessage], patience: float) -> Sequence[AppendResult]:
         deadline = time.monotonic() + patience
-        with self._runtime.notifier.subscribe(topics.RECEIPTS) as subscription:
+        with contextlib.ExitStack() as stack:
+            subscription = None
+            # To listen takes a file; on a disk that is full there is no room for one, and we look now and then.
+            with contextlib.suppress(WriteFailed):
+                subscription = stack.enter_context(self._runtime.notifier.subscribe(topics.RECEIPTS))
             while True:
-                subscription.prepare()
+                if subscription is not None:
+                    subscription.prepare()
                 try:
                     return self._runtime.outbox.append(messages)
                 except QueueFull:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise
-                    subscription.wait(min(left, 1.0))  # room may also come from outside, such as a freed disk
+                # Room may also come from outside, such as a freed disk.
+                if subscription is not None:
+                    subscription.wait(min(left, LOOK_FOR_ROOM))
+                else:
+                    time.sleep(min(left, LOOK_FOR_ROOM))
 
     def put(self, value: Any, channel: str, options: PutOptions) -> str:
         """Queue a message for this node's own consumers; what `Node.put` promises."""

@@ -5,7 +5,8 @@ import select
 import pytest
 from support.one_node import open_node
 
-from dropr_core.errors import QueueFull, UnknownPeer, UsageError
+from dropr_core.api import sender as sender_module
+from dropr_core.errors import QueueFull, UnknownPeer, UsageError, WriteFailed
 from dropr_core.model import topics
 from dropr_core.model.message import State
 
@@ -117,3 +118,36 @@ def test_retry_now_leaves_word_for_the_daemon(node):
     node.retry_now()
     names = {path.name for path in (node.runtime.run_directory / "nudge").iterdir()}
     assert names == {b"rome".hex(), b"../x".hex(), "all"}
+
+
+@pytest.fixture
+def full(node, monkeypatch):
+    """A queue that is full, on a disk where not even a file for listening has room; opened by ``full.clear()``."""
+    reasons = ["no room"]
+    append = node.outbox.append
+
+    def refuse(messages):
+        if reasons:
+            raise QueueFull(reasons[0])
+        return append(messages)
+
+    def no_file(*_topics):
+        raise WriteFailed("cannot listen for wake-ups: No space left on device")
+
+    monkeypatch.setattr(node.runtime.storage.outbox, "append", refuse)
+    monkeypatch.setattr(node.runtime.notifier, "subscribe", no_file)
+    return reasons
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_a_full_queue_on_a_full_disk_is_called_full(node, full, timeout):
+    """What hinders is the room for the message, not that for waiting: the error names the first."""
+    with pytest.raises(QueueFull, match="no room"):
+        node.send(b"x", to="rome", timeout=timeout)
+
+
+def test_who_waits_for_room_gets_it_where_nobody_can_listen(node, full, monkeypatch):
+    """Without a file for listening `send` looks now and then, and goes on when there is room."""
+    monkeypatch.setattr(sender_module.time, "sleep", lambda _seconds: full.clear())
+    node.send(b"x", to="rome", timeout=30)
+    assert depth(node) == 1
