@@ -103,6 +103,12 @@ def test_a_store_on_a_disk_without_any_room_can_be_looked_at(store, tmp_path):
                 file.write(bytes(1024 * 1024))
                 file.write(bytes(1024))
         look(target / "node", identity)
+        for path in (target / "node").rglob("*-shm"):
+            path.unlink()
+            refused = run(target / "node", "send", "x", "--to", "ware")
+            assert refused.returncode == Exit.TEMPFAIL, refused.stderr
+            assert "the disk is full" in refused.stderr
+            break  # the storage of files may have room in a segment that it made before
 
 
 def test_to_ask_who_holds_a_lock_writes_nothing(tmp_path):

@@ -20,6 +20,10 @@ from dropr_core.errors import (
 )
 from dropr_core.system.os_errors import NO_HANDLES, NO_ROOM, store_error, store_error_of
 
+_SHARED_MEMORY = frozenset({
+    apsw.SQLITE_IOERR_SHMOPEN, apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP, apsw.SQLITE_IOERR_SHMLOCK,
+})  # fmt: skip
+
 
 def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprError:
     """The dropr error that says what ``error`` means for the store at ``path``.
@@ -28,7 +32,7 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
     """
     if isinstance(error, DroprError):
         return error
-    if isinstance(error, apsw.FullError):
+    if isinstance(error, apsw.FullError) or (_of_shared_memory(error) and _no_room(path)):
         return QueueFull(f"{path}: the disk is full ({error}); free some space, nothing else is needed")
     if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
         return StoreBusy(
@@ -55,3 +59,16 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
     if isinstance(error, OSError):
         return store_error(error, path)
     return StoreError(f"{path}: {type(error).__name__}: {error}")
+
+
+def _of_shared_memory(error: Exception) -> bool:
+    """Whether the index in shared memory could not be made or grown; SQLite keeps why to itself."""
+    return isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) in _SHARED_MEMORY
+
+
+def _no_room(path: Path) -> bool:
+    """Whether not a block of the file system is free for us."""
+    try:
+        return os.statvfs(path.parent).f_bavail == 0
+    except OSError:
+        return False
