@@ -190,8 +190,8 @@ class Inbox(ABC):
         """Node time at which the next delayed message of these channels becomes ready. The default costs a scan of
         those that are delayed.
         """
+        now = self.context.clock.now()  # read before ``due_in`` is computed: rather a moment early than late
         found = [one for name in channels for one in self.all(Selection((), frozenset({State.DELAYED}), name))]
-        now = self.context.clock.now()
         return min((now + one.due_in for one in found if one.due_in is not None), default=None)
 
     def sweep(self) -> float | None:

@@ -1,5 +1,6 @@
 """Claims of one consumer: what it gets, how long it sleeps, what becomes of the leases of the living and the dead."""
 
+import itertools
 import os
 import select
 import signal
@@ -165,3 +166,14 @@ def test_it_sleeps_no_longer_than_until_something_is_due(node, consumer):
     pass_time(node, 1)
     assert consumer.patience(None) == 0.0
     assert bodies(consumer.claim()) == [b"later"]
+
+
+def test_time_that_passes_while_it_looks_makes_no_sleep_too_long(node, consumer, monkeypatch):
+    """A slow look at what is delayed ends in an answer that is early, never late."""
+    node.put(b"later", channel="jobs", delay=5.0)
+    due = node.inbox.next_due(["jobs"])
+    clock = node.runtime.clock
+    start, readings = clock.now(), itertools.count()
+    monkeypatch.setattr(clock, "now", lambda: start + 0.5 * next(readings))
+    assert node.inbox.next_due(["jobs"]) <= due
+    assert consumer.patience(None) <= due - start
