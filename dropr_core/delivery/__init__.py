@@ -2,7 +2,6 @@
 
 `links` (one for each peer, made from the configuration), `pusher` (carries out the orders of a link), `puller`
 (fetches from a peer that cannot reach us), `peer_client` (one signed conversation), `body_upload` and `body_download`
-(large bodies beside the lanes), `store_trouble` (what the store refuses rests by itself), `transports` (which
-transport serves an address).
+(large bodies beside the lanes), `transports` (which transport serves an address).
 Decides nothing about order or duplicates: that is protocol/.
 """

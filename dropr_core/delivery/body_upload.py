@@ -14,12 +14,12 @@ from functools import partial
 
 import attrs
 
+from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.bodies.chunk_digest import LEAF
 from dropr_core.bodies.files import Load, no_fault_of_a_file
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import LaneStats, Outbox
 from dropr_core.delivery.peer_client import PeerClient
-from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.envelope import Reference, reference_of

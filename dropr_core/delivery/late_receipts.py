@@ -7,8 +7,8 @@ that the peer refused is failed too, and asks in vain: a long poll a minute unti
 Owns which peers that are. Must not know links or how receipts travel.
 """
 
+from dropr_core.api.store_trouble import READ, StoreTrouble
 from dropr_core.contracts.storage import Outbox
-from dropr_core.delivery.store_trouble import READ, StoreTrouble
 from dropr_core.model.message import State
 from dropr_core.system.clock import Clock
 

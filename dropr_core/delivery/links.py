@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.store_trouble import READ, StoreTrouble
 from dropr_core.config.node import NodeConfig, PeerConfig
 from dropr_core.contracts.storage import LaneStats, PeerState
 from dropr_core.contracts.transport import Connection, Transport
@@ -17,7 +18,6 @@ from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
 from dropr_core.delivery.pusher import Pusher
-from dropr_core.delivery.store_trouble import READ, StoreTrouble
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import PluginError, UsageError
 from dropr_core.model import topics

@@ -10,11 +10,11 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 
+from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Inbox
 from dropr_core.delivery.body_download import BodyDownloads
 from dropr_core.delivery.peer_client import PeerClient
-from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.errors import BadEnvelope, Refused
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff

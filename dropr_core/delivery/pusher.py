@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.bodies.store import Bodies
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
 from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
 from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
-from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.errors import Unanswered
 from dropr_core.model import topics
 from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, clip, max_request

@@ -9,7 +9,7 @@ from functools import partial
 
 import attrs
 
-from dropr_core.delivery.store_trouble import StoreTrouble, Thing
+from dropr_core.api.store_trouble import StoreTrouble, Thing
 from dropr_core.system.clock import Clock
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.delivery.links import Links
-from dropr_core.delivery.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import ConfigError, DroprError
 from dropr_core.model import topics

@@ -1,9 +1,10 @@
 """The worker: handlers around consumers. Killing it at any moment loses nothing.
 
 Owns the process and its threads: claim, call the channel's handler, settle. What an answer means is in
-handler_call.py. Must not know peers or transports.
+handler_call.py; what a failing store does to it in settling.py and store_trouble.py. Must not know peers or transports.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -13,18 +14,21 @@ from pathlib import Path
 
 from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.consumer import Consumer
-from dropr_core.api.failures import describe
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.store_trouble import WRITE, StoreTrouble
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.handler import Handler
-from dropr_core.contracts.storage import Bury, Settlement
-from dropr_core.errors import ConfigError, LeaseLost, StoreError
+from dropr_core.errors import ConfigError, LeaseLost
 from dropr_core.plugin.registry import create
 from dropr_core.processes.handler_call import call
 from dropr_core.processes.mainloop import MainLoop
+from dropr_core.processes.settling import Settler
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.presence import Presence
+
+CLAIMS = (WRITE, "claims")
+"""What rests when the store gives nothing out."""
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:  # noqa: ARG001
@@ -80,6 +84,10 @@ class WorkerThreads:
         self.broken: BaseException | None = None
         """What ended one of the threads, if anything did."""
         self._stopping = threading.Event()
+        self._trouble = StoreTrouble(runtime.clock, runtime.event, log)
+        self._settler = Settler(self._trouble, runtime.clock, self._stopping, log)
+        self._one_tries = threading.Lock()
+        """Held by the one thread that asks a store which has failed whether it works again."""
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._threads: list[threading.Thread] = []
         self._consumers: list[Consumer] = []
@@ -102,29 +110,36 @@ class WorkerThreads:
         poll.register(self._reader, select.POLLIN)
         while not self._stopping.is_set():
             try:
-                found = consumer.claim(1)
-                if not found:
-                    consumer.prepare()
-                    found = consumer.claim(1)
-                if not found:
-                    patience = consumer.patience(None)
-                    poll.poll(None if patience is None else int(patience * 1000) + 1)
-                    continue
-                for received in found:
-                    self._handle(received)
-            except StoreError as error:
-                self._log.error("the store failed, next try in 1 s: %s", error)
-                self._stopping.wait(1.0)
+                found = self._claim(consumer)
+                if found is None:
+                    self._stopping.wait(max(0.0, self._trouble.until(CLAIMS) - self._runtime.clock.now()))
+                elif isinstance(found, float):
+                    poll.poll(int(found * 1000) + 1)
+                else:
+                    self._handle(found)
             except BaseException as error:
                 # A worker without threads would look alive and do nothing.
                 self.broken = error
                 self._loop.wake()
                 return
 
+    def _claim(self, consumer: Consumer) -> Received | float | None:
+        """A message; or the seconds after which to look again at the latest; or None while the store fails."""
+        with self._one_tries if self._trouble.fails(CLAIMS) else contextlib.nullcontext():
+            if self._trouble.rests(CLAIMS):
+                return None
+            with self._trouble.guard(CLAIMS):
+                found = consumer.claim(1)
+                if not found:
+                    consumer.prepare()
+                    found = consumer.claim(1)
+                return found[0] if found else consumer.patience(None)
+        return None
+
     def _handle(self, received: Received) -> None:
         started = time.monotonic()
         try:
-            self._settle(received, call(self._handlers[received.channel], received, self._log))
+            self._settler.settle(received, call(self._handlers[received.channel], received, self._log))
         except LeaseLost as error:
             self._log.warning("%s", error)
         took = time.monotonic() - started
@@ -132,26 +147,6 @@ class WorkerThreads:
         self.handled += 1
         if self._recycle_after and self.handled % self._recycle_after == 0:
             self._loop.wake()
-
-    def _settle(self, received: Received, change: Settlement) -> None:
-        """Write down how it ended; while the store fails again and again, for the work itself is done."""
-        while True:
-            try:
-                received.apply(change)
-            except StoreError as error:
-                self._log.error("%s is handled but cannot be settled, next try in 1 s: %s", received.id, error)
-                if self._stopping.wait(1.0):
-                    # Counted, so that a message which can never be settled ends as a dead letter.
-                    received.requeue()
-                    return
-            except LeaseLost:
-                raise
-            except Exception as error:  # a storage that cannot take it is at fault; the other messages are not
-                self._log.exception("%s is buried: its settlement cannot be stored", received.id)
-                received.apply(Bury(received.claim, f"its settlement cannot be stored: {describe(error)}"))
-                return
-            else:
-                return
 
     def stop(self, drain: float) -> None:
         """Lease nothing more; give what is being handled ``drain`` seconds to end."""
@@ -170,7 +165,8 @@ class WorkerThreads:
         """Give back what is leased, close handlers; safe twice."""
         self._stopping.set()
         for consumer in self._consumers:
-            consumer.close()
+            with self._trouble.guard((WRITE, "leases")):  # its lock goes with it, and with the lock its leases
+                consumer.close()
         self._consumers.clear()
         for channel, handler in self._handlers.items():
             try:

@@ -6,8 +6,8 @@ import pytest
 
 import dropr_core as dropr
 from dropr_core.angel.heartbeat import Heartbeat
+from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.config.node import parse
-from dropr_core.delivery.store_trouble import StoreTrouble
 from dropr_core.errors import StoreReadOnly, WriteFailed
 from dropr_core.processes import daemon as daemon_module
 from dropr_core.processes.agenda import Agenda, Task

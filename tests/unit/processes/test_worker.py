@@ -8,10 +8,12 @@ from support.nodes import eventually
 from support.one_node import SENDER, Peer, configure
 
 from dropr_core.angel.heartbeat import UNWATCHED_INTERVAL, Heartbeat
+from dropr_core.api import store_trouble
 from dropr_core.api.node import Node
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Selection
 from dropr_core.errors import ConfigError, WriteFailed
+from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import State
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.worker import WorkerThreads
@@ -104,23 +106,28 @@ def test_a_result_that_cannot_be_sent_ends_in_the_receipt(worker, word):
 
 
 def test_what_cannot_be_settled_is_tried_again_and_not_handled_again(worker, monkeypatch, caplog):
-    """The store fails for a moment: the work is done, and only writing that down is repeated."""
+    """The store fails for a while: the work is done, and only writing that down is repeated. The log has a line when
+    the store begins to fail, one for the message, and one when the store works again; none for a try.
+    """
     node, threads = worker
+    monkeypatch.setattr(store_trouble, "RESTS", Backoff(0.01, 0.02))
     real, failures = node.inbox.settle, []
 
     def settle(changes):
-        if not failures:
+        if len(failures) < 5:
             failures.append(changes)
-            threads._stopping.wait = lambda _seconds: False
-            raise WriteFailed("disk on fire")
+            raise WriteFailed(f"disk on fire, {len(failures)} flames")
         return real(changes)
 
     monkeypatch.setattr(node.inbox, "settle", settle)
+    caplog.set_level(logging.INFO, LOG.name)
     rows, left = outcome(worker, "result")
     assert [state for state, _, _ in rows] == [State.PROCESSED]
     assert left == []
-    assert threads.handled == 1
-    assert "handled but cannot be settled" in caplog.text
+    assert (len(failures), threads.handled) == (5, 1)
+    lines = [(record.levelname, record.message) for record in caplog.records if record.name == LOG.name]
+    assert [level for level, _ in lines] == ["ERROR", "WARNING", "INFO"]
+    assert [word in text for (_, text), word in zip(lines, ["1 flames", "is handled", "works again"], strict=True)]
 
 
 def test_what_does_not_end_in_time_goes_back_uncounted(worker, caplog):

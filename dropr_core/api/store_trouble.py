@@ -1,11 +1,13 @@
-"""What fails in the store of this machine while messages are carried: who rests until when, and what is said of it.
+"""What fails in the store of this machine while a process works with it: who rests until when, and what is said of it.
 
-Owns one rest for each thing that fails (a lane that cannot be read, receipts that cannot be written, a sweep), and the
-log's line for each change: the store fails, fails in another way, works again. A rest here ends by time alone, for
-neither an answer of a peer nor a person's `retry` says anything about a disk. Must not know what is tried.
+Owns one rest for each thing that fails (a lane that cannot be read, receipts that cannot be written, a sweep, a handled
+message that cannot be settled), and the log's line for each change: the store fails, fails in another way, works again.
+A rest here ends by time alone, for neither an answer of a peer nor a person's `retry` says anything about a disk. Must
+not know what is tried.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -36,10 +38,11 @@ class _Failing:
 
 
 class StoreTrouble:
-    """The one owner of failures of one daemon's store. For one thread."""
+    """The one owner of failures of one process's store. Safe to use from many threads."""
 
     def __init__(self, clock: Clock, event: Event, log: logging.Logger) -> None:
         self._clock, self._event, self._log = clock, event, log
+        self._mutex = threading.Lock()
         self._failing: dict[Thing, _Failing] = {}
         self._last: dict[object, Thing] = {}
         """kind → the thing that failed last, if nothing of its kind has worked since."""
@@ -48,6 +51,10 @@ class StoreTrouble:
         self._said: set[str] = set()
         self.reason = ""
         """What failed last, while anything fails; for people."""
+
+    def fails(self, thing: Thing) -> bool:
+        """Whether it did not work when it was tried last."""
+        return thing in self._failing
 
     def rests(self, thing: Thing) -> bool:
         """Whether it is too early to try the thing again."""
@@ -61,8 +68,11 @@ class StoreTrouble:
     @property
     def wakes_at(self) -> float | None:
         """The node time at which the next rest ends."""
-        now = self._clock.now()
-        return min((until for thing in self._failing if (until := self.until(thing)) > now), default=None)
+        if not self._failing:
+            return None
+        with self._mutex:
+            now = self._clock.now()
+            return min((until for thing in self._failing if (until := self.until(thing)) > now), default=None)
 
     def attempt(self, thing: Thing, call: Callable[[], object]) -> bool:
         """Do it, unless it rests; whether it was done."""
@@ -84,6 +94,19 @@ class StoreTrouble:
 
     def failed(self, thing: Thing, error: Exception) -> None:
         """It did not work: it rests, and with it all of its kind if another thing of it failed just before."""
+        with self._mutex:
+            self._rest(thing)
+            self.reason = str(error)
+            # What an error says may differ from try to try (bytes that are free): only its type makes news.
+            kind = type(error).__name__
+            news = kind not in self._said
+            self._said.add(kind)
+        if news:
+            where = "" if isinstance(error, StoreError) else f" ({' '.join(map(str, thing))})"
+            self._log.error("the store failed%s, it is tried again every %.0f s or less: %s", where, RESTS.cap, error)
+            self._event("store_trouble", {"error": str(error)})
+
+    def _rest(self, thing: Thing) -> None:
         now = self._clock.now()
         failing = self._failing.get(thing)
         failures = failing.failures + 1 if failing else 1
@@ -93,20 +116,20 @@ class StoreTrouble:
         if thing[0] in (READ, WRITE) and before not in (None, thing):
             self._all_until[thing[0]] = until
         self._last[thing[0]] = thing
-        self.reason = str(error)
-        # What an error says may differ from try to try (bytes that are free): only its type makes news.
-        kind = type(error).__name__
-        if kind not in self._said:
-            self._said.add(kind)
-            where = "" if isinstance(error, StoreError) else f" ({' '.join(map(str, thing))})"
-            self._log.error("the store failed%s, it is tried again every %.0f s or less: %s", where, RESTS.cap, error)
-            self._event("store_trouble", {"error": str(error)})
 
     def worked(self, thing: Thing) -> None:
         """It worked."""
-        self._last.pop(thing[0], None)
-        if self._failing.pop(thing, None) is not None or (self._failing and self._forget()):
-            self._perhaps_over()
+        if not self._last and not self._failing:  # as nearly always
+            return
+        with self._mutex:
+            self._last.pop(thing[0], None)
+            over = self._failing.pop(thing, None) is not None or self._forget()
+            if not over or self._failing:
+                return
+            self._said.clear()
+            self._all_until.clear()
+            self.reason = ""
+        self._log.info("the store works again")
 
     def _forget(self) -> bool:
         now = self._clock.now()
@@ -114,13 +137,6 @@ class StoreTrouble:
         for thing in gone:
             del self._failing[thing]
         return bool(gone)
-
-    def _perhaps_over(self) -> None:
-        if not self._failing:
-            self._said.clear()
-            self._all_until.clear()
-            self.reason = ""
-            self._log.info("the store works again")
 
 
 __all__ = ["READ", "WRITE", "StoreTrouble", "Thing"]
