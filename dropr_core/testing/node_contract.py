@@ -21,10 +21,11 @@ import pytest
 from dropr_core.errors import DroprError
 from dropr_core.model.message import State
 from dropr_core.model.names import parse_id
+from dropr_core.testing.bad_road import Faults
 from dropr_core.testing.checker import check
 from dropr_core.testing.contract import Contract
 from dropr_core.testing.forks import Child, Say
-from dropr_core.testing.node_rig import Door, Faults, NodeCase, Rig, open_node
+from dropr_core.testing.node_rig import Door, NodeCase, Rig, open_node
 
 MANY = 60
 BAD = {"lost": 0.12, "unanswered": 0.2, "doubled": 0.2, "closed": 0.08}
