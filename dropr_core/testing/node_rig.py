@@ -26,6 +26,7 @@ from dropr_core.delivery.links import Links
 from dropr_core.errors import LeaseLost
 from dropr_core.model import topics
 from dropr_core.model.names import parse_id
+from dropr_core.model.states import JOB, SETTLED
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.server import make_dispatcher
 from dropr_core.serving.dispatcher import Dispatcher
@@ -285,10 +286,15 @@ class Rig:
             return {event.id for event in self.history.events if event.kind == "acked"}
 
     def settled(self) -> bool:
-        """Whether everything that was sent was consumed, and the sender has nothing left to do."""
-        if not set(self.sent) <= self.arrived:
+        """Whether everything that was sent was consumed, and neither node has anything left to do."""
+        if not set(self.sent) <= self.arrived or self._queued():
             return False
         return not any(state.waiting or state.awaiting for state in self["shop"].outbox.peers().values())
+
+    def _queued(self) -> bool:
+        """Whether a consumer of the receiver would still find something, be it a second copy."""
+        live = Selection(states=frozenset(JOB) - SETTLED)
+        return bool(self["ware"].inbox.scan(live, limit=1))
 
     def look(self) -> None:
         """Note what the sender's store knows, and what receipts it has."""

@@ -66,6 +66,8 @@ def test_the_same_plugin_without_the_mistake_passes(judge, module, name):
         (wrong_transports, "TestEndsAtAZero", "* bytes instead of *"),
         (wrong_others, "TestLosesDigits", "*0.333333, it was 0.3333333333333333*"),
         (wrong_others, "TestMakesTextsOfKeys", "*misses the keys 1 and has '1' instead*"),
+        (wrong_others, "TestNodesDoubleWhatComesTwice", "*given to reader, but it is done*"),
+        (wrong_others, "TestNodesForgetPriority", "*I10: * entered lane * out of order*"),
     ],
 )
 def test_what_is_wrong_is_said_in_words(judge, module, name, words):

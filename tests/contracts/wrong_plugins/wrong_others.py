@@ -427,7 +427,7 @@ class TestNodesLoseTheResult(WrongNodes):
 
 class TestNodesDoubleWhatComesTwice(WrongNodes):
     __test__ = True
-    caught_by = "test_one_kind_of_fault"
+    caught_by = "test_one_kind_of_fault and repeated"
 
     def plant(self, storage):
         accept = storage.inbox.accept
