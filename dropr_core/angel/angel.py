@@ -11,7 +11,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from dropr_core.angel.heartbeat import READY, mebibytes, resident_bytes
 from dropr_core.angel.policy import ALIVE, Action, ChildState, Policy, State, Why
 from dropr_core.angel.status_file import write_state
 from dropr_core.angel.systemd import ServiceManager
-from dropr_core.errors import UsageError
+from dropr_core.errors import DroprError, UsageError
 from dropr_core.model.backoff import Backoff
 from dropr_core.system.clock import Clock
 from dropr_core.system.exit_codes import Exit
@@ -61,7 +61,9 @@ class Angel:
         max_memory: int | None = None,
         grace: float = 5.0,
         manager: ServiceManager | None = None,
+        renew: Callable[[], Sequence[ChildSpec]] | None = None,
     ) -> None:
+        """``renew`` says at a reload which children there shall be from then on; a DroprError of it changes nothing."""
         names = [spec.name for spec in children]
         if not names or len(set(names)) < len(names):
             raise UsageError(f"an angel needs children, each with a name of its own; got {names}")
@@ -72,6 +74,7 @@ class Angel:
         self._state_file = state_file
         self._shown: object = None
         self._policy, self._manager = policy, manager or ServiceManager()
+        self._renew = renew
         self._selector: selectors.BaseSelector
         self._lifeline: tuple[int, int]
         self._caught: set[int] = set()
@@ -105,6 +108,9 @@ class Angel:
             self._reap(now)
             for child in self._children:
                 self._do(child, child.child_state.decide(now), now)
+            self._children = [
+                child for child in self._children if not (child.dismissed and child.child_state.state is State.STOPPED)
+            ]
             self._show()
             code = self._finished()
             if code is not None:
@@ -171,8 +177,28 @@ class Angel:
             self._log.info("reload: SIGHUP goes to the children; what is down gets a new chance")
             self._manager.reloading()
             self._announced = False
-            for child in self._children:
+            for child in self._renewed(now):
                 self._do(child, child.child_state.reload(now), now)
+
+    def _renewed(self, now: float) -> list[Child]:
+        """Take on and dismiss children as the configuration says by now; those that stay."""
+        before = [child for child in self._children if not child.dismissed]
+        if self._renew is None:
+            return before
+        try:
+            wanted = {spec.name: spec for spec in self._renew()}
+        except DroprError as error:
+            self._log.error("the same processes as before are kept: %s", error)
+            return before
+        for child in before:
+            if child.spec.name not in wanted:
+                self._log.info("%s is not wanted any more", child.spec.name)
+                child.dismissed = True
+                self._do(child, child.child_state.stop(now), now)
+        for name, spec in wanted.items():
+            if name not in [child.spec.name for child in before]:
+                self._children.append(Child(spec, ChildState(name, self._policy, spec.watched, start_at=now)))
+        return [child for child in before if child.spec.name in wanted]
 
     def _stop(self, now: float) -> None:
         self._stopping = True

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from dropr_core.angel.heartbeat import BEAT_VARIABLE, INTERVAL_VARIABLE, LIFELINE_VARIABLE
+from dropr_core.angel.heartbeat import BEAT_VARIABLE, INTERVAL_VARIABLE, LIFELINE_VARIABLE, NAME_VARIABLE
 from dropr_core.angel.policy import ChildState
 from dropr_core.angel.systemd import VARIABLES
 
@@ -29,9 +29,13 @@ class ChildSpec:
     """Whether it sends heart-beats. A child that does not is only looked after when it dies."""
 
 
-def role_child(role: str, config: Path) -> ChildSpec:
-    """The child that runs ``dropr <role> -c <config>`` with this interpreter."""
-    return ChildSpec(role, (sys.executable, "-m", "dropr_core", role, "-c", str(config)))
+def role_child(role: str, config: Path, number: int = 1, *flags: str) -> ChildSpec:
+    """The child that runs ``dropr <role> -c <config> <flags>`` with this interpreter.
+
+    ``number``: which of several of this role; from the second on it is part of the name.
+    """
+    name = role if number == 1 else f"{role}-{number}"
+    return ChildSpec(name, (sys.executable, "-m", "dropr_core", role, "-c", str(config), *flags))
 
 
 @define(eq=False)
@@ -42,6 +46,8 @@ class Child:
     child_state: ChildState
     process: subprocess.Popen[bytes] | None = None
     beats: int | None = None
+    dismissed: bool = False
+    """Not wanted any more: to be forgotten once it has ended."""
 
     def start(self, lifeline: int, interval: float) -> int:
         """Start the process with the two pipes in its hands; its pid. Raises OSError or ValueError."""
@@ -53,6 +59,7 @@ class Child:
             environment[BEAT_VARIABLE] = str(writing)
             environment[LIFELINE_VARIABLE] = str(lifeline)
             environment[INTERVAL_VARIABLE] = repr(interval)
+            environment[NAME_VARIABLE] = self.spec.name
             # A group of its own: Ctrl-C reaches the angel alone, and a kill reaches what the child started.
             self.process = subprocess.Popen(
                 list(self.spec.argv),

@@ -1,6 +1,6 @@
 """The child's side of being watched: heart-beats, the lifeline, and when to ask for a fresh start.
 
-Owns the three environment variables by which an angel hands two pipes to its child. On the first
+Owns the environment variables by which an angel hands a name and two pipes to its child. On the first
 the child writes a byte on each turn of its main loop, so that a process that lives but is stuck is
 told from one that works. The second is never written: it ends when the angel dies, however it dies,
 so that a child without an angel drains and makes room for the next one.
@@ -21,6 +21,8 @@ from attrs import frozen
 BEAT_VARIABLE = "DROPR_HEARTBEAT_FD"
 LIFELINE_VARIABLE = "DROPR_LIFELINE_FD"
 INTERVAL_VARIABLE = "DROPR_HEARTBEAT_INTERVAL"
+NAME_VARIABLE = "DROPR_CHILD_NAME"
+"""What the angel calls this process: `worker-2` among several of one role."""
 
 BEAT, READY = b".", b"R"
 """The bytes on the beat pipe: one more turn was done; start-up is over."""
@@ -37,7 +39,9 @@ class Heartbeat:
     ``lifeline`` becomes readable or ``orphaned`` is true. Nothing here ever blocks or raises.
     """
 
-    def __init__(self, beat_fd: int | None, lifeline_fd: int | None, interval: float) -> None:
+    def __init__(self, beat_fd: int | None, lifeline_fd: int | None, interval: float, name: str = "") -> None:
+        self.name = name
+        """What the angel calls this process; empty without one."""
         self.interval = interval
         """Seconds. A main loop should turn at least this often."""
         self._beat_fd, self._lifeline_fd = beat_fd, lifeline_fd
@@ -54,13 +58,14 @@ class Heartbeat:
         environ = os.environ if environ is None else environ
         beat_fd = _take_pipe(environ.pop(BEAT_VARIABLE, ""))
         lifeline_fd = _take_pipe(environ.pop(LIFELINE_VARIABLE, ""))
+        name = environ.pop(NAME_VARIABLE, "")
         try:
             interval = float(environ.pop(INTERVAL_VARIABLE, ""))
         except ValueError:
             interval = UNWATCHED_INTERVAL
         if beat_fd is None or not 0 < interval <= UNWATCHED_INTERVAL:
             interval = UNWATCHED_INTERVAL
-        return cls(beat_fd, lifeline_fd, interval)
+        return cls(beat_fd, lifeline_fd, interval, name)
 
     @property
     def watched(self) -> bool:

@@ -139,8 +139,9 @@ def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Runti
         yield node
 
 
-def start_log(ctx: click.Context, role: str, *, least: int = 0) -> "Line":
-    """Log to the error stream until the verb ends; ``least`` is what -v counts from.
+def start_log(ctx: click.Context, role: str, *, name: str = "", least: int = 0) -> "Line":
+    """Log to the error stream until the verb ends; ``least`` is what -v counts from, ``name`` that of one among
+    several of its role.
 
     Returns the form of its lines, which can be told secrets to hide.
     """
@@ -150,7 +151,7 @@ def start_log(ctx: click.Context, role: str, *, least: int = 0) -> "Line":
     if settings.log_form not in {"text", "json"}:
         raise Stop(Exit.USAGE, f"$DROPR_LOG is {settings.log_form!r}; use text or json")
     form, own = settings.log_form, role == "worker"
-    return ctx.with_resource(to_error_stream(role, settings.verbosity + least, form=form, own=own)).line
+    return ctx.with_resource(to_error_stream(name or role, settings.verbosity + least, form=form, own=own)).line
 
 
 # ── types of arguments ───────────────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +20,14 @@ from dropr_core.cli.failures import Stop
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
+    from dropr_core.angel.child import ChildSpec
     from dropr_core.config.node import NodeConfig
 
 HEARTBEAT = "DROPR_HEARTBEAT_FD"
 """Set where an angel started us (heartbeat.py)."""
+
+CHILD_NAME = "DROPR_CHILD_NAME"
+"""What it calls us (the same)."""
 
 ROLES = ("daemon", "server", "worker")
 
@@ -53,8 +57,13 @@ def server_verb(ctx: click.Context, config_file: Path | None) -> None:
 @verb("worker")
 @click.pass_context
 def worker_verb(ctx: click.Context, config_file: Path | None) -> None:
-    """Call the handlers of this node's channels for the messages that came in."""
+    """Call the handlers of this node's channels for the messages that came in.
+
+    With `worker: {processes: N}` and no angel above it, it starts N processes and keeps them alive.
+    """
     path, config = _begin(ctx, "worker", config_file)
+    if config.worker.processes > 1 and HEARTBEAT not in os.environ:
+        ctx.exit(_keep(config, lambda config: _children(ctx, path, config, ["worker"]), path))
     from dropr_core.processes.worker import run
 
     ctx.exit(run(config, path=path))
@@ -66,7 +75,7 @@ def worker_verb(ctx: click.Context, config_file: Path | None) -> None:
 def angel_verb(ctx: click.Context, config_file: Path | None, roles: tuple[str, ...]) -> None:
     """Keep these processes of a node alive: daemon, server, worker. SIGHUP makes them read the file again."""
     path, config = _begin(ctx, "angel", config_file)
-    _watch(ctx, path, config, list(dict.fromkeys(roles)))
+    _watch(ctx, path, config, lambda _config: list(dict.fromkeys(roles)))
 
 
 @verb("up")
@@ -74,7 +83,7 @@ def angel_verb(ctx: click.Context, config_file: Path | None, roles: tuple[str, .
 def up_verb(ctx: click.Context, config_file: Path | None) -> None:
     """Run the whole node: an angel with every process that `run:` names."""
     path, config = _begin(ctx, "angel", config_file)
-    _watch(ctx, path, config, config.run)
+    _watch(ctx, path, config, lambda config: config.run)
 
 
 def _ignore_reloads() -> None:
@@ -87,7 +96,7 @@ def _ignore_reloads() -> None:
 
 def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Path, NodeConfig]":
     _ignore_reloads()
-    log = start_log(ctx, role)
+    log = start_log(ctx, role, name=os.environ.get(CHILD_NAME, ""))
     path = find_config(config_file).absolute()
     config = load_config(path)
     log.hide(key.decode("utf-8", "replace") for peer in config.peers.values() for key in peer.keys)
@@ -99,37 +108,57 @@ def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Pa
     return path, config
 
 
-def _watch(ctx: click.Context, path: Path, config: "NodeConfig", roles: Sequence[str]) -> None:
-    import attrs
-
-    from dropr_core.angel.angel import Angel, role_child
+def _watch(
+    ctx: click.Context, path: Path, config: "NodeConfig", roles: "Callable[[NodeConfig], Sequence[str]]"
+) -> None:
     from dropr_core.api.data_directory import prepare
     from dropr_core.system.locks import FileLock
 
     prepare(config.data, read_only=False)
     directory = config.data / "run"
-    children = [role_child(role, path) for role in roles]
-    loudness = ctx.obj.verbosity
-    if loudness:  # what was asked of the angel goes for its children
-        flag = "-q" if loudness < 0 else "-" + "v" * min(loudness, 3)
-        children = [attrs.evolve(child, argv=(*child.argv, flag)) for child in children]
-    settings = config.angel
     lock = FileLock(directory / "angel.lock")
     lock.acquire("dropr angel")
     state = directory / "angel.json"
     try:
-        angel = Angel(
-            children,
-            state_file=state,
-            hang=settings.hang,
-            drain=settings.drain,
-            backoff=(settings.backoff_min, settings.backoff_max),
-            healthy=settings.healthy,
-            max_memory=settings.max_memory,
-        )
-        code = angel.run()
+        code = _keep(config, lambda config: _children(ctx, path, config, roles(config)), path, state)
     finally:
         with contextlib.suppress(OSError):  # a disk that is read-only by now: `status` asks the lock
             state.unlink(missing_ok=True)
         lock.release()
     ctx.exit(code)
+
+
+def _children(ctx: click.Context, path: Path, config: "NodeConfig", roles: Sequence[str]) -> "list[ChildSpec]":
+    """The processes of these roles; of workers as many as the configuration says."""
+    from dropr_core.angel.angel import role_child
+
+    loudness = ctx.obj.verbosity  # what was asked of the angel goes for its children
+    flags = [] if not loudness else ["-q"] if loudness < 0 else ["-" + "v" * min(loudness, 3)]
+    return [
+        role_child(role, path, number, *flags)
+        for role in roles
+        for number in range(1, 1 + (config.worker.processes if role == "worker" else 1))
+    ]
+
+
+def _keep(
+    config: "NodeConfig",
+    children: "Callable[[NodeConfig], list[ChildSpec]]",
+    path: Path,
+    state: Path | None = None,
+) -> int:
+    """Keep children alive until told to stop; after a reload those that the file says then. The angel's exit code."""
+    from dropr_core.angel.angel import Angel
+
+    settings = config.angel
+    angel = Angel(
+        children(config),
+        state_file=state,
+        hang=settings.hang,
+        drain=settings.drain,
+        backoff=(settings.backoff_min, settings.backoff_max),
+        healthy=settings.healthy,
+        max_memory=settings.max_memory,
+        renew=lambda: children(load_config(path)),
+    )
+    return angel.run()

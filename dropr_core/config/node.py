@@ -78,14 +78,19 @@ class NodeConfig:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What works but should be known: messages that travel signed but not encrypted."""
+        """What works but should be known: messages that travel signed but not encrypted, words of old."""
         urls = [(f"peers.{name}.url", peer.url) for name, peer in self.peers.items() if peer.url]
         urls += [("listen", url) for url in self.listen]
-        return tuple(
+        found = [
             f"{where}: {url} is signed but not encrypted; others on the way can read it; use https"
             for where, url in urls
             if urlsplit(url).scheme == "http" and not _is_loopback(url)
-        )
+        ]
+        if (count := self.worker.concurrency) is not None:
+            found.append(
+                f"worker.concurrency: {count} is taken as `threads: {count}`, its name today; `processes` uses cores"
+            )
+        return tuple(found)
 
 
 def load(file: Path | str) -> NodeConfig:
@@ -145,7 +150,13 @@ def _read(mapping: Mapping[str, Any], where: SourceLocation) -> NodeConfig:
         data=config.data or where.directory / f"{config.node}-data",
         run=config.run or _default_run(config),
         peers=MappingProxyType(dict(config.peers)),
+        worker=_with_threads(config.worker),
     )
+
+
+def _with_threads(worker: WorkerConfig) -> WorkerConfig:
+    """`concurrency`, the old name of `threads`, is only read here."""
+    return worker if worker.concurrency is None else attrs.evolve(worker, threads=worker.concurrency)
 
 
 def _default_run(config: NodeConfig) -> tuple[Role, ...]:
@@ -184,6 +195,9 @@ def _check(reader: Reader, config: NodeConfig) -> None:
             if not _is_loopback(url):
                 reader.mistake(("listen", index), f"peer '{open_peers[0]}' has no key, so this node may listen on "
                                "loopback only; give it a key, or say insecure: really")  # fmt: skip
+    worker = config.worker
+    if worker is not None and worker.concurrency not in (None, worker.threads) and worker.threads != 1:
+        reader.mistake(("worker", "concurrency"), "is the old name of threads, which is given as well; remove it")
     for kind in ("delivery", "angel"):
         section = getattr(config, kind)
         if section is not None and section.backoff_max < section.backoff_min:

@@ -178,7 +178,15 @@ class DeliveryConfig:
 class WorkerConfig:
     """How `dropr worker` works."""
 
-    concurrency: int = option(1, least=1, most=1000, doc="Messages handled at once by one worker process.")
+    processes: int = option(1, least=1, most=1000, doc="Worker processes; several use several cores.")
+    threads: int = option(1, least=1, most=1000, doc="Messages handled at once by one process.")
+    concurrency: int | None = option(
+        None,
+        least=1,
+        most=1000,
+        doc="The name of `threads` before there were processes.",
+        unset="see `threads`",
+    )
     drain: float = duration("25s", doc="On stop, what is being handled may take so long to end.")
 
 

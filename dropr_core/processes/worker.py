@@ -95,7 +95,7 @@ class WorkerThreads:
 
     def start(self) -> None:
         """Begin to work."""
-        for number in range(self._runtime.config.worker.concurrency):
+        for number in range(self._runtime.config.worker.threads):
             consumer = Consumer(
                 self._runtime, self.channels, on_error="continue", label=f"worker {os.getpid()}.{number}"
             )

@@ -67,6 +67,18 @@ transports:
         config.resolve("berlim")
 
 
+def test_concurrency_is_the_old_name_of_threads():
+    """A file of old is read as before, and told of the new word; both words with two numbers are a mistake."""
+    config = parse("node: a\nworker: {concurrency: 4}", HERE)
+    assert config.worker.threads == 4
+    (warning,) = config.warnings
+    assert warning.startswith("worker.concurrency: 4 is taken as `threads: 4`")
+    assert parse("node: a\nworker: {threads: 4, processes: 2}", HERE).warnings == ()
+    assert parse("node: a\nworker: {threads: 4, concurrency: 4}", HERE).worker.threads == 4
+    (problem,) = problems("node: a\nworker: {threads: 4, concurrency: 2}")
+    assert "worker.concurrency: is the old name of threads, which is given as well" in problem
+
+
 def test_all_mistakes_come_at_once_with_line_path_and_suggestion():
     """A person mends the file in one go."""
     found = problems(
