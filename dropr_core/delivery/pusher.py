@@ -37,7 +37,7 @@ from dropr_core.protocol.orders import (
     Settle,
     Ship,
 )
-from dropr_core.protocol.reconcile import apply_head, awaited, lane_of
+from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
@@ -208,7 +208,7 @@ class Pusher:
             first = batch.entries[0]
             self._outbox.clear_in_flight(lane)
             reason = f"its envelope has {len(first.envelope):,} bytes: {self.peer} takes {most:,}; send it again"
-            self._apply_one(DeadLetter(lane, first.sequence, reason))
+            self._set_aside(lane, first.sequence, reason)
         return batch
 
     # ── answers ──────────────────────────────────────────────────────────────────────────────────
@@ -293,10 +293,12 @@ class Pusher:
     # ── effects ──────────────────────────────────────────────────────────────────────────────────
 
     def _apply(self, effects: Sequence[Effect]) -> None:
+        """What one answer, or its lack, means."""
+        heads = Reconciler(self._outbox, self.peer, on_reset=self._on_reset, event=self._event)
         for effect in effects:
             if isinstance(effect, PeerUp | PeerDown):
                 self._tell(effect)
-            elif not self._trouble.attempt((WRITE, effect.lane), partial(self._apply_one, effect)):
+            elif not self._trouble.attempt((WRITE, effect.lane), partial(self._apply_one, effect, heads)):
                 # Nothing is lost: the peer is asked for its head again, which tells all that this answer told.
                 self.link.doubt({effect.lane})
 
@@ -308,7 +310,7 @@ class Pusher:
             self._log.info("%s: up", self.peer)
             self._event("peer_up", {"peer": self.peer})
 
-    def _apply_one(self, effect: Settle | Compare | ClearInFlight | DeadLetter) -> None:
+    def _apply_one(self, effect: Settle | Compare | ClearInFlight | DeadLetter, heads: Reconciler) -> None:
         match effect:
             case Settle(lane, head, rejected):
                 self._outbox.settle(lane, head, rejected)
@@ -318,14 +320,17 @@ class Pusher:
                     self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,
                                       rejection.code, rejection.reason)  # fmt: skip
             case Compare(lane, head):
-                apply_head(self._outbox, lane, head, on_reset=self._on_reset, event=self._event)
+                heads.apply(lane, head)
                 self._notify(topics.RECEIPTS)
             case ClearInFlight(lane):
                 self._outbox.clear_in_flight(lane)
             case DeadLetter(lane, sequence, reason):
-                self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
-                self._outbox.dead_letter(lane, sequence, clip(reason))
-                self._notify(topics.RECEIPTS)
+                self._set_aside(lane, sequence, reason)
+
+    def _set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
+        self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
+        self._outbox.dead_letter(lane, sequence, clip(reason))
+        self._notify(topics.RECEIPTS)
 
     def close(self) -> None:
         """Give up what is under way; safe twice."""

@@ -29,7 +29,7 @@ from dropr_core.model.names import (
 )
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.log_matching import HeadRelation
-from dropr_core.protocol.reconcile import Event, apply_head, awaited, lane_of
+from dropr_core.protocol.reconcile import Event, Reconciler, lane_of
 
 Rejected = tuple[int, str, str]
 
@@ -279,15 +279,14 @@ def build_fetch_response(
     settled = False
     unknown: list[tuple[str, int]] = []
     rejections = _find_rejections(outbox, peer, rejected) if fresh else {}
+    reconciler = Reconciler(outbox, peer, on_reset=on_reset, event=event)
     if doubt and fresh and state is not None and state.awaiting:
-        for lane in {lane_of(delivery) for delivery in awaited(outbox, peer)}:
+        for lane in reconciler.awaited:
             if partial and (lane.channel, lane.priority) not in at:
                 unknown.append((lane.channel, lane.priority))
                 continue
             theirs = at.get((lane.channel, lane.priority), START)
-            refused = rejections.get(lane, ())
-            meaning = apply_head(outbox, lane, theirs, on_reset=on_reset, event=event, rejected=refused)
-            if meaning is HeadRelation.FOREIGN:
+            if reconciler.apply(lane, theirs, rejections.get(lane, ())) is HeadRelation.FOREIGN:
                 return FetchResponse([], settled, stale=True)
         if unknown:
             return FetchResponse([], settled, stale=True, unknown=unknown[:MAX_LANES])
@@ -301,8 +300,7 @@ def build_fetch_response(
             if theirs != stats.head:
                 return FetchResponse([], stale=True)
             continue
-        refused = rejections.get(stats.lane, ())
-        meaning = apply_head(outbox, stats.lane, theirs, on_reset=on_reset, event=event, rejected=refused)
+        meaning = reconciler.apply(stats.lane, theirs, rejections.get(stats.lane, ()))
         settled = settled or meaning is HeadRelation.AHEAD
         if meaning is HeadRelation.FOREIGN:
             return FetchResponse([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh

@@ -17,40 +17,79 @@ LOOK = 1000
 """Deliveries that are looked at when a peer may have lost what we only wait for: bounded work."""
 
 
-def apply_head(
-    outbox: Outbox, lane: Lane, theirs: Head, *, on_reset: str, event: Event, rejected: Sequence[Rejection] = ()
-) -> HeadRelation:
-    """Bring our log in line with what its receiver says. Returns what it meant.
+class Reconciler:
+    """Applies what one answer of one peer says about heads. Made for that answer, and not kept.
 
-    ``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. ``rejected``: what it took out for good.
-    Lanes are re-read, so a head that is old news does nothing.
+    Reads the outbox once, however many lanes the answer names: reading all of them for each would cost their square.
     """
-    stats = next((stats for stats in outbox.lanes(lane.peer) if stats.lane == lane), None)
-    if stats is not None:
-        ours, last = stats.head, stats.last
-    else:
-        # Nothing to ship, but a receiver that was wiped may have lost what we await a receipt for.
-        lost = [d for d in awaited(outbox, lane.peer) if lane_of(d) == lane and d.sequence > theirs.sequence]
-        if not lost:
+
+    def __init__(self, outbox: Outbox, peer: str, *, on_reset: str, event: Event) -> None:
+        """``on_reset``: ``resend`` or ``hold`` when the receiver lost messages."""
+        self._outbox, self._peer, self._on_reset, self._event = outbox, peer, on_reset, event
+        self._known: dict[Lane, tuple[Head, int]] | None = None
+        """Lane → our head and the last number given, of lanes with something to ship and of those applied before."""
+        self._awaited: dict[Lane, list[Delivery]] | None = None
+        self._foreign = False
+
+    @property
+    def awaited(self) -> Mapping[Lane, Sequence[Delivery]]:
+        """`awaited` by lanes. Raises StoreError."""
+        if self._awaited is None:
+            found: dict[Lane, list[Delivery]] = {}
+            for delivery in awaited(self._outbox, self._peer):
+                found.setdefault(lane_of(delivery), []).append(delivery)
+            self._awaited = found
+        return self._awaited
+
+    def apply(self, lane: Lane, theirs: Head, rejected: Sequence[Rejection] = ()) -> HeadRelation:
+        """Bring our log in line with what its receiver says. Returns what it meant. Raises StoreError.
+
+        ``rejected``: what it took out for good. A head that is old news does nothing.
+        """
+        if self._foreign:  # said of the numbers that we had before
+            return HeadRelation.FOREIGN
+        outbox, found = self._outbox, self._find(lane, theirs)
+        if found is None:
             return HeadRelation.SAME
-        ours = max(Head(delivery.sequence, delivery.id) for delivery in lost)
-        last = ours.sequence
-    meaning = compare_heads(theirs, ours, last, outbox.locate(lane, theirs.sequence))
-    details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(ours)}
-    if meaning is HeadRelation.SAME:
-        outbox.clear_in_flight(lane)
-    elif meaning is HeadRelation.AHEAD:
-        outbox.settle(lane, theirs, [one for one in rejected if one.sequence <= theirs.sequence])
-    elif meaning is HeadRelation.LOST:
-        if on_reset == "hold":
-            outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")
+        ours, last = found
+        located = None if theirs == ours else outbox.locate(lane, theirs.sequence)
+        meaning = compare_heads(theirs, ours, last, located)
+        details: dict[str, object] = {"lane": str(lane), "peer": lane.peer, "theirs": str(theirs), "ours": str(ours)}
+        if meaning is HeadRelation.SAME:
+            outbox.clear_in_flight(lane)
+        elif meaning is HeadRelation.AHEAD:
+            outbox.settle(lane, theirs, [one for one in rejected if one.sequence <= theirs.sequence])
+            self._note(lane, theirs, last)
+        elif meaning is HeadRelation.LOST:
+            if self._on_reset == "hold":
+                outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")
+            else:
+                details["again"] = outbox.rewind(lane, theirs)
+                self._note(lane, theirs, last)
+            self._event("peer_reset", details)
         else:
-            details["again"] = outbox.rewind(lane, theirs)
-        event("peer_reset", details)
-    else:
-        details["store"] = outbox.renumber().hex()
-        event("rolled_back", details)
-    return meaning
+            details["store"] = outbox.renumber().hex()
+            self._foreign = True
+            self._event("rolled_back", details)
+        return meaning
+
+    def _find(self, lane: Lane, theirs: Head) -> tuple[Head, int] | None:
+        """Our head and last number; None: nothing follows from theirs."""
+        if self._known is None:
+            self._known = {stats.lane: (stats.head, stats.last) for stats in self._outbox.lanes(self._peer)}
+        known = self._known.get(lane)
+        if known is not None:
+            return known
+        # Nothing to ship, but a receiver that was wiped may have lost what we await a receipt for.
+        lost = [delivery for delivery in self.awaited.get(lane, ()) if delivery.sequence > theirs.sequence]
+        if not lost:
+            return None
+        ours = max(Head(delivery.sequence, delivery.id) for delivery in lost)
+        return ours, ours.sequence
+
+    def _note(self, lane: Lane, head: Head, last: int) -> None:
+        assert self._known is not None
+        self._known[lane] = head, last
 
 
 def awaited(outbox: Outbox, peer: str) -> list[Delivery]:

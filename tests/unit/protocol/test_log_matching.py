@@ -7,7 +7,7 @@ from support.lanes import SHOP, THERE, Node, Sender, ident
 
 from dropr_core.model.names import START, Head, Lane
 from dropr_core.protocol.log_matching import HeadRelation, compare_heads
-from dropr_core.protocol.reconcile import apply_head, awaited, lane_of
+from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
 from dropr_core.system.clock import FakeClock
 
 SAME, AHEAD, LOST, FOREIGN = HeadRelation.SAME, HeadRelation.AHEAD, HeadRelation.LOST, HeadRelation.FOREIGN
@@ -61,7 +61,7 @@ def sender():
 
 
 def apply(sender, theirs, on_reset="resend", lane=ORDERS):
-    return apply_head(sender.outbox, lane, theirs, on_reset=on_reset, event=sender.event)
+    return Reconciler(sender.outbox, lane.peer, on_reset=on_reset, event=sender.event).apply(lane, theirs)
 
 
 def queued(sender):
