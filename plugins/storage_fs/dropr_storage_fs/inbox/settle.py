@@ -87,6 +87,7 @@ class Settling:
         acknowledged: dict[bytes, _Acknowledged] = {}
         out: list[bool] = []
         mine: _Acknowledged | None = None
+        self._set_apart(commit, changes)
         for change in changes:
             claim = change.claim
             if mine is None or not mine.has(claim):
@@ -103,16 +104,24 @@ class Settling:
                                          change.content_type)  # fmt: skip
                     out.append(True)
                     continue
-                found = self._moves.materialise_leased(commit, mine.lease, {claim.number})
-                job = found[0] if found else None
-            else:
-                job = _held(commit.state, claim)
+            job = _held(commit.state, claim)
             if job is not None:
                 self._settle_job(commit, job, change)
             out.append(job is not None)
         for one in acknowledged.values():
             one.write(commit)
         return out
+
+    def _set_apart(self, commit: InboxCommit, changes: Sequence[Settlement]) -> None:
+        """Plain messages that do not simply go get a state of their own: the log is read once for all of a lease."""
+        wanted: dict[bytes, tuple[Lease, set[int]]] = {}
+        for change in changes:
+            if not isinstance(change, Ack) or change.keep > 0:
+                lease = _lease_of(commit.state, change.claim)
+                if lease is not None:
+                    wanted.setdefault(lease.token, (lease, set()))[1].add(change.claim.number)
+        for lease, numbers in wanted.values():
+            self._moves.materialise_leased(commit, lease, numbers)
 
     def _settle_job(self, commit: InboxCommit, job: JobRecord, change: Settlement) -> None:
         now = self._context.clock.now()
