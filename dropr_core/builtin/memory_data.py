@@ -82,6 +82,7 @@ class OutboxData:
     serial: int = 0
     logs: dict[Lane, LaneLog] = attrs.field(factory=dict)
     items: dict[tuple[int, int], DeliveryRecord] = attrs.field(factory=dict)
+    by_id: dict[MessageId, list[DeliveryRecord]] = attrs.field(factory=dict)
     own: dict[MessageId, tuple[NewMessage, float]] = attrs.field(factory=dict)
     """Ids that callers chose, with the node time of their `send`."""
     peers: dict[str, PeerRecord] = attrs.field(factory=dict)
@@ -123,6 +124,7 @@ class InboxData:
     store_id: StoreId = attrs.field(factory=make_store_id)
     number: int = 0
     items: dict[int, Task] = attrs.field(factory=dict)
+    by_id: dict[MessageId, list[Task]] = attrs.field(factory=dict)
     heads: dict[SourceLane, Head] = attrs.field(factory=dict)
     consumers: set[str] = attrs.field(factory=set)
     """Those that live."""

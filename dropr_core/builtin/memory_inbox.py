@@ -7,7 +7,7 @@ contracts/storage.py: each method does what its contract says and nothing clever
 import itertools
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -118,7 +118,7 @@ class MemoryInbox(Inbox):
         """Whether this very message is here already: live, or done and kept."""
         return any(
             (item.job.id, item.job.envelope) == (job.id, job.envelope) and (item.live or item.state is State.DONE)
-            for item in self._data.items.values()
+            for item in self._of(job.id)
         )
 
     def _add(self, channel: str, priority: int, sender: str, job: Job) -> None:
@@ -128,6 +128,7 @@ class MemoryInbox(Inbox):
         expires = None if job.expires_in is None else now + job.expires_in
         item = Task(self._data.number, job, channel, priority, sender, now, due, expires)
         self._data.items[item.number] = item
+        self._data.by_id.setdefault(job.id, []).append(item)
         self._unblock(item)
 
     def _check_limits(self, coming: Sequence[tuple[str, int]]) -> None:
@@ -166,6 +167,8 @@ class MemoryInbox(Inbox):
             self._data.outcome_numbers[item.sender] += 1
             number = self._data.outcome_numbers[item.sender]
             self._data.outcomes.setdefault(item.sender, []).append(attrs.evolve(outcome, number=number))
+        if item.job.key is None:
+            return
         waiting = [
             other for _, other in sorted(self._data.items.items())
             if other.state is State.BLOCKED and (other.channel, other.job.key) == (item.channel, item.job.key)
@@ -178,6 +181,12 @@ class MemoryInbox(Inbox):
             item.reasons.append(reason)
         outcome = Outcome(0, item.job.id, State.FAILED, reason)
         self._end(item, State.BURIED, self.context.remember, outcome)
+
+    def _forget(self, item: Task) -> None:
+        del self._data.items[item.number]
+        self._data.by_id[item.job.id].remove(item)
+        if not self._data.by_id[item.job.id]:
+            del self._data.by_id[item.job.id]
 
     # ── consumers ────────────────────────────────────────────────────────────────────────────────
 
@@ -222,7 +231,7 @@ class MemoryInbox(Inbox):
             self._data.processed[item.channel] += 1
             self._end(item, State.DONE, change.keep, outcome)
             if change.keep <= 0:
-                del self._data.items[item.number]
+                self._forget(item)
         elif isinstance(change, Release):
             if change.reason:
                 item.reasons.append(change.reason)
@@ -266,7 +275,7 @@ class MemoryInbox(Inbox):
             return False
         if to is None:
             if not item.live:
-                del self._data.items[item.number]
+                self._forget(item)
             return not item.live
         if not may_follow(JOB, item.state, to):
             return False
@@ -288,7 +297,7 @@ class MemoryInbox(Inbox):
     # ── looking ──────────────────────────────────────────────────────────────────────────────────
 
     def _of(self, message_id: MessageId) -> list[Task]:
-        return [item for item in self._data.items.values() if item.job.id == message_id]
+        return self._data.by_id.get(message_id, [])
 
     def _show(self, item: Task) -> JobInfo:
         now = self._now()
@@ -307,7 +316,12 @@ class MemoryInbox(Inbox):
 
     def scan(self, selection: Selection, after: int = 0, limit: int = 100) -> list[JobInfo]:  # noqa: D102
         with self._gate.reading():
-            rest = (self._show(item) for number, item in sorted(self._data.items.items()) if number > after)
+            pool: Iterable[Task] = self._data.items.values()
+            if selection.ids:
+                pool = (item for identity in set(selection.ids) for item in self._of(identity))
+                selection = attrs.evolve(selection, ids=())
+            mine = sorted((item for item in pool if item.number > after), key=lambda item: item.number)
+            rest = (self._show(item) for item in mine)
             return list(itertools.islice(filter(selection.means, rest), limit))
 
     def envelope(self, message_id: MessageId) -> bytes | None:  # noqa: D102

@@ -6,7 +6,9 @@ contracts/storage.py: each method does what its contract says and nothing clever
 
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
 
 from dropr_core.builtin.memory_data import DeliveryRecord, LaneLog, OutboxData, PeerRecord
 from dropr_core.builtin.memory_gate import Gate
@@ -43,7 +45,7 @@ class MemoryOutbox(Outbox):
         return self.context.clock.now()
 
     def _of(self, message_id: MessageId) -> list[DeliveryRecord]:
-        return [item for item in self._data.items.values() if item.message.id == message_id]
+        return self._data.by_id.get(message_id, [])
 
     @property
     def store_id(self) -> StoreId:  # noqa: D102
@@ -83,6 +85,7 @@ class MemoryOutbox(Outbox):
         for index, peer in enumerate(message.peers):
             item = DeliveryRecord((data.serial, index), message, Lane(peer, message.channel, message.priority), 0, now)
             data.items[item.serial] = item
+            data.by_id.setdefault(message.id, []).append(item)
             data.peers.setdefault(peer, PeerRecord())
             data.sent[peer, message.channel] += 1
             sequences.append(self._enqueue(item, now))
@@ -213,6 +216,9 @@ class MemoryOutbox(Outbox):
 
     def _forget(self, item: DeliveryRecord) -> None:
         del self._data.items[item.serial]
+        self._data.by_id[item.message.id].remove(item)
+        if not self._data.by_id[item.message.id]:
+            del self._data.by_id[item.message.id]
         log = self._data.logs[item.lane]
         if log.items.get(item.sequence) is item:
             del log.items[item.sequence]
@@ -322,7 +328,12 @@ class MemoryOutbox(Outbox):
     ) -> list[tuple[tuple[int, int], Delivery]]:
         with self._gate.reading():
             # An index starts at 0 and the first cursor is (0, 0): serials start at 1.
-            rest = ((at, self._show(item)) for at, item in sorted(self._data.items.items()) if at > after)
+            pool: Iterable[DeliveryRecord] = self._data.items.values()
+            if selection.ids:
+                pool = (item for identity in set(selection.ids) for item in self._of(identity))
+                selection = attrs.evolve(selection, ids=())
+            mine = sorted((item for item in pool if item.serial > after), key=lambda item: item.serial)
+            rest = ((item.serial, self._show(item)) for item in mine)
             return list(itertools.islice((one for one in rest if selection.means(one[1])), limit))
 
     def envelope(self, message_id: MessageId) -> bytes | None:  # noqa: D102
