@@ -14,6 +14,7 @@ from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, StoreId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, SENDER, Source, Worker, job, new_id
+from dropr_core.testing.likeness import strayed
 
 
 def info_of(storage: Storage, message_id: MessageId) -> JobInfo:
@@ -210,6 +211,42 @@ class InboxCareContract(StorageTests):
         Source(storage.inbox).push(job(expires_in=10.0), job(expires_in=0.0))
         bench.clock.advance(10.5)
         assert Worker(storage.inbox).claim() == []
+
+    def test_what_is_put_keeps_its_times_and_its_receipt(self, storage: Storage, bench: Bench) -> None:
+        """A message of the node itself waits for its delay, expires and is told of like one that arrived."""
+        late, mortal, now = job(due_in=30.0), job(expires_in=10.0, receipt=True), job(due_in=-1.0)
+        storage.inbox.put(CHANNEL, 5, SENDER, [late, mortal, now])
+        worker = Worker(storage.inbox)
+        assert [claim.id for claim in worker.claim(1)] == [mortal.id]
+        early = [claim.id for claim in worker.claim()]
+        assert not (wrong := strayed(early, [now.id])), f"before the delay of 30 s was over, claim gave {wrong}"
+        due = storage.inbox.next_due([CHANNEL])
+        assert due == pytest.approx(bench.clock.now() + 30), "when a message that was put with due_in=30 becomes ready"
+        storage.inbox.retire(worker.name)
+        bench.clock.advance(10.5)
+        storage.inbox.sweep()
+        _, rows = storage.inbox.outcomes(SENDER, None, 0, 5)
+        assert [(row.id, row.state) for row in rows] == [(mortal.id, State.EXPIRED)]
+        bench.clock.advance(20)
+        again = Worker(storage.inbox)
+        assert not (wrong := strayed([claim.id for claim in again.claim()], [late.id, now.id])), f"after it: {wrong}"
+
+    def test_what_is_acknowledged_together_is_kept_as_long(self, storage: Storage, bench: Bench) -> None:
+        """`acknowledge` with ``keep`` lists every message as done, with its content, for that long; without, none."""
+        ids = Source(storage.inbox).fill(4)
+        claims = Worker(storage.inbox).claim()
+        assert storage.inbox.acknowledge(claims[:2]) == [True, True]
+        assert storage.inbox.acknowledge(claims[2:], 60.0) == [True, True]
+
+        def listed() -> list[bytes | None]:
+            storage.inbox.sweep()
+            return [storage.inbox.envelope(one) for one in ids if storage.inbox.status(one) is not None]
+
+        assert listed() == [b"envelope 2", b"envelope 3"], "kept for 60 s, right after the acknowledgement"
+        bench.clock.advance(59)
+        assert listed() == [b"envelope 2", b"envelope 3"], "kept for 60 s, after 59"
+        bench.clock.advance(2)
+        assert listed() == [], "kept for 60 s, after 61"
 
     def test_a_lease_does_not_expire(self, storage: Storage, bench: Bench) -> None:
         """What was leased in time is finished in peace."""

@@ -1,9 +1,11 @@
 """Whether two values are the same to the last bit and type, and where they differ, in words.
 
-Owns `unlike`, and the values that formats lose something of. Must not know any format.
+Owns `unlike`, and the values that formats lose something of; `strayed`, for rows. Must not know any format or storage.
 """
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 FLOATS = (0.1, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308, 123456789.123456789, 2.0**53 + 2, 1.0, 1e-7)
@@ -43,6 +45,22 @@ def _unlike_mapping(got: dict[Any, Any], wanted: dict[Any, Any], where: str) -> 
     return next((words for words in found if words), "")
 
 
+def strayed(got: Sequence[bytes], wanted: Sequence[bytes]) -> str:
+    """Which rows are missing, extra or given twice, and the first that stands elsewhere, in words; empty if none."""
+    if got == wanted or list(got) == list(wanted):
+        return ""
+    there, should = Counter(got), Counter(wanted)
+    words = [f"{len(got)} rows instead of {len(wanted)}"]
+    twice = [one for one, times in there.items() if times > should[one] > 0]
+    for what, ids in (("missing", should - there), ("extra", there - should - Counter(twice)), ("twice", twice)):
+        if ids:
+            some = ", ".join(one.hex() for one in list(ids)[:3])
+            words.append(f"{len(ids)} {what}: {some}{', …' if len(ids) > 3 else ''}")
+    pairs = enumerate(zip(got, wanted, strict=False), 1)
+    first = next((at for at, (one, other) in pairs if one != other), min(len(got), len(wanted)) + 1)
+    return "; ".join([*words, f"row {first} is the first that is not as it should be"])
+
+
 def kinds(values: Any) -> set[type]:
     """The types of everything within some values."""
     found, rest = set(), list(values)
@@ -56,4 +74,4 @@ def kinds(values: Any) -> set[type]:
     return found
 
 
-__all__ = ["FLOATS", "INTS", "TEXTS", "kinds", "unlike"]
+__all__ = ["FLOATS", "INTS", "TEXTS", "kinds", "strayed", "unlike"]

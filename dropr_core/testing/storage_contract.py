@@ -20,6 +20,7 @@ from dropr_core.testing.inbox_care_contract import InboxCareContract
 from dropr_core.testing.inbox_contract import InboxContract
 from dropr_core.testing.outbox_contract import OutboxLogContract
 from dropr_core.testing.outbox_ends_contract import OutboxEndsContract
+from dropr_core.testing.storage_bulk_contract import StorageBulkContract
 from dropr_core.testing.storage_machine import run_machine
 from dropr_core.testing.storage_process_contract import StorageProcessContract
 from dropr_core.testing.storage_tiers_contract import StorageTiersContract
@@ -32,6 +33,7 @@ class StorageContract(
     OutboxEndsContract,
     InboxContract,
     InboxCareContract,
+    StorageBulkContract,
     StorageTiersContract,
     StorageProcessContract,
 ):

@@ -7,12 +7,12 @@ the contract it must be caught. Every one is run by a pytest of its own, inside 
 from pathlib import Path
 
 import pytest
-from contracts.wrong_plugins import wrong_others, wrong_storages, wrong_transports
+from contracts.wrong_plugins import wrong_bulk, wrong_others, wrong_storages, wrong_transports
 
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).parent / "wrong_plugins"
-MODULES = (wrong_storages, wrong_transports, wrong_others)
+MODULES = (wrong_storages, wrong_bulk, wrong_transports, wrong_others)
 CLASSES = [
     (module, name) for module in MODULES for name, cls in vars(module).items()
     if name.startswith("Test") and isinstance(cls, type) and cls.__module__ == module.__name__
@@ -62,6 +62,8 @@ def test_the_same_plugin_without_the_mistake_passes(judge, module, name):
 @pytest.mark.parametrize(
     ("module", "name", "words"),
     [
+        (wrong_bulk, "TestTakesTheLastOfAPageTwice", "*take of 512: 512 rows instead of 512; 1 missing: *; 1 twice: *"),
+        (wrong_bulk, "TestCutsEnvelopes", "*65536 bytes instead of 65537; byte 65536 is the first that differs*"),
         (wrong_transports, "TestSwapsPieces", "*byte 4096 is the first that differs: *"),
         (wrong_transports, "TestEndsAtAZero", "* bytes instead of *"),
         (wrong_others, "TestLosesDigits", "*0.333333, it was 0.3333333333333333*"),
@@ -77,7 +79,7 @@ def test_what_is_wrong_is_said_in_words(judge, module, name, words):
 
 def test_there_are_many_mistakes():
     """At least twelve mistakes, among them some of each kind of plugin."""
-    assert len(WRONG) >= 40
+    assert len(WRONG) >= 60
     kinds = {base.__name__ for module, name in WRONG for base in getattr(module, name).__mro__}
     assert {"StorageContract", "TransportContract", "SerializerContract", "HandlerContract", "ObserverContract",
             "NodeContract"} <= kinds  # fmt: skip
