@@ -58,8 +58,14 @@ test-all: check ## the whole suite with every supported Python that this machine
 	  .venv-$$version/bin/python -m pytest -n $(JOBS) --dist worksteal || exit 1; \
 	done
 
-bench: $(VENV)/.installed ## what it costs and how fast it is, on this machine
-	$(BIN)/python bench/run.py
+# matplotlib and huey are wanted here alone. Without them the bench goes on: no pictures, nothing to compare with.
+$(VENV)/.bench: $(VENV)/.installed
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+BENCH ?=
+bench: $(VENV)/.bench ## what it costs and how fast it is, on this machine: all figures, in less than 15 minutes
+	$(BIN)/python bench/run.py $(BENCH)
 
 # docs/architecture.md says what they should be.
 house: ## rooms, floors, arrows and sizes of files

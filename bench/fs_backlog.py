@@ -21,7 +21,7 @@ import psutil
 from dropr_storage_fs import Options, dropr_storage
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage
+from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Storage
 from dropr_core.model.names import START, Head, IdMaker, Lane, MessageId, SourceLane, StoreId
 from dropr_core.system.clock import SystemClock
 
@@ -30,7 +30,7 @@ SOURCE = SourceLane("shop", StoreId(b"store--1"), "orders", 5)
 BATCH = 5000
 
 
-def open_store(home: Path):
+def open_store(home: Path) -> Storage:
     context = Context(node="bench", data=home, clock=SystemClock(), log=logging.getLogger("bench"), min_free=0)
     return dropr_storage(Options(reserve=0), context)
 
@@ -57,6 +57,7 @@ def use(home: Path) -> None:
     worker = storage.inbox.register()
     for _ in range(20):
         batch = storage.outbox.take(LANE, 1000, 1 << 20)
+        assert batch is not None
         storage.outbox.settle(LANE, batch.upto)
         claims = storage.inbox.claim(["orders"], 1000, worker)
         assert all(storage.inbox.settle([Ack(claim) for claim in claims]))

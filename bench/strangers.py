@@ -23,18 +23,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-import yaml
-from run import KEY, running, write_nodes
 
 import dropr_core as dropr
+from bench.nodes import BODY, KEY, Pair
 from dropr_core.contracts.transport import Connection
 from dropr_core.errors import DroprError
 from dropr_core.protocol.frames import REQUEST, FrameHeader, request_id, seal
 
-BODY = os.urandom(200)
 WRONG = b"a key that nobody here has, of 40 bytes."
 SECONDS = 5.0
 
@@ -91,7 +90,7 @@ def hurried_over_zmq(url: str) -> Iterator[None]:
     from dropr_transport_zmq.frames import Kind, pack
     from dropr_transport_zmq.keys import new_secret, public_to_z85, secret_to_z85
 
-    dealer = zmq.Context.instance().socket(zmq.DEALER)
+    dealer: Any = zmq.Context.instance().socket(zmq.DEALER)
     where, _, server = url.removeprefix("zmq+").partition("?curve=")
     if server:
         mine = secret_to_z85(new_secret())
@@ -195,20 +194,13 @@ def traffic(shop: Path, store: Path, seconds: float) -> float:
     return got / spent
 
 
-def listens(url: str) -> None:
-    """Return once the port takes connections."""
-    where = urlsplit(url)
-    for _ in range(300):
-        with contextlib.suppress(OSError), socket.create_connection((where.hostname, where.port or 0), 1):
-            return
-        time.sleep(0.1)
-
-
-def bench_flood(shop: Path, store: Path, url: str, rate: float, patient: bool, log: Path) -> None:
+def bench_flood(pair: Pair, rate: float, patient: bool) -> None:
     """The cost of one refused request, and of a flood of them."""
-    with running(("daemon", shop), ("server", store)) as (_, server):
-        listens(url)
-        alone = traffic(shop, store, SECONDS)
+    url = pair.ask
+    with contextlib.closing(pair):
+        _, server = pair.start_both()
+        log = server.log
+        alone = traffic(pair.shop, pair.store, SECONDS)
         before, lines = cpu(server.pid), log.read_bytes().count(b"\n")
         with flooding(url, rate, SECONDS, patient) as child:
             assert child.stdout is not None
@@ -218,16 +210,16 @@ def bench_flood(shop: Path, store: Path, url: str, rate: float, patient: bool, l
         print(f"  CPU of the server for each       {used / sent * 1e6:10,.0f} µs")
         print(f"  lines in its log for each 1000   {lines / sent * 1000:10,.1f}")
         with flooding(url, rate, SECONDS + 60, patient):
-            beside = traffic(shop, store, SECONDS)
+            beside = traffic(pair.shop, pair.store, SECONDS)
         print(f"messages, nobody else              {alone:10,.0f} /s")
         print(f"messages beside the flood          {beside:10,.0f} /s   ({beside / alone:.0%})")
 
 
-def bench_idle(_shop: Path, store: Path, url: str, connections: int) -> None:
+def bench_idle(pair: Pair, connections: int) -> None:
     """Whether connections that say nothing leave room for those with the key."""
-    where = urlsplit(url)
-    with running(("server", store)), contextlib.ExitStack() as stack:
-        listens(url)
+    where = urlsplit(pair.ask)
+    with contextlib.closing(pair), contextlib.ExitStack() as stack:
+        pair.start("server", pair.store)
         opened = 0
         for _ in range(connections):
             with contextlib.suppress(OSError):
@@ -235,7 +227,7 @@ def bench_idle(_shop: Path, store: Path, url: str, connections: int) -> None:
                 opened += 1
         answered, started = 0, time.monotonic()
         for _ in range(300):
-            with contextlib.closing(connect(url)) as connection, contextlib.suppress(DroprError, Late):
+            with contextlib.closing(connect(pair.ask)) as connection, contextlib.suppress(DroprError, Late):
                 connection.ask(request(KEY.encode()), idle=1).result(1)
                 answered += 1
         print(f"answered beside {opened} idle connections   {answered} of 300 in {time.monotonic() - started:.1f} s")
@@ -255,24 +247,12 @@ def main() -> None:
     if asked.what == ["only-flood"]:
         print(flood(asked.url, asked.rate, asked.seconds, asked.patient), flush=True)
         os._exit(0)  # its connections may be in the middle of something
-    os.environ["DROPR_BENCH_TRANSPORT"] = asked.transport
     for what in asked.what:
-        with tempfile.TemporaryDirectory() as home:
-            shop, store = write_nodes(Path(home))
-            url = yaml.safe_load(shop.read_text())["peers"]["store"]["url"]
-            log = Path(home, "log")
-            sys.stderr.flush()
-            with log.open("ab") as file:  # what the nodes write there is counted
-                kept = os.dup(2)
-                os.dup2(file.fileno(), 2)
-                try:
-                    if what == "flood":
-                        bench_flood(shop, store, url, asked.rate, asked.patient, log)
-                    else:
-                        bench_idle(shop, store, url, asked.connections)
-                finally:
-                    os.dup2(kept, 2)
-                    os.close(kept)
+        with Pair(Path(tempfile.mkdtemp()), transport=asked.transport) as pair:
+            if what == "flood":
+                bench_flood(pair, asked.rate, asked.patient)
+            else:
+                bench_idle(pair, asked.connections)
 
 
 if __name__ == "__main__":
