@@ -33,6 +33,7 @@ class Line(logging.Formatter):
     """Turns a record into one line; with ``tracebacks``, the traceback follows, each line marked.
 
     The traceback of a record that has the attribute ``traceback`` follows in any case: it is about code of the user's.
+    So does the text of the attribute ``stack``: where that code is.
     """
 
     def __init__(self, role: str, *, tracebacks: bool = False, timed: bool = True) -> None:
@@ -64,6 +65,8 @@ class Line(logging.Formatter):
         if problem is not None and traced and record.exc_info:
             trace = self._masked(self.formatException(record.exc_info))
             line += "".join(f"\n    | {one_line(part)}" for part in trace.splitlines())
+        if stack := getattr(record, "stack", ""):
+            line += "".join(f"\n    | {one_line(part)}" for part in self._masked(stack).splitlines())
         return line
 
     def _masked(self, text: str) -> str:
@@ -73,8 +76,8 @@ class Line(logging.Formatter):
 
 
 class JsonLine(Line):
-    """The same as one JSON object a line: `time` (ISO 8601, UTC), `level`, `role`, `logger`, `message`, and `traceback`
-    where there is one.
+    """The same as one JSON object a line: `time` (ISO 8601, UTC), `level`, `role`, `logger`, `message`, `traceback`
+    and `stack` where there is one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -92,6 +95,8 @@ class JsonLine(Line):
         }
         if record.exc_info and record.exc_info[1] is not None:
             document["traceback"] = self._masked(self.formatException(record.exc_info))
+        if stack := getattr(record, "stack", ""):
+            document["stack"] = self._masked(stack)
         return json.dumps(document)
 
 

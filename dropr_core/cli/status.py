@@ -22,8 +22,10 @@ QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
 @verb(
     "status",
     keys="`node`, `data`, `storage`; `processes`: `daemon` (`pid`, or null), `servers` (a list: `pid`, `urls`), "
-    "`workers` (a list: `pid`, …), `angel` (null, or `pid`, `children`: a list: `name`, `state`, `pid`, `restarts`, "
-    "`last_exit`); "
+    "`workers` (a list, one for each process: `pid`, `name`, `channels`, `threads` and `tasks` (most that functions "
+    "and async ones handle at once), `at_work` (messages at this moment), `longest` (null, or of the one that takes "
+    "longest: `id`, `channel`, `seconds`)), `angel` (null, or `pid`, `children`: a list: `name`, `state`, `pid`, "
+    "`restarts`, `last_exit`); "
     "`peers`, a list: `peer`, `mode` (`push`, `pull`, or null: not in the configuration), `state` (`up`, `idle`, "
     "`resting`, `refused`, `held`, or `unknown`: no daemon runs), `reason`, `waiting` (deliveries), `bytes`, `oldest` "
     "(seconds or null), `awaiting` (receipts), `held`, `failures`, `next_try_in` (seconds or null), `body` "
@@ -74,6 +76,9 @@ def _processes(node: "Runtime") -> dict[str, Any]:
     found: dict[str, Any] = {"daemon": None if daemon is None else {"pid": daemon.get("pid")}}
     for name in ("server", "worker"):
         found[f"{name}s"] = list(living(directory, name))
+    for worker in found["workers"]:
+        if longest := worker.get("longest"):
+            longest["seconds"] = round(max(0.0, time.time() - longest.pop("since")), 1)
     angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
     found["angel"] = None
     if angel is not None:
@@ -208,8 +213,15 @@ def _show_processes(processes: Mapping[str, Any]) -> None:
         words.append(f"daemon {processes['daemon']['pid'] or 'starting'}")
     for server in processes["servers"]:
         words.append(f"server {server['pid']} ({', '.join(server.get('urls', [])) or 'no doors'})")
-    words += [f"worker {worker['pid']}" for worker in processes["workers"]]
+    words += [f"{worker.get('name', 'worker')} {worker['pid']}" for worker in processes["workers"]]
     echo(f"running: {', '.join(words)}" if words else "nothing runs here: 'dropr up' starts everything")
+    for worker in processes["workers"]:
+        places = " and ".join(say_count(worker[kind], kind[:-1]) for kind in ("threads", "tasks") if worker.get(kind))
+        longest = worker.get("longest")
+        echo(
+            f"  {worker.get('name', 'worker')}: {worker.get('at_work', 0)} at work, {places}"
+            + (f"; {longest['id']} on {longest['channel']} for {say_age(longest['seconds'])}" if longest else "")
+        )
     for child in (processes["angel"] or {}).get("children", []):
         if child["state"] != "running" or child["restarts"]:
             last = f", last {child['last_exit']}" if child["last_exit"] else ""

@@ -134,6 +134,12 @@ class ChannelConfig:
     handler: Component | None = own(
         read_handler, "plugin", _COMPONENT, default=None, doc="What `dropr worker` calls for each message."
     )
+    timeout: float | None = duration(
+        None,
+        least=0.001,
+        doc="How long the handler may take for one message. One that takes longer has failed.",
+        unset="no limit; after a minute the log says where it is",
+    )
     attempts: int = option(10, least=1, doc="How many leases a message gets before it is buried.")
     retry_backoff_min: float = duration("1s", doc="Rest after the first failed attempt; doubles each time.")
     retry_backoff_max: float = duration("10m", doc="The longest rest between attempts.")
@@ -179,12 +185,18 @@ class WorkerConfig:
     """How `dropr worker` works."""
 
     processes: int = option(1, least=1, most=1000, doc="Worker processes; several use several cores.")
-    threads: int = option(1, least=1, most=1000, doc="Messages handled at once by one process.")
+    threads: int = option(1, least=1, most=1000, doc="Messages that functions handle at once in one process.")
+    tasks: int = option(
+        100,
+        least=1,
+        most=100_000,
+        doc="Messages that `async` functions handle at once in one process, on its event loop.",
+    )
     concurrency: int | None = option(
         None,
         least=1,
         most=1000,
-        doc="The name of `threads` before there were processes.",
+        doc="The name of `threads` before there were processes and tasks.",
         unset="see `threads`",
     )
     drain: float = duration("25s", doc="On stop, what is being handled may take so long to end.")

@@ -80,3 +80,20 @@ class Handler(ABC):
 
     def close(self) -> None:
         """Release everything; safe twice."""
+
+
+class AsyncHandler(Handler):
+    """A handler that is awaited: a worker process has as many at once as `worker.tasks` says, all on one event loop."""
+
+    @abstractmethod
+    async def handle_async(self, work: Work) -> Any:
+        """As `handle`. A call in here that blocks holds up all others of the process.
+
+        It is cancelled when the `timeout` of the channel is over, and when the worker has to end.
+        """
+
+    def handle(self, work: Work) -> Any:
+        """The same for who has no event loop."""
+        import asyncio
+
+        return asyncio.run(self.handle_async(work))

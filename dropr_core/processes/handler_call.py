@@ -4,13 +4,14 @@ Owns that border. Whatever comes back over it (a result of any kind, any excepti
 settlement that the store takes; only that message suffers, never the worker. Must not know threads, nor who settles.
 """
 
+import asyncio
 import logging
 from typing import Any
 
 from dropr_core.api.failures import describe, excerpt, text_of
 from dropr_core.api.received import Received
 from dropr_core.api.send_options import as_seconds
-from dropr_core.contracts.handler import Handler, NoResult, Work
+from dropr_core.contracts.handler import AsyncHandler, Handler, NoResult, Work
 from dropr_core.contracts.storage import Ack, Bury, Settlement
 from dropr_core.errors import ProtocolError, Reject, Retry, UsageError
 from dropr_core.model.limits import clip
@@ -20,15 +21,44 @@ def call(handler: Handler, received: Received, log: logging.Logger) -> Settlemen
     """Call a handler for a message, and say how the message is to be settled. Raises nothing."""
     try:
         result = handler.handle(as_work(received))
-    except Retry as again:
-        return _again(received, again, log)
-    except (Reject, ProtocolError) as no:
-        reason = text_of(no)
+    except BaseException as error:  # also SystemExit: a handler that calls exit() ends no thread
+        return _not_done(received, error, log)
+    return _done(received, result, log)
+
+
+async def call_async(
+    handler: AsyncHandler, received: Received, seconds: float | None, log: logging.Logger
+) -> Settlement:
+    """The same on an event loop. When its time is over the handler is cancelled: then the attempt has failed, unless it
+    was just done. Raises CancelledError only where who awaits this was cancelled.
+    """
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            result = await handler.handle_async(as_work(received))
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        return _not_done(received, error, log)
+    except TimeoutError as error:
+        if not limit.expired():
+            return _not_done(received, error, log)
+        over = TimeoutError(f"it took longer than its timeout of {seconds:g} s")
+        where = error.__cause__.__traceback__ if error.__cause__ is not None else None
+        return _not_done(received, over.with_traceback(where), log)
+    except BaseException as error:
+        return _not_done(received, error, log)
+    return _done(received, result, log)
+
+
+def _not_done(received: Received, error: BaseException, log: logging.Logger) -> Settlement:
+    if isinstance(error, Retry):
+        return _again(received, error, log)
+    if isinstance(error, Reject | ProtocolError):
+        reason = text_of(error)
         log.warning("%s on %s is buried: %s", received.id, received.channel, reason)
         return Bury(received.claim, reason)
-    except BaseException as error:  # also SystemExit: a handler that calls exit() ends no thread
-        return _failed(received, error, log)
-    return _done(received, result, log)
+    return _failed(received, error, log)
 
 
 def _done(received: Received, result: Any, log: logging.Logger) -> Ack:

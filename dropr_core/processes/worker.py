@@ -1,34 +1,33 @@
 """The worker: handlers around consumers. Killing it at any moment loses nothing.
 
-Owns the process and its threads: claim, call the channel's handler, settle. What an answer means is in
-handler_call.py; what a failing store does to it in settling.py and store_trouble.py. Must not know peers or transports.
+Owns one process: its handlers, the threads and the event loop that call them, and when it asks for a fresh start. What
+an answer means is in handler_call.py, how it is written down in settling.py. Must not know peers or transports.
 """
 
-import contextlib
 import logging
 import os
-import select
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
-from dropr_core.api.consumer import Consumer
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
-from dropr_core.api.store_trouble import WRITE, StoreTrouble
+from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.config.node import NodeConfig
-from dropr_core.contracts.handler import Handler
+from dropr_core.contracts.handler import AsyncHandler, Handler
+from dropr_core.contracts.storage import Settlement
 from dropr_core.errors import ConfigError, LeaseLost
 from dropr_core.plugin.registry import create
-from dropr_core.processes.handler_call import call
+from dropr_core.processes.at_work import AtWork
+from dropr_core.processes.handler_tasks import HandlerTasks
+from dropr_core.processes.handler_threads import HandlerThreads
 from dropr_core.processes.mainloop import MainLoop
+from dropr_core.processes.message_source import MessageSource
 from dropr_core.processes.settling import Settler
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.presence import Presence
-
-CLAIMS = (WRITE, "claims")
-"""What rests when the store gives nothing out."""
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:  # noqa: ARG001
@@ -39,11 +38,12 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     heart = heart or Heartbeat.from_environment()
     log = logging.getLogger("dropr.worker")
     with Runtime.open(config) as runtime, MainLoop(heart) as loop:
-        workers = WorkerThreads(runtime, loop, log)
+        workers = Workers(runtime, loop, log)
         presence = Presence(runtime.run_directory, "worker")
+        report = Report(presence, workers, heart.name or "worker")
         try:
             workers.start()
-            presence.announce({"channels": workers.channels})
+            report.tell()
             heart.ready()
             log.info("worker of %s handles %s", runtime.name, ", ".join(workers.channels))
             recycling = RecycleLimits(config.angel.recycle_after, config.angel.max_memory)
@@ -52,10 +52,18 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                 loop.run_posts()
                 if workers.broken is not None:
                     raise workers.broken
-                recycle = recycling.due(workers.handled)
+                pause = workers.watch()
+                report.tell()
+                recycle = workers.stuck or recycling.due(workers.handled)
                 if not recycle:
-                    loop.sleep(None)
-            workers.stop(config.worker.drain)
+                    loop.sleep(pause)
+            ended = workers.stop(config.worker.drain)
+            if workers.stuck and not ended:
+                # A thread cannot be ended, and its message must not be with two: it is free when this process is gone.
+                log.error("ends in the middle of a handler: %s", workers.stuck)
+                presence.withdraw()
+                logging.shutdown()
+                os._exit(Exit.OK if loop.stopping else Exit.RECYCLE)
         finally:
             presence.withdraw()
             workers.close()
@@ -66,10 +74,31 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
         return Exit.RECYCLE
 
 
-class WorkerThreads:
-    """The threads of one worker; each has a consumer of its own."""
+class Report:
+    """What `dropr status` shows of this process, kept up to date while it is at work."""
+
+    def __init__(self, presence: Presence, workers: "Workers", name: str) -> None:
+        self._presence, self._workers, self._name = presence, workers, name
+        self._told: dict[str, Any] = {}
+
+    def tell(self) -> None:
+        """Announce what changed. Raises OSError only the first time: later a full disk costs the report alone."""
+        report = {"name": self._name, **self._workers.report()}
+        if report == self._told:
+            return
+        try:
+            self._presence.announce(report)
+        except OSError:
+            if not self._told:
+                raise
+        self._told = report
+
+
+class Workers:
+    """All that works in one worker process: threads for handlers, and an event loop for those that are async."""
 
     def __init__(self, runtime: Runtime, loop: MainLoop, log: logging.Logger) -> None:
+        """Make the handlers. Raises ConfigError if there is none, or one cannot be made."""
         self._runtime, self._loop, self._log = runtime, loop, log
         context = runtime.context(log)
         self._handlers: dict[str, Handler] = {}
@@ -83,97 +112,112 @@ class WorkerThreads:
         self.handled = 0
         self.broken: BaseException | None = None
         """What ended one of the threads, if anything did."""
+        self._counting = threading.Lock()
         self._stopping = threading.Event()
         self._trouble = StoreTrouble(runtime.clock, runtime.event, log)
         self._settler = Settler(self._trouble, runtime.clock, self._stopping, log)
-        self._one_tries = threading.Lock()
-        """Held by the one thread that asks a store which has failed whether it works again."""
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._threads: list[threading.Thread] = []
-        self._consumers: list[Consumer] = []
+        self._timeouts = {name: runtime.config.channels[name].timeout for name in self._handlers}
+        self._at_work = AtWork(self._timeouts, loop.wake, log)
+        self._next_look: float | None = None
+        self._sources: list[MessageSource] = []
+        self._threads: HandlerThreads | None = None
+        self._tasks: HandlerTasks | None = None
         self._recycle_after = runtime.config.angel.recycle_after
 
+    @property
+    def stuck(self) -> str:
+        """Which handler does not end though its time is over; empty if none."""
+        return self._at_work.stuck
+
     def start(self) -> None:
-        """Begin to work."""
-        for number in range(self._runtime.config.worker.threads):
-            consumer = Consumer(
-                self._runtime, self.channels, on_error="continue", label=f"worker {os.getpid()}.{number}"
-            )
-            self._consumers.append(consumer)
-            thread = threading.Thread(target=self._work, args=(consumer,), name=f"dropr-worker-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        """Begin to work. Raises StoreError."""
+        settings = self._runtime.config.worker
+        asynchronous = {name: one for name, one in self._handlers.items() if isinstance(one, AsyncHandler)}
+        others = {name: one for name, one in self._handlers.items() if name not in asynchronous}
+        at_work, done, broken, log = self._at_work, self._done, self._broke, self._log
+        if others:
+            take = self._source(others, "worker").take
+            self._threads = HandlerThreads(settings.threads, others, at_work, take, done, broken, log)
+            self._threads.start()
+        if asynchronous:
+            take = self._source(asynchronous, "worker.tasks").take
+            self._tasks = HandlerTasks(settings.tasks, asynchronous, self._timeouts, at_work, take, done, broken, log)
+            self._tasks.start()
 
-    def _work(self, consumer: Consumer) -> None:
-        poll = select.poll()
-        poll.register(consumer.fileno(), select.POLLIN)
-        poll.register(self._reader, select.POLLIN)
-        while not self._stopping.is_set():
-            try:
-                found = self._claim(consumer)
-                if found is None:
-                    self._stopping.wait(max(0.0, self._trouble.until(CLAIMS) - self._runtime.clock.now()))
-                elif isinstance(found, float):
-                    poll.poll(int(found * 1000) + 1)
-                else:
-                    self._handle(found)
-            except BaseException as error:
-                # A worker without threads would look alive and do nothing.
-                self.broken = error
-                self._loop.wake()
-                return
+    def _source(self, handlers: dict[str, Any], label: str) -> MessageSource:
+        source = MessageSource(self._runtime, tuple(handlers), self._trouble, self._log, f"{label} {os.getpid()}")
+        self._sources.append(source)
+        return source
 
-    def _claim(self, consumer: Consumer) -> Received | float | None:
-        """A message; or the seconds after which to look again at the latest; or None while the store fails."""
-        with self._one_tries if self._trouble.fails(CLAIMS) else contextlib.nullcontext():
-            if self._trouble.rests(CLAIMS):
-                return None
-            with self._trouble.guard(CLAIMS):
-                found = consumer.claim(1)
-                if not found:
-                    consumer.prepare()
-                    found = consumer.claim(1)
-                return found[0] if found else consumer.patience(None)
-        return None
+    def _broke(self, error: BaseException) -> None:
+        self.broken = error
+        self._loop.wake()
 
-    def _handle(self, received: Received) -> None:
-        started = time.monotonic()
+    def _done(self, received: Received, change: Settlement, took: float) -> None:
         try:
-            self._settler.settle(received, call(self._handlers[received.channel], received, self._log))
+            self._settler.settle(received, change)
         except LeaseLost as error:
             self._log.warning("%s", error)
-        took = time.monotonic() - started
         self._log.debug("%s on %s took %.3f s", received.id, received.channel, took)
-        self.handled += 1
+        with self._counting:
+            self.handled += 1
         if self._recycle_after and self.handled % self._recycle_after == 0:
             self._loop.wake()
 
-    def stop(self, drain: float) -> None:
-        """Lease nothing more; give what is being handled ``drain`` seconds to end."""
+    def watch(self) -> float | None:
+        """Say what takes too long. The seconds until that is to be asked again; None: not before work begins."""
+        if not self._at_work.watched:
+            self._next_look = None
+            return None
+        now, every = time.monotonic(), self._at_work.every
+        if self._next_look is None:  # work has just begun: most of it is over before anybody could look
+            self._next_look = now + every
+        elif now >= self._next_look:
+            self._at_work.look(None if self._tasks is None else self._tasks.look(now))
+            self._next_look = now + every
+        return self._next_look - now
+
+    def report(self) -> dict[str, Any]:
+        """What this process is at, for who looks from outside: `longest` has ``since`` in seconds since the epoch."""
+        settings, now = self._runtime.config.worker, self._at_work.now() if self._next_look is not None else []
+        longest = now[0] if now else None
+        return {
+            "channels": self.channels,
+            "threads": settings.threads if self._threads is not None else 0,
+            "tasks": settings.tasks if self._tasks is not None else 0,
+            "at_work": len(now),
+            "longest": longest and {
+                "id": longest.received.id, "channel": longest.received.channel, "since": round(longest.since, 3),
+            },
+        }  # fmt: skip
+
+    def stop(self, drain: float) -> bool:
+        """Lease nothing more; give what is being handled ``drain`` seconds to end. Whether all of it ended."""
         self._stopping.set()
         self._log.info("takes nothing more; what is at hand has %.0f s to end", drain)
-        os.write(self._writer, b"\0")
+        for source in self._sources:
+            source.stop()
         deadline = time.monotonic() + drain
-        for thread in self._threads:
-            while thread.is_alive() and time.monotonic() < deadline:
-                thread.join(timeout=min(1.0, max(0.0, deadline - time.monotonic())))
-                self._loop.beat()
-        if any(thread.is_alive() for thread in self._threads):
+        parts = [part for part in (self._threads, self._tasks) if part is not None]
+        while not (ended := all([part.ended(0.05) for part in parts])) and time.monotonic() < deadline:  # noqa: C419
+            self._loop.beat()
+            self.watch()
+        if self._tasks is not None:
+            ended = self._tasks.close() and ended
+        if not ended:
             self._log.warning("some handlers did not end within %.0f s: their messages go back, not counted", drain)
+        return ended
 
     def close(self) -> None:
         """Give back what is leased, close handlers; safe twice."""
         self._stopping.set()
-        for consumer in self._consumers:
-            with self._trouble.guard((WRITE, "leases")):  # its lock goes with it, and with the lock its leases
-                consumer.close()
-        self._consumers.clear()
+        for source in self._sources:
+            source.close()
+        self._sources.clear()
+        if self._tasks is not None:
+            self._tasks.close()
         for channel, handler in self._handlers.items():
             try:
                 handler.close()
             except Exception:
                 self._log.exception("the handler of %s raised in close", channel)
-        for fd in (self._reader, self._writer):
-            if fd >= 0:
-                os.close(fd)
-        self._reader = self._writer = -1

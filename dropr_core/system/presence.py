@@ -26,8 +26,11 @@ class Presence:
         self._fd: int | None = None
 
     def announce(self, report: Mapping[str, Any]) -> None:
-        """Show the report (with ``pid``) from now on; remove what dead processes of this role left. Raises OSError."""
-        self._sweep()
+        """Show the report (with ``pid``) from now on, in place of one before; with the first one, remove what dead
+        processes of this role left. Raises OSError.
+        """
+        if self._fd is None:
+            self._sweep()
         temporary = self.path.with_suffix(".new")
         fd = open_private(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
@@ -37,8 +40,11 @@ class Presence:
         except BaseException:
             os.close(fd)
             raise
-        self._fd = fd
-        release_in_child(self)
+        before, self._fd = self._fd, fd
+        if before is None:
+            release_in_child(self)
+        else:
+            os.close(before)
 
     def _sweep(self) -> None:
         for path in self._directory.glob(f"{self._role}-*.json"):

@@ -20,7 +20,7 @@ import attrs
 
 from dropr_core import options as fields
 from dropr_core.config.options import suggest
-from dropr_core.contracts.handler import Handler, Work
+from dropr_core.contracts.handler import AsyncHandler, Handler, Work
 from dropr_core.errors import DroprError, PluginError, UsageError
 from dropr_core.hookspecs import hookimpl
 
@@ -43,15 +43,13 @@ class Options:
 
 
 class PythonHandler(Handler):
-    """Calls one function with the `Work`; an async function runs on the handler's own event loop."""
+    """Calls one function with the `Work`. If it turns out that the result is to be awaited, it is, on an event loop of
+    this handler, while the calling thread waits.
+    """
 
-    def __init__(self, options: Options) -> None:
-        """Import the function; raises PluginError if there is none, or it cannot be called with one argument."""
-        directory = str(options.path or Path.cwd())
-        if directory not in sys.path:
-            # A script of an environment does not search the current directory by itself.
-            sys.path.append(directory)
-        self._function = _load(options.target)
+    def __init__(self, function: Callable[[Work], Any]) -> None:
+        """Starts nothing."""
+        self._function = function
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -96,12 +94,25 @@ class PythonHandler(Handler):
             loop.close()
 
 
+class AsyncPythonHandler(PythonHandler, AsyncHandler):
+    """Awaits one `async` function with the `Work`, on the event loop of the worker."""
+
+    async def handle_async(self, work: Work) -> Any:
+        """Await it, and give back what it returns."""
+        return await self._function(work)
+
+
 async def _cancel_all() -> None:
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _is_async(function: Callable[[Work], Any]) -> bool:
+    """Whether each call of it has to be awaited; of an object that can be called, its method says so."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _load(target: str) -> Callable[[Work], Any]:
@@ -141,5 +152,10 @@ def _load(target: str) -> Callable[[Work], Any]:
 
 @hookimpl
 def dropr_handler(options: Options) -> Handler:
-    """The handler ``python``."""
-    return PythonHandler(options)
+    """The handler ``python``. Raises PluginError if there is no such function, or it cannot be called with the work."""
+    directory = str(options.path or Path.cwd())
+    if directory not in sys.path:
+        # A script of an environment does not search the current directory by itself.
+        sys.path.append(directory)
+    function = _load(options.target)
+    return AsyncPythonHandler(function) if _is_async(function) else PythonHandler(function)

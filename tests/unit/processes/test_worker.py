@@ -16,7 +16,7 @@ from dropr_core.errors import ConfigError, WriteFailed
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import State
 from dropr_core.processes.mainloop import MainLoop
-from dropr_core.processes.worker import WorkerThreads
+from dropr_core.processes.worker import Workers
 
 LOG = logging.getLogger("dropr.test.worker")
 HANDLERS = """
@@ -50,7 +50,7 @@ def worker(tmp_path, monkeypatch):
         worker={"concurrency": 1, "drain": "50ms"},
     )
     with Runtime.open(config) as runtime, MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL)) as loop:
-        threads = WorkerThreads(runtime, loop, LOG)
+        threads = Workers(runtime, loop, LOG)
         yield Node(runtime), threads
         if not threads._stopping.is_set():
             threads.stop(10)
@@ -153,4 +153,4 @@ def test_a_worker_without_handlers_says_so(tmp_path):
         MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL)) as loop,
         pytest.raises(ConfigError, match="no channel has a handler"),
     ):
-        WorkerThreads(runtime, loop, LOG)
+        Workers(runtime, loop, LOG)

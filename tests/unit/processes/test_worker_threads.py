@@ -18,7 +18,7 @@ from dropr_core.errors import StoreBusy, WriteFailed
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import State
 from dropr_core.processes.mainloop import MainLoop
-from dropr_core.processes.worker import WorkerThreads
+from dropr_core.processes.worker import Workers
 
 LOG = logging.getLogger("dropr.test.worker")
 
@@ -36,7 +36,7 @@ def node(tmp_path):
 @pytest.fixture
 def workers(node):
     loop = MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL))
-    made = WorkerThreads(node.runtime, loop, LOG)
+    made = Workers(node.runtime, loop, LOG)
     yield made
     if not made._stopping.is_set():
         made.stop(20)

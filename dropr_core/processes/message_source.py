@@ -1,0 +1,103 @@
+"""Where the threads of a worker process get their messages from.
+
+Owns the one consumer that they share: whoever has nothing to do takes the next message, and while there is none, one of
+them waits for all. Rests while the store fails. Must not know handlers.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import threading
+from collections.abc import Sequence
+
+from dropr_core.api.consumer import Consumer
+from dropr_core.api.received import Received
+from dropr_core.api.runtime import Runtime
+from dropr_core.api.store_trouble import WRITE, StoreTrouble
+from dropr_core.errors import LeaseLost
+
+CLAIMS = (WRITE, "claims")
+
+
+class MessageSource:
+    """Messages of some channels. Threads share it."""
+
+    def __init__(
+        self, runtime: Runtime, channels: Sequence[str], trouble: StoreTrouble, log: logging.Logger, label: str
+    ) -> None:
+        """Nothing is taken before `take`. Raises StoreError."""
+        self._runtime, self._trouble, self._log = runtime, trouble, log
+        self._consumer = Consumer(runtime, channels, on_error="continue", label=label)
+        self._turn = threading.Lock()
+        """Held by the one thread that waits for messages, or asks a store which has failed."""
+        self._mutex = threading.Lock()
+        self._stopped = threading.Event()
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def take(self) -> Received | None:
+        """The next message, as soon as there is one; its handler is to be called. None once there will be no more."""
+        while not self._stopped.is_set():
+            if isinstance(found := self._look(waits=False), Received):
+                return found
+            with self._turn:
+                if self._stopped.is_set():
+                    return None
+                found = self._look(waits=True)
+                if isinstance(found, Received):
+                    return found
+                if found is None:
+                    self._stopped.wait(max(0.0, self._trouble.until(CLAIMS) - self._runtime.clock.now()))
+                else:
+                    self._sleep(found)
+        return None
+
+    def _look(self, *, waits: bool) -> Received | float | None:
+        """A message; or the seconds after which to look again at the latest; or None while the store fails.
+
+        ``waits``: this thread is the one that will wait.
+        """
+        if self._trouble.rests(CLAIMS) or (self._trouble.fails(CLAIMS) and not waits):
+            return None
+        with self._trouble.guard(CLAIMS):
+            try:
+                if waits:
+                    self._consumer.prepare()
+                received = self._take()
+                return received or (self._consumer.patience(None) if waits else 0.0)
+            except LeaseLost as error:
+                self._log.warning("%s", error)
+                return 0.0
+        return None
+
+    def _take(self) -> Received | None:
+        with self._mutex:
+            return next(iter(self._consumer.claim(1)), None)
+
+    def _sleep(self, seconds: float) -> None:
+        poll = select.poll()
+        for fd in (self._consumer.fileno(), self._reader):
+            poll.register(fd, select.POLLIN)
+        poll.poll(int(seconds * 1000) + 1)
+
+    def stop(self) -> None:
+        """There is nothing more to take: whoever waits for it comes back. Safe twice."""
+        self._stopped.set()
+        if self._writer >= 0:
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._writer, b"\0")
+
+    def close(self) -> None:
+        """Give back what is leased, the attempts not counted; safe twice."""
+        if self._writer < 0:
+            return
+        self.stop()
+        with self._turn:  # nobody waits any more
+            with self._trouble.guard((WRITE, "leases")):  # its lock goes with it, and with the lock its leases
+                self._consumer.close()
+            for fd in (self._reader, self._writer):
+                os.close(fd)
+            self._reader = self._writer = -1
+
+
+__all__ = ["MessageSource"]
