@@ -10,6 +10,7 @@ from bench.backlog import Peer, send_many
 from bench.figure import Figure, Run, at_most
 from bench.nodes import Pair, node_file
 from dropr_core.bench.samples import in_turns
+from dropr_core.bench.usage import threads_of
 
 ROLES = ("daemon", "server", "worker")
 HANDLED = {"channels": {"orders": {}, "work": {"handler": "python:builtins:repr"}}}
@@ -27,9 +28,9 @@ def measure_idle(run: Run) -> None:
             time.sleep(1)
             shares: list[float] = []
             for _ in range(run.rounds):
-                before = [one.usage().cpu for one in pair.processes.values()]
+                before = [threads_of(one.pid) for one in pair.processes.values()]
                 time.sleep(seconds)
-                after = [one.usage().cpu for one in pair.processes.values()]
+                after = [threads_of(one.pid) for one in pair.processes.values()]
                 shares.append((sum(after) - sum(before)) / seconds * 100)
             run.read(f"{storage}, all three", "% of a core", shares, at_most(0.2))
             for role, process in zip(ROLES, pair.processes.values(), strict=True):

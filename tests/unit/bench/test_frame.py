@@ -16,7 +16,7 @@ from bench.report import rows, write_report
 from bench.run import take
 from bench.tracing import read_table
 from dropr_core.bench.samples import Samples, in_turns, say_number
-from dropr_core.bench.usage import usage_of
+from dropr_core.bench.usage import threads_of, usage_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -141,12 +141,16 @@ def test_a_document_has_every_value():
 
 def test_what_a_process_used_is_counted_by_the_kernel():
     """Processor time, calls and memory of this process grow with what it does."""
-    before = usage_of(os.getpid())
+    before, exact = usage_of(os.getpid()), threads_of(os.getpid())
+    ends = time.monotonic() + 30
+    while usage_of(os.getpid()).cpu <= before.cpu and time.monotonic() < ends:
+        sum(range(10_000))
     for _ in range(100):
         with Path("/dev/null").open("wb", buffering=0) as file:
             file.write(b"x")
     used = usage_of(os.getpid()).since(before)
     assert used.cpu > 0
+    assert threads_of(os.getpid()) > exact
     assert used.writes >= 100 or used.writes == 0  # 0: this user may not read it
     assert used.peak > 1 << 20
 
