@@ -18,7 +18,7 @@ from dropr_core.api.consumer import OnError, consumer_factory, make_plan
 from dropr_core.api.node import Node
 from dropr_core.api.received import Received
 from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
-from dropr_core.api.sent import MessageStatus, Sent
+from dropr_core.api.sent import Durability, MessageStatus, Sent
 from dropr_core.bodies.store import Progress
 from dropr_core.config.node import NodeConfig
 from dropr_core.errors import Closed, WaitTimeout
@@ -42,6 +42,11 @@ class AsyncSent:
     def existed(self) -> bool:
         """Whether this id was sent before with the same content."""
         return self._sent.existed
+
+    @property
+    def durability(self) -> Durability:
+        """As `Sent.durability`."""
+        return self._sent.durability
 
     async def status(self) -> MessageStatus:
         """As `Sent.status`."""

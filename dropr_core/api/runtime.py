@@ -6,6 +6,7 @@ machine (the public API, daemon, server, worker, command line) works with this. 
 composed, consumed or carried.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -17,11 +18,12 @@ import attrs
 
 from dropr_core.api.data_directory import prepare
 from dropr_core.api.serialization import Serialization
+from dropr_core.api.staging import Staging
 from dropr_core.bodies.store import Bodies
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox, Outbox, Storage
-from dropr_core.errors import Closed
+from dropr_core.errors import Closed, StoreError
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.plugin.host import make_context
@@ -51,6 +53,10 @@ class Runtime:
         self.observed = observers.present
         """Whether anybody observes: telling nobody about each message has a price too."""
         self.notifier = Notifier(self.run_directory / "bell")
+        self.staging = Staging(
+            storage.outbox, config.data / "staging", lambda: self.notifier.notify(topics.OUTBOX), log
+        )
+        """Channels with ``durability: interval``."""
         self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
         self.attempts = {name: channel.attempts for name, channel in config.channels.items()}
         """Of the channels in the configuration: attempts until a message is buried."""
@@ -95,7 +101,10 @@ class Runtime:
         except BaseException:
             observers.close()
             raise
-        return cls(config, storage, clock, Serialization(config, context), observers, log, node_id)
+        runtime = cls(config, storage, clock, Serialization(config, context), observers, log, node_id)
+        if not read_only:
+            runtime.take_over()
+        return runtime
 
     @property
     def name(self) -> str:
@@ -104,8 +113,11 @@ class Runtime:
 
     @property
     def outbox(self) -> Outbox:
-        """The sending half of the store; raises Closed."""
+        """The sending half of the store, with everything that this process has staged; raises Closed."""
         self.check()
+        if self.staging.pending:
+            with contextlib.suppress(StoreError):  # who only looks can do so; what is staged is tried again
+                self.staging.drain()
         return self.storage.outbox
 
     @property
@@ -139,6 +151,16 @@ class Runtime:
         if self.observed:
             self.observers.tell(self.name, name, details)
 
+    def take_over(self) -> None:
+        """Take in what killed processes of this node had staged. A store that fails is said, and tried again later."""
+        if self.storage.outbox.staging:
+            try:
+                self.staging.take_over()
+            except StoreError as error:
+                self.log.warning(
+                    "what killed processes had staged waits in %s: %s", self.config.data / "staging", error
+                )
+
     def retry_now(self, peer: str | None = None) -> None:
         """End the rest of a peer (None: of all): the daemon tries it at once."""
         self._tell_daemon(peer.encode().hex() if peer else "all")
@@ -165,6 +187,7 @@ class Runtime:
         """Close the store and what hangs on it; safe twice."""
         if not self._closed:
             self._closed = True
+            self.staging.close()
             self.notifier.close()
             self.storage.close()
             self.observers.close()

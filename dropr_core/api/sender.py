@@ -8,9 +8,9 @@ addresses.
 import contextlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 from dropr_core.api.composer import Composed, Composer
 from dropr_core.api.runtime import Runtime
@@ -24,6 +24,8 @@ from dropr_core.model import topics
 _ROUTE = frozenset({"to", "channel"})
 """Options with which a message needs nothing that its route does not have: the common case."""
 
+T = TypeVar("T")
+
 LOOK_FOR_ROOM = 1.0
 """Seconds at most between two looks whether a full queue has room again."""
 
@@ -34,6 +36,13 @@ class Sender:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._composer = Composer(runtime.config, runtime.clock, runtime.serialization.dump, runtime.bodies)
+        self._staging = runtime.staging
+        self._interval = frozenset(
+            name
+            for name, channel in runtime.config.channels.items()
+            if channel.durability == "interval" and runtime.storage.outbox.staging
+        )
+        """Channels whose messages are staged."""
         self._pulled = frozenset(name for name, peer in runtime.config.peers.items() if peer.mode == "pull")
 
     def compose(self, value: Any, options: SendOptions, progress: Progress | None = None) -> Composed:
@@ -48,8 +57,27 @@ class Sender:
         if progress is not None and not callable(progress):
             raise UsageError("progress: it is called with the bytes done, and must be a function")
         outgoing, written = self.compose(value, options, progress)
+        if outgoing.channel in self._interval and written is None and self._stage(outgoing, patience):
+            return Sent(
+                self._runtime, outgoing, AppendResult(outgoing.id, (0,) * len(outgoing.peers), False), "interval"
+            )
         placed = self.store([outgoing], patience, () if written is None else (written,))
         return Sent(self._runtime, outgoing, placed[0])
+
+    def _stage(self, message: NewMessage, patience: float) -> bool:
+        """Whether a message was staged. What needs more than a place in its lanes goes straight into the outbox."""
+        self._runtime.check()
+        if message.fingerprint is not None or message.delayed or message.expires_in is not None:
+            return False
+        try:
+            staged = self._staging.put(message)
+        except QueueFull:
+            if patience <= 0:
+                raise
+            staged = self._patiently(lambda: self._staging.put(message), patience)
+        if staged and self._runtime.observed:
+            self._tell([message])
+        return staged
 
     def handles(self, messages: Sequence[NewMessage], placed: Sequence[AppendResult]) -> list[Sent]:
         """A handle for each message that was stored."""
@@ -64,11 +92,11 @@ class Sender:
         runtime = self._runtime
         try:
             runtime.check()
-            placed = runtime.storage.outbox.append(messages)
+            placed = self._append(messages)
         except QueueFull:
             if patience <= 0:
                 raise
-            placed = self._append_patiently(messages, patience)
+            placed = self._patiently(lambda: self._append(messages), patience)
         finally:
             for body in written:
                 body.release()
@@ -77,12 +105,21 @@ class Sender:
             for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
                 runtime.notifier.notify(topics.mail(peer))
         if runtime.observed:
-            for message in messages:
-                details = {"id": message.id, "channel": message.channel, "peers": message.peers}
-                runtime.event("message_queued", details)
+            self._tell(messages)
         return placed
 
-    def _append_patiently(self, messages: list[NewMessage], patience: float) -> Sequence[AppendResult]:
+    def _append(self, messages: list[NewMessage]) -> Sequence[AppendResult]:
+        if self._staging.pending:  # they were sent before
+            self._staging.drain()
+        return self._runtime.storage.outbox.append(messages)
+
+    def _tell(self, messages: Sequence[NewMessage]) -> None:
+        for message in messages:
+            details = {"id": message.id, "channel": message.channel, "peers": message.peers}
+            self._runtime.event("message_queued", details)
+
+    def _patiently(self, store: Callable[[], T], patience: float) -> T:
+        """Try again whenever there may be room."""
         deadline = time.monotonic() + patience
         with contextlib.ExitStack() as stack:
             subscription = None
@@ -93,7 +130,8 @@ class Sender:
                 if subscription is not None:
                     subscription.prepare()
                 try:
-                    return self._runtime.outbox.append(messages)
+                    self._runtime.check()
+                    return store()
                 except QueueFull:
                     left = deadline - time.monotonic()
                     if left <= 0:

@@ -5,7 +5,7 @@ addresses or transports.
 """
 
 import time
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import attrs
 
@@ -17,6 +17,8 @@ from dropr_core.model import topics
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.model.states import ENDED, of_message
+
+Durability: TypeAlias = Literal["commit", "interval"]
 
 
 @attrs.frozen
@@ -37,13 +39,16 @@ class MessageStatus:
 class Sent:
     """A message that is in the outbox, or was."""
 
-    __slots__ = ("_message", "_message_id", "_placed", "_runtime")
+    __slots__ = ("_durability", "_message", "_message_id", "_placed", "_runtime")
 
-    def __init__(self, runtime: Runtime, message: NewMessage | None, placed: AppendResult) -> None:
+    def __init__(
+        self, runtime: Runtime, message: NewMessage | None, placed: AppendResult, durability: Durability = "commit"
+    ) -> None:
         self._runtime = runtime
         self._message_id = placed.id
         self._message = message
         self._placed = placed
+        self._durability: Durability = durability
 
     @classmethod
     def known(cls, runtime: Runtime, identity: MessageId) -> Self:
@@ -54,6 +59,13 @@ class Sent:
     def id(self) -> str:
         """The message's id as text."""
         return format_id(self._message_id)
+
+    @property
+    def durability(self) -> Durability:
+        """What was true when `send` returned: ``commit``: on stable storage. ``interval``: it survives the death of
+        this process; a power cut within the next milliseconds could take it.
+        """
+        return self._durability
 
     @property
     def existed(self) -> bool:

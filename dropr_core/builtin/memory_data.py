@@ -87,6 +87,7 @@ class OutboxData:
     """Ids that callers chose, with the node time of their `send`."""
     peers: dict[str, PeerRecord] = attrs.field(factory=dict)
     sent: Counter[tuple[str, str]] = attrs.field(factory=Counter)
+    staged: dict[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)

@@ -37,6 +37,8 @@ from dropr_core.storage_kit.limits import Amount, check_outbox
 class MemoryOutbox(Outbox):
     """See contracts/storage.py."""
 
+    staging = True
+
     def __init__(self, data: OutboxData, lock: "threading.RLock", context: Context) -> None:
         self._data, self.context = data, context
         self._gate = Gate(lock, context, "outbox")
@@ -69,6 +71,23 @@ class MemoryOutbox(Outbox):
                     seen.setdefault(message.id, message)
             self._check_limits(list(fresh.values()))
             return [self._store(m) if index in fresh else self._existing(m) for index, m in enumerate(messages)]
+
+    def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:  # noqa: D102
+        with self._gate.writing():
+            if self._data.staged.get(log, 0) != after:
+                return False
+            self.append(messages)
+            self._data.staged[log] = upto
+            return True
+
+    def staged(self) -> Mapping[str, int]:  # noqa: D102
+        with self._gate.reading():
+            return dict(self._data.staged)
+
+    def unstage(self, logs: Sequence[str]) -> None:  # noqa: D102
+        with self._gate.writing():
+            for log in logs:
+                self._data.staged.pop(log, None)
 
     def _forget_own_ids(self) -> None:
         """Those of which nothing is listed any more, past their time; the oldest stand first."""

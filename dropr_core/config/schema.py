@@ -128,6 +128,11 @@ class ChannelConfig:
     to: tuple[str, ...] = option((), doc="Peers and groups that get what is sent on it without an address.")
     serializer: Component | None = component(None, "Turns values into bytes and back.")
     priority: int = option(5, least=0, most=9, doc="0 (first) to 9 (last), where `send` does not say.")
+    durability: Literal["commit", "interval"] = option(
+        "commit",
+        doc="When `send` returns: `commit`: the message is on stable storage. `interval`: it survives the death of the "
+        "process, and a power cut some milliseconds later.",
+    )
     receipt: bool = option(False, doc="Whether the sender wants to know that it was processed.")
     expires_in: float | None = duration(None, doc="After that long no consumer gets it.", unset="it never expires")
     delay: float | None = duration(None, doc="Before that long no consumer gets it.", unset="at once")

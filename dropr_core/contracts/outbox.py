@@ -8,6 +8,7 @@ said with each. See `storage.py` for the rules of every method. Must not know ad
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import (
@@ -38,6 +39,10 @@ class Outbox(ABC):
 
     context: Context
     """What the storage was opened with; set by the storage."""
+    staging: ClassVar[bool] = False
+    """Whether `append_staged`, `staged` and `unstage` are there. Without them what a channel with ``durability:
+    interval`` sends is on stable storage when `send` returns, as everywhere.
+    """
 
     # ── first tier: what a storage must write ────────────────────────────────────────────────────
 
@@ -127,6 +132,22 @@ class Outbox(ABC):
         """Release everything; safe twice."""
 
     # ── second tier: what follows from it ────────────────────────────────────────────────────────
+
+    def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
+        """`append`, once: together with a note, in the same durable commit, that the staging log of this name is taken
+        in up to a position.
+
+        Nothing is stored (False) if the note says another position than ``after``; 0 where there is none. Optional:
+        only with `staging`. Raises QueueFull, StoreError.
+        """
+        raise NotImplementedError
+
+    def staged(self) -> Mapping[str, int]:
+        """The notes: staging log → position. There are as many as processes that stage, and a few of the dead."""
+        return {}
+
+    def unstage(self, logs: Sequence[str]) -> None:
+        """These logs are gone for good: forget the notes. Durable."""
 
     def clear_in_flight(self, lane: Lane) -> None:
         """It is certain that nothing after the head reached the peer. As cheap as `settle`."""

@@ -103,6 +103,7 @@ class Daemon:
         carrier = self._carrier
         agenda = self._agenda = Agenda(carrier.runtime.clock, carrier.trouble)
         agenda.add(Task((READ, "requests to retry"), self._nudges, 0.0))
+        agenda.add(Task((WRITE, "staged"), self._take_over, LOOK_AGAIN))
         agenda.add(Task((WRITE, "clock"), self._keep_clock))
         agenda.add(Task((WRITE, "inbox"), self._sweep_inbox))
         self._bodies = agenda.add(Task((WRITE, "bodies"), self._sweep_bodies, BODIES_EVERY))
@@ -171,6 +172,13 @@ class Daemon:
                 self._carrier.links.announce()
                 continue
             self._carrier.links.reset_backoff(None if word.name == "all" else bytes.fromhex(word.name).decode())
+        return now + LOOK_AGAIN
+
+    def _take_over(self, now: float) -> float:
+        """What programs had staged when they were killed: they notified nobody."""
+        runtime = self._carrier.runtime
+        if runtime.outbox.staging:
+            runtime.staging.take_over()
         return now + LOOK_AGAIN
 
     def _keep_clock(self, now: float) -> float:

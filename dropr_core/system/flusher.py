@@ -45,7 +45,7 @@ class Flusher:
         self._dirty = False
 
     def _run(self) -> None:
-        pause = self._interval
+        pause, failing = self._interval, False
         while True:
             with self._changed:
                 while not self._dirty and not self._closing:
@@ -56,12 +56,17 @@ class Flusher:
                     return
             try:
                 self._flush()
-                pause = self._interval
+                if failing:
+                    self._log.info("%s: flushes go through again", self._name)
+                pause, failing = self._interval, False
             except (StoreGone, Closed):
                 return
             except DroprError as error:
-                self._log.warning("%s: flush failed, trying again in %g s: %s", self._name, RETRY, error)
-                self._dirty = True
+                if not failing:
+                    self._log.warning(
+                        "%s: flush failed, tried again every %g s from now on: %s", self._name, RETRY, error
+                    )
+                self._dirty = failing = True
                 pause = RETRY
 
     def close(self) -> None:

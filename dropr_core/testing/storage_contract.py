@@ -20,6 +20,7 @@ from dropr_core.testing.inbox_care_contract import InboxCareContract
 from dropr_core.testing.inbox_contract import InboxContract
 from dropr_core.testing.outbox_contract import OutboxLogContract
 from dropr_core.testing.outbox_ends_contract import OutboxEndsContract
+from dropr_core.testing.staging_contract import StagingContract
 from dropr_core.testing.storage_bulk_contract import StorageBulkContract
 from dropr_core.testing.storage_machine import run_machine
 from dropr_core.testing.storage_process_contract import StorageProcessContract
@@ -31,6 +32,7 @@ ABILITIES = frozenset({"durable", "processes", "ordering_key"})
 class StorageContract(
     OutboxLogContract,
     OutboxEndsContract,
+    StagingContract,
     InboxContract,
     InboxCareContract,
     StorageBulkContract,

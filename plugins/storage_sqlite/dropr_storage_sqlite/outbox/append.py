@@ -38,6 +38,21 @@ class Appender:
         self._engine.space.check()
         return self._engine.write_durable(BatchedJob(self.append_all, messages))
 
+    def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
+        """`append` with a note about a staging log; see the contract."""
+        self._engine.space.check()
+        key = sql.STAGED + log
+
+        def job(connection: Connection) -> bool:
+            noted = connection.execute(sql.STAGED_UPTO, (key,)).fetchall()
+            if (noted[0][0] if noted else 0) != after:
+                return False
+            self._append(connection, messages)
+            connection.execute(sql.SET_STAGED, (key, upto))
+            return True
+
+        return self._engine.write_durable(job)
+
     def append_all(self, connection: Connection, calls: list[Sequence[NewMessage]]) -> list[list[AppendResult]]:
         """What several threads want to append at the same time, as if one had asked for all of it."""
         if len(calls) == 1:

@@ -36,6 +36,8 @@ from dropr_storage_sqlite.outbox.view import View
 class SqliteOutbox(Outbox):
     """The sending half of a store; see the contract for every method."""
 
+    staging = True
+
     def __init__(self, engine: Engine, context: Context) -> None:
         self.engine, self.context = engine, context
         self.appender = Appender(engine, context)
@@ -50,6 +52,18 @@ class SqliteOutbox(Outbox):
 
     def append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:  # noqa: D102
         return self.appender.append(messages)
+
+    def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:  # noqa: D102
+        return self.appender.append_staged(messages, log, after, upto)
+
+    def staged(self) -> Mapping[str, int]:  # noqa: D102
+        return self._view.staged()
+
+    def unstage(self, logs: Sequence[str]) -> None:  # noqa: D102
+        keys = [(sql.STAGED + log,) for log in logs]
+        self.engine.write_durable(
+            lambda connection: connection.executemany(sql.FORGET_STAGED, keys) and None, relief=True
+        )
 
     def lanes(self, peer: str | None = None) -> list[LaneStats]:  # noqa: D102
         return self._shipper.lanes(peer)

@@ -21,6 +21,12 @@ SPECIAL = RECEIPT | FINGERPRINT | SHARED
 DATED = DELAYED | EXPIRES
 
 STORE = "SELECT value FROM meta WHERE key = 'store'"
+STAGED = "staged "
+"""Before the name of a staging log: the key of the note how far it is taken in."""
+STAGED_UPTO = "SELECT value FROM meta WHERE key = ?"
+SET_STAGED = "INSERT OR REPLACE INTO meta VALUES(?, ?)"
+ALL_STAGED = "SELECT key, value FROM meta WHERE key BETWEEN 'staged ' AND 'staged!'"
+FORGET_STAGED = "DELETE FROM meta WHERE key = ?"
 SET_STORE = "UPDATE meta SET value = ? WHERE key = 'store'"
 
 # ── lanes ────────────────────────────────────────────────────────────────────────────────────────

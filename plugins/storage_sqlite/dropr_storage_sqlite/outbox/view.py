@@ -81,6 +81,11 @@ class View:
 
         return self._engine.read(job)
 
+    def staged(self) -> Mapping[str, int]:
+        """Staging log → how far it is taken in."""
+        found = self._engine.read(lambda connection: connection.execute(sql.ALL_STAGED).fetchall())
+        return {key.removeprefix(sql.STAGED): position for key, position in found}
+
     def peers(self) -> Mapping[str, PeerState]:
         """Every peer that a delivery was ever sent to, or that is held."""
 
