@@ -1,8 +1,9 @@
 """The event loop of a listener: accepts connections, gives each a protocol, and ends in good order.
 
-Owns accepting, TLS handshakes, the time until a caller's first request is admitted, and the end. Takes connections
-itself instead of through uvicorn's server, so that a connection is counted, and can be cut off, from its first moment
-on, also before and in its TLS handshake. Must not know HTTP or what is answered.
+Owns accepting, TLS handshakes, the time until a caller's first request is admitted, what is done with callers of a
+penalised address, and the end. Takes connections itself instead of through uvicorn's server, so that a connection is
+counted, and can be cut off, from its first moment on, also before and in its TLS handshake. Must not know HTTP or what
+is answered.
 """
 
 import asyncio
@@ -12,11 +13,16 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Protocol
 
 from uvicorn.server import ServerState
 
+from dropr_core.contracts.transport import Answerer
 from dropr_core.system.connections import Connections, Place
+from dropr_core.system.penalties import Penalties
+from dropr_core.system.tally import Tally
+from dropr_transport_curl.screening import Screening
 
 LAST_WORDS = 1.0
 """Seconds for answers that are being written when the drain time is over."""
@@ -39,12 +45,14 @@ class App(Protocol):
 class Visit:
     """One connection, from the moment that it is accepted."""
 
-    def __init__(self, connections: Connections, line: socket.socket, address: str, now: float) -> None:
-        self._connections, self.line = connections, line
+    def __init__(self, connections: Connections, line: socket.socket, address: str, now: float,
+                 refused: Callable[[str], None]) -> None:  # fmt: skip
+        """``refused`` is told the address with each refusal, and when it ends without a request."""
+        self._connections, self.line, self._address, self._told = connections, line, address, refused
         self.greeting: asyncio.Task[None] | None = None
         self.transport: asyncio.Transport | None = None
         """Once it has one."""
-        self._refusals = 0
+        self._refusals, self._over = 0, False
         self._place: Place = connections.enter(address, now, self.cut)
 
     def admit(self) -> bool:
@@ -56,6 +64,7 @@ class Visit:
         if self._place.admitted:
             return 0.0
         self._refusals += 1
+        self._told(self._address)
         return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._refusals - 1, 10)))
 
     def cut(self) -> None:
@@ -67,18 +76,25 @@ class Visit:
 
     def left(self) -> None:
         """It has ended; safe twice."""
+        if not self._over and not self._place.admitted and not self._refusals:
+            self._told(self._address)
+        self._over = True
         self._connections.leave(self._place)
 
 
 class Accepting:
     """Runs in a thread of its own (`run`); `stop` may be called from any."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext | None, app: App, state: ServerState,
-                 connections: Connections, protocol: Callable[[asyncio.AbstractEventLoop, Visit], asyncio.Protocol],
-                 log: logging.Logger) -> None:  # fmt: skip
-        """``sock``: bound, listening and not blocking; closed at the end."""
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext | None, app: App, answerer: Answerer,
+                 state: ServerState, connections: Connections,
+                 protocol: Callable[[asyncio.AbstractEventLoop, Visit], asyncio.Protocol],
+                 place: str, log: logging.Logger) -> None:  # fmt: skip
+        """``sock``: bound, listening and not blocking; closed at the end. ``place``: its url, for the log."""
         self._socket, self._context, self._app, self._state = sock, context, app, state
-        self._connections, self._protocol, self._log = connections, protocol, log
+        self._answerer, self._connections, self._protocol = answerer, connections, protocol
+        self._place, self._log = place, log
+        self.penalties, self._penalised = Penalties(), Tally()
+        self._screening: Screening | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._drain = 0.0
         self._scarce = False
@@ -90,6 +106,9 @@ class Accepting:
         """Serve until `stop`; idle costs nothing."""
         self.loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
+        if self._context is None:
+            self._screening = Screening(self._answerer, self._connections, self.loop, self._refused, self._passes,
+                                        self._serve)  # fmt: skip
         self.loop.add_reader(self._socket, self._accept)
         self.ready.set()
         await self._stopping.wait()
@@ -124,12 +143,32 @@ class Accepting:
                 continue  # the caller left before it was its turn
             line.setblocking(False)
             self._scarce = False
-            visit = Visit(self._connections, line, str(address[0]), self.loop.time())
-            task = visit.greeting = self.loop.create_task(self._greet(visit))
-            self._greeting[task] = visit
-            task.add_done_callback(self._greeted)
+            if not self.penalties.penalised(str(address[0]), self.loop.time()):
+                self._serve(line, str(address[0]))
+            elif self._screening is not None:
+                self._screening.enter(line, address)
+            elif self._passes(str(address[0])):
+                self._serve(line, str(address[0]))
+            else:  # a handshake costs many times what is saved here, and nothing can be judged before it
+                line.close()
             if self._looking is None:
                 self._look()
+
+    def _serve(self, line: socket.socket, address: str) -> None:
+        assert self.loop is not None
+        visit = Visit(self._connections, line, address, self.loop.time(), self._refused)
+        task = visit.greeting = self.loop.create_task(self._greet(visit))
+        self._greeting[task] = visit
+        task.add_done_callback(self._greeted)
+
+    def _refused(self, address: str) -> None:
+        if self.penalties.refused(address, monotonic()) and self._penalised.add():
+            self._log.warning("%s: many callers at %s are refused: for a while new ones from there get no answer, "
+                              "unless they have a key (%d times so far); stop whoever calls there",
+                              self._place, address, self._penalised.count)  # fmt: skip
+
+    def _passes(self, address: str) -> bool:
+        return self.penalties.passes(address, monotonic())
 
     async def _greet(self, visit: Visit) -> None:
         """Give a connection its protocol, after the TLS handshake if there is one."""
@@ -177,6 +216,8 @@ class Accepting:
         self._socket.close()
         if self._looking is not None:
             self._looking.cancel()
+        if self._screening is not None:
+            self._screening.close()
         greeting = set(self._greeting)
         if self._context is None and greeting:  # these will be there in a moment, and are then closed in order
             await asyncio.wait(greeting)

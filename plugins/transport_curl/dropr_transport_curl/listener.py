@@ -65,7 +65,7 @@ class CurlListener(Listener):
             return GuardedProtocol(visit, quietly, config=config, server_state=state, app_state={}, _loop=loop)
 
         self.connections = connections
-        self._server = Accepting(self._socket, context, app, state, connections, protocol, log)
+        self._server = Accepting(self._socket, context, app, answerer, state, connections, protocol, self.url, log)
         self._thread = threading.Thread(target=self._run, name=f"dropr-listen-{self.url}", daemon=True)
         self._failure: BaseException | None = None
         self._thread.start()

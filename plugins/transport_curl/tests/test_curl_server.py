@@ -13,6 +13,7 @@ from dropr_transport_curl import CurlTransport, Options, accepting, asgi, asgi_a
 from dropr_transport_curl.accepting import Visit
 
 from dropr_core.errors import Unreachable
+from dropr_core.system import penalties
 from dropr_core.system.connections import Connections
 from dropr_core.testing.transport_contract import Echo, request
 
@@ -154,8 +155,9 @@ def test_garbage_is_refused(serve):
     assert talk(listener, b"\x00\xff nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
 
 
-def test_garbage_fills_no_log(serve, caplog):
+def test_garbage_fills_no_log(serve, caplog, monkeypatch):
     """Of a hundred requests that are no HTTP seven are worth a line, which says how many there were."""
+    monkeypatch.setattr(penalties, "GRACE", 1000)
     listener, _ = serve()
     for _ in range(100):
         assert talk(listener, b"\x16\x03\x01 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
@@ -270,11 +272,12 @@ def test_a_refused_caller_may_go_on(serve):
 
 def test_a_refused_stranger_waits_longer_each_time_and_a_peer_never():
     """So that a flood over connections that are kept is as slow as it has places."""
-    connections = Connections(admitted=1, strangers=1, per_address=1, patience=10.0)
+    connections, told = Connections(admitted=1, strangers=1, per_address=1, patience=10.0), []
     here, there = socket.socketpair()
     with here, there:
-        visit = Visit(connections, here, "192.0.2.1", 0.0)
+        visit = Visit(connections, here, "192.0.2.1", 0.0, told.append)
         waits = [visit.refused() for _ in range(50)]
+        assert told == ["192.0.2.1"] * 50
         assert waits == sorted(waits)
         assert (waits[0], waits[1], waits[-1]) == (0.02, 0.04, 1.0)
         assert visit.admit()

@@ -87,7 +87,7 @@ class Door(Listener):
         host = "0.0.0.0" if address.host == "*" else _number(address.host)  # noqa: S104 - the user's word
         if ":" in host:
             self._socket.setsockopt(zmq.IPV6, 1)
-        self.lines = Lines(self._engine, options, self._news, self._catch_up)
+        self.lines = Lines(self._engine, options, self._news, self._catch_up, self._log)
         self._watch()
         self._socket.bind(endpoint(host, address.port))
         port = int(self._last().rpartition(":")[2])

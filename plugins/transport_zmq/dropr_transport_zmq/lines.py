@@ -6,6 +6,7 @@ tells descriptors: a copy of one, if it still is the connection that it was, is 
 sees its caller leave. Runs in the engine's thread. Must not know messages.
 """
 
+import logging
 import os
 import socket
 import struct
@@ -16,6 +17,8 @@ from typing import Protocol
 import attrs
 
 from dropr_core.system.connections import Connections, Place
+from dropr_core.system.penalties import Penalties
+from dropr_core.system.tally import Tally
 from dropr_transport_zmq.engine import Deadline, Engine
 from dropr_transport_zmq.options import Options
 
@@ -71,29 +74,35 @@ class Everybody:
 class Lines:
     """All of one listener."""
 
-    def __init__(
-        self, engine: Engine, options: Options, news: Callable[[], None], catch_up: Callable[[], None]
-    ) -> None:
+    def __init__(self, engine: Engine, options: Options, news: Callable[[], None], catch_up: Callable[[], None],
+                 log: logging.Logger) -> None:  # fmt: skip
         """``news`` reads the monitor; ``catch_up`` the messages, before strangers are judged by what they have sent."""
         self.connections = Connections(
             options.max_connections, options.max_strangers, options.max_strangers_per_address, options.admission
         )
-        self._news, self._catch_up = news, catch_up
+        self.penalties, self._penalised = Penalties(), Tally()
+        self._news, self._catch_up, self._log = news, catch_up, log
         self._lines: dict[int, Line] = {}
         self._strangers: dict[Place, Line] = {}
+        self._cut_off: set[int] = set()
+        """Descriptors of those that were cut off, until they are others'. What they said before is still to be read."""
         self._deadline = Deadline(engine, self._look)
 
     def accepted(self, fd: int) -> None:
         """ZeroMQ took a connection."""
         self.disconnected(fd)  # should its end not have been told
+        self._cut_off.discard(fd)
         peer: tuple[object, ...] = ()
         line = _copy(fd)
         if line is not None:
             with line:
                 peer = _peer(line)
-        now = monotonic()
-        place = self.connections.enter(str(peer[0]) if peer else "", now, lambda: self._cut(fd))
+        now, address = monotonic(), _host(peer)
+        place = self.connections.enter(address, now, lambda: self._cut(fd))
         self._lines[fd] = self._strangers[place] = Line(fd, peer, place)
+        if self.penalties.penalised(address, now) and not self.penalties.passes(address, now):
+            self.connections.drop(place)  # before the handshake, which costs most
+            return
         self._deadline.by(now + LOOK_EVERY)
 
     def disconnected(self, fd: int) -> None:
@@ -101,12 +110,20 @@ class Lines:
         line = self._lines.pop(fd, None)
         if line is not None:
             self._strangers.pop(line.place, None)
+            if not line.place.admitted and not line.refusals:
+                self._note(_host(line.peer))
             self.connections.leave(line.place)
 
     def heard_out(self, fd: int) -> bool:
         """Whether a request that came on it is judged: a peer's always, of a stranger's the first ones."""
         line = self._line(fd)
-        return line is None or line.place.admitted or line.refusals < REFUSALS
+        if line is None:
+            return fd not in self._cut_off
+        if line.place.admitted or line.refusals < REFUSALS:
+            return True
+        if self.penalties.penalised(_host(line.peer), monotonic()):
+            self.connections.drop(line.place)  # even to throw away what comes would cost more
+        return False
 
     def admit(self, fd: int) -> bool:
         """A request that came on it is admitted; False if there is no place for one more such connection."""
@@ -123,6 +140,14 @@ class Lines:
         line = self._line(fd)
         if line is not None:
             line.refusals += 1
+            if not line.place.admitted:
+                self._note(_host(line.peer))
+
+    def _note(self, address: str) -> None:
+        if self.penalties.refused(address, monotonic()) and self._penalised.add():
+            self._log.warning("many callers at %s are refused: for a while most new connections from there are cut off "
+                              "(%d times so far); stop whoever calls there",
+                              address, self._penalised.count)  # fmt: skip
 
     def _line(self, fd: int) -> Line | None:
         if fd >= 0 and fd not in self._lines:
@@ -133,6 +158,7 @@ class Lines:
         """Forget all: ZeroMQ ends them with the listener."""
         self._lines.clear()
         self._strangers.clear()
+        self._cut_off.clear()
 
     def _look(self, now: float) -> float | None:
         self._catch_up()
@@ -145,6 +171,7 @@ class Lines:
     def _cut(self, fd: int) -> None:
         line = self._lines.get(fd)
         self.disconnected(fd)
+        self._cut_off.add(fd)
         copy = None if line is None else _copy(fd)
         if line is None or copy is None:
             return
@@ -176,6 +203,10 @@ def _peer(line: socket.socket) -> tuple[object, ...]:
     except OSError:
         return ()
     return peer if isinstance(peer, tuple) else ()
+
+
+def _host(peer: tuple[object, ...]) -> str:
+    return str(peer[0]) if peer else ""
 
 
 def _received(line: Line) -> int:

@@ -210,7 +210,12 @@ def test_fault_42_the_listener_comes_back(transport, secret):
             assert isinstance(error, Unanswered | Unreachable)
         assert error is None
         answering.close()
-    assert isinstance(connection.ask(request(20), idle=WAIT).exception(WAIT), Unreachable)
+    for _ in range(20):  # the first may still meet the end of the old connection
+        error = connection.ask(request(20), idle=WAIT).exception(WAIT)
+        if isinstance(error, Unreachable):
+            break
+        assert isinstance(error, Unanswered)
+    assert isinstance(error, Unreachable)
 
 
 def test_an_answer_to_an_old_connection_is_ignored(connect, peer):

@@ -11,6 +11,7 @@ from dropr_transport_zmq import lines
 from dropr_transport_zmq.frames import Kind, pack, unpack
 from dropr_transport_zmq.keys import new_secret, public_of
 
+from dropr_core.system import penalties
 from dropr_core.testing.echo import request
 
 WAIT = 30.0
@@ -181,3 +182,42 @@ def test_keys_that_are_sent_away_fill_no_log(transport, secret, echo, caplog):
     said = [record.getMessage() for record in caplog.records if "was sent away" in record.getMessage()]
     assert [line.partition(" so far")[0].rpartition("(")[2] for line in said] == ["1", "2", "4", "8", "10"]
     assert public_of(mine) in said[0]
+
+
+def test_a_penalised_address_has_few_new_connections_and_keeps_those_of_peers(transport, secret, echo, monkeypatch):
+    """Once many were refused, new ones are cut off before their handshake; who was admitted goes on."""
+    monkeypatch.setattr(penalties, "GRACE", 3)
+    monkeypatch.setattr(penalties, "HALF_LIFE", 1e9)
+    monkeypatch.setattr(penalties, "PASSES", 0.0)
+    listener = transport(key=secret).listen("zmq+tcp://127.0.0.1:0", echo)
+    friend = transport().connect(listener.url)
+    assert friend.ask(request(20), idle=WAIT).result(WAIT) == request(20)
+    monkeypatch.setattr(penalties, "BURST", 0.0)
+    for _ in range(1000):
+        with dial(listener.url) as line:  # leaves without a request
+            line.recv(1)
+        if listener.lines.penalties.penalised("127.0.0.1", time.monotonic()):
+            break
+    cut_off = listener.lines.connections.cut_off
+    for _ in range(20):
+        with dial(listener.url) as line:
+            assert gone(line)
+    assert listener.lines.connections.cut_off >= cut_off + 20
+    assert friend.ask(request(20), idle=WAIT).result(WAIT) == request(20)
+
+
+def test_a_flood_on_one_connection_is_cut_off_and_no_longer_read(transport, echo, raw, monkeypatch):
+    """Of a penalised address not even what is thrown away is taken in."""
+    monkeypatch.setattr(penalties, "GRACE", 3)
+    monkeypatch.setattr(lines, "REFUSALS", 5)
+    listener = transport(curve=False).listen("zmq+tcp://127.0.0.1:0", echo)
+    stranger = raw(zmq.DEALER)
+    stranger.setsockopt(zmq.RECONNECT_IVL, -1)
+    monitor = stranger.get_monitor_socket(zmq.Event.DISCONNECTED)
+    stranger.connect(listener.url.removeprefix("zmq+"))
+    for number in range(100):
+        stranger.send_multipart([pack(Kind.ASK, number, 20), request(20, "no:sign")])
+    assert monitor.poll(WAIT * 1000)
+    stranger.disable_monitor()
+    monitor.close()
+    assert len(echo.heads) == 5
