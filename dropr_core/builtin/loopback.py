@@ -6,6 +6,7 @@ know what a request means.
 
 import heapq
 import itertools
+import os
 import re
 import threading
 from concurrent.futures import Future
@@ -22,6 +23,7 @@ from dropr_core.hookspecs import hookimpl
 
 SCHEMES = ("loopback",)
 
+_FORKED = "this transport was opened by the parent process; open the node anew"
 _URL = re.compile(r"loopback://([A-Za-z0-9._-]+)(/[A-Za-z0-9._~/-]*)?")
 
 
@@ -29,12 +31,19 @@ class Hub:
     """Who listens under which name. Transports that share a hub reach each other."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._listeners: dict[str, LoopbackListener] = {}
         self._numbers = itertools.count(1)
 
+    def _look_around(self) -> None:
+        """In a forked child nobody listens: a copy of the parent's listener would take what never reaches it."""
+        if self._pid != os.getpid():
+            self._lock, self._listeners, self._pid = threading.Lock(), {}, os.getpid()
+
     def enter(self, name: str, listener: "LoopbackListener") -> str:
         """Give a name to a listener (``0``: a fresh one); raises Unreachable if it is taken."""
+        self._look_around()
         with self._lock:
             name = f"loopback-{next(self._numbers)}" if name == "0" else name
             if name in self._listeners:
@@ -44,12 +53,14 @@ class Hub:
 
     def leave(self, name: str, listener: "LoopbackListener") -> None:
         """Take the name back, if this listener has it."""
+        self._look_around()
         with self._lock:
             if self._listeners.get(name) is listener:
                 del self._listeners[name]
 
     def find(self, name: str) -> "LoopbackListener | None":
         """The listener of that name."""
+        self._look_around()
         return self._listeners.get(name)
 
 
@@ -103,11 +114,17 @@ class _Timer:
     """Ends requests whose idle time is over: one thread for all of them, started by the first."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._change = threading.Condition()
         self._due: list[tuple[float, int, _Asked]] = []
         self._count = itertools.count()
         self._thread: threading.Thread | None = None
         self._closed = False
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a child of the process whose thread it is: what it belongs to is the parent's."""
+        return self._pid != os.getpid()
 
     def watch(self, asked: _Asked) -> None:
         with self._change:
@@ -156,6 +173,9 @@ class LoopbackConnection(Connection):
         """See the contract. After `close` the future fails with Closed."""
         future: Future[bytes] = Future()
         future.set_running_or_notify_cancel()
+        if self._timer.forked:
+            future.set_exception(Closed(f"{self._url}: {_FORKED}"))
+            return future
         asked = _Asked(self._url, idle, future, self)
         with self._lock:
             if self._closed:
@@ -178,6 +198,8 @@ class LoopbackConnection(Connection):
 
     def close(self) -> None:
         """See the contract."""
+        if self._timer.forked:
+            return
         with self._lock:
             self._closed = True
             left = list(self._open)
@@ -188,8 +210,8 @@ class LoopbackConnection(Connection):
 class LoopbackListener(Listener):
     """An open door inside the process."""
 
-    def __init__(self, hub: Hub, answerer: Answerer, name: str, path: str) -> None:
-        self._hub, self._answerer = hub, answerer
+    def __init__(self, hub: Hub, timer: _Timer, answerer: Answerer, name: str, path: str) -> None:
+        self._hub, self._timer, self._answerer = hub, timer, answerer
         self._change = threading.Condition()
         self._busy: set[_Asked] = set()
         self._closed = False
@@ -222,6 +244,8 @@ class LoopbackListener(Listener):
 
     def close(self, *, drain: float = 0.0) -> None:
         """See the contract."""
+        if self._timer.forked:
+            return
         self._hub.leave(self._name, self)
         with self._change:
             self._closed = True
@@ -254,7 +278,9 @@ class LoopbackTransport(Transport):
 
     def listen(self, url: str, answerer: Answerer) -> Listener:
         """See the contract."""
-        listener = LoopbackListener(self._hub, answerer, *self._name(url))
+        if self._timer.forked:
+            raise Closed(f"{url}: {_FORKED}")
+        listener = LoopbackListener(self._hub, self._timer, answerer, *self._name(url))
         self._keep(listener)
         return listener
 
@@ -273,6 +299,8 @@ class LoopbackTransport(Transport):
 
     def close(self) -> None:
         """See the contract."""
+        if self._timer.forked:
+            return
         with self._lock:
             self._closed = True
             opened, self._opened = self._opened, []

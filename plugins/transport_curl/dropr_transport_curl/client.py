@@ -49,8 +49,10 @@ class Client:
 
     def drop(self, owner: object) -> None:
         """End the requests of one connection; soon, not at once."""
+        if os.getpid() != self._pid:  # before the lock: in a forked child nobody may ever give it back
+            return
         with self._lock:
-            if self._thread is not None and not self._closed and os.getpid() == self._pid:
+            if self._thread is not None and not self._closed:
                 self._dropped.append(owner)
                 self._notify()
 
@@ -68,9 +70,11 @@ class Client:
 
     def close(self) -> None:
         """End everything (Unanswered, or Unreachable where nothing was sent); safe twice."""
+        if os.getpid() != self._pid:
+            self._closed = True
+            return
         with self._lock:
-            if self._closed or os.getpid() != self._pid:
-                self._closed = True
+            if self._closed:
                 return
             self._closed = True
             thread = self._thread
