@@ -21,6 +21,7 @@ from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
 from dropr_core.testing.contract import within
 from dropr_core.testing.echo import MIB, WAIT, Echo, Pair, TransportCase, request
 from dropr_core.testing.payloads import difference
+from dropr_core.testing.transport_fork_contract import ForkTests
 from dropr_core.testing.transport_long_contract import LongRequestTests, Tail
 
 __all__ = ["Echo", "Pair", "TransportCase", "TransportContract", "request"]
@@ -34,7 +35,7 @@ ODD = (
 """What a user may have written behind the scheme."""
 
 
-class TransportContract(LongRequestTests):
+class TransportContract(LongRequestTests, ForkTests):
     """Inherit, and override the fixture `transport_case`."""
 
     @pytest.fixture

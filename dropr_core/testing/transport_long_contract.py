@@ -3,14 +3,20 @@
 Owns the ends of requests that are torn, slow or too long to be read in vain. Must not know any technology.
 """
 
+import contextlib
+import threading
 import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from dropr_core.contracts.transport import Connection
+from dropr_core.contracts.transport import Caller, Connection
 from dropr_core.errors import Refused, Unanswered, Unreachable
-from dropr_core.testing.contract import Contract
-from dropr_core.testing.echo import MIB, WAIT, Pair, request
+from dropr_core.testing.contract import Contract, within
+from dropr_core.testing.echo import MIB, WAIT, Echo, Pair, TransportCase, request
+from dropr_core.testing.forks import Child, Say
 from dropr_core.testing.payloads import difference
 
 
@@ -41,6 +47,19 @@ class Steps:
             time.sleep(self._pause)  # a slow disk: no test waits for it
         self.furthest = max(self.furthest, offset + size)
         return bytes(size)
+
+
+class Slow(Echo):
+    """An answerer that thinks before it refuses: time enough to read too much."""
+
+    def admit(self, head: bytes, caller: Caller) -> int:
+        """See `Echo`."""
+        time.sleep(0.3 if b"no:" in head else 0.0)
+        return super().admit(head, caller)
+
+
+UNWANTED, ROOM = 64 * MIB, 16 * MIB
+"""Bytes of a request that is refused, and of memory that a listener may take until then."""
 
 
 class LongRequestTests(Contract):
@@ -83,3 +102,73 @@ class LongRequestTests(Contract):
         asked = pair.connection.ask_long(whole, tail, idle=WAIT)
         assert isinstance(asked.exception(WAIT), Refused)
         assert tail.furthest < tail.size // 2, f"{tail.furthest} of {tail.size} bytes were read though it was refused"
+
+    def test_what_was_not_admitted_is_not_kept(self, transport_case: TransportCase) -> None:
+        """However long a request is, a listener has no more than its beginning in memory before it was admitted.
+
+        It is looked at from outside: the listener stands in a process of its own, whose largest size is read. A
+        transport that reaches nobody outside of its process is watched by what Python allocates.
+        """
+
+        def work(say: Say) -> None:
+            say(transport_case.make().listen(transport_case.listen, Slow()).url)
+            threading.Event().wait()
+
+        beginning = request(5000, "no:peer")
+        whole = b"".join((b"%012d" % UNWANTED, beginning[12:], bytes(UNWANTED - len(beginning))))
+        with Child(work) as child:
+            url = child.go().hear()
+            asking = transport_case.make()
+            try:
+                connection = asking.connect(url)
+                try:
+                    connection.ask(request(20), idle=WAIT).result(WAIT)
+                except Unreachable:
+                    pass  # not between processes
+                else:
+                    grown = self._grown(child.pid, lambda: self._refused(connection, whole))
+                    if grown is None:
+                        pytest.skip("this system does not tell how large a process was")
+                    assert grown < ROOM, f"of {UNWANTED} bytes that were refused, {grown} were in memory before"
+                    return
+            finally:
+                within(self.patience, asking.close, "close of the asking transport")
+        self._inside(transport_case, whole)
+
+    def _inside(self, case: TransportCase, whole: bytes) -> None:
+        asking, answering = case.make(), case.make()
+        try:
+            connection = asking.connect(answering.listen(case.listen, Slow()).url)
+            connection.ask(request(20), idle=WAIT).result(WAIT)
+            tracemalloc.start()
+            try:
+                self._refused(connection, whole)
+                taken = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            assert taken < ROOM, f"of {UNWANTED} bytes that were refused, {taken} were copied before"
+        finally:
+            within(self.patience, asking.close, "close of the asking transport")
+            within(self.patience, answering.close, "close of the answering transport")
+
+    @staticmethod
+    def _refused(connection: Connection, whole: bytes) -> None:
+        error = connection.ask(whole, idle=WAIT).exception(WAIT)
+        assert isinstance(error, Refused), f"a long request that is refused by its beginning: {error!r}"
+
+    @staticmethod
+    def _grown(pid: int, act: Callable[[], object]) -> int | None:
+        """By how many bytes a process was larger meanwhile than before; None where nobody tells."""
+
+        def size(what: str) -> int:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
+
+        try:
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # forget the largest size
+            before = size("VmHWM")
+        except (OSError, StopIteration):
+            return None
+        act()
+        return size("VmHWM") - before

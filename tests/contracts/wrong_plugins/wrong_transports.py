@@ -1,9 +1,13 @@
 """Transports with one mistake each. ``caught_by`` names the test of the kit that must fail."""
 
+import logging
+import queue
 import socket
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
+from unittest.mock import ANY
 
 import pytest
 
@@ -441,3 +445,140 @@ class TestSendsAllBeforeAdmit(Wrong):
     def plant(self, transport):
         connect = transport.connect
         transport.connect = lambda url: InSteps(connect(url), self.change)
+
+
+class TestServesAForkedChild(Wrong):
+    """A copy of the listener lives in the child: it answers, and the host never hears of it."""
+
+    __test__ = True
+    caught_by = "test_a_forked_child_is_told_or_served"
+
+    def plant(self, transport):
+        transport._timer._pid = transport._hub._pid = ANY
+
+
+class TestLeavesItsThreadBehind(Wrong):
+    """What sends is a thread, and a forked child has none: it waits for an answer for ever."""
+
+    __test__ = True
+    caught_by = "test_a_forked_child_is_told_or_served"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Queued(Through):
+            def __init__(self, *words):
+                super().__init__(*words)
+                self.waiting = queue.Queue()
+                self.thread = threading.Thread(target=self.run)
+                self.thread.start()
+
+            def run(self):
+                while (asked := self.waiting.get()) is not None:
+                    request, idle, future = asked
+                    self.inner.ask(request, idle=idle).add_done_callback(partial(self.end, future))
+
+            @staticmethod
+            def end(future, done):
+                error = done.exception()
+                future.set_result(done.result()) if error is None else future.set_exception(error)
+
+            def ask(self, request, *, idle):
+                future = Future()
+                future.set_running_or_notify_cancel()
+                self.waiting.put((request, idle, future))
+                return future
+
+            def close(self):
+                super().close()
+                self.waiting.put(None)
+                self.thread.join()
+
+        opened = []
+
+        def keep(url):
+            opened.append(Queued(connect(url), self.change))
+            return opened[-1]
+
+        def close(inner=transport.close):
+            for one in opened:
+                one.close()
+            inner()
+
+        transport.connect, transport.close = keep, close
+
+
+class TestClosesForTheParent(Wrong):
+    """When a child closes what it inherited, it says good-bye in the name of its parent."""
+
+    __test__ = True
+    caught_by = "test_a_forked_child_is_told_or_served"
+
+    @pytest.fixture
+    def transport_case(self, tmp_path):
+        door, hub = tmp_path / "door", loopback.Hub()
+
+        class Shown(loopback.LoopbackTransport):
+            def listen(self, url, answerer):
+                listener = super().listen(url, answerer)
+                door.touch()
+                return listener
+
+            def connect(self, url):
+                connection = super().connect(url)
+                ask = connection.ask
+
+                def looks(request, *, idle):
+                    if door.exists():
+                        return ask(request, idle=idle)
+                    return InSteps.failed(Unreachable("the door is closed"))
+
+                connection.ask = looks
+                return connection
+
+            def close(self):
+                door.unlink(missing_ok=True)
+                super().close()
+
+        return TransportCase(lambda: Shown(hub), listen="loopback://0", nobody="loopback://nobody")
+
+
+class TestCopiesAllBeforeAdmit(Wrong):
+    """It puts a request together as a whole, and then shows its beginning to the host."""
+
+    __test__ = True
+    caught_by = "test_what_was_not_admitted_is_not_kept"
+
+    def plant(self, transport):
+        connect = transport.connect
+
+        class Copies(Through):
+            def ask(self, request, *, idle):
+                return super().ask(bytes(bytearray(request)), idle=idle)
+
+        transport.connect = lambda url: Copies(connect(url), self.change)
+
+
+class TestMakesRoomBeforeAdmit(TransportContract):
+    """It takes memory for as many bytes as a stranger says that he has."""
+
+    __test__ = True
+    caught_by = "test_what_was_not_admitted_is_not_kept"
+
+    @pytest.fixture
+    def transport_case(self):
+        curl = pytest.importorskip("dropr_transport_curl")
+
+        class Roomy(curl.CurlTransport):
+            def listen(self, url, answerer):
+                class Judge:
+                    head_size, answer = answerer.head_size, answerer.answer
+
+                    def admit(self, head, caller):
+                        room = b"." * int(head[:12])
+                        return answerer.admit(head, caller) if room else 0
+
+                return super().listen(url, Judge())
+
+        return TransportCase(lambda: Roomy(curl.Options(), logging.getLogger("test.curl")),
+                             listen="http://127.0.0.1:0/dropr", nobody="http://127.0.0.1:9/dropr")  # fmt: skip
