@@ -180,9 +180,10 @@ class Links:
         out: dict[str, dict[str, object]] = {}
         for name, pusher in self.pushers.items():
             link = pusher.link
-            state = "resting" if link.down_reason else "up" if link.welcome else "idle"
-            out[name] = {"state": state, "reason": link.down_reason or "", "failures": link.failures,
-                         "next_try": link.rest_until if link.down_reason else None}  # fmt: skip
+            down = "" if link.idle else link.down_reason or ""
+            state = "resting" if down else "up" if link.welcome and not link.down_reason else "idle"
+            out[name] = {"state": state, "reason": down, "failures": link.failures,
+                         "next_try": link.next_try if down else None}  # fmt: skip
             if pusher.uploads is not None and (progress := pusher.uploads.progress):
                 out[name]["body"] = progress
             if pusher.uploads is not None and (unreadable := pusher.uploads.unreadable):

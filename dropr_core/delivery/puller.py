@@ -24,7 +24,7 @@ from dropr_core.model.names import START, Head, MessageId, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push, refuse_lane
 from dropr_core.protocol.endpoint import from_outcome
-from dropr_core.protocol.link import GENTLY, GREETINGS, longest_rest
+from dropr_core.protocol.rests import GENTLY, GREETINGS, longest_rest
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
@@ -122,7 +122,8 @@ class Puller:
 
     def _fetch(self, now: float) -> None:
         """Say how far we are, and wait for what follows."""
-        if self._ask(MAX_WAIT, self._fetched):
+        # Of a peer that was down an answer is wanted at once: only that shows that it works again.
+        if self._ask(MAX_WAIT if self.down_reason is None else 0.0, self._fetched):
             self._asking, self._news, self._fetched_at = True, False, now
 
     def _ask(self, wait: float, done: Callable[[wire.Fetched | Exception], None]) -> bool:
@@ -188,7 +189,8 @@ class Puller:
             return
         self._talk.session = answer.session
         self._greetings += 1
-        self._up()
+        # Not up yet, if it was down: a peer whose store fails greets all the same.
+        self._answered, self.rest_until = True, 0.0
 
     def _fetched(self, answer: wire.Fetched | Exception) -> None:
         self._asking = False
@@ -265,11 +267,7 @@ class Puller:
         self._alive()
 
     def _alive(self) -> None:
-        self._greetings = 0
-        self._up()
-
-    def _up(self) -> None:
-        self._answered = True
+        self._answered, self._greetings = True, 0
         self.failures, self.rest_until = 0, 0.0
         if self.down_reason is not None:
             self.down_reason = None

@@ -22,7 +22,7 @@ from dropr_core.model.names import Lane, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import pack
 from dropr_core.protocol.endpoint import to_outcomes
-from dropr_core.protocol.link import GENTLY, Link
+from dropr_core.protocol.link import Link
 from dropr_core.protocol.orders import (
     ClearInFlight,
     Collect,
@@ -38,6 +38,7 @@ from dropr_core.protocol.orders import (
     Ship,
 )
 from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
+from dropr_core.protocol.rests import GENTLY
 from dropr_core.system.clock import Clock
 
 Event = Callable[[str, Mapping[str, object]], None]
@@ -101,9 +102,9 @@ class Pusher:
         ready = self._turn_uploads(now, lanes)
         if self.link.welcome is not None:
             lanes = ready  # before the greeting any lane is a reason to greet
-        awaiting = self._awaiting or self._late.expected_from(self.peer)
-        awaiting = awaiting and not self._trouble.rests(self._receipts_of)
-        for order in self.link.orders(now, lanes, awaiting=awaiting, resting=self._rests):
+        stored = not self._trouble.rests(self._receipts_of)
+        late = stored and self._late.expected_from(self.peer)
+        for order in self.link.orders(now, lanes, awaiting=self._awaiting and stored, late=late, resting=self._rests):
             self._carry(order)
         uploads = None if self.uploads is None else self.uploads.wakes_at(now)
         wakes = [self.link.wakes_at(now), self._trouble.wakes_at, uploads]
@@ -126,7 +127,7 @@ class Pusher:
             uploads.new_session = False
             self.link.welcome = None
         link = self.link
-        open_ = link.welcome is not None and link.down_reason is None and now >= link.rest_until
+        open_ = link.welcome is not None and link.answers and now >= link.rest_until
         ready = uploads.turn(now, lanes, open_=open_)
         return [*(stats for stats in lanes if not stats.lane.large), *ready]
 
@@ -153,7 +154,7 @@ class Pusher:
         store = self._store_id()
         if store is not None:
             ask = wire.AskHeads(store, [(lane.channel, lane.priority) for lane in probe.lanes])
-            self._talk.ask(wire.HEADS, ask, wire.HeadsAnswer, lambda answer: self._probed(probe, answer))
+            self._talk.ask(wire.HEADS, ask, wire.HeadsAnswer, lambda answer: self._probed(probe, store, answer))
             self.link.begin(probe)
 
     def _store_id(self) -> StoreId | None:
@@ -195,7 +196,7 @@ class Pusher:
         # Receipts that could not be stored would come with each answer.
         cursor = None if self._trouble.rests(self._receipts_of) else wire.Cursor(*self._cursor)
         push = wire.Push(store, [pack(batch) for batch in batches], cursor)
-        self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, batches, answer))
+        self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, store, batches, answer))
         self.link.begin(order)
 
     def _take(self, lane: Lane, count: int, room: int, most: int) -> Batch | None:
@@ -234,21 +235,21 @@ class Pusher:
             self.link.doubt({lane_of(delivery) for delivery in awaited(self._outbox, self.peer)})
             self._unasked = False
 
-    def _probed(self, order: Probe, answer: wire.HeadsAnswer | Exception) -> None:
+    def _probed(self, order: Probe, store: StoreId, answer: wire.HeadsAnswer | Exception) -> None:
         if isinstance(answer, wire.HeadsAnswer) and len(answer.heads) != len(order.lanes):
             answer = Unanswered("heads for other lanes than were asked")
         if isinstance(answer, Exception):
             self._failed(order, (), answer)
             return
-        self._apply(self.link.probed(order, answer.heads))
+        self._apply(self.link.probed(order, answer.heads), store)
 
-    def _pushed(self, order: Ship, batches: list[Batch], answer: wire.Pushed | Exception) -> None:
+    def _pushed(self, order: Ship, store: StoreId, batches: list[Batch], answer: wire.Pushed | Exception) -> None:
         if isinstance(answer, wire.Pushed) and len(answer.verdicts) != len(batches):
             answer = Unanswered(f"{len(answer.verdicts)} verdicts for {len(batches)} lanes")
         if isinstance(answer, Exception):
-            self._failed(order, batches, answer)
+            self._failed(order, batches, answer, store)
             return
-        self._apply(self.link.pushed(order, batches, answer.verdicts, self._clock.now()))
+        self._apply(self.link.pushed(order, batches, answer.verdicts, self._clock.now()), store)
         for batch, verdict in zip(batches, answer.verdicts, strict=True):
             if verdict.missing and self.uploads is not None:
                 self.uploads.missing(batch.lane)
@@ -286,18 +287,22 @@ class Pusher:
         if self._outbox.receipts(self.peer, StoreId(page.log), rows, page.upto):
             self._notify(topics.RECEIPTS)
 
-    def _failed(self, order: Order, batches: Sequence[Batch], error: Exception) -> None:
+    def _failed(self, order: Order, batches: Sequence[Batch], error: Exception, store: StoreId | None = None) -> None:
         self._log.debug("%s: %s: %s", self.peer, type(order).__name__, error)
-        self._apply(self.link.failed(order, batches, error, self._clock.now()))
+        self._apply(self.link.failed(order, batches, error, self._clock.now()), store)
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────
 
-    def _apply(self, effects: Sequence[Effect]) -> None:
-        """What one answer, or its lack, means."""
+    def _apply(self, effects: Sequence[Effect], store: StoreId | None = None) -> None:
+        """What one answer, or its lack, means. ``store``: the id under which was asked, if numbers were."""
         heads = Reconciler(self._outbox, self.peer, on_reset=self._on_reset, event=self._event)
+        heads.stale = store is not None and store != self._store_id()
         for effect in effects:
             if isinstance(effect, PeerUp | PeerDown):
                 self._tell(effect)
+            elif heads.stale and not isinstance(effect, ClearInFlight):
+                # This store took new numbers since, in which all is sent again that the peer had not settled.
+                self.link.doubt({effect.lane})
             elif not self._trouble.attempt((WRITE, effect.lane), partial(self._apply_one, effect, heads)):
                 # Nothing is lost: the peer is asked for its head again, which tells all that this answer told.
                 self.link.doubt({effect.lane})

@@ -7,6 +7,7 @@ whatever fails between the decision and the question leaves nothing behind that 
 
 Rest: after a failure the *peer* rests (full jitter, 1 s doubling to 60 s), then one small probe. A peer that
 has never answered rests for 5 s at most: it is being set up.
+Up again is a peer when what it refused works again: one whose store fails answers probes all the same.
 Doubt: after an unanswered push, the lanes' heads are asked before anything is sent again.
 Bisection: a push that keeps failing at a peer that answers probes is halved until one delivery
 stands alone; if that one fails while others are accepted, it becomes a dead letter.
@@ -38,24 +39,7 @@ from dropr_core.protocol.orders import (
     Settle,
     Ship,
 )
-
-MISCONFIGURED = frozenset({"unauthorized", "unknown_peer", "bad_signature", "not_allowed", "redirect", "not_dropr"})
-"""Refusals that only a person can end: rest at the cap, no message dies (what-survives-what.md, faults 37, 38)."""
-
-ABOUT_CONTENT = frozenset({"bad_request", "too_big", "bad_frame"})
-"""Refusals that one delivery of a push may have caused: bisect without rest (what-survives-what.md, faults 35, 36)."""
-
-
-GENTLY = 1.0
-"""Seconds at least between two long polls for receipts, where the first one brought nothing and did not wait."""
-
-
-BUSY = 2.0
-"""Seconds of the longest rest from a peer that answers, but whose store is in trouble: what waits shall flow soon after
-it works again."""
-
-GREETINGS = 3
-"""Sessions in a row that a peer may forget before it has answered anything; then it rests like one that fails."""
+from dropr_core.protocol.rests import ABOUT_CONTENT, GENTLY, GREETINGS, LATE, MISCONFIGURED, longest_rest
 
 
 def _no_lane(_lane: Lane) -> bool:
@@ -100,6 +84,8 @@ class Link:
         self.failures = 0
         self.rest_until = 0.0
         self.accepted = 0
+        self.idle = True
+        """Whether nothing waits to be said to the peer or by it."""
         self.answered = False
         """Whether this peer has ever answered, today or in an earlier life of this process."""
         self._rng = rng
@@ -107,10 +93,17 @@ class Link:
         self._doubtful: set[Lane] = set()
         self._shapes: dict[Lane, _Shape] = {}
         self._small = False  # a greeting or probe is under way
+        self._refused_kind: type[Order] | None = None
+        """What the peer refused when it went down, Ship or Collect: an answer to anything else proves little then."""
+        self._tested = False
+        """A probe was answered since the last failure: what was refused may be tried again."""
         self._announcing = False
         self._collecting = False
         self._collect_at = 0.0
         """When the next long poll for receipts may begin; no answer to anything else makes it earlier."""
+        self._late_at = 0.0
+        """When a peer that is down is asked again of which nothing but a late receipt may come."""
+        self._only_late = False
         self._greetings = 0
         """Greetings in a row after which no other question was answered."""
         self._turn = 0
@@ -119,22 +112,28 @@ class Link:
     # ── what next ────────────────────────────────────────────────────────────────────────────────
 
     def orders(
-        self, now: float, lanes: Sequence[LaneStats], *, awaiting: bool, resting: Callable[[Lane], bool] = _no_lane
-    ) -> list[Order]:
+        self, now: float, lanes: Sequence[LaneStats], *, awaiting: bool, late: bool = False,
+        resting: Callable[[Lane], bool] = _no_lane,
+    ) -> list[Order]:  # fmt: skip
         """What to ask now. Nothing is under way by it: whoever has asked says `begin`.
 
-        ``resting``: lanes that can be neither read nor settled at present; they are left alone, the others go on.
+        ``awaiting``: receipts are to come. ``late``: one may yet come of what has failed. ``resting``: lanes that can
+        be neither read nor settled at present; they are left alone, the others go on.
         """
         if now < self.rest_until or self._small:
             return []
-        idle = not lanes and not awaiting and self.down_reason is None
-        announcing = self._announcing
+        self.idle = idle = not lanes and not awaiting and not late
+        self._only_late = late and not lanes and not awaiting
+        # Nothing to say: an idle pair of nodes stays silent, also when one of them is away.
+        if not self._announcing and (idle or (self._only_late and now < self._late_at)):
+            return []
+        awaiting = awaiting or late
+        if (self._refused_kind is Ship and not lanes) or (self._refused_kind is Collect and not awaiting):
+            self._refused_kind, self._tested = None, False  # nothing is left to prove it with
         if self.welcome is None:
-            if idle and not announcing:
-                return []  # nothing to say: an idle pair of nodes stays silent
             return [Greet(courtesy=idle)]
         doubtful = tuple(sorted(lane for lane in self._doubtful - self._busy if not resting(lane))[:MAX_LANES])
-        if doubtful or announcing or self._probing_needed():
+        if doubtful or self._announcing or self._probing_needed():
             return [Probe(doubtful, courtesy=idle and not doubtful)]
         free = [
             stats for stats in lanes
@@ -168,8 +167,13 @@ class Link:
         """When `orders` may have something new by the passing of time alone."""
         if self.rest_until > now:
             return self.rest_until
-        rests = [self._collect_at, *(shape.rest_until for shape in self._shapes.values())]
+        rests = [self._collect_at, self._late_at, *(shape.rest_until for shape in self._shapes.values())]
         return min((rest for rest in rests if rest > now), default=None)
+
+    @property
+    def next_try(self) -> float:
+        """When a peer that is down is asked again (node time)."""
+        return max(self.rest_until, self._late_at) if self._only_late else self.rest_until
 
     @property
     def shipping(self) -> bool:
@@ -178,7 +182,7 @@ class Link:
 
     def reset_backoff(self) -> None:
         """The peer talked to us, or a person asked to retry: end its rest."""
-        self.rest_until = 0.0
+        self.rest_until = self._late_at = 0.0
         for shape in self._shapes.values():
             shape.rest_until = 0.0
 
@@ -187,7 +191,12 @@ class Link:
         self._announcing = True
 
     def _probing_needed(self) -> bool:
-        return self.down_reason is not None and not self._busy
+        return not self.answers and not self._busy
+
+    @property
+    def answers(self) -> bool:
+        """Whether the peer is there as far as we know, though it may have refused something."""
+        return self.down_reason is None or self._tested
 
     def _ship(self, free: list[LaneStats]) -> Ship:
         """The next push of some of these lanes."""
@@ -238,7 +247,7 @@ class Link:
             Compare(lane, Head(sequence, MessageId(identity)))
             for lane, (sequence, identity) in zip(probe.lanes, heads, strict=True)
         ]
-        return effects + self._alive()
+        return effects + self._alive(Probe)
 
     def pushed(self, ship: Ship, batches: Sequence[Batch], verdicts: Sequence[PushResult], now: float) -> list[Effect]:
         """The answer to Ship: one verdict for each batch that was sent."""
@@ -246,7 +255,7 @@ class Link:
         effects: list[Effect] = []
         for batch, verdict in zip(batches, verdicts, strict=True):
             effects.extend(self._verdict(batch, verdict, now))
-        return effects + self._alive()
+        return effects + self._alive(Ship)
 
     def collected(self, now: float, *, gently: bool = False) -> list[Effect]:
         """The answer to Collect came (what it said is the pusher's business).
@@ -256,7 +265,7 @@ class Link:
         self._collecting = False
         if gently:
             self._collect_at = now + GENTLY
-        return self._alive()
+        return self._alive(Collect)
 
     def failed(self, order: Order, batches: Sequence[Batch], error: Exception, now: float) -> list[Effect]:
         """No usable answer. ``batches``: what a Ship really sent."""
@@ -321,7 +330,10 @@ class Link:
                 return effects
         if error.code in MISCONFIGURED:
             self.failures = max(self.failures, 10)  # straight to the cap
-        return effects + self._down(str(error), now, most=longest_rest(error))
+        elif error.code == "busy":
+            for batch in batches:
+                self._shape(batch.lane).count = 1  # nobody sends megabytes again and again for a no
+        return effects + self._down(str(error), now, refused=type(order), most=longest_rest(error))
 
     def _suspect(self, batches: Sequence[Batch], reason: str, *, certain: bool = False) -> list[Effect]:
         """A push failed at a peer that was reached: close in on what may be poison."""
@@ -347,20 +359,28 @@ class Link:
         self._pushes -= 1
         self._busy.difference_update(lane for lane, _ in ship.lanes)
 
-    def _alive(self) -> list[Effect]:
-        self.rest_until, self._greetings = 0.0, 0
+    def _alive(self, answered: type[Order]) -> list[Effect]:
+        self.rest_until, self._late_at, self._greetings = 0.0, 0.0, 0
         if self.down_reason is None:
             return []
-        self.down_reason = None
+        if self._refused_kind not in (None, answered):
+            self._tested = True
+            return []
+        self.down_reason, self._refused_kind = None, None
         return [PeerUp()]
 
-    def _down(self, reason: str, now: float, *, most: float = math.inf) -> list[Effect]:
+    def _down(
+        self, reason: str, now: float, *, refused: type[Order] | None = None, most: float = math.inf
+    ) -> list[Effect]:
         self.failures += 1
+        self._tested = False
+        self._refused_kind = refused if refused in (Ship, Collect) else None
         backoff = self.settings.backoff if self.answered else self.settings.backoff.before_contact()
         rest = min(backoff.delay(self.failures, self._rng), most)
         if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
             rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
         self.rest_until = max(self.rest_until, now + rest)
+        self._late_at = max(self.rest_until, now + LATE)
         first = self.down_reason is None
         self.down_reason = reason
         return [PeerDown(reason)] if first else []
@@ -370,11 +390,6 @@ class Link:
         return self._down(str(error), now)
 
 
-def longest_rest(error: Exception) -> float:
-    """Seconds that a peer which failed so may rest at most."""
-    return BUSY if isinstance(error, Refused) and error.signed and error.code == "busy" else math.inf
-
-
 def _rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:
     for index, code, reason in verdict.rejected:
         # A verdict on what was never sent is ignored (docs/what-survives-what.md, fault 33).
@@ -382,19 +397,4 @@ def _rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:
             yield Rejection(batch.entries[index].sequence, clip(code, 64), clip(reason, MAX_REJECTION))
 
 
-__all__ = [
-    "ClearInFlight",
-    "Collect",
-    "Compare",
-    "DeadLetter",
-    "Effect",
-    "Greet",
-    "Link",
-    "LinkSettings",
-    "Order",
-    "PeerDown",
-    "PeerUp",
-    "Probe",
-    "Settle",
-    "Ship",
-]  # fmt: skip
+__all__ = ["Link", "LinkSettings"]

@@ -29,7 +29,8 @@ class Reconciler:
         self._known: dict[Lane, tuple[Head, int]] | None = None
         """Lane → our head and the last number given, of lanes with something to ship and of those applied before."""
         self._awaited: dict[Lane, list[Delivery]] | None = None
-        self._foreign = False
+        self.stale = False
+        """Whether our messages have other numbers by now than those that the answer means: it settles nothing."""
 
     @property
     def awaited(self) -> Mapping[Lane, Sequence[Delivery]]:
@@ -46,7 +47,7 @@ class Reconciler:
 
         ``rejected``: what it took out for good. A head that is old news does nothing.
         """
-        if self._foreign:  # said of the numbers that we had before
+        if self.stale:
             return HeadRelation.FOREIGN
         outbox, found = self._outbox, self._find(lane, theirs)
         if found is None:
@@ -69,7 +70,7 @@ class Reconciler:
             self._event("peer_reset", details)
         else:
             details["store"] = outbox.renumber().hex()
-            self._foreign = True
+            self.stale = True
             self._event("rolled_back", details)
         return meaning
 

@@ -112,7 +112,7 @@ def test_a_probe_asks_for_no_more_lanes_than_the_peer_answers():
     link.doubt(Lane(THERE, f"c{number}", 5) for number in range(3000))
     asked = []
     for _ in range(2):
-        (probe,) = link.orders(0.0, [], awaiting=False)
+        (probe,) = link.orders(0.0, [], awaiting=True)
         link.begin(probe)
         asked.append(len(probe.lanes))
         link.probed(probe, [(0, bytes(16))] * len(probe.lanes))

@@ -108,3 +108,38 @@ def test_a_store_that_was_rolled_back_takes_new_numbers_once_for_an_answer(looks
     assert looks_while(looks, lambda: old.flow(step=10))["renumber"] == 1
     assert old.outbox.lanes() == []
     assert old.told("rolled_back") == 1
+
+
+@pytest.mark.parametrize("foreign", ["a", "b"])
+def test_what_was_pushed_under_old_numbers_settles_nothing_under_new_ones(foreign):
+    """One lane of a push shows that this store was rolled back, another was taken: its verdict means numbers that
+    other messages have now. So does that of a push which was under way meanwhile.
+    """
+    sender = sender_of(0)
+    for channel in ("a", "b", "c"):
+        sender.send(ord(channel), channel)
+    sender.flow()
+    image = sender.image()
+    sender.send(1, foreign)
+    sender.flow()
+    old = Sender(sender.clock, sender.server, image)
+    numbers = range(10, 20)
+    for number in numbers:
+        old.send(number, "a")
+        old.send(100 + number, "b")
+    push = old.ship()
+    for number in numbers:
+        old.send(200 + number, "c")
+    (other,) = (flight for flight in old.turn() if flight is not push)
+    for flight in (push, other):
+        flight.arrive()
+    for number in numbers:
+        old.send(300 + number, "a")
+        old.send(400 + number, "b")
+        old.send(500 + number, "c")
+    for flight in (push, other):
+        flight.come_back()
+    old.flow(step=10)
+    assert old.outbox.lanes() == []
+    sent = {ident(number + more) for number in numbers for more in range(0, 600, 100)}
+    assert sent - set(old.server.ids) == set()

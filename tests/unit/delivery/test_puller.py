@@ -138,7 +138,22 @@ def test_a_failure_is_rested_from_longer_each_time_and_told_once(node, clock):
     assert node.told("peer_down") == 1
     assert node.puller.down_reason == "refused"
     node.greeted()
+    assert node.talk.asked[0][1].wait == 0
+    node.talk.answer(mail())
     assert (node.puller.failures, node.puller.down_reason, node.told("peer_up")) == (0, None, 1)
+
+
+def test_a_peer_whose_store_fails_is_down_once_and_not_up_with_each_greeting(node, clock):
+    """It greets, and refuses what is asked: one word when that begins and one when it ends, however many tries."""
+    node.greeted()
+    for _ in range(10):
+        node.talk.answer(Refused("busy", "StoreReadOnly", signed=True))
+        clock.advance(10)
+        node.puller.turn()
+        node.greeted()
+    assert (node.told("peer_down"), node.told("peer_up")) == (1, 0)
+    node.talk.answer(mail())
+    assert (node.told("peer_down"), node.told("peer_up")) == (1, 1)
 
 
 def test_a_peer_that_has_answered_before_may_be_rested_from_for_long(node, clock):

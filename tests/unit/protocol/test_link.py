@@ -25,7 +25,9 @@ from dropr_core.protocol.orders import (
     Settle,
     Ship,
 )
+from dropr_core.protocol.rests import LATE
 
+BUSY = Refused("busy", "StoreReadOnly", signed=True)
 WELCOME = Welcome(1, b"n" * 16, b"s" * 16, b"i" * 8, 4 << 20, 10_000, 1 << 24)
 
 
@@ -245,6 +247,81 @@ def test_a_peer_whose_store_is_in_trouble_is_tried_again_within_two_seconds(link
     (order,) = ask(link, now, [stats()], awaiting=False)
     link.failed(order, [], Refused("busy", "somebody says so"), now)
     assert link.wakes_at(now) > now + 2.0
+
+
+def test_a_peer_whose_store_fails_is_down_once_and_not_up_with_each_probe(link):
+    """It answers probes and refuses pushes: one word when that begins and one when it ends, however many tries. A push
+    that is tried again holds one message.
+    """
+    now, effects = 0.0, []
+    for _ in range(10):
+        (order,) = ask(link, now, [stats()], awaiting=False)
+        if isinstance(order, Probe):
+            effects += link.probed(order, [])
+            (order,) = ask(link, now, [stats()], awaiting=False)
+        count = order.lanes[0][1]
+        effects += link.failed(order, [batch(order.lanes[0][0], count=count)], BUSY, now)
+        now = link.wakes_at(now)
+    assert count == 1
+    assert [effect for effect in effects if isinstance(effect, PeerUp | PeerDown)] == [PeerDown(str(BUSY))]
+    (probe,) = ask(link, now, [stats()], awaiting=False)
+    assert link.probed(probe, []) == []
+    (order,) = ask(link, now, [stats()], awaiting=False)
+    of = batch(order.lanes[0][0], count=1)
+    assert PeerUp() in link.pushed(order, [of], [taken(of)], now)
+
+
+def test_what_was_refused_and_is_gone_keeps_no_peer_down(link):
+    """The refused messages expired: receipts that can be fetched are proof enough."""
+    order = ask(link, 0.0, [stats()], awaiting=True)[0]
+    link.failed(order, [batch(order.lanes[0][0])], BUSY, 0.0)
+    now = link.wakes_at(0.0)
+    (probe,) = ask(link, now, [], awaiting=True)
+    assert link.probed(probe, []) == [PeerUp()]
+
+
+def test_large_bodies_are_uploaded_to_a_peer_that_refused_a_push(link):
+    """Whatever waits for its body would else wait for a push that cannot be made without it."""
+    (order,) = ask(link, 0.0, [stats()], awaiting=False)
+    link.failed(order, [batch(order.lanes[0][0])], BUSY, 0.0)
+    assert not link.answers
+    now = link.wakes_at(0.0)
+    (probe,) = ask(link, now, [stats()], awaiting=False)
+    link.probed(probe, [])
+    assert link.answers
+
+
+def test_a_peer_that_is_away_is_not_probed_when_nothing_waits(link):
+    """The messages were cancelled: nobody gains from knowing whether the peer is back. With the next it is asked."""
+    (order,) = ask(link, 0.0, [stats()], awaiting=False)
+    link.failed(order, [batch(order.lanes[0][0])], Unreachable("refused"), 0.0)
+    now = link.wakes_at(0.0)
+    assert ask(link, now, [], awaiting=False) == []
+    assert ask(link, now + 1000, [], awaiting=False) == []
+    assert ask(link, now + 1000, [stats()], awaiting=False) == [Probe(())]
+
+
+def test_a_peer_that_is_away_is_seldom_probed_for_a_late_receipt_alone(link):
+    """Only a kick over there can bring one: ten minutes instead of one. Mail, a receipt that is awaited, or a person
+    who says retry are reasons to ask as soon as its rest is over.
+    """
+    (order,) = ask(link, 0.0, [stats()], awaiting=False)
+    link.failed(order, [batch(order.lanes[0][0])], Unreachable("refused"), 0.0)
+    times, now = [], 0.0
+    while now < 7200:
+        now = link.wakes_at(now) or now + 5
+        for probe in link.orders(now, [], awaiting=False, late=True):
+            link.begin(probe)
+            times.append(now)
+            link.failed(probe, [], Unreachable("refused"), now)
+    assert len(times) == 7200 / LATE
+    assert link.next_try >= now + LATE
+    now += 61
+    assert link.orders(now, [], awaiting=False, late=True) == []
+    assert link.orders(now, [], awaiting=True, late=True) == [Probe(())]
+    assert link.orders(now, [stats()], awaiting=False, late=True) == [Probe(())]
+    link.reset_backoff()
+    assert link.orders(now, [], awaiting=False, late=True) == [Probe(())]
 
 
 def test_fault_33_verdicts_for_what_was_never_sent_are_ignored(link):
