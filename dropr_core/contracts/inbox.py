@@ -210,8 +210,11 @@ class Inbox(ABC):
             else:
                 moves.append(JobMove(one, State.EXPIRED, f"expired while {one.state.value} at {self.context.node}"))
                 due = min(due, now + self.context.remember)
-        if moves:
-            self.move(moves)
+        # What waits behind another of its key goes first: the end of that one would make it ready, and the move of
+        # what changed since it was read is refused.
+        moves.sort(key=lambda move: move.job.state is not State.BLOCKED)
+        if moves and not all(self.move(moves)):
+            due = now  # somebody was faster: look again
         return None if due == math.inf else due
 
     def flush(self) -> None:

@@ -29,6 +29,7 @@ from dropr_core.system.clock import FakeClock
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, LANE, PEER, Source, Worker, job, outgoing, taken
 from dropr_core.testing.essentials import Essentials
+from dropr_core.testing.id_lists import named
 
 LOG = StoreId(b"log----1")
 LIFE = 1000.0
@@ -234,6 +235,17 @@ class StorageTiersContract(StorageTests):
         bench.clock.advance(later)
         assert CHANGES[what](world, one) == CHANGES[what](world, Essentials(two))
         assert seen(one) == seen(two)
+
+    @pytest.mark.parametrize("tier", [1, 2])
+    def test_what_expires_with_others_of_its_key_ends_too(self, storage: Storage, bench: Bench, tier: int) -> None:
+        """One sweep ends all of a key that are due, though the end of the first makes the next one ready."""
+        if "ordering_key" not in storage.abilities:
+            pytest.skip("this storage has no ordering keys, and says so")
+        Source(storage.inbox).push(*(job(key="k", expires_in=10.0, receipt=True) for _ in range(3)))
+        bench.clock.advance(11)
+        (storage if tier == 2 else Essentials(storage)).inbox.sweep()
+        left = [info.id for info in storage.inbox.scan(Selection()) if info.state is not State.EXPIRED]
+        assert not left, f"expired, and still waiting after a sweep: {named(left)}"
 
     def test_a_move_of_what_stands_otherwise_is_refused(self, storage: Storage, bench: Bench) -> None:
         """A delivery or message that changed since it was seen, or may not go there, stays as it is."""
