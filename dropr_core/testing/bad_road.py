@@ -134,11 +134,11 @@ class _BadConnection(Connection):
 
 
 def _pass(future: "Future[bytes]", answered: "Future[bytes]") -> None:
-    error = answered.exception()
+    error = answered.exception(0)
     if error is not None:
         future.set_exception(error)
     else:
-        future.set_result(answered.result())
+        future.set_result(answered.result(0))
 
 
 def is_push(request: bytes) -> bool:

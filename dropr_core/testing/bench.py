@@ -4,6 +4,7 @@ Owns `StorageCase`, `Bench` and `StorageTests`, the base of the contract's class
 """
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.system.clock import Clock, FakeClock
 from dropr_core.testing.builders import make_context
-from dropr_core.testing.contract import Contract
+from dropr_core.testing.contract import Contract, shut
 
 
 @attrs.frozen
@@ -55,7 +56,7 @@ class Bench:
         """Close and open again; skips the test where the storage does not outlive it."""
         if "durable" not in storage.abilities:
             pytest.skip("this storage is not durable, and says so")
-        storage.close()
+        shut(storage, self._tests.patience)
         return self.open(**context)
 
     def kill(self, storage: Storage, consumer: str) -> None:
@@ -71,9 +72,10 @@ class Bench:
         return own or (self._case is not None and self._case.kill is not None) or hasattr(storage.inbox, "consumers")
 
     def close(self) -> None:
-        """Close everything; safe twice."""
-        while self._opened:
-            self._opened.pop().close()
+        """Close everything, each of them in bounded time; safe twice."""
+        with ExitStack() as stack:
+            while self._opened:
+                stack.callback(shut, self._opened.pop(0), self._tests.patience)
 
 
 class StorageTests(Contract):

@@ -1,14 +1,14 @@
 """What all contract classes have in common.
 
-Owns `Contract`, by which the pytest plugin knows them, and `within` and `together`: calls that must come
-back. Must not know any kind of plugin.
+Owns `Contract`, by which the pytest plugin knows them, and `within`, `together` and `shut`: calls that must
+come back. Must not know any kind of plugin.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 PATIENCE = 20.0
 """Seconds after which a call that should have come back is said to hang. Never a pause."""
@@ -37,6 +37,18 @@ def together(seconds: float, calls: Sequence[Callable[[], Any]], what: str) -> l
     return [_result(done, ends - time.monotonic(), what, seconds) for done in begun]
 
 
+class Closes(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def shut(one: Closes, seconds: float = PATIENCE) -> None:
+    """Close it; AssertionError if that does not come back in time. What it raises is raised here."""
+    within(seconds, one.close, f"close of the {type(one).__name__}")
+
+
 def _begin(call: Callable[[], Any]) -> "Future[Any]":
     done: Future[Any] = Future()
 
@@ -58,7 +70,7 @@ def _result(done: "Future[Any]", seconds: float, what: str, allowed: float | Non
         raise AssertionError(f"{what} did not come back within {allowed or seconds:g} s") from None
     if error is not None:
         raise error
-    return done.result()
+    return done.result(0)
 
 
-__all__ = ["PATIENCE", "Contract", "together", "within"]
+__all__ = ["PATIENCE", "Closes", "Contract", "shut", "together", "within"]

@@ -1,28 +1,12 @@
-"""How two lists of messages differ, and which answers were no: in words, for asserts that compare many at once.
+"""Messages named for a person: some of many, and those that were answered with no.
 
-Owns those words. Must not know who made the lists.
+Owns `named` and `answered_no`. How two lists differ says `likeness.strayed`. Must not know who made the lists.
 """
 
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
 MOST = 5
 """So many of each sort are named; the others are counted."""
-
-
-def compare(got: Sequence[Hashable], wanted: Sequence[Hashable]) -> str:
-    """What is missing, extra, there twice or in the wrong place, in words; empty if the two are the same."""
-    if list(got) == list(wanted):
-        return ""
-    missing, extra = Counter(wanted) - Counter(got), Counter(got) - Counter(wanted)
-    parts = [f"{len(got)} instead of {len(wanted)}"]
-    for word, found in (("missing", missing), ("extra", extra)):
-        if found:
-            parts.append(f"{sum(found.values())} {word}: {named(found.elements())}")
-    if len(parts) == 1:
-        at = next(at for at, (one, other) in enumerate(zip(got, wanted, strict=True)) if one != other)
-        parts.append(f"the same in another order: number {at} is {_name(got[at])} and should be {_name(wanted[at])}")
-    return "; ".join(parts)
 
 
 def named(found: Iterable[Hashable]) -> str:
@@ -44,4 +28,4 @@ def _name(one: Hashable) -> str:
     return one.hex() if isinstance(one, bytes) else repr(one)
 
 
-__all__ = ["answered_no", "compare", "named"]
+__all__ = ["answered_no", "named"]

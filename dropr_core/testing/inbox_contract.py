@@ -5,7 +5,6 @@ storage by name.
 """
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +14,9 @@ from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, MessageId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, SENDER, STORE, Source, Worker, job, new_id
+from dropr_core.testing.contract import together
+from dropr_core.testing.id_lists import answered_no, named
+from dropr_core.testing.likeness import strayed
 
 
 class InboxContract(StorageTests):
@@ -86,8 +88,7 @@ class InboxContract(StorageTests):
                 barrier.wait(30)
                 return storage.inbox.accept([arrival])[0]  # type: ignore[list-item]
 
-            with ThreadPoolExecutor(4) as pool:
-                words = [future.result() for future in [pool.submit(push) for _ in range(4)]]
+            words = together(self.patience, [push] * 4, "accept of the same push in four threads at once")
             assert sorted(word.taken for word in words) == [False, False, False, True]
             assert {word.head for word in words} == {arrival.upto}
             source.head = arrival.upto
@@ -119,8 +120,7 @@ class InboxContract(StorageTests):
         with pytest.raises(QueueFull):
             storage.inbox.accept([other.arrival(job()), source.arrival(job(), job())])
         assert storage.inbox.heads(SENDER) == {source.lane: source.head}
-        worker = Worker(storage.inbox)
-        assert all(storage.inbox.settle([Ack(claim) for claim in worker.claim()]))
+        assert storage.inbox.settle([Ack(claim) for claim in Worker(storage.inbox).claim()]) == [True] * 2
         assert Source(storage.inbox, "b").push(job(), job()).taken
 
     def test_full_channel_is_full_alone(self, bench: Bench) -> None:
@@ -179,16 +179,18 @@ class InboxContract(StorageTests):
         """Four threads that claim and acknowledge share the queue without loss or double."""
         ids = Source(storage.inbox).fill(120)
 
-        def work(_: int) -> list[MessageId]:
+        def work() -> list[MessageId]:
             worker, got = Worker(storage.inbox), []
             while claims := worker.claim(3):
-                assert all(storage.inbox.settle([Ack(claim) for claim in claims]))
-                got += [claim.id for claim in claims]
+                mine = [claim.id for claim in claims]
+                lost = answered_no(storage.inbox.settle([Ack(claim) for claim in claims]), mine)
+                assert not lost, f"leases that nobody took away did not hold: {lost}"
+                got += mine
             return got
 
-        with ThreadPoolExecutor(4) as pool:
-            got = [identity for each in pool.map(work, range(4)) for identity in each]
-        assert sorted(got) == sorted(ids)
+        shares = together(self.patience, [work] * 4, "claim and settle in four threads at once")
+        wrong = strayed(sorted(identity for share in shares for identity in share), sorted(ids))
+        assert not wrong, f"what the four got together: {wrong}"
 
     # ── settle ───────────────────────────────────────────────────────────────────────────────────
 
@@ -215,7 +217,8 @@ class InboxContract(StorageTests):
         assert storage.inbox.acknowledge([]) == []
         assert storage.inbox.acknowledge(many[:2]) == [True, True]
         assert storage.inbox.acknowledge([*many, *one, one[0]]) == [False, False, True, True, True, True, False]
-        assert not any(map(storage.inbox.holds, [*one, *many]))
+        held = [claim.id for claim in [*one, *many] if storage.inbox.holds(claim)]
+        assert not held, f"acknowledged, and the lease still holds: {named(held)}"
 
     def test_ack_survives_reopening(self, storage: Storage, bench: Bench) -> None:
         """What was acknowledged and flushed does not come back."""
@@ -383,15 +386,14 @@ class InboxContract(StorageTests):
         Source(storage.inbox).push(*jobs)
         done: list[MessageId] = []
 
-        def work(_: int) -> None:
+        def work() -> None:
             worker = Worker(storage.inbox)
             while len(done) < len(jobs):
                 for claim in worker.claim(2):
                     done.append(claim.id)
                     storage.inbox.settle([Ack(claim)])
 
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(work, range(4)))
+        together(self.patience, [work] * 4, "claim and settle by key in four threads at once")
         for key in range(5):
             mine = [entry.id for entry in jobs if entry.key == str(key)]
             assert [identity for identity in done if identity in mine] == mine

@@ -12,7 +12,7 @@ import attrs
 
 from dropr_core.testing.contract import ABANDONED
 
-MOMENT = 5.0
+MOMENT = 30.0
 """Seconds in which a closed thing must have let go of what it held."""
 
 

@@ -5,8 +5,10 @@ Owns `unlike`, and the values that formats lose something of; `strayed`, for row
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
+
+from dropr_core.testing.id_lists import named
 
 FLOATS = (0.1, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308, 123456789.123456789, 2.0**53 + 2, 1.0, 1e-7)
 """Every digit of these counts; a format of four bytes, or of six digits, changes some."""
@@ -45,7 +47,7 @@ def _unlike_mapping(got: dict[Any, Any], wanted: dict[Any, Any], where: str) -> 
     return next((words for words in found if words), "")
 
 
-def strayed(got: Sequence[bytes], wanted: Sequence[bytes]) -> str:
+def strayed(got: Sequence[Hashable], wanted: Sequence[Hashable]) -> str:
     """Which rows are missing, extra or given twice, and the first that stands elsewhere, in words; empty if none."""
     if got == wanted or list(got) == list(wanted):
         return ""
@@ -54,8 +56,7 @@ def strayed(got: Sequence[bytes], wanted: Sequence[bytes]) -> str:
     twice = [one for one, times in there.items() if times > should[one] > 0]
     for what, ids in (("missing", should - there), ("extra", there - should - Counter(twice)), ("twice", twice)):
         if ids:
-            some = ", ".join(one.hex() for one in list(ids)[:3])
-            words.append(f"{len(ids)} {what}: {some}{', …' if len(ids) > 3 else ''}")
+            words.append(f"{len(ids)} {what}: {named(ids)}")
     pairs = enumerate(zip(got, wanted, strict=False), 1)
     first = next((at for at, (one, other) in pairs if one != other), min(len(got), len(wanted)) + 1)
     return "; ".join([*words, f"row {first} is the first that is not as it should be"])

@@ -267,7 +267,7 @@ class NodeContract(Contract):
             with open_node(rig.case, rig.directory, "ware") as node:
                 door = Door(node, rig.case.make_transport(), rig.url)
                 say(door.url)
-                threading.Event().wait()
+                threading.Event().wait(600)  # until it is killed
 
         children = [Child(work) for _ in range(4)]
         try:

@@ -10,6 +10,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,13 @@ from dropr_core.processes.server import make_dispatcher
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.testing.bad_road import BadRoad, Faults
 from dropr_core.testing.checker import Event, History, digest
+from dropr_core.testing.contract import within
 from dropr_core.testing.payloads import payload
 
 KEY = "the-key-of-shop-and-ware-0123456789abcdef"
 LOG = logging.getLogger("dropr.kit")
+ENDS = 60.0
+"""Seconds in which a part must have closed."""
 LOOK_AGAIN = 0.2
 """Seconds. What a killed process stored notifies nobody."""
 
@@ -207,10 +211,11 @@ class Rig:
 
     def close(self, *names: str) -> None:
         """Close parts (all, without names); safe twice."""
-        for name in names or ("daemon", "shop", "reader", "door", "ware"):
-            part = self._parts.pop(name, None)
-            if part is not None:
-                part.close()
+        with ExitStack() as stack:
+            for name in reversed(names or ("daemon", "shop", "reader", "door", "ware")):
+                part = self._parts.pop(name, None)
+                if part is not None:
+                    stack.callback(within, ENDS, part.close, f"close of the node's {name}")
 
     @property
     def durable(self) -> bool:

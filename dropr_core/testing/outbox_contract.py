@@ -3,8 +3,6 @@
 Owns one test for each sentence of contracts/storage.py about the log. Must not know any storage by name.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from dropr_core.contracts.storage import Rejection, Selection, Storage
@@ -14,6 +12,9 @@ from dropr_core.model.message import Message, Outcome, State
 from dropr_core.model.names import START, Head, Lane, StoreId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
+from dropr_core.testing.contract import together
+from dropr_core.testing.id_lists import named
+from dropr_core.testing.likeness import strayed
 
 LOG = StoreId(b"log----1")
 
@@ -29,7 +30,7 @@ class OutboxLogContract(StorageTests):
         placed = storage.outbox.append(messages)
         assert [p.sequences for p in placed] == [(1,), (1,), (2,), (1,), (1,)]
         assert [p.id for p in placed] == [m.id for m in messages]
-        assert not any(p.existed for p in placed)
+        assert not (old := [p.id for p in placed if p.existed]), f"these are new, not known already: {named(old)}"
         assert storage.outbox.append([outgoing()])[0].sequences == (3,)
 
     def test_append_nothing(self, storage: Storage) -> None:
@@ -317,7 +318,8 @@ class OutboxLogContract(StorageTests):
         batch = taken(storage.outbox)
         assert batch.after == START
         assert [(e.sequence, e.id) for e in batch.entries] == [(1, ids[2]), (2, ids[3])]
-        assert all(entry.possible_duplicate for entry in batch.entries)
+        unmarked = [entry.sequence for entry in batch.entries if not entry.possible_duplicate]
+        assert not unmarked, f"not marked as possible duplicates: {named(unmarked)}"
         assert [e.id for e in taken(storage.outbox, Lane(PEER, "b", 5)).entries] == other
         assert state_of(storage.outbox, ids[0]) == "accepted"
         assert storage.outbox.append([outgoing()])[0].sequences == (3,)
@@ -337,11 +339,12 @@ class OutboxLogContract(StorageTests):
     def test_many_threads_append_without_gap_or_double(self, storage: Storage) -> None:
         """Eight threads share a lane: every number once, each thread's messages in its own order."""
 
-        def work(_: int) -> list[tuple[int, ...]]:
-            return [storage.outbox.append([outgoing()])[0].sequences for _ in range(15)]
+        def work() -> list[int]:
+            return [number for _ in range(15) for number in storage.outbox.append([outgoing()])[0].sequences]
 
-        with ThreadPoolExecutor(8) as pool:
-            places = list(pool.map(work, range(8)))
-        assert sorted(number for each in places for (number,) in each) == list(range(1, 121))
-        assert all(each == sorted(each) for each in places)
+        places = together(self.patience, [work] * 8, "append in eight threads at once")
+        wrong = strayed(sorted(number for each in places for number in each), range(1, 121))
+        assert not wrong, f"the numbers in the lane: {wrong}"
+        turned = [each for each in places if each != sorted(each)]
+        assert not turned, f"messages of one thread got numbers in another order than it sent them: {turned[0]}"
         assert len(storage.outbox.scan(Selection(), limit=1000)) == 120

@@ -15,6 +15,7 @@ from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, StoreId
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
+from dropr_core.testing.contract import shut
 
 LOG, OTHER_LOG = StoreId(b"log----1"), StoreId(b"log----2")
 LIFE = 5 * 86400.0
@@ -348,8 +349,8 @@ class OutboxEndsContract(StorageTests):
 
     def test_closed_outbox_refuses(self, storage: Storage) -> None:
         """Closing twice is fine; every use after it says Closed."""
-        storage.outbox.close()
-        storage.outbox.close()
+        shut(storage.outbox, self.patience)
+        shut(storage.outbox, self.patience)
         for use in (lambda: storage.outbox.append([outgoing()]), storage.outbox.lanes, storage.outbox.peers,
                     lambda: storage.outbox.status(new_id()), lambda: storage.outbox.take(LANE, 1, 1)):  # fmt: skip
             with pytest.raises(Closed):

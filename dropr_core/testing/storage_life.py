@@ -7,6 +7,7 @@ history keeps the invariants of checker.py. Must not know what the life consists
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from dropr_core.model.names import Lane, MessageId
 from dropr_core.system.clock import Clock, FakeClock
 from dropr_core.testing.builders import PEER, SENDER, make_context
 from dropr_core.testing.checker import Event, History, check, digest
+from dropr_core.testing.contract import shut
 
 Open = Callable[[Path, Clock], Storage]
 Kill = Callable[[Storage, str], None]
@@ -126,9 +128,10 @@ class StorageLife(RuleBasedStateMachine):
         try:
             assert check(self.history) == []
         finally:
-            for storage in self.both:
-                storage.close()
-            shutil.rmtree(self.directory, ignore_errors=True)
+            with ExitStack() as stack:
+                stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+                for storage in self.both:
+                    stack.callback(shut, storage)
 
 
 __all__ = ["CHANNELS", "LANES", "LIFE", "Fact", "Kill", "Lease", "Open", "StorageLife"]

@@ -19,6 +19,7 @@ from dropr_core.model.names import START, Lane, MessageId, SourceLane
 from dropr_core.protocol.log_matching import HeadRelation, compare_heads
 from dropr_core.testing.builders import PEER, SENDER
 from dropr_core.testing.checker import digest
+from dropr_core.testing.contract import shut
 from dropr_core.testing.storage_life import CHANNELS, LANES, LIFE, Fact, Kill, Lease, Open, StorageLife
 
 HOW = ["ack", "ack", "keep", "release", "delay", "uncounted", "bury"]
@@ -341,7 +342,7 @@ class StorageMachine(StorageLife):
         for storage in self.both:
             for lane in LANES:
                 storage.outbox.clear_in_flight(lane)
-        self.storage.close()
+        shut(self.storage)
         self.storage = type(self).open_storage(self.directory / "data", self.clock)
         assert self.storage.outbox.store_id == store
         self.workers = [(self.storage.inbox.register("w"), names[1]) for names in self.workers]

@@ -14,7 +14,9 @@ from dropr_core.errors import Closed, DroprError
 from dropr_core.model.message import State
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, LANE, Source, Worker, job, outgoing, taken
+from dropr_core.testing.contract import shut
 from dropr_core.testing.forks import Child, Say
+from dropr_core.testing.likeness import strayed
 
 MANY = 40
 
@@ -32,7 +34,7 @@ class StorageProcessContract(StorageTests):
         """Skip the test where the storage does not claim the ability. Opens a store of its own and closes it."""
         storage = bench.open("asked-for-its-abilities")
         able = ability in storage.abilities
-        storage.close()
+        shut(storage)
         if not able:
             pytest.skip(f"this storage is not {ability}, and says so")
 
@@ -155,16 +157,16 @@ class StorageProcessContract(StorageTests):
         finally:
             for child in children:
                 child.close()
-        assert sorted(got) == sorted(ids)
+        assert not (wrong := strayed(sorted(got), sorted(ids))), f"what the three processes got together: {wrong}"
         numbers = [entry.sequence for entry in taken(storage.outbox, LANE, count=100_000).entries]
-        assert numbers == list(range(1, 3 * MANY + 1))
+        assert not (wrong := strayed(numbers, range(1, 3 * MANY + 1))), f"the numbers in the lane: {wrong}"
 
     def test_undeclared_processes_are_refused(self, place: Callable[..., Storage]) -> None:
         """A durable storage that is not for several processes refuses the second one, instead of losing data."""
         storage = place()
         if "processes" in storage.abilities or "durable" not in storage.abilities:
             pytest.skip("several processes may use this storage, or each has a store of its own")
-        storage.close()
+        shut(storage, self.patience)
 
         def work(say: Say) -> None:
             try:
@@ -187,7 +189,7 @@ class StorageProcessContract(StorageTests):
             pytest.skip("this storage is durable")
         if "processes" in storage.abilities:
             raise AssertionError("'processes' without 'durable': no process can rely on what another one stored")
-        storage.close()
+        shut(storage, self.patience)
 
         def work(say: Say) -> None:
             say([len(place("fresh").outbox.lanes()), len(place("fresh").inbox.heads("shop"))])

@@ -18,7 +18,7 @@ from functools import partial
 import pytest
 
 from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
-from dropr_core.testing.contract import within
+from dropr_core.testing.contract import shut, within
 from dropr_core.testing.echo import MIB, WAIT, Echo, Pair, TransportCase, request
 from dropr_core.testing.payloads import difference
 from dropr_core.testing.transport_fork_contract import ForkTests
@@ -130,7 +130,7 @@ class TransportContract(LongRequestTests, ForkTests):
             for size in range(start, start + 25):
                 if connection.ask(request(size), idle=WAIT).result(WAIT) != request(size):
                     wrong.append(size)
-            connection.close()
+            shut(connection, self.patience)
 
         threads = [threading.Thread(target=work, args=(100 * number + 20,)) for number in range(6)]
         for thread in threads:
@@ -148,7 +148,8 @@ class TransportContract(LongRequestTests, ForkTests):
             assert pair.echo.asked.acquire(timeout=WAIT)
         assert pair.ask(request(20)) == request(20)
         assert threading.active_count() <= before + 4
-        assert not any(poll.done() for poll in polls)
+        early = [number for number, poll in enumerate(polls) if poll.done()]
+        assert not early, f"{len(early)} of 50 long polls ended before they were answered"
         pair.echo.let_go()
         assert {poll.result(WAIT) for poll in polls} == {request(25, "hold")}
 
@@ -238,8 +239,8 @@ class TransportContract(LongRequestTests, ForkTests):
         """`close` may be called again on each part, and later use fails with Closed."""
         pair.ask(request(20))
         for one in (pair.connection, pair.listener, pair.asking, pair.answering):
-            one.close()
-            one.close()
+            shut(one, self.patience)
+            shut(one, self.patience)
         late = pair.connection.ask(request(20), idle=WAIT)  # raises nothing itself
         assert isinstance(late.exception(WAIT), Closed)
         late = pair.connection.ask_long(request(20), Tail(b""), idle=WAIT)
@@ -251,15 +252,14 @@ class TransportContract(LongRequestTests, ForkTests):
         for _ in polls:
             assert pair.echo.asked.acquire(timeout=WAIT)
         for one in (pair.connection, pair.listener, pair.asking, pair.answering):
-            within(self.patience, one.close, f"close of the {type(one).__name__}")
+            shut(one, self.patience)
         assert not wait(polls, WAIT).not_done
 
     def test_nothing_was_used_and_everything_closes(self, transport_case: TransportCase) -> None:
         """A transport that was never used closes, and a connection that was never asked too."""
         transport = transport_case.make()
-        transport.connect(transport_case.nobody).close()
-        transport.close()
-        transport.close()
+        for one in (transport.connect(transport_case.nobody), transport, transport):
+            shut(one, self.patience)
 
     def test_closing_a_connection_gives_up_what_is_under_way(self, pair: Pair) -> None:
         """Requests under way end as unknown when their connection closes; other connections go on."""
@@ -268,7 +268,7 @@ class TransportContract(LongRequestTests, ForkTests):
         lost = pair.connection.ask(request(20, "hold"), idle=WAIT)
         assert pair.echo.asked.acquire(timeout=WAIT)
         assert pair.echo.asked.acquire(timeout=WAIT)
-        pair.connection.close()
+        shut(pair.connection, self.patience)
         assert isinstance(lost.exception(WAIT), Unanswered)
         pair.echo.let_go()
         assert kept.result(WAIT) == request(20, "hold")
@@ -278,14 +278,14 @@ class TransportContract(LongRequestTests, ForkTests):
         lost = [pair.connection.ask(request(20, "hold"), idle=WAIT) for _ in range(5)]
         for _ in lost:
             assert pair.echo.asked.acquire(timeout=WAIT)
-        pair.asking.close()
+        shut(pair.asking, self.patience)
         assert {type(future.exception(WAIT)) for future in lost} == {Unanswered}
 
     def test_a_listener_that_closes_at_once_leaves_unknown(self, pair: Pair) -> None:
         """Without drain time, callers of requests under way get Unanswered, and afterwards Unreachable."""
         lost = pair.connection.ask(request(20, "hold"), idle=WAIT)
         assert pair.echo.asked.acquire(timeout=WAIT)
-        pair.listener.close()
+        shut(pair.listener, self.patience)
         assert isinstance(lost.exception(WAIT), Unanswered)
         pair.echo.let_go()  # too late, and harmless
         with pytest.raises(Unreachable):
@@ -312,13 +312,13 @@ class TransportContract(LongRequestTests, ForkTests):
         """When the drain time is over `close` comes back, and what is still under way is given up as unknown."""
         poll = pair.connection.ask(request(20, "hold"), idle=WAIT)
         assert pair.echo.asked.acquire(timeout=WAIT)
-        within(self.patience, lambda: pair.listener.close(drain=0.05), "close(drain=0.05)")
+        within(self.patience, partial(pair.listener.close, drain=0.05), "close(drain=0.05)")
         assert isinstance(poll.exception(WAIT), Unanswered)
 
     def test_an_address_can_be_used_again(self, pair: Pair) -> None:
         """After a listener closed, the next one may take its address, and the same connection finds it."""
         pair.ask(request(20))
-        pair.listener.close()
+        shut(pair.listener, self.patience)
         pair.answering.listen(pair.listener.url, pair.echo)
         outcome: BaseException | None = None
         for _ in range(3):  # a kept line may break once
@@ -330,11 +330,11 @@ class TransportContract(LongRequestTests, ForkTests):
     def test_close_while_busy(self, pair: Pair) -> None:
         """Closing both sides in the middle of traffic settles every future and hangs nowhere."""
         futures = [pair.connection.ask(request(5000, "later"), idle=WAIT) for _ in range(50)]
-        pair.answering.close()
-        pair.asking.close()
+        shut(pair.answering, self.patience)
+        shut(pair.asking, self.patience)
         assert not wait(futures, WAIT).not_done
         for future in futures:
-            error = future.exception()
+            error = future.exception(0)
             assert error is None or isinstance(error, Unanswered | Unreachable | Refused)
 
     def test_asking_from_a_callback(self, pair: Pair) -> None:

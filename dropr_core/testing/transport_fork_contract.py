@@ -6,9 +6,10 @@ what the child does. Must not know any technology.
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 
 from dropr_core.errors import Closed, Unreachable
-from dropr_core.testing.contract import Contract, within
+from dropr_core.testing.contract import Closes, Contract, shut, within
 from dropr_core.testing.echo import WAIT, Echo, Pair, request
 from dropr_core.testing.forks import Child, Say
 from dropr_core.testing.payloads import difference
@@ -94,7 +95,11 @@ class ForkTests(Contract):
                 got = fresh.connect(pair.listener.url).ask(request(size), idle=WAIT).result(WAIT)
                 return difference(got, request(size)) or ANSWERED
             finally:
-                fresh.close()
+                shut(fresh, self.patience)
+
+        def closed(one: Closes) -> str:
+            shut(one, self.patience)
+            return WELL
 
         tell("ask on the parent's connection", lambda: ask(5000), ANSWERED, CLOSED)
         tell("ask_long on the parent's connection", lambda: ask_long(6000), ANSWERED, CLOSED)
@@ -106,7 +111,7 @@ class ForkTests(Contract):
         if where not in {CLOSED, NOBODY}:
             echo.asked.acquire(timeout=self.patience)
         for one in (pair.connection, pair.listener, pair.asking, pair.answering):
-            tell(f"close of the parent's {type(one).__name__}", lambda one=one: one.close() or WELL, WELL)  # type: ignore[misc]
+            tell(f"close of the parent's {type(one).__name__}", partial(closed, one), WELL)
 
     def _reach(self, pair: Pair, url: str) -> str:
         """What comes of a listener that the child has opened, or believes to have."""

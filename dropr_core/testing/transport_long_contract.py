@@ -112,7 +112,7 @@ class LongRequestTests(Contract):
 
         def work(say: Say) -> None:
             say(transport_case.make().listen(transport_case.listen, Slow()).url)
-            threading.Event().wait()
+            threading.Event().wait(600)  # until it is killed
 
         beginning = request(5000, "no:peer")
         whole = b"".join((b"%012d" % UNWANTED, beginning[12:], bytes(UNWANTED - len(beginning))))

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from contracts.wrong_plugins import wrong_bulk, wrong_others, wrong_storages, wrong_transports
 
+from dropr_core.testing import leaks
+
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).parent / "wrong_plugins"
@@ -39,8 +41,9 @@ def judge(pytester, monkeypatch):
 
 
 @pytest.mark.parametrize(("module", "name"), WRONG, ids=[name for _, name in WRONG])
-def test_a_wrong_plugin_fails_in_the_test_that_names_the_mistake(judge, module, name):
+def test_a_wrong_plugin_fails_in_the_test_that_names_the_mistake(judge, module, name, monkeypatch):
     """The named test fails, and fails itself: it is no error of a fixture. Only what is left open shows after it."""
+    monkeypatch.setattr(leaks, "MOMENT", 2.0)
     wrong = getattr(module, name)
     result = judge(module, name, wrong.caught_by)
     outcome = result.parseoutcomes()
@@ -68,6 +71,9 @@ def test_the_same_plugin_without_the_mistake_passes(judge, module, name):
         (wrong_transports, "TestEndsAtAZero", "* bytes instead of *"),
         (wrong_others, "TestLosesDigits", "*0.333333, it was 0.3333333333333333*"),
         (wrong_others, "TestMakesTextsOfKeys", "*misses the keys 1 and has '1' instead*"),
+        (wrong_storages, "TestHangsWhereManyAppend", "*append in eight threads at once did not come back within 2 s*"),
+        (wrong_storages, "TestGivesOneMessageToMany", "*what the four got together: * twice: *"),
+        (wrong_storages, "TestHangsOnClose", "*close of the MemoryStorage did not come back within 2 s*"),
         (wrong_others, "TestNodesDoubleWhatComesTwice", "*given to reader, but it is done*"),
         (wrong_others, "TestNodesForgetPriority", "*I10: * entered lane * out of order*"),
     ],

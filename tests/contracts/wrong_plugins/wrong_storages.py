@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 
 import pytest
 from dropr_storage_sqlite import Options, dropr_storage
@@ -12,6 +13,9 @@ from dropr_core.contracts.storage import Accepted
 from dropr_core.errors import QueueFull
 from dropr_core.model.message import State
 from dropr_core.testing import StorageCase, StorageContract
+
+LONG = 20.0
+"""Seconds for which something hangs here: far longer than the patience of these tests."""
 
 
 class Wrong(StorageContract):
@@ -272,6 +276,80 @@ class TestWipesFasterAndMore(Wrong):
             return len(accepted) + MemoryOutbox.wipe(storage.outbox, selection)
 
         storage.outbox.wipe = wipe
+
+
+class TestHangsWhereManyAppend(Wrong):
+    """Takes a lock that only the first thread gets out of again."""
+
+    __test__ = True
+    caught_by = "test_many_threads_append_without_gap_or_double"
+
+    def plant(self, storage):
+        append, first = storage.outbox.append, []
+
+        def broken(messages):
+            first.append(threading.get_ident())
+            if threading.get_ident() != first[0]:
+                threading.Event().wait(LONG)
+            return append(messages)
+
+        storage.outbox.append = broken
+
+
+class TestHangsWhereManyClaim(Wrong):
+    """The same on the other side."""
+
+    __test__ = True
+    caught_by = "test_many_consumers_get_each_message_once"
+
+    def plant(self, storage):
+        claim, first = storage.inbox.claim, []
+
+        def broken(channels, limit, consumer):
+            first.append(threading.get_ident())
+            if threading.get_ident() != first[0]:
+                threading.Event().wait(LONG)
+            return claim(channels, limit, consumer)
+
+        storage.inbox.claim = broken
+
+
+class TestGivesOneMessageToMany(Wrong):
+    """What is claimed stays where it was."""
+
+    __test__ = True
+    caught_by = "test_many_consumers_get_each_message_once"
+
+    def plant(self, storage):
+        settle = storage.inbox.settle
+        storage.inbox.settle = lambda changes: [settle([change]) and True for change in changes]
+        claim, kept = storage.inbox.claim, []
+
+        def broken(channels, limit, consumer):
+            given = claim(channels, limit, consumer)
+            again = kept[:1] if given else []
+            kept[:] = given[:1]
+            return [*given, *again]
+
+        storage.inbox.claim = broken
+
+
+class TestHangsOnClose(Wrong):
+    """Waits for a thread that is waiting for it."""
+
+    __test__ = True
+    caught_by = "test_closed_inbox_refuses"
+
+    def plant(self, storage):
+        close, waited = storage.close, []
+
+        def broken():
+            if not waited:
+                waited.append(True)
+                threading.Event().wait(LONG)
+            close()
+
+        storage.close = broken
 
 
 class TestKeepsADescriptor(Wrong):
