@@ -1,0 +1,157 @@
+"""P7, P8, P23: the same work done by others in the same run, each in its best client mode.
+
+Owns the comparison; how each is run stands in `bench/peers/`, one file a queue. Must not know their protocols.
+"""
+
+import time
+from collections.abc import Iterator
+
+import dropr_core as dropr
+from bench.figure import Figure, Goal, Run, Skipped, at_least
+from bench.figures.carrying import carry
+from bench.nodes import BODY, Pair, Process, Producer, has_role, kept_open, node_file
+from bench.peers import figure as peers
+from dropr_core.bench.samples import Samples
+
+
+def ours(run: Run, storage: str) -> Samples:
+    """End to end by dropr, over HTTP."""
+    count = run.count(100_000, 2000) // 1000 * 1000
+    with Pair(run.directory("pair"), storage=storage) as pair:
+        pair.start_both()
+        producer = Producer(pair.shop)
+        with kept_open(producer), dropr.open(pair.store) as there:
+            carry(there, producer, count)
+            return Samples([carry(there, producer, count) for _ in range(run.rounds)])
+
+
+def taken(run: Run, name: str, messages: int, rounds: int) -> Iterator[peers.Figure]:
+    """The figures of a peer, noted with how they were taken. Raises Skipped."""
+    peer = peers.load(name)
+    if why := peer.missing():
+        raise Skipped(why)
+    run.note(f"{peer.NAME}: {peer.version()}")
+    for one in peer.measure(run.directory(name), messages, rounds):
+        run.note(f"{peer.NAME}, {one.what}: {one.value:,.1f} ({one.mode}; {one.command})")
+        yield one
+
+
+def beside(run: Run, name: str, count: int, goals: dict[bool, Goal], rounds: int) -> None:
+    """End to end by dropr, by the peer, and by dropr again: the machine's speed wanders."""
+    storage = run.storages[0]
+    before = ours(run, storage)
+    found = list(taken(run, name, run.count(count, 1000), rounds))
+    after = ours(run, storage)
+    mine = Samples([*before.values, *after.values])
+    run.read(f"dropr, {storage}", "/s", mine)
+    for one in found:
+        kind = "durable" if one.durable else "default"
+        unit = "ms" if one.what.startswith("latency") else "/s"
+        whose = f"{peers.load(name).NAME} ({one.mode.split(',')[0]}, {kind})"
+        run.read(f"{whose}, {one.what}", unit, one.value)
+        if one.what == "end to end":
+            run.read(f"dropr ÷ {whose}", "×", mine.median / one.value, goals.get(one.durable))
+
+
+def measure_nats(run: Run) -> None:
+    beside(run, "nats", 40_000, {True: at_least(30, 55), False: at_least(2.5, 4)}, 3)
+
+
+def measure_rabbitmq(run: Run) -> None:
+    beside(run, "rabbitmq", 40_000, {True: at_least(8, 10)}, 3)
+
+
+def measure_local_queues(run: Run) -> None:
+    """Queues on one machine: what they take in and give out, one by one."""
+    found = 0
+    for name in ("beanstalkd", "huey_sqlite", "litequeue_sqlite", "persistqueue_sqlite"):
+        try:
+            for one in taken(run, name, run.count(20_000, 1000), 3):
+                kind = "durable" if one.durable else "default"
+                run.read(f"{peers.load(name).NAME}, {one.what}, {kind}", "/s", one.value)
+                found += 1
+        except Skipped as why:
+            run.note(f"{peers.load(name).NAME}: skipped, {why}")
+    if not found:
+        raise Skipped("none of beanstalkd, huey, litequeue and persist-queue is installed")
+
+
+def own_tasks(run: Run) -> float:
+    """Tasks a second that are put one by one and then handled by `dropr worker` with one process and one thread.
+
+    As with the others: the time until all are put, and that from the first that is handled to the last.
+    """
+    count = run.count(20_000, 500)
+    channels = {"tasks": {"handler": {"use": "python", "call": "bench.peers.figure:nothing"}}}
+    file = node_file(run, run.storages[0], channels=channels)
+    with dropr.open(file) as node:
+        started = time.perf_counter()
+        for _ in range(count):
+            node.put(BODY, channel="tasks")
+        spent = time.perf_counter() - started
+        worker = Process("worker", has_role("worker", file), file.parent / "worker.log")
+        try:
+            spent += _until_handled(node, count)
+        finally:
+            worker.stop()
+    return count / spent
+
+
+def _until_handled(node: dropr.Node, count: int) -> float:
+    """Seconds for all of them, by those from the first that was seen handled to the last."""
+    ends, first, begun = time.monotonic() + 120, 0, 0.0
+    while True:
+        done = count - _left(node)
+        now = time.perf_counter()
+        if done and not begun:
+            first, begun = done, now
+        if done == count:
+            return (now - begun) * count / max(1, count - first)
+        if time.monotonic() > ends:
+            raise RuntimeError(f"the worker handled {done} of {count}")
+        time.sleep(0.002)
+
+
+def _left(node: dropr.Node) -> int:
+    counts = node.inbox.counts().get("tasks", {})
+    return sum(counts.get(state, 0) for state in ("ready", "leased", "delayed", "blocked"))
+
+
+def measure_task_queues(run: Run) -> None:
+    """An empty task: enqueued one by one, then handled by one worker with one thread."""
+    mine = Samples([own_tasks(run) for _ in range(max(3, run.rounds - 2))])
+    rates = {True: 0.0, False: 0.0}
+    for name in ("celery_redis", "dramatiq_redis", "rq_redis", "huey_sqlite"):
+        try:
+            for one in taken(run, name, run.count(10_000, 1000), 3):
+                if one.what == "task":
+                    kind = "durable" if one.durable else "default"
+                    run.read(f"{peers.load(name).NAME}, {kind}", "/s", one.value)
+                    rates[one.durable] = max(rates[one.durable], one.value)
+        except Skipped as why:
+            run.note(f"{peers.load(name).NAME}: skipped, {why}")
+    run.read(f"dropr, {run.storages[0]}", "/s", mine)
+    if not any(rates.values()):
+        raise Skipped("none of Celery, Dramatiq, RQ (with Redis) and huey is installed")
+    if rates[True]:
+        run.read("dropr ÷ the best durable", "×", mine.median / rates[True], at_least(3, 10))
+    if rates[False]:
+        run.read("dropr ÷ the best as shipped", "×", mine.median / rates[False])
+
+
+FIGURES = (
+    Figure("P7", "nats", "end to end ÷ NATS leaf → hub in the same run: durable / its default",
+           "≥ 30 / ≥ 2.5", "55 / 4",
+           "P6 before and after; NATS with a leaf whose stream is sourced by a hub, 1000 publishes in flight, a push "
+           "consumer that acknowledges each 500th for all before it; durable is sync_interval: always.",
+           measure_nats, 50),
+    Figure("P8", "rabbitmq", "end to end ÷ RabbitMQ shovel in the same run (its best client mode)", "≥ 8", "10",
+           "P6 before and after; two brokers, durable queues, a shovel on confirm, 1000 unconfirmed and a prefetch of "
+           "1000, by a client on the raw socket.", measure_rabbitmq, 50),
+    Figure("P23", "task-queues", "`dropr worker` ÷ Celery, Dramatiq, RQ (Redis), huey: an empty task",
+           "≥ 3 × the best", "10",
+           "Enqueue one by one, then one worker with one thread; its start does not count. Durable where it can be.",
+           measure_task_queues, 70),
+    Figure("local-queues", "local-queues", "beanstalkd, huey, litequeue, persist-queue: in and out one by one", "", "",
+           "Each by its own client; beanstalkd with -f0 and without a log.", measure_local_queues, 60, only_if_named=True),
+)  # fmt: skip

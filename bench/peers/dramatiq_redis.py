@@ -1,0 +1,75 @@
+"""Dramatiq on Redis: one process, one thread.
+
+Owns the broker with its empty actor.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.peers.figure import BODY, Figure
+from bench.peers.redis_tasks import PYTHON, measure_tasks, missing_server, server_version
+
+if TYPE_CHECKING:
+    from dramatiq import Actor
+
+NAME = "Dramatiq (Redis)"
+
+
+def missing() -> str:
+    """Why it cannot be measured here."""
+    return missing_server() if importlib.util.find_spec("dramatiq") else "dramatiq is not installed"
+
+
+def version() -> str:
+    """Of the library and the server."""
+    return f"dramatiq {importlib.metadata.version('dramatiq')}, {server_version()}"
+
+
+def make_actor() -> "Actor[Any, Any]":
+    """The empty actor; worker and sender call this."""
+    import dramatiq
+    from dramatiq.brokers.redis import RedisBroker
+
+    broker = RedisBroker(url=os.environ["DROPR_BENCH_REDIS"])
+    dramatiq.set_broker(broker)
+
+    def nothing(body: str) -> None:
+        del body
+
+    return dramatiq.actor(nothing, broker=broker)
+
+
+def enqueue(url: str, count: int) -> None:
+    """Send so many, one by one."""
+    os.environ["DROPR_BENCH_REDIS"] = url
+    actor, body = make_actor(), BODY.decode()
+    for _ in range(count):
+        actor.send(body)
+
+
+def worker(url: str) -> Sequence[str]:
+    """The command of one worker."""
+    del url
+    return [
+        PYTHON,
+        "-m",
+        "dramatiq",
+        "bench.peers.dramatiq_app",
+        "--processes",
+        "1",
+        "--threads",
+        "1",
+        "--skip-logging",
+    ]
+
+
+def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
+    """An empty task."""
+    mode = "send one by one, one process, one thread"
+    yield from measure_tasks(
+        home, "dramatiq", max(500, messages // 20), runs, enqueue, worker, "dramatiq:default", mode
+    )
