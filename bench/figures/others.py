@@ -153,5 +153,6 @@ FIGURES = (
            "Enqueue one by one, then one worker with one thread; its start does not count. Durable where it can be.",
            measure_task_queues, 70),
     Figure("local-queues", "local-queues", "beanstalkd, huey, litequeue, persist-queue: in and out one by one", "", "",
-           "Each by its own client; beanstalkd with -f0 and without a log.", measure_local_queues, 60, only_if_named=True),
+           "Each by its own client; beanstalkd with -f0 and without a log.",
+           measure_local_queues, 60, only_if_named=True),
 )  # fmt: skip
