@@ -52,6 +52,11 @@ class StoreTrouble:
         self.reason = ""
         """What failed last, while anything fails; for people."""
 
+    @property
+    def well(self) -> bool:
+        """Whether nothing fails: then what is tried need not be told of, unless it fails."""
+        return not self._last and not self._failing
+
     def fails(self, thing: Thing) -> bool:
         """Whether it did not work when it was tried last."""
         return thing in self._failing
@@ -119,7 +124,7 @@ class StoreTrouble:
 
     def worked(self, thing: Thing) -> None:
         """It worked."""
-        if not self._last and not self._failing:  # as nearly always
+        if self.well:  # as nearly always
             return
         with self._mutex:
             self._last.pop(thing[0], None)

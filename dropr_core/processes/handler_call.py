@@ -102,14 +102,9 @@ def _failed(received: Received, error: BaseException, log: logging.Logger) -> Se
 
 def as_work(received: Received) -> Work:
     """What a handler is given of a message. Raises ProtocolError for a body that its serializer cannot read."""
-    large = received.large
-    value: Any = None if large else received.value
-    return Work(
-        message=received.message,
-        body=received.open if large else received.body,
-        value=value,
-        attempt=received.attempt,
-        possible_duplicate=received.possible_duplicate,
-        age=received.age,
-        loads=received.loads if large else None,
-    )
+    claim, age = received.claim, received.age
+    if received.large:
+        return Work(received.message, received.open, None, claim.attempt, claim.possible_duplicate, age,
+                    loads=received.loads)  # fmt: skip
+    body = received.body
+    return Work(received.message, body, received.loads(body), claim.attempt, claim.possible_duplicate, age)

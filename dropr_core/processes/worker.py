@@ -61,6 +61,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             if workers.stuck and not ended:
                 # A thread cannot be ended, and its message must not be with two: it is free when this process is gone.
                 log.error("ends in the middle of a handler: %s", workers.stuck)
+                workers.close_handlers()  # the programs that they have started end as well
                 presence.withdraw()
                 logging.shutdown()
                 os._exit(Exit.OK if loop.stopping else Exit.RECYCLE)
@@ -112,6 +113,7 @@ class Workers:
         self.handled = 0
         self.broken: BaseException | None = None
         """What ended one of the threads, if anything did."""
+        self._says_each = log.isEnabledFor(logging.DEBUG)
         self._counting = threading.Lock()
         self._stopping = threading.Event()
         self._trouble = StoreTrouble(runtime.clock, runtime.event, log)
@@ -158,7 +160,8 @@ class Workers:
             self._settler.settle(received, change)
         except LeaseLost as error:
             self._log.warning("%s", error)
-        self._log.debug("%s on %s took %.3f s", received.id, received.channel, took)
+        if self._says_each:
+            self._log.debug("%s on %s took %.3f s", received.id, received.channel, took)
         with self._counting:
             self.handled += 1
         if self._recycle_after and self.handled % self._recycle_after == 0:
@@ -216,6 +219,10 @@ class Workers:
         self._sources.clear()
         if self._tasks is not None:
             self._tasks.close()
+        self.close_handlers()
+
+    def close_handlers(self) -> None:
+        """Close every handler; safe twice."""
         for channel, handler in self._handlers.items():
             try:
                 handler.close()
