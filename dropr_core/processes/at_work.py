@@ -27,12 +27,10 @@ EVERY = 1.0
 class Running:
     """One message that is being handled."""
 
-    __slots__ = ("next_word", "overdue", "received", "since", "started", "task", "thread")
+    __slots__ = ("next_word", "overdue", "received", "started", "task", "thread")
 
     def __init__(self, received: Received, started: float, next_word: float, task: "asyncio.Task[Any] | None") -> None:
         self.received, self.started, self.next_word, self.task = received, started, next_word, task
-        self.since = time.time()
-        """Seconds since the epoch, for people."""
         self.thread = threading.get_ident()
         self.overdue = False
         """Its time was over, and it did not end by that."""

@@ -182,17 +182,18 @@ class Workers:
 
     def report(self) -> dict[str, Any]:
         """What this process is at, for who looks from outside: `longest` has ``since`` in seconds since the epoch."""
-        settings, now = self._runtime.config.worker, self._at_work.now() if self._next_look is not None else []
-        longest = now[0] if now else None
+        settings, found = self._runtime.config.worker, self._at_work.now() if self._next_look is not None else []
+        longest = None
+        if found:
+            received, since = found[0].received, time.time() - (time.monotonic() - found[0].started)
+            longest = {"id": received.id, "channel": received.channel, "since": round(since, 1)}
         return {
             "channels": self.channels,
             "threads": settings.threads if self._threads is not None else 0,
             "tasks": settings.tasks if self._tasks is not None else 0,
-            "at_work": len(now),
-            "longest": longest and {
-                "id": longest.received.id, "channel": longest.received.channel, "since": round(longest.since, 3),
-            },
-        }  # fmt: skip
+            "at_work": len(found),
+            "longest": longest,
+        }
 
     def stop(self, drain: float) -> bool:
         """Lease nothing more; give what is being handled ``drain`` seconds to end. Whether all of it ended."""
