@@ -14,8 +14,9 @@ from typing import Any, Self, Unpack
 
 from dropr_core.api.async_bridge import Endings, readable, to_the_end
 from dropr_core.api.async_receive import AsyncReceived, receive, receive_each
-from dropr_core.api.consumer import OnError, consumer_factory, make_plan
+from dropr_core.api.consumer import OnError
 from dropr_core.api.node import Node
+from dropr_core.api.prefetching import batches, singles
 from dropr_core.api.received import Received
 from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
 from dropr_core.api.sent import Durability, MessageStatus, Sent
@@ -148,12 +149,12 @@ class AsyncNode:
         limit: int | None = None,
         wait: Duration | None = None,
         timeout: Duration | None = None,
-        prefetch: int = 1,
+        prefetch: int | None = None,
         on_error: OnError = "raise",
     ) -> AsyncGenerator[AsyncReceived, None]:
         """As `Node.receive`: leaving the body acknowledges, abandoning the loop gives back."""
-        plan = make_plan(prefetch, limit, wait, timeout)
-        return receive_each(consumer_factory(self.node.runtime, channels, on_error), plan, self._endings)
+        runtime = self.node.runtime
+        return receive_each(*singles(runtime, channels, prefetch, limit, wait, timeout, on_error), self._endings)
 
     def receive_batches(
         self,
@@ -164,8 +165,7 @@ class AsyncNode:
         timeout: Duration | None = None,
     ) -> AsyncGenerator[list[Received], None]:
         """As `Node.receive_batches`."""
-        plan = make_plan(size, limit, wait, timeout, batches=True)
-        return receive(consumer_factory(self.node.runtime, channels), plan, self._endings)
+        return receive(*batches(self.node.runtime, channels, size, limit, wait, timeout), self._endings)
 
     async def close(self) -> None:
         """As `Node.close`."""

@@ -156,13 +156,18 @@ async def receive(
         assert consumer is not None
         while not isinstance(step := plan.next(clock()), End):
             if isinstance(step, Give):
-                yield step.messages
+                given = step.messages
+                yield given
+                while plan.goes_on(clock()) and (given := consumer.pass_on(given)):
+                    plan.followed(given)
+                    yield given
             elif isinstance(step, Settle):
                 await to_the_end(consumer.settle, step)
             elif isinstance(step, Claim):
                 plan.claimed(await to_the_end(consumer.look, step))
             else:
                 await readable(consumer.fileno(), await to_the_end(consumer.patience, step.seconds))
+        await to_the_end(consumer.settle_now)
     finally:
         if consumer is not None:
             await endings.run(consumer.end, plan.abandon())

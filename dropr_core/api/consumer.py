@@ -8,7 +8,6 @@ handlers.
 import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
-from functools import partial
 from itertools import repeat
 from typing import Literal, TypeAlias
 
@@ -115,6 +114,15 @@ class Consumer:
         for unused in step.requeue:
             unused.requeue()
 
+    def pass_on(self, given: Sequence[Received]) -> list[Received]:  # noqa: ARG002
+        """Acknowledge the one message that was given, and take the next that is held ahead; nothing if there is none.
+        Never asks the store. Here nothing is held ahead.
+        """
+        return []
+
+    def settle_now(self) -> None:
+        """Settle whatever was only noted so far: nothing here. Raises LeaseLost, StoreError."""
+
     def end(self, unused: Sequence[Received]) -> None:
         """Give back what a plan has abandoned, and close."""
         try:
@@ -208,16 +216,6 @@ def make_plan(
     )
 
 
-def consumer_factory(runtime: Runtime, channels: Sequence[str], on_error: OnError = "raise") -> Callable[[], Consumer]:
-    """What makes the consumer of a loop when the loop begins; who would receive in vain is told at once.
-
-    Raises UsageError, Closed.
-    """
-    check_channels(channels)
-    runtime.check()
-    return partial(Consumer, runtime, channels, on_error=on_error)
-
-
 def receive(
     connect: Callable[[], Consumer], plan: ReceivePlan[Received], clock: Callable[[], float] = time.monotonic
 ) -> Generator[list[Received], None, None]:
@@ -229,13 +227,18 @@ def receive(
     try:
         while not isinstance(step := plan.next(clock()), End):
             if isinstance(step, Give):
-                yield step.messages
+                given = step.messages
+                yield given
+                while plan.goes_on(clock()) and (given := consumer.pass_on(given)):
+                    plan.followed(given)
+                    yield given
             elif isinstance(step, Settle):
                 consumer.settle(step)
             elif isinstance(step, Claim):
                 plan.claimed(consumer.look(step))
             else:
                 consumer.wait(step.seconds)
+        consumer.settle_now()
     finally:
         consumer.end(plan.abandon())
 

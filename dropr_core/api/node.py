@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from dropr_core.api.batch import Batch
-from dropr_core.api.consumer import Consumer, OnError, consumer_factory, make_plan, receive, receive_each
+from dropr_core.api.consumer import Consumer, OnError, receive, receive_each
+from dropr_core.api.prefetching import batches, singles
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions
@@ -110,19 +111,18 @@ class Node:
         limit: int | None = None,
         wait: Duration | None = None,
         timeout: Duration | None = None,
-        prefetch: int = 1,
+        prefetch: int | None = None,
         on_error: OnError = "raise",
     ) -> Generator[Received, None, None]:
         """Messages of these channels, by priority, endless unless told otherwise.
 
         Leaving the loop body acknowledges, abandoning the loop gives the message back. ``wait``: end
         after so many seconds without a message (0: drain and end). ``timeout``: end after so many
-        seconds in all. ``prefetch``: lease so many at once; more is faster, and keeps them from
-        other consumers meanwhile. ``on_error``: what ``with message:`` does with an exception. Raises UsageError,
-        Closed; the loop raises LeaseLost, StoreError.
+        seconds in all. ``prefetch``: hold at most so many ahead of the loop body (None: what is worth it: as many as
+        the body would handle within 10 ms at its pace of late; 1: none). ``on_error``: what ``with message:`` does with
+        an exception. Raises UsageError, Closed; the loop raises LeaseLost, StoreError.
         """
-        plan = make_plan(prefetch, limit, wait, timeout)
-        return receive_each(consumer_factory(self.runtime, channels, on_error), plan)
+        return receive_each(*singles(self.runtime, channels, prefetch, limit, wait, timeout, on_error))
 
     def receive_batches(
         self,
@@ -133,8 +133,7 @@ class Node:
         timeout: Duration | None = None,
     ) -> Generator[list[Received], None, None]:
         """Lists of up to ``size`` messages, acknowledged in one commit on leaving the loop body."""
-        plan = make_plan(size, limit, wait, timeout, batches=True)
-        return receive(consumer_factory(self.runtime, channels), plan)
+        return receive(*batches(self.runtime, channels, size, limit, wait, timeout))
 
     def consumer(self, *channels: str, on_error: OnError = "raise", label: str = "") -> Consumer:
         """A consumer to be driven by hand: claim, wait, close."""

@@ -151,6 +151,23 @@ class ReceivePlan(Generic[Message]):
             return Wait(left)
         return Claim(self._size if self._left is None else min(self._size, self._left), prepared=self._looks == 1)
 
+    def goes_on(self, now: float) -> bool:
+        """After a `Give` of one message: whether its end is followed by nothing but an acknowledgement and the next
+        message, if there is one. Who has both at hand may carry them out, and tells `followed`, without asking `next`.
+        """
+        return (
+            not self._batches
+            and not self._held
+            and (self._left is None or self._left > 1)
+            and (self._ends is None or now < self._ends)
+        )
+
+    def followed(self, messages: list[Message]) -> None:
+        """The message at hand was acknowledged, or settled by the body; this one was given next."""
+        if self._left is not None:
+            self._left -= 1
+        self._given = messages
+
     def claimed(self, messages: Sequence[Message]) -> None:
         """What the last `Claim` brought."""
         self._held = list(messages[::-1])

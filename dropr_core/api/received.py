@@ -8,7 +8,7 @@ import contextlib
 import io
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import msgspec
 
@@ -21,6 +21,16 @@ from dropr_core.model import envelope, topics
 from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message, by_proven_sender
 from dropr_core.model.names import format_id
+
+
+class Keeper(Protocol):
+    """Who keeps a message's lease, and settles it with others."""
+
+    def settle_one(self, received: "Received", change: Settlement) -> bool:
+        """Apply a change, or note it so that the death of this process does not undo it; False if the lease had ended.
+        Raises StoreError.
+        """
+        ...
 
 
 class Received(msgspec.Struct, eq=False, gc=False):
@@ -36,6 +46,10 @@ class Received(msgspec.Struct, eq=False, gc=False):
     _message: Message | None = None
     _body: bytes | None = None
     _refused: tuple[Settlement, str] | None = None
+    keeper: Keeper | None = None
+    """Of a message that was taken ahead (prefetching.py)."""
+    line: int = -1
+    """Its line on the keeper's lease sheet."""
 
     def __repr__(self) -> str:
         return f"<message {self.id}>"
@@ -150,8 +164,9 @@ class Received(msgspec.Struct, eq=False, gc=False):
         """Done. ``result`` (up to 64 KiB once encoded) goes home with the receipt.
 
         When it returns the death of any process changes nothing; a power cut within the flush
-        interval (20 ms) may bring the message back. Raises UsageError (TooBig) for a result that cannot travel,
-        nothing has changed then; LeaseLost, StoreError.
+        interval (20 ms) may bring the message back. Others see that it is done within that time, too. Raises
+        UsageError (TooBig) for a result that cannot travel, nothing has changed then; LeaseLost, StoreError. Of a
+        message of a loop the loop raises LeaseLost with one of its next steps.
         """
         self._settle(self.make_ack(result))
 
@@ -228,7 +243,8 @@ class Received(msgspec.Struct, eq=False, gc=False):
         if self.settled:
             raise LeaseLost(f"message {self.id} was settled before")
         try:
-            held = settle(self._runtime, [change])[0]
+            keeper = self.keeper
+            held = settle(self._runtime, [change])[0] if keeper is None else keeper.settle_one(self, change)
         except StoreError as error:
             self.note_refused(change, error)
             raise

@@ -18,6 +18,7 @@ import attrs
 
 from dropr_core.api.data_directory import prepare
 from dropr_core.api.serialization import Serialization
+from dropr_core.api.settler import Settler
 from dropr_core.api.staging import Staging
 from dropr_core.bodies.store import Bodies
 from dropr_core.config.node import NodeConfig, load
@@ -40,6 +41,7 @@ class ChannelRules:
     attempts: int = 10
     backoff: Backoff = attrs.field(factory=lambda: Backoff(1.0, 600.0))
     retention: float = 0.0
+    prefetch: int | None = None
 
 
 class Runtime:
@@ -60,10 +62,15 @@ class Runtime:
         self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
         self.attempts = {name: channel.attempts for name, channel in config.channels.items()}
         """Of the channels in the configuration: attempts until a message is buried."""
+        self.settler = Settler(storage.inbox, log)
+        """Settles what consumers of this process have noted as done."""
         self._default_rules = ChannelRules()
         self._rules = {
             name: ChannelRules(
-                channel.attempts, Backoff(channel.retry_backoff_min, channel.retry_backoff_max), channel.retention
+                channel.attempts,
+                Backoff(channel.retry_backoff_min, channel.retry_backoff_max),
+                channel.retention,
+                channel.prefetch,
             )
             for name, channel in config.channels.items()
         }
@@ -188,6 +195,8 @@ class Runtime:
         if not self._closed:
             self._closed = True
             self.staging.close()
+            if os.getpid() == self._pid:
+                self.settler.close()
             self.notifier.close()
             self.storage.close()
             self.observers.close()

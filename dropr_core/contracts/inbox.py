@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.lease_sheets import NOTHING_LEFT, Left, Mark, Noted, Sheets
 from dropr_core.contracts.outbox import PAGE, restrict
 from dropr_core.contracts.records import (
     Accepted,
@@ -63,6 +64,12 @@ class Inbox(ABC):
     """What the storage was opened with; set by the storage."""
     consumers: Consumers
     """Those of this store; set by the storage."""
+    sheets: Sheets | None = None
+    """Their lease sheets, if the storage reads them in `reap` and `retire`, as the defaults do; set by the storage. For
+    them a token has 27 bytes at most. Without: messages are taken one by one, each settled at once.
+    """
+    flush_interval: float = 0.02
+    """Seconds after which a power cut does not undo a settlement any more."""
 
     # ── first tier: what a storage must write ────────────────────────────────────────────────────
 
@@ -144,36 +151,75 @@ class Inbox(ABC):
         return self.consumers.register(label)
 
     def retire(self, consumer: str) -> None:
-        """The consumer is gone: its leases end, their attempts not counted. Safe twice. Costs a scan of the leases."""
+        """The consumer is gone: its leases end, their attempts not counted, but for those that its lease sheet has as
+        done: they are acknowledged. Safe twice. If this fails its sheet stays for `reap`. Costs a scan of the leases.
+        """
         if self.consumers.owns(consumer):
             try:
                 mine = [one for one in self.all(LEASES) if one.consumer == consumer]
+                mine = self._settle_done(mine, {consumer: self._left_by(consumer)}) if mine else []
                 if mine:
                     self.move([JobMove(one, State.READY, attempts=one.attempts - 1) for one in mine])
+            except BaseException:
+                if self.sheets is not None:
+                    self.sheets.abandon(consumer)
+                raise
             finally:
                 self.consumers.release(consumer)
 
     def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
-        """End the leases of consumers whose process died. A message that has used up its channel's
-        attempts (``attempts``, default 10) is buried, the others are ready again.
+        """End the leases of consumers whose process died. What such a consumer's lease sheet has as done is
+        acknowledged (`Noted` has the rest of its `Ack`); what it only held is ready again as if it had never been
+        leased. Of the others, a message that has used up its channel's attempts (``attempts``, default 10) is buried,
+        the rest is ready again. Who is dead is found out before its sheet is read, and the sheet goes after its leases.
 
         Returns at least the channels that have ready messages by it, and whether leases of other living
         consumers remain (so that somebody must look again). The default costs a scan of the leases.
         """
         leased = list(self.all(LEASES))
         living = {name for name in {one.consumer for one in leased} if self.consumers.lives(name)}
+        dead = [one for one in leased if one.consumer not in living]
+        left = {name: self._left_by(name) for name in {one.consumer for one in dead}}
+        channels = {one.channel for one in dead}
         moves = []
-        for one in leased:
-            if one.consumer not in living:
-                last = one.attempts >= attempts.get(one.channel, ATTEMPTS)
-                reason = f"attempt {one.attempts}: the process of its consumer died"
-                moves.append(JobMove(one, State.BURIED if last else State.READY, reason))
+        for one in self._settle_done(dead, left):
+            if left[one.consumer].of(one.token, one.number).mark is Mark.HELD:
+                moves.append(JobMove(one, State.READY, attempts=one.attempts - 1))
+                continue
+            last = one.attempts >= attempts.get(one.channel, ATTEMPTS)
+            reason = f"attempt {one.attempts}: the process of its consumer died"
+            moves.append(JobMove(one, State.BURIED if last else State.READY, reason))
         done = self.move(moves) if moves else []
         freed = {move.job.channel for move, moved in zip(moves, done, strict=True) if moved and move.to is State.READY}
-        for channel in {move.job.channel for move in moves} - freed:  # what was buried may have freed a key
+        for channel in channels - freed:  # what was buried or is done may have freed a key
             if self.scan(Selection(states=frozenset({State.READY}), channel=channel), limit=1):
                 freed.add(channel)
+        if dead and self.sheets is not None:
+            self.sheets.tidy(lambda: {one.consumer for one in self.all(LEASES)})
         return sorted(freed), bool(living)
+
+    def _left_by(self, consumer: str) -> Left:
+        return NOTHING_LEFT if self.sheets is None else self.sheets.left_by(consumer)
+
+    def _settle_done(self, leased: Sequence[JobInfo], left: Mapping[str, Left]) -> list[JobInfo]:
+        """Acknowledge what sheets have as done, the lease of each still being that one; the others are returned."""
+        rest, acks = list[JobInfo](), list[Ack]()
+        for one in leased:
+            noted = left[one.consumer].of(one.token, one.number)
+            if noted.mark is Mark.DONE:
+                acks.append(self._ack_of(one, noted))
+            else:
+                rest.append(one)
+        if acks:
+            self.settle(acks)
+        return rest
+
+    def _ack_of(self, one: JobInfo, noted: Noted) -> Ack:
+        claim = Claim(
+            one.token, one.number, one.id, one.channel, one.priority, one.sender, self.envelope(one.id) or b"",
+            one.attempts, one.possible_duplicate, self.context.clock.now() - one.age,
+        )  # fmt: skip
+        return Ack(claim, noted.result, noted.content_type, noted.keep, noted.reason)
 
     def acknowledge(self, claims: Sequence[Claim], keep: float = 0.0) -> list[bool]:
         """`settle` with an `Ack` for each, without results; for storages that can do it in one sweep."""

@@ -1,7 +1,8 @@
 """Who consumes on this machine, and who of them still lives.
 
 Owns the lock file of each consumer (``consumers/<id>``): the kernel gives the lock up at the moment the process ends,
-and that is all there is to know. It is the `Inbox.consumers` of every storage on a disk. Must not know messages.
+and that is all there is to know of its life. What it did until then stands in the same file, its lease sheet
+(lease_sheet.py). It is `Inbox.consumers` and `Inbox.sheets` of every storage on a disk. Must not know messages.
 """
 
 import contextlib
@@ -9,11 +10,14 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from dropr_core.contracts.lease_sheets import LeaseSheet, Left
 from dropr_core.errors import Closed, Held, StoreError
 from dropr_core.storage_kit.guard import Guard
+from dropr_core.storage_kit.lease_sheet import MappedSheet, read_sheet
+from dropr_core.system.clock import boot_id
 from dropr_core.system.locks import FileLock, is_held
 from dropr_core.system.os_errors import store_error
 from dropr_core.system.ownership import make_private_directory
@@ -26,6 +30,8 @@ class LockedConsumers:
         self._directory, self._guard = directory, guard
         self._mutex = threading.Lock()
         self._locks: dict[str, FileLock] = {}
+        self._sheets: dict[str, MappedSheet] = {}
+        self._boot = boot_id()
 
     def register(self, label: str) -> str:
         """A new id, its lock held. Raises Closed, StoreReadOnly, StoreError."""
@@ -59,12 +65,22 @@ class LockedConsumers:
             raise Closed(f"consumer {consumer} was retired or belongs to another process; register a new one")
 
     def release(self, consumer: str) -> None:
-        """Give its lock up and remove the file; safe twice."""
+        """Give its lock up and remove the file; safe twice. To be called when its leases have ended."""
+        self._let_go(consumer, keep=False)
+
+    def abandon(self, consumer: str) -> None:
+        """Give its lock up as its process would by dying: what stands on its sheet stays; safe twice."""
+        self._let_go(consumer, keep=True)
+
+    def _let_go(self, consumer: str, *, keep: bool) -> None:
         with self._mutex:
-            lock = self._locks.pop(consumer, None)
+            lock, sheet = self._locks.pop(consumer, None), self._sheets.pop(consumer, None)
+        if sheet is not None:
+            sheet.release()
         if lock is not None:
-            with contextlib.suppress(OSError):
-                lock.path.unlink()
+            if sheet is None or not keep:
+                with contextlib.suppress(OSError):
+                    lock.path.unlink()
             lock.release()
 
     def names(self) -> list[str]:
@@ -82,17 +98,52 @@ class LockedConsumers:
         """Those whose process does not live any more."""
         return {name for name in consumers if not self.lives(name)}
 
-    def tidy(self) -> None:
-        """Remove the lock files of the dead. Each is removed under its own lock, so that no newcomer,
-        who checks for its file after locking it, can hold a lock on a removed file.
-        """
-        with contextlib.suppress(OSError):
-            for path in self._directory.iterdir():
-                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    # ── lease sheets ─────────────────────────────────────────────────────────────────────────────
+
+    def sheet(self, consumer: str) -> LeaseSheet | None:
+        """That of a consumer of this process; None if the disk has no room for it. Raises Closed."""
+        self.check(consumer)
+        with self._mutex:
+            if consumer not in self._sheets:
                 try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
-                except BlockingIOError:
-                    pass
-                finally:
-                    os.close(fd)
+                    made = MappedSheet(self._directory / consumer, self._boot)
+                except OSError:
+                    return None
+                self._sheets[consumer] = made
+            return self._sheets[consumer]
+
+    def left_by(self, consumer: str) -> Left:
+        """What stands on the sheet of a consumer; nothing if it cannot be read, or was written before this boot."""
+        return read_sheet(self._directory / consumer, self._boot)
+
+    def left_by_all(self, consumers: Iterable[str]) -> dict[str, Left]:
+        """The same of many."""
+        return {name: self.left_by(name) for name in consumers}
+
+    # ── what the dead leave behind ───────────────────────────────────────────────────────────────
+
+    def tidy(self, holders: Callable[[], Collection[str]]) -> None:
+        """Remove the files of the dead who hold no lease any more. ``holders``: the consumers that hold some; asked
+        after we have seen who is dead: whoever dies later may leave leases, and a sheet that says what they are.
+
+        Each file is removed under its own lock, so that no newcomer, who checks for its file after locking it, can hold
+        a lock on a removed file.
+        """
+        try:
+            dead = [path for path in self._directory.iterdir() if not is_held(path)]
+        except OSError:
+            return
+        kept = set(holders()) if dead else set()
+        for path in dead:
+            if path.name not in kept:
+                with contextlib.suppress(OSError):
+                    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(fd)

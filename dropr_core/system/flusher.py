@@ -54,6 +54,8 @@ class Flusher:
                     self._changed.wait_for(lambda: self._closing, pause)
                 if self._closing:
                     return
+            if not self._dirty:  # somebody else has flushed meanwhile
+                continue
             try:
                 self._flush()
                 if failing:

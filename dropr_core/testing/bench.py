@@ -91,8 +91,11 @@ class StorageTests(Contract):
         raise NotImplementedError("write the fixture storage_case in your test class")
 
     def kill_consumer(self, storage: Storage, consumer: str) -> None:
-        """End a consumer as the death of its process would."""
-        storage.inbox.consumers.release(consumer)
+        """End a consumer as the death of its process would: its lease sheet stays, if there is one."""
+        inbox = storage.inbox
+        if inbox.sheets is not None:
+            inbox.sheets.abandon(consumer)
+        inbox.consumers.release(consumer)
 
     @staticmethod
     def context(directory: Path, clock: Clock, **context: Any) -> Any:

@@ -33,6 +33,8 @@ class _Half:
         self.context = inner.context
         if hasattr(inner, "consumers"):
             self.consumers = inner.consumers
+            self.sheets = inner.sheets
+            self.flush_interval = inner.flush_interval
 
     @property
     def store_id(self) -> Any:

@@ -236,16 +236,30 @@ def test_a_wrong_limit_is_refused(wrong):
 
 
 class ScriptedConsumer:
-    """In place of a `Consumer`: what it brings and how long it waits stands in the script."""
+    """In place of a `Consumer`: what it brings and how long it waits stands in the script. Where messages are given one
+    by one it holds the others that it claimed, as a consumer that prefetches does.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.held: list[Item] = []
         self._reader, self._writer = os.pipe()
         os.write(self._writer, b"!")  # always readable: who watches the descriptor goes on at once
 
     def look(self, step: Claim) -> list[Item]:
         """As `Consumer.look`."""
-        return self.world.claim(step.limit)
+        found = self.held or self.world.claim(step.limit)
+        if self.world.script.batches:
+            return found
+        self.held = found[1:]
+        return found[:1]
+
+    def pass_on(self, given: list[Item]) -> list[Item]:
+        """As `Consumer.pass_on`."""
+        if not self.held:
+            return []
+        self.world.settle("ack", [item for item in given if not item.settled])
+        return [self.held.pop(0)]
 
     def settle(self, step: Settle[Item]) -> None:
         """As `Consumer.settle`."""
@@ -267,9 +281,13 @@ class ScriptedConsumer:
         """As `Consumer.fileno`."""
         return self._reader
 
+    def settle_now(self) -> None:
+        """As `Consumer.settle_now`."""
+        self.world.log.append(("settled",))
+
     def end(self, unused: list[Item]) -> None:
         """As `Consumer.end`."""
-        self.world.settle("requeue", unused)
+        self.world.settle("requeue", [*unused, *self.held])
         self.world.log.append(("closed",))
         os.close(self._reader)
         os.close(self._writer)
@@ -313,4 +331,7 @@ def test_both_loops_do_the_same(script):
     blocking, looped = run_blocking(script), run_in_event_loop(script)
     assert blocking.log == looped.log
     assert blocking.log[-1] == ("closed",)
+    given = [entry[1] for entry in blocking.log if entry[0] == "give"]
+    assert [number for numbers in given for number in numbers] == list(range(sum(map(len, given)))), "order"
+    assert script.limit is None or sum(map(len, given)) <= script.limit
     assert all(item.settled for item in blocking.items)

@@ -43,7 +43,7 @@ def test_consumers_of_a_killed_process_are_dead_and_tidied_away(consumers, tmp_p
         assert consumers.dead([mine, theirs]) == set()
         child.kill()
         assert consumers.dead([mine, theirs]) == {theirs}
-    consumers.tidy()
+    consumers.tidy(set)
     assert [path.name for path in (tmp_path / "consumers").iterdir()] == [mine]
 
 

@@ -47,7 +47,8 @@ class FsInbox(Inbox):
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self.context = context
         self.engine = Engine(context.data / "inbox", tuning, context, InboxModel())
-        self.consumers = LockedConsumers(context.data / "consumers", self.engine.guard)
+        self.consumers = self.sheets = LockedConsumers(context.data / "consumers", self.engine.guard)
+        self.flush_interval = tuning.flush
         queues = QueueReader(self.engine)
         moves = Moves(context, queues)
         self._view = InboxView(self.engine, context, queues)
@@ -148,5 +149,5 @@ class FsInbox(Inbox):
         if not self.engine.guard.forked:
             with contextlib.suppress(DroprError):
                 for name in self.consumers.names():
-                    self.consumers.release(name)
+                    self.consumers.abandon(name)
         self.engine.close()

@@ -6,6 +6,7 @@ Owns `settle`, `acknowledge` and `holds`. Must not know how messages came.
 from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.lease_sheets import Noted
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
 from dropr_core.model.message import State
 from dropr_storage_fs.engine.engine import Engine
@@ -126,11 +127,7 @@ class Settling:
     def _settle_job(self, commit: InboxCommit, job: JobRecord, change: Settlement) -> None:
         now = self._context.clock.now()
         if isinstance(change, Ack):
-            commit.do(CountProcessed(change.claim.channel, 1))
-            self._moves.end(commit, job, State.DONE, change.keep, State.PROCESSED, change.reason, change.result,
-                            change.content_type)  # fmt: skip
-            if change.keep <= 0:
-                commit.do(Drop(job.number))
+            acknowledge(commit, self._moves, job, change)
         elif isinstance(change, Release):
             to = State.DELAYED if change.delay > 0 else State.READY
             attempts = job.attempts - (not change.counted)
@@ -138,6 +135,14 @@ class Settling:
             self._moves.move(commit, job, to, reason=change.reason, attempts=attempts, due=due)
         else:
             self._moves.bury(commit, job, change.reason)
+
+
+def acknowledge(commit: InboxCommit, moves: Moves, job: JobRecord, change: Ack | Noted) -> None:
+    """A message with a state of its own is done, by the word of its consumer or of its lease sheet."""
+    commit.do(CountProcessed(commit.state.numbers[job.queue].channel, 1))
+    moves.end(commit, job, State.DONE, change.keep, State.PROCESSED, change.reason, change.result, change.content_type)
+    if change.keep <= 0:
+        commit.do(Drop(job.number))
 
 
 class _Acknowledged:

@@ -2,10 +2,11 @@
 
 Owns how its parts make one object; each part owns one kind of work:
 
-    accept   putting messages in, and heads
-    lease    claims (with `take`), settlements, consumers that are gone
-    end      state moves, outcomes, sweep, wipe
-    view     looking
+    accept     putting messages in, and heads
+    lease      claims (with `take`), settlements
+    consumers  those that are gone
+    end        state moves, outcomes, sweep, wipe
+    view       looking
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.accept import Acceptor
+from dropr_storage_sqlite.inbox.consumers import Consumers
 from dropr_storage_sqlite.inbox.end import Ends
 from dropr_storage_sqlite.inbox.lease import Leases
 from dropr_storage_sqlite.inbox.view import View
@@ -42,9 +44,11 @@ class SqliteInbox(Inbox):
 
     def __init__(self, engine: Engine, context: Context) -> None:
         self.engine, self.context = engine, context
-        self.consumers = LockedConsumers(context.data / "consumers", engine.guard)
+        self.consumers = self.sheets = LockedConsumers(context.data / "consumers", engine.guard)
+        self.flush_interval = engine.tuning.flush
         self._acceptor = Acceptor(engine, context)
         self._leases = Leases(engine, context, self.consumers)
+        self._gone = Consumers(engine, context, self.consumers)
         self._ends = Ends(engine, context)
         self._view = View(engine, context)
 
@@ -72,10 +76,10 @@ class SqliteInbox(Inbox):
         return self._leases.holds(claim)
 
     def retire(self, consumer: str) -> None:  # noqa: D102
-        self._leases.retire(consumer)
+        self._gone.retire(consumer)
 
     def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:  # noqa: D102
-        return self._leases.reap(attempts)
+        return self._gone.reap(attempts)
 
     def next_due(self, channels: Sequence[str]) -> float | None:  # noqa: D102
         return self._view.next_due(channels)

@@ -4,16 +4,17 @@ Owns claim, settle and holds. Every change of a leased message compares its toke
 token changes nothing. Must not know what a consumer does with a message.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.lease_sheets import Noted
 from dropr_core.contracts.storage import Ack, Claim, Release, Settlement
 from dropr_core.model.message import State
 from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, consumer_of, find_consumer, with_line
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, consumer_of, with_line
 from dropr_storage_sqlite.inbox.take import DUE, Taking
 
 _Held = tuple[int, int, int, str, int]
@@ -183,13 +184,7 @@ class Leases:
             book.delay(place, book.now + max(0.0, change.delay), attempts, with_line(history, change.reason))
             book.date(row)
         elif isinstance(change, Ack):
-            book.outcome(row, State.PROCESSED, change.reason, change.result, change.content_type)
-            book.count(place >> sql.N_BITS, "processed")
-            book.free_key(row)
-            if change.keep > 0:
-                book.keep_done(row, change.keep, attempts, history)
-            else:
-                book.remove(row)
+            acknowledge(book, row, change, attempts, history)
         else:
             book.bury(row, attempts, with_line(history, change.reason), change.reason)
 
@@ -205,59 +200,16 @@ class Leases:
 
         return self._engine.read(job)
 
-    # ── consumers ────────────────────────────────────────────────────────────────────────────────
 
-    def retire(self, consumer: str) -> None:
-        """The consumer is gone: its leases end, their attempts not counted. Safe twice."""
-        if not self._consumers.owns(consumer):
-            return
-
-        def job(connection: Connection) -> None:
-            number = find_consumer(connection, consumer)
-            if number is not None:
-                book = Book(connection, self._context, self._context.clock.now())
-                for place, attempts, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
-                    end_lease(connection, book, place)
-                    book.ready(place, attempts - 1, reason)
-                connection.execute(sql.NO_CONSUMER, (number,))
-                book.close()
-
-        def known(connection: Connection) -> bool:
-            return find_consumer(connection, consumer) is not None
-
-        try:
-            if self._engine.read(known):
-                self._engine.write(job)
-        finally:
-            self._consumers.release(consumer)
-
-    def reap(self, attempts: Mapping[str, int]) -> tuple[list[str], bool]:
-        """End the leases of consumers whose process died; see the contract."""
-        known = self._engine.read(lambda connection: connection.execute(sql.CONSUMERS).fetchall())
-        gone = self._consumers.dead(row[1] for row in known)
-        dead = [number for number, name, _ in known if name in gone]
-        alive = any(leases > 0 and name not in gone for _, name, leases in known)
-        if not dead:
-            return [], alive
-
-        def job(connection: Connection) -> list[str]:
-            book = Book(connection, self._context, self._context.clock.now())
-            for number in dead:
-                for place, attempt, _, reason in connection.execute(sql.LEASES_OF, (number,)).fetchall():
-                    row = end_lease(connection, book, place)
-                    history = with_line(reason, f"attempt {attempt}: the process of its consumer died")
-                    limit = attempts.get(book.queue(place >> sql.N_BITS).channel, 10)
-                    if attempt >= limit:
-                        book.bury(row, attempt, history, f"its consumer died at attempt {attempt} of {limit}")
-                    else:
-                        book.ready(place, attempt, history)
-                connection.execute(sql.NO_CONSUMER, (number,))
-            book.close()
-            return sorted(book.readied)
-
-        readied = self._engine.write(job)
-        self._consumers.tidy()
-        return readied, alive
+def acknowledge(book: Book, row: MessageRow, change: Ack | Noted, attempts: int, history: str) -> None:
+    """Done, by the word of its consumer or of its lease sheet."""
+    book.outcome(row, State.PROCESSED, change.reason, change.result, change.content_type)
+    book.count(row.place >> sql.N_BITS, "processed")
+    book.free_key(row)
+    if change.keep > 0:
+        book.keep_done(row, change.keep, attempts, history)
+    else:
+        book.remove(row)
 
 
 def end_lease(connection: Connection, book: Book, place: int) -> MessageRow:
