@@ -11,6 +11,7 @@ import re
 import struct
 import time
 import uuid
+import weakref
 from collections.abc import Callable
 from typing import NamedTuple, NewType
 
@@ -210,18 +211,17 @@ class IdMaker:
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._last_ms = 0
-        self._begin()
+        self.begin_anew()
+        _makers.add(self)
 
-    def _begin(self) -> None:
+    def begin_anew(self) -> None:
+        """Count from another random start: a forked child must not count where its parent counts."""
         number = int.from_bytes(os.urandom(10), "big")
         self._version = 0x7000 | number >> 68
         self._count = itertools.count(_VARIANT | number & (2**61 - 1))
-        self._pid = os.getpid()
 
     def __call__(self, wall: float | None = None) -> MessageId:
         """The next id. ``wall``: the wall time, if the caller has asked for it just now."""
-        if os.getpid() != self._pid:  # a forked child must not count where its parent counts
-            self._begin()
         # One step of a counter cannot be torn by another thread. Two threads that read the clock at
         # once may get ids in either order, which is all that "at once" can mean.
         ms = int((self._wall() if wall is None else wall) * 1000)
@@ -229,3 +229,15 @@ class IdMaker:
         if ms > last:
             self._last_ms = last = ms
         return _HALVES.pack(last << 16 | self._version, next(self._count))  # type: ignore[return-value]
+
+
+# To ask for the process's number with each id would be a third of its cost. The set is weak: it keeps no maker alive.
+_makers: "weakref.WeakSet[IdMaker]" = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for maker in list(_makers):
+        maker.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

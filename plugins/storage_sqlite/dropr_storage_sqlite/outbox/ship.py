@@ -4,9 +4,11 @@ Owns take, settle and the log-matching moves (locate, rewind, renumber). Must no
 a peer was asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.records import PlainEntries
 from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
@@ -17,6 +19,8 @@ from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane
 
 PAGE = 1000
+PORTION = 128
+"""Rows that `take` reads beyond what it may give."""
 
 
 class Shipper:
@@ -56,24 +60,14 @@ class Shipper:
         if row is None or row.depth == 0:
             return None, row
         now, first = self._context.clock.now(), sql.origin(row.number)
-        entries: list[Entry] = []
-        room, duplicate, dated = max_bytes, sql.DUPLICATE, sql.DATED
         values = (first + row.head, sql.highest(row.number), max(1, max_count))
-        for place, message_id, flags, born, envelope in connection.execute(sql.TAKE, values):
-            room -= len(envelope)
-            if room < 0 and entries:
-                break
-            if flags & (duplicate | dated):
-                age = max(0.0, now - born) if flags & dated else 0.0
-                entries.append(Entry(place - first, message_id, envelope, age, flags & duplicate != 0))
-            else:
-                entries.append(Entry(place - first, message_id, envelope))
-        if not entries:
+        rows = _within(connection.execute(sql.TAKE, values), max_bytes)
+        if not rows:
             raise StoreError(
                 f"{self._engine.path}: lane {lane} counts {row.depth} deliveries but has none; "
                 "keep a copy and tell the authors"
             )
-        return Batch(lane, Head(row.head, MessageId(row.head_id)), entries), row
+        return Batch(lane, Head(row.head, MessageId(row.head_id)), _entries(rows, first, now)), row
 
     def clear_in_flight(self, lane: Lane) -> None:
         """It is certain that nothing after the head reached the peer."""
@@ -191,6 +185,40 @@ class Shipper:
             return store
 
         return self._engine.write_durable(job)
+
+
+_TakenRow = tuple[int, MessageId, int, float, bytes]
+"""place, id, flags, born, envelope"""
+
+
+def _within(cursor: Iterator[_TakenRow], max_bytes: int) -> list[_TakenRow]:
+    """The first row, and those after it while their envelopes have room. Read in portions: there may be many more."""
+    rows: list[_TakenRow] = []
+    room = max_bytes
+    while portion := list(islice(cursor, PORTION)):
+        size = sum([len(row[4]) for row in portion])
+        if size > room:
+            for row in portion:
+                room -= len(row[4])
+                if room < 0 and rows:
+                    return rows
+                rows.append(row)
+        else:
+            room -= size
+            rows += portion
+    return rows
+
+
+def _entries(rows: list[_TakenRow], first: int, now: float) -> Sequence[Entry]:
+    """``first``: the place of sequence 0."""
+    places, ids, flags, _, envelopes = zip(*rows, strict=True)
+    duplicate, dated = sql.DUPLICATE, sql.DATED
+    if not any(map((duplicate | dated).__and__, flags)):
+        return PlainEntries([place - first for place in places], ids, list(envelopes))
+    return [
+        Entry(place - first, identity, envelope, max(0.0, now - at) if flag & dated else 0.0, flag & duplicate != 0)
+        for place, identity, flag, at, envelope in rows
+    ]
 
 
 def _rows(connection: Connection, query: str, values: tuple[object, ...]) -> list[Row]:
