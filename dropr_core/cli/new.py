@@ -31,6 +31,8 @@ class Sort:
     yaml: str
     needs: tuple[str, ...] = ("attrs>=23.2",)
     """What its code imports beside dropr."""
+    tests: tuple[str, ...] = ()
+    """What its tests need beside the kit."""
 
 
 SORTS = {
@@ -42,6 +44,7 @@ SORTS = {
         "It moves requests and answers as files in a folder that both nodes see, or that somebody carries.",
         "listen: [$name:///srv/shared/warehouse]\npeers:\n"
         "  shop: {url: $name:///srv/shared/shop, key: '$${file:shop.key}'}",
+        tests=("dropr-storage-sqlite>=0.1,<0.2",),  # two nodes of several processes each
     ),
     "serializer": Sort(
         "It sends values as MessagePack. The receiving node finds it by the content type of a message: name it there\n"
@@ -75,6 +78,7 @@ def render(kind: str, name: str) -> dict[str, str]:
     sort = SORTS[kind]
     words["about"] = sort.about
     words["dependencies"] = ", ".join(f'"{one}"' for one in (*sort.needs, "dropr-core>=0.1,<0.2"))
+    words["tests"] = ", ".join(f'"{one}"' for one in ("dropr-core[testing]", *sort.tests))
     words["yaml"] = Template(sort.yaml).substitute(words)
     where = files("dropr_core") / "templates"
     parts = {

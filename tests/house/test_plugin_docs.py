@@ -112,7 +112,9 @@ def test_no_code_is_shown_twice(page):
 @pytest.mark.parametrize("kind", PAGES)
 def test_a_generated_package_ends_what_hangs(kind):
     """Its tests have a limit in time, by a plugin that its extra brings."""
-    assert tomllib.loads(render(kind, "x")["pyproject.toml"])["tool"]["pytest"]["ini_options"]["timeout"] == 300
+    package = tomllib.loads(render(kind, "x")["pyproject.toml"])
+    assert package["tool"]["pytest"]["ini_options"]["timeout"] == 300
+    assert "dropr-core[testing]" in package["project"]["optional-dependencies"]["test"]
     extra = tomllib.loads((DOCS.parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert any(need.startswith("pytest-timeout") for need in extra["testing"])
 
