@@ -79,7 +79,8 @@ class Consumer:
         runtime, inbox = self._runtime, self._runtime.storage.inbox
         while True:
             claims = inbox.claim(self.channels, limit, self._consumer)
-            if inbox.checked and not runtime.observed and all([claim.envelope for claim in claims]):  # noqa: C419 -- faster
+            envelopes = [claim.envelope for claim in claims]
+            if not runtime.observed and (all(envelopes) if inbox.checked else envelope.are_sound(envelopes)):
                 return list(map(Received, repeat(runtime), claims, repeat(self._swallow)))
             sound = [Received(runtime, claim, self._swallow) for claim in claims if self._is_sound(claim)]
             if sound or not claims:

@@ -18,7 +18,7 @@ the header are kept because the bytes are kept; an unknown flag is critical and 
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -118,6 +118,24 @@ def check(data: bytes) -> int:
     if flags & OUTSIDE and body != _REFERENCE.size:
         raise BadEnvelope(f"a reference of {body} bytes where {_REFERENCE.size} are right")
     return int(header)
+
+
+def are_sound(envelopes: Iterable[bytes]) -> bool:
+    """Whether `check` would find nothing wrong with any of them; for half of its cost where sizes repeat."""
+    unpack, crc32, fixed = _CRC.unpack_from, zlib.crc32, _FIXED.size
+    known, length, start = b"", 0, 0
+    for data in envelopes:
+        if data[:fixed] == known:  # version, flags and lengths are those of the one before
+            if len(data) != length or crc32(data[PREFIX:], start) != unpack(data, fixed)[0]:
+                return False
+            continue
+        try:
+            check(data)
+        except BadEnvelope:
+            return False
+        known, length = data[:fixed], len(data)
+        start = crc32(known)
+    return True
 
 
 class UniformBatch:

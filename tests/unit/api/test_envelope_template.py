@@ -49,3 +49,23 @@ def test_a_likeness_recognises_what_is_sound_and_made_alike_and_nothing_else(mes
     other = msgspec.structs.replace(message, key="k")
     assert like.ids([*made, envelope.encode(other, b"x")], 300) is None
     assert like.ids([template.fill(message.id, 1.7e9, b"x" * 9)], 8) is None
+
+
+@given(st.lists(st.tuples(messages, st.binary(max_size=40)), min_size=1, max_size=6), st.booleans(), st.data())
+def test_many_are_sound_if_and_only_if_each_is(pairs, alike, data):
+    """A byte altered, taken away or added in any of them, alike or not, is found as `check` finds it."""
+    made = [envelope.encode(pairs[0][0] if alike else message, body) for message, body in pairs]
+    assert envelope.are_sound(made)
+    which = data.draw(st.integers(0, len(made) - 1))
+    at = data.draw(st.integers(0, len(made[which]) - 1))
+    put = data.draw(st.binary(max_size=2))
+    made[which] = made[which][:at] + put + made[which][at + 1 :]
+
+    def sound(one):
+        try:
+            envelope.check(one)
+        except envelope.BadEnvelope:
+            return False
+        return True
+
+    assert envelope.are_sound(made) == all(map(sound, made))

@@ -72,6 +72,9 @@ class SqliteInbox(Inbox):
     def settle(self, changes: Sequence[Settlement]) -> list[bool]:  # noqa: D102
         return self._leases.settle(changes)
 
+    def acknowledge(self, claims: Sequence[Claim], keep: float = 0.0) -> list[bool]:  # noqa: D102
+        return super().acknowledge(claims, keep) if keep else self._leases.acknowledge(claims)
+
     def holds(self, claim: Claim) -> bool:  # noqa: D102
         return self._leases.holds(claim)
 

@@ -90,24 +90,34 @@ class Leases:
             lambda connection: self._settle_whole(connection, changes) or self._settle(connection, changes)
         )
 
+    def acknowledge(self, claims: Sequence[Claim]) -> list[bool]:
+        """`settle` with an `Ack` without result and retention for each; most often all that one claim gave."""
+        if not claims:
+            return []
+        return self._engine.write(
+            lambda connection: (
+                self._acknowledge_whole(connection, claims)
+                or self._settle(connection, [Ack(claim, None, "", 0.0) for claim in claims])
+            )
+        )
+
     def _settle_whole(self, connection: Connection, changes: Sequence[Settlement]) -> list[bool]:
+        """`_acknowledge_whole`, if nothing but plain acknowledgements is asked for."""
+        if any([type(change) is not Ack or change.keep for change in changes]):  # noqa: C419 -- faster
+            return []
+        return self._acknowledge_whole(connection, [change.claim for change in changes])
+
+    def _acknowledge_whole(self, connection: Connection, claims: Sequence[Claim]) -> list[bool]:
         """The common case, without a look at each row: all that one claim gave of one queue is plainly
         acknowledged. Empty if it is another case; nothing was changed then.
         """
-        first = changes[0].claim
-        token, channel, priority = first.token, first.channel, first.priority
-        numbers, size = set(), 0
-        for change in changes:
-            claim = change.claim
-            if (
-                type(change) is not Ack or change.keep or claim.token != token
-                or claim.channel != channel or claim.priority != priority
-            ):  # fmt: skip
-                return []
-            numbers.add(claim.number)
-            size += len(claim.envelope)
+        tokens, column, _, channels, priorities, _, envelopes, *_ = zip(*claims, strict=True)
+        token, channel, priority, count = tokens[0], channels[0], priorities[0], len(claims)
+        # Compared in columns: this is done for every message.
+        if tokens.count(token) < count or channels.count(channel) < count or priorities.count(priority) < count:
+            return []
+        numbers, size = set(column), sum(map(len, envelopes))
         queue = connection.execute(sql.QUEUE, (channel, priority)).fetchone()
-        count = len(changes)
         if queue is None or len(numbers) != count:
             return []
         low, high = sql.pack(queue[0], min(numbers)), sql.pack(queue[0], max(numbers))
