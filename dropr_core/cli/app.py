@@ -36,7 +36,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "fsck": "fsck",
         },
     ),
-    ("Try", {"demo": "demo"}),
+    ("Try", {"demo": "demo", "bench": "bench"}),
     ("Extend", {"new": "new"}),
 )  # fmt: skip
 """Heading → verb → the file of this package that has it, as the variable ``<verb>_verb``."""
