@@ -60,7 +60,7 @@ def measure_batches(run: Run) -> None:
 
 def measure_iterator(run: Run) -> None:
     bars = {"sqlite": at_least(50_000, 100_000), "fs": at_least(70_000, 100_000)}
-    found = measure(run, one_by_one, run.count(10_000, 1000))
+    found = measure(run, one_by_one, run.count(40_000, 4000))
     huey = take_rate(run, run.count(3000, 200))
     for storage, rates in found.items():
         run.read(storage, "/s", rates, bars[storage])
@@ -106,7 +106,7 @@ FIGURES = (
            "task, 3000 of them.", measure_batches, 20),
     Figure("P19", "iterator", "`for message in node.receive(…)`, one at a time, empty body of the loop",
            "≥ 50,000 /s sqlite, ≥ 70,000 fs; ≥ 10 × huey", "100,000 /s",
-           "10,000 messages of 200 bytes wait; the loop takes them one by one. huey as in P5.", measure_iterator, 35),
+           "40,000 messages of 200 bytes wait; the loop takes them one by one. huey as in P5.", measure_iterator, 35),
     Figure("consumers", "consumers", "receive + acknowledge: several consumers of one channel", "", "",
            "As P5 with 1, 2, 4 and 8 threads; for the pictures.", measure_consumers, 20),
 )  # fmt: skip

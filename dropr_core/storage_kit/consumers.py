@@ -32,6 +32,7 @@ class LockedConsumers:
         self._locks: dict[str, FileLock] = {}
         self._sheets: dict[str, MappedSheet] = {}
         self._boot = boot_id()
+        self._tidied = False
 
     def register(self, label: str) -> str:
         """A new id, its lock held. Raises Closed, StoreReadOnly, StoreError."""
@@ -122,6 +123,11 @@ class LockedConsumers:
 
     # ── what the dead leave behind ───────────────────────────────────────────────────────────────
 
+    def tidy_once(self, holders: Callable[[], Collection[str]]) -> None:
+        """`tidy`, the first time in this process: a reaper may have been killed before it came to that."""
+        if not self._tidied:
+            self.tidy(holders)
+
     def tidy(self, holders: Callable[[], Collection[str]]) -> None:
         """Remove the files of the dead who hold no lease any more. ``holders``: the consumers that hold some; asked
         after we have seen who is dead: whoever dies later may leave leases, and a sheet that says what they are.
@@ -129,6 +135,7 @@ class LockedConsumers:
         Each file is removed under its own lock, so that no newcomer, who checks for its file after locking it, can hold
         a lock on a removed file.
         """
+        self._tidied = True
         try:
             dead = [path for path in self._directory.iterdir() if not is_held(path)]
         except OSError:

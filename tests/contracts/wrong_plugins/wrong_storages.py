@@ -9,7 +9,8 @@ from dropr_storage_sqlite import Options, dropr_storage
 
 from dropr_core.builtin.memory import MemoryStorage, medium_of
 from dropr_core.builtin.memory_outbox import MemoryOutbox
-from dropr_core.contracts.storage import Accepted
+from dropr_core.contracts.lease_sheets import NOTHING_LEFT
+from dropr_core.contracts.storage import Accepted, JobMove, Selection
 from dropr_core.errors import QueueFull
 from dropr_core.model.message import State
 from dropr_core.testing import StorageCase, StorageContract
@@ -90,6 +91,66 @@ class TestLetsASecondProcessIn(Wrong):
             return storage
 
         return StorageCase(make)
+
+
+class Sheeted(Wrong):
+    """The storage `sqlite` with a mistake about lease sheets."""
+
+    @pytest.fixture
+    def storage_case(self):
+        def make(context):
+            storage = dropr_storage(Options(), context)
+            self.plant(storage)
+            return storage
+
+        return StorageCase(make)
+
+
+class TestIgnoresTheSheet(Sheeted):
+    """Says that it has lease sheets, and never reads one."""
+
+    __test__ = True
+    caught_by = "test_a_dead_consumer_is_settled_by_its_sheet"
+
+    def plant(self, storage):
+        storage.inbox.sheets.left_by = lambda _: NOTHING_LEFT
+
+
+class TestRetiresWithoutTheSheet(Sheeted):
+    """Gives everything back when a consumer leaves, also what it has done."""
+
+    __test__ = True
+    caught_by = "test_a_retired_consumer_is_settled_by_its_sheet"
+
+    def plant(self, storage):
+        inbox = storage.inbox
+
+        def retire(consumer):
+            mine = [one for one in inbox.all(Selection(states=frozenset({State.LEASED}))) if one.consumer == consumer]
+            inbox.move([JobMove(one, State.READY, attempts=one.attempts - 1) for one in mine])
+            inbox.consumers.release(consumer)
+
+        inbox.retire = retire
+
+
+class TestLosesResultsOnTheSheet(Sheeted):
+    """Settles what a dead consumer has done, and forgets what was to be said."""
+
+    __test__ = True
+    caught_by = "test_a_result_on_the_sheet_goes_home"
+
+    def plant(self, storage):
+        sheets = storage.inbox.sheets
+        left_by = sheets.left_by
+
+        class Silent:
+            def __init__(self, left):
+                self.left = left
+
+            def of(self, token, number):
+                return self.left.of(token, number)._replace(result=None)
+
+        sheets.left_by = lambda consumer: Silent(left_by(consumer))
 
 
 class TestMakesUpAnAbility(Wrong):

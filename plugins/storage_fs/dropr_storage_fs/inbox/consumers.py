@@ -55,7 +55,7 @@ class Consumers:
         names = self._holders()
         dead = self._locks.left_by_all(self._locks.dead(names))
         if not dead:
-            self._locks.tidy(self._holders)
+            self._locks.tidy_once(self._holders)
             return [], bool(names)
 
         def job(commit: InboxCommit) -> list[str]:

@@ -61,6 +61,7 @@ class Consumers:
         dead = [(number, self._consumers.left_by(name)) for number, name, _ in known if name in gone]
         alive = any(leases > 0 and name not in gone for _, name, leases in known)
         if not dead:
+            self._consumers.tidy_once(self._holders)
             return [], alive
 
         def job(connection: Connection) -> list[str]:
