@@ -5,8 +5,8 @@ the author of that code. Whatever the exception is, these functions do not raise
 message.
 """
 
-import sysconfig
 import traceback
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -16,7 +16,14 @@ from dropr_core.model.limits import clip
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _OURS = str(Path(__file__).parents[1])
-_LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    """Where Python and what was installed for it lie."""
+    import sysconfig  # only for a failure
+
+    return tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def text_of(error: BaseException) -> str:
@@ -49,7 +56,7 @@ def _place(error: BaseException) -> str | None:
         for frame, line in traceback.walk_tb(error.__traceback__)
         if not frame.f_code.co_filename.startswith(_OURS)
     ]
-    own = [each for each in frames if not each[0].f_code.co_filename.startswith(_LIBRARIES)] or frames
+    own = [each for each in frames if not each[0].f_code.co_filename.startswith(_libraries())] or frames
     if not own:
         return None
     frame, line = own[-1]

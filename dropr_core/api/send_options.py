@@ -7,7 +7,6 @@ composer.py.
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import TypeAlias, TypedDict
 
 from dropr_core.config.units import parse_duration
@@ -65,6 +64,8 @@ def check_options(options: Mapping[str, object], known: frozenset[str], verb: st
     """
     for name in options:
         if name not in known:
+            from difflib import get_close_matches  # only for a mistake
+
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(sorted(known))})"
             raise TypeError(f"{verb}() has no option {name!r}{hint}")

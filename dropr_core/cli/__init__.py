@@ -6,6 +6,9 @@
 
 def main() -> None:
     """Run ``dropr`` with the arguments of this process and exit."""
-    from dropr_core.cli.app import application
+    from dropr_core.system.loading import collector_paused
+
+    with collector_paused():
+        from dropr_core.cli.app import application
 
     application().main(prog_name="dropr")

@@ -15,6 +15,7 @@ import click
 from dropr_core.cli.failures import Stop
 from dropr_core.errors import DroprError
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.loading import collector_paused
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -125,17 +126,20 @@ def load_config(config_file: Path | None) -> "NodeConfig":
 def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Runtime"]:
     """The node, open for a verb: only to look, unless the verb will ``change`` something."""
     ctx = click.get_current_context(silent=True)
-    config = load_config(config_file)
-    from dropr_core.api.runtime import Runtime
+    with collector_paused():
+        config = load_config(config_file)
+        from dropr_core.api.runtime import Runtime
 
-    if ctx is not None:
-        start_log(ctx, "dropr", least=-1)
+        if ctx is not None:
+            start_log(ctx, "dropr", least=-1)
     if not change and not (config.data / "node.id").exists():
         raise Stop(
             Exit.NO_INPUT,
             f"node {config.node} has nothing yet: {config.data} is made by its first 'dropr send' or by 'dropr up'",
         )
-    with Runtime.open(config, read_only=not change) as node:
+    with collector_paused():
+        runtime = Runtime.open(config, read_only=not change)
+    with runtime as node:
         yield node
 
 

@@ -64,13 +64,17 @@ def echo_table(
     Into a pipe, lines are as long as they must be; on a terminal rich fits them to its width. ``notes``: a text for
     each row (may be empty), which follows it on a line of its own, indented.
     """
+    terminal = sys.stdout.isatty()
+    cells = [[one_line(str(cell)) for cell in row] for row in rows]
+    if not terminal and all(cell.isascii() for row in cells for cell in row):
+        _finish_table(_plain_table(columns, cells, header=header), notes, header=header)
+        return
     from io import StringIO
 
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
     console = Console(file=StringIO(), force_terminal=terminal, highlight=False, width=None if terminal else 4000)
     table = Table(box=None, show_header=header, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
@@ -80,11 +84,27 @@ def echo_table(
         whole = fixed or not terminal or notes is not None  # a note follows its row, so a row is one line
         overflow: Literal["ellipsis", "fold"] = "fold" if notes is None else "ellipsis"
         table.add_column(Text(column.rstrip(">")), justify=side, no_wrap=whole, overflow=overflow)
-    for row in rows:
-        table.add_row(*(Text(one_line(str(cell))) for cell in row))
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
     with console.capture() as captured:
         console.print(table)
-    lines = [line.rstrip() for line in captured.get().splitlines()]
+    _finish_table([line.rstrip() for line in captured.get().splitlines()], notes, header=header)
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, header: bool) -> list[str]:
+    """The lines that rich makes of it for a pipe, without rich: scripts look often, and it is slow to load."""
+    titled = [[column.rstrip(">") for column in columns], *rows] if header else rows
+    widths = [max((len(row[place]) for row in titled), default=0) for place in range(len(columns))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column.endswith(">") else cell.ljust(width)
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        ).rstrip()
+        for row in titled
+    ]
+
+
+def _finish_table(lines: list[str], notes: Sequence[str] | None, *, header: bool) -> None:
     for number, note in enumerate(notes or (), start=header):
         if note:
             lines[number] += "".join(f"\n    {one_line(part)}" for part in note.splitlines())

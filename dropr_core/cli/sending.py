@@ -69,12 +69,14 @@ def send_verb(
     """
     _check_source(value, file)
     pairs = _headers(headers)
-    from dropr_core.api.node import Node
-
     with opened(config_file, change=True) as node, contextlib.ExitStack() as stack:
+        from dropr_core.api.sender import Sender  # a Node would bring all that receives, too
+
         meaning = _meaning(node.config, options["channel"], value, file)
         progress = _bar(meaning, stack)
-        sent = Node(node).send(meaning, to=list(to) or None, headers=pairs, id=message_id, progress=progress, **options)
+        sender_options: Any = {"to": list(to) or None, "headers": pairs, "id": message_id, **options}
+        timeout = sender_options.pop("timeout")
+        sent = Sender(node).send(meaning, sender_options, timeout, progress)
         stack.close()
         ended = _wait(node, sent, wait) if wait is not None else None
         try:

@@ -4,7 +4,6 @@ Owns `SourceLocation` (file, lines, directory) and `expand`. What came out of a 
 its place is remembered so that no mistake and no listing shows it. Must not know any option.
 """
 
-import difflib
 import os
 import re
 import stat
@@ -75,6 +74,8 @@ def expand(tree: Mapping[str, Any], where: SourceLocation) -> tuple[dict[str, An
 
 def suggest(word: object, known: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or the list of what is known, or nothing."""
+    import difflib  # only for a mistake
+
     names = sorted(known)
     close = difflib.get_close_matches(str(word), names, n=1)
     if close:

@@ -7,7 +7,6 @@ Inside dropr a duration is seconds (float) and a size is bytes (int).
 import datetime as dt
 import math
 import re
-from fractions import Fraction
 
 from dropr_core.errors import UsageError
 
@@ -16,21 +15,23 @@ LONGEST = 100 * 365 * 86400.0
 
 BIGGEST = 2**63 - 1
 
-_SECONDS = {
-    "w": Fraction(604800),
-    "d": Fraction(86400),
-    "h": Fraction(3600),
-    "m": Fraction(60),
-    "s": Fraction(1),
-    "ms": Fraction(1, 1000),
-    "us": Fraction(1, 1000000),
+_MICROSECONDS = {
+    "w": 604_800_000_000,
+    "d": 86_400_000_000,
+    "h": 3_600_000_000,
+    "m": 60_000_000,
+    "s": 1_000_000,
+    "ms": 1000,
+    "us": 1,
 }
 _BYTES = {"b": 1} | {
     f"{letter}{tail}": base**power
     for power, letter in enumerate("kmgtp", start=1)
     for tail, base in (("b", 1000), ("ib", 1024))
 }
-_NUMBER = r"[0-9]{1,19}(?:\.[0-9]{1,30})?"
+_DECIMALS = 30
+_SCALE = int("1" + "0" * _DECIMALS)
+_NUMBER = rf"[0-9]{{1,19}}(?:\.[0-9]{{1,{_DECIMALS}}})?"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ms|us|[wdhms])")
 _SIZE = re.compile(rf"({_NUMBER}) ?([A-Za-z]+)")
 
@@ -70,7 +71,7 @@ def parse_size(value: object, *, strict: bool = False) -> int:
     elif isinstance(value, str) and value == "0":
         size = 0
     elif isinstance(value, str) and (match := _SIZE.fullmatch(value)) and match[2].lower() in _BYTES:
-        size = int(Fraction(match[1]) * _BYTES[match[2].lower()])
+        size = _scaled(match[1]) * _BYTES[match[2].lower()] // _SCALE
     else:
         raise UsageError(f"{_short(value)} is no size; write something like '64KiB', '4MB' or '1GiB'")
     if not 0 <= size <= BIGGEST:
@@ -83,7 +84,7 @@ def format_duration(seconds: float) -> str:
     if seconds == int(seconds):
         left, text = int(seconds), ""
         for unit in ("d", "h", "m", "s"):
-            count, left = divmod(left, int(_SECONDS[unit]))
+            count, left = divmod(left, _MICROSECONDS[unit] // 1_000_000)
             text += f"{count}{unit}" if count else ""
         return text or "0"
     milliseconds = round(seconds * 1000)
@@ -108,7 +109,14 @@ def _duration_text(text: str) -> float:
         if re.fullmatch(_NUMBER, text):
             raise UsageError(f"{_short(text)} has no unit; write '{text}s' for seconds (or ms, m, h, d, w)")
         raise UsageError(f"{_short(text)} is no duration; write something like '30s', '1h30m' or '5d'")
-    return float(sum(Fraction(number) * _SECONDS[unit] for number, unit in parts))
+    # Whole numbers until the last step, which rounds once: 0.1s + 0.2s is 0.3 s, as if fractions were counted.
+    return sum(_scaled(number) * _MICROSECONDS[unit] for number, unit in parts) / (_SCALE * 1_000_000)
+
+
+def _scaled(number: str) -> int:
+    """A decimal number, as `_NUMBER` allows it, times `_SCALE`."""
+    whole, _, part = number.partition(".")
+    return int(whole + part.ljust(_DECIMALS, "0"))
 
 
 def _short(value: object) -> str:

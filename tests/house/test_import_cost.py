@@ -81,6 +81,55 @@ def test_opening_and_sending_loads_neither_terminal_nor_transports(config):
     }
 
 
+FOR_MISTAKES = {"difflib", "fractions", "multiprocessing", "ssl", "unittest", "pydoc", "http.client"}
+"""Of Python's own: only who has made a mistake, or speaks with somebody, needs them."""
+
+RECEIVES = {"api.node", "api.batch", "api.consumer", "api.received", "api.receive_plan", "api.failures", "cli.listing"}
+CARRIES = {"delivery", "protocol", "serving", "processes", "fsck", "demo", "testing", "angel", "builtin.handlers"}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A node with the default storage, as most have it."""
+    path = tmp_path / "node.yaml"
+    path.write_text(
+        "node: shop\nlimits: {min_free: 0}\nchannels: {jobs: {to: ware}}\n"
+        "peers: {ware: {url: 'http://127.0.0.1:9', key: '0123456789abcdef0123456789abcdef'}}\n"
+    )
+    path.chmod(0o600)
+    done = subprocess.run([sys.executable, "-m", "dropr_core", "send", "-c", path, "--channel", "jobs", "first"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "needless", "most"),
+    [
+        (["send", "--channel", "jobs", "hello"], RECEIVES | CARRIES, 85),
+        (["status"], RECEIVES | CARRIES - {"angel", "serving"}, 86),
+        (["receive", "jobs", "--limit", "1", "--wait", "0"], CARRIES, 93),
+    ],
+    ids=["send", "status", "receive"],
+)
+def test_the_verbs_of_scripts_load_what_they_need(shop, words, needless, most):
+    """``dropr send``, ``status`` and ``receive``, which scripts call again and again, load nothing that they do not
+    use, and hardly more files of core than today (79, 80, 87): each one is a millisecond of everybody's.
+    """
+    code = (
+        "import sys\n"
+        "from dropr_core.cli import main\n"
+        "sys.argv[0] = 'dropr'\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code or sys.argv[1] == 'receive', end.code"
+    )
+    modules = loaded(code, words[0], "--config", shop, *words[1:])  # click asks difflib about -c
+    assert not modules & (ON_DEMAND - {"apsw"} | AT_A_TERMINAL - {"click"} | FOR_MISTAKES)
+    ours = {name.removeprefix("dropr_core.") for name in own(modules)}
+    assert not {name for name in ours if any(f"{name}.".startswith(f"{one}.") for one in needless)}
+    assert len(ours) <= most
+
+
 def test_receiving_loads_no_more(config):
     """A program that puts and receives stays within the same rooms."""
     code = (
