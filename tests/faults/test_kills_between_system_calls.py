@@ -15,7 +15,7 @@ from powercut import files_scenes as scenes
 
 CALLS = ("pwrite", "fdatasync", "fsync", "ftruncate", "open", "rename", "replace", "unlink", "mkdir")
 NAMES = ("appending", "settling", "accepting", "acknowledging", "turning", "cancelling", "multicasting", "mixing",
-         "rolling", "straggling", "remembering")  # fmt: skip
+         "rolling", "straggling", "remembering", "ending")  # fmt: skip
 COUNTING = {"appending", "settling", "rolling", "straggling", "turning", "multicasting"}
 """Scenes whose check knows everything that may be there; the test itself adds one message."""
 STRIDE = 1 if os.environ.get("DROPR_DEEP") else 3

@@ -8,14 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-from dropr_storage_fs.engine import generations
+from dropr_storage_fs.engine import generations, remembered
 from dropr_storage_fs.engine.engine import Tuning
 from dropr_storage_fs.files import disk, log
-from dropr_storage_fs.outbox import remembered
 from dropr_storage_fs.storage import FsStorage
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Arrival, Job, NewMessage, Selection
+from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, NewMessage, Rejection, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, Head, Lane, StoreId
 from dropr_core.system.clock import FakeClock
@@ -283,15 +282,80 @@ class Remembering:
             assert state(store, number) == State.PROCESSED
 
 
-OWN = (Multicasting, Mixing, Rolling, Straggling, Mending, Remembering)
+class Ending:
+    """What is buried, kept, refused or not fetched goes into files, and comes back when something happens to it."""
+
+    log = StoreId(b"log----1")
+
+    def prepare(self, store):
+        """One of each."""
+        self._end(store, 1, 1)
+
+    def _end(self, store, first, last):
+        """The messages between: refused by the peer; the odd ones buried, the even ones kept and told of."""
+        append(store, *range(first, last + 1))
+        batch = store.outbox.take(scenes.LANE, 100, 1 << 30)
+        refused = [Rejection(entry.sequence, "no", "test") for entry in batch.entries]
+        store.outbox.settle(scenes.LANE, batch.upto, refused)
+        assert store.inbox.accept([arrival(first, last)])[0].taken
+        claims = store.inbox.claim(["orders"], 100, store.inbox.register())
+        kept = [Ack(claim, b"result", "", 1e9) for claim in claims]
+        store.inbox.settle([Bury(ack.claim, "test") if ack.claim.id[-1] % 2 else ack for ack in kept])
+        store.inbox.flush()
+
+    def act(self, store, say):
+        """Some more; two begin again, two are forgotten."""
+        for first in (2, 4):
+            self._end(store, first, first + 1)
+            say(f"ended {first + 1}")
+        assert store.outbox.redrive(Selection(ids=(identity(2),))) == 1
+        say("redriven 2")
+        assert store.inbox.kick(Selection(ids=(identity(1),))) == 1
+        say("kicked 1")
+        assert store.outbox.wipe(Selection(ids=(identity(3),))) == store.inbox.wipe(Selection(ids=(identity(3),))) == 1
+        say("wiped 3")
+        store.inbox.outcomes("shop", store.inbox.store_id, 2, 10)
+        say("told 2")
+        append(store, 6)
+        say("sent 6")
+
+    def check(self, store, said):
+        """Everything is in the state that it was said to be in, once, with its bytes; counts and outcomes agree."""
+        last = max([1, *(int(word.split()[1]) for word in said if word.startswith("ended"))])
+        page = store.outbox.scan(Selection(states=frozenset({State.FAILED})), limit=100)
+        failed = [int.from_bytes(delivery.id, "big") for _, delivery in page]
+        inside = jobs(store)
+        for number in range(1, last + 1):
+            again = number == 2 and 2 in queued(store)
+            assert again or number in failed or number == 3
+            assert number in inside or number == 3
+            assert number == 3 or store.outbox.envelope(identity(number)) == b"body %d" % number * 20
+            assert number == 3 or store.inbox.envelope(identity(number)) == b"body %d" % number * 20
+        assert failed == sorted(set(failed))
+        assert 2 not in failed or "redriven 2" not in said
+        assert inside[1] == (State.READY if "kicked 1" in said else inside[1])
+        assert "wiped 3" not in said or (3 not in failed and 3 not in inside)
+        assert store.outbox.counts()[scenes.LANE.peer, "orders"]["failed"] == len(failed)
+        counts = store.inbox.counts()["orders"]
+        for name in (State.BURIED, State.DONE):
+            assert counts.get(name, 0) == list(inside.values()).count(name)
+        rows = [(row.number, int.from_bytes(row.id, "big")) for row in store.inbox.outcomes("shop", None, 0, 100)[1]]
+        first = rows[0][0]
+        assert rows == [(number, number) for number in range(first, first + len(rows))]
+        assert first in (1, 3)
+        assert first == 3 or "told 2" not in said
+        assert rows[-1][0] >= last
+
+
+OWN = (Multicasting, Mixing, Rolling, Straggling, Mending, Remembering, Ending)
 SCENES = scenes.SCENES | {scene.__name__.lower(): scene for scene in OWN}
-SMALL = ("rolling", "straggling", "remembering")
+SMALL = ("rolling", "straggling", "remembering", "ending")
 
 
 def shrink(name):
     """Small segments and journals, so that few messages fill them."""
     log.SEGMENT_SIZE, log.AHEAD = 1500, 0
-    if name == "remembering":
+    if name in {"remembering", "ending"}:
         remembered.SET_DOWN_AT = remembered.RUN_LEAST = 1
     if name == "rolling":
         generations.JOURNAL_MIN, generations.CHECK_BYTES = 1500, 200

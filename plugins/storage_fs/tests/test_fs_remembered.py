@@ -6,10 +6,9 @@ import tracemalloc
 
 import pytest
 from dropr_storage_fs import Options, dropr_storage
-from dropr_storage_fs.engine import generations
+from dropr_storage_fs.engine import generations, remembered
 from dropr_storage_fs.files import disk, sorted_run
 from dropr_storage_fs.files.sorted_run import Entry, SortedRun
-from dropr_storage_fs.outbox import remembered
 
 from dropr_core.contracts.storage import Selection
 from dropr_core.errors import Conflict
@@ -26,7 +25,7 @@ REMEMBER = 1000.0
 @pytest.fixture
 def soon(monkeypatch):
     """Everything that is merely remembered is set down at once."""
-    monkeypatch.setattr(remembered, "SET_DOWN_AT", 1)
+    monkeypatch.setattr(remembered, "asks", lambda count, _size, _live: count > 0)
     monkeypatch.setattr(remembered, "RUN_LEAST", 1)
 
 
@@ -83,16 +82,16 @@ class TestFsThatSetsDown(StorageContract):
 def test_a_run_finds_by_id_and_by_key_whatever_is_damaged(tmp_path):
     """Every record, in order, from any key on; a damaged one is left out, and no other."""
     ids = [new_id() for _ in range(300)]
-    entries = [Entry(key * 10, identity, b"record %d" % key * (key % 90)) for key, identity in enumerate(ids)]
+    entries = [Entry(key * 10, identity, 9e9, b"record %d" % key * (key % 90)) for key, identity in enumerate(ids)]
     path = tmp_path / "run"
-    sorted_run.write(path, [*entries, Entry(None, ids[7], b"own")])
+    sorted_run.write(path, [*entries, Entry(None, ids[7], 9e9, b"own")])
     run = SortedRun(path)
     assert run.good
-    assert list(run.everything()) == [entry.payload for entry in entries] + [b"own"]
-    assert [run.find(identity) for identity in (ids[0], new_id())] == [[entries[0].payload], []]
-    assert sorted(run.find(ids[7])) == sorted([entries[7].payload, b"own"])
+    assert [one.payload for one in run.everything()] == [entry.payload for entry in entries] + [b"own"]
+    assert [run.find(identity) for identity in (ids[0], new_id())] == [[(9e9, entries[0].payload)], []]
+    assert sorted(one.payload for one in run.find(ids[7])) == sorted([entries[7].payload, b"own"])
     assert [key for key, _ in run.after(995, 1 << 60)] == [entry.key for entry in entries[100:]]
-    assert list(run.after(99, 101)) == [(100, entries[10].payload)]
+    assert list(run.after(99, 101)) == [(100, (9e9, entries[10].payload))]
     run.close()
     data = bytearray(path.read_bytes())
     data[data.index(entries[50].payload) + 3] ^= 1
@@ -171,16 +170,16 @@ def test_what_was_set_down_is_forgotten_in_time_and_by_hand(opener, tmp_path, cl
 def test_a_disk_that_is_full_when_it_is_set_down_loses_nothing(opener, tmp_path, monkeypatch, name):
     """Neither the run nor the journal that would refer to it can be made: all stays in memory, and goes later."""
     storage, other = opener(), opener()
-    work, real = Processed(storage), disk.put_file
+    work, real = Processed(storage), disk.make_file
 
-    def full(path, data):
+    def full(path):
         if path.name.startswith(name):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(path, data)
+        return real(path)
 
     monkeypatch.setattr(generations, "JOURNAL_MIN", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "put_file", full)
+        patch.setattr(disk, "make_file", full)
         for _ in range(4):
             work.more(2)
             assert [state_of(one.outbox, work.ids[0]) for one in (storage, other)] == ["processed"] * 2

@@ -7,18 +7,21 @@ not know why a message is needed.
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
-from dropr_storage_fs.engine.operations import Operation
+from dropr_storage_fs.engine.operations import Operation, Record
+from dropr_storage_fs.engine.remembered import Remembered
 from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files import layout
 from dropr_storage_fs.files.log import Log
 from dropr_storage_fs.files.segment import Place
 
 S = TypeVar("S", bound=HalfState)
+O = TypeVar("O", bound=Record)  # noqa: E741 -- an operation
 SHARE = 4
 """A segment is given up when less than one part in so many of it is needed."""
 MOST = 8 << 20
@@ -42,8 +45,11 @@ class Pinned(NamedTuple):
     at: Place
 
 
-class SegmentUse(ABC, Generic[S]):
-    """What one half needs of its logs."""
+class SegmentUse(ABC, Generic[S, O]):
+    """What one half needs of its logs: for what is in memory, and for what it remembers in files."""
+
+    def __init__(self, remembered: Remembered[S, O]) -> None:
+        self.remembered = remembered
 
     @abstractmethod
     def lowest(self, state: S, number: int) -> int:
@@ -53,21 +59,30 @@ class SegmentUse(ABC, Generic[S]):
     def needed_segments(self, state: S, number: int) -> set[int]:
         """Segments in which something stands that is needed though it lies before that."""
 
+    @staticmethod
+    def segments_of_runs(state: S, number: int) -> set[int]:
+        """Those in which bodies of what is remembered in files stand."""
+        return {segment for run in state.runs.values() for log, segment in run.tally.bodies if log == number}
+
     @abstractmethod
     def stragglers(self, state: S) -> Iterable[tuple[int, int, Sequence[Needed]]]:
-        """(log, passed, messages) for each log of which nothing up to ``passed`` is needed but these messages, so that
-        they can be moved.
+        """(log, passed, messages in memory) for each log of which nothing up to ``passed`` is needed but these
+        messages, and those in files, so that they can be moved.
         """
 
     @abstractmethod
     def moved(self, number: int, sequence: int, to: Place) -> Operation[S]:
-        """The operation that says where a message stands now."""
+        """The operation that says where a message in memory stands now."""
+
+    @abstractmethod
+    def needed(self, op: O) -> Needed:
+        """Where the message of a record in a file stands."""
 
 
-class Compaction(Generic[S]):
+class Compaction(Generic[S, O]):
     """Frees the room of what is done with, in one half."""
 
-    def __init__(self, engine: Engine[S], use: SegmentUse[S]) -> None:
+    def __init__(self, engine: Engine[S], use: SegmentUse[S, O]) -> None:
         self._engine, self._use = engine, use
         self._single: dict[int, int] = {}
         """Log → its only segment: nobody looks into its directory until it has another."""
@@ -109,8 +124,27 @@ class Compaction(Generic[S]):
 
     def _pinned(self, state: S) -> list[Pinned]:
         out: list[Pinned] = []
+        in_files = self._in_files(state)
         for number, passed, kept in self._use.stragglers(state):
-            out += pinned(self._engine.log(number), passed, kept)
+            if not kept and number not in in_files:
+                continue
+            needed = in_files.get(number, Counter())
+            for one in kept:
+                needed[one.at.segment] += one.size + layout.RECORD_SIZE
+            found = pinned(self._engine.log(number), passed, needed)
+            if found is not None:
+                mine = [one for one in kept if one.at.segment == found]
+                mine += [self._use.needed(one.op) for one in self._use.remembered.in_segment(state, number, found)]
+                out += [Pinned(number, one.sequence, one.at) for one in sorted(mine)]
+        return out
+
+    @staticmethod
+    def _in_files(state: S) -> dict[int, Counter[int]]:
+        """Log → segment → bytes of what is needed there for records in files."""
+        out: dict[int, Counter[int]] = {}
+        for run in state.runs.values():
+            for (log, segment), amount in run.tally.bodies.items():
+                out.setdefault(log, Counter())[segment] += amount.size + amount.count * layout.RECORD_SIZE
         return out
 
     def _move(self, rows: list[Pinned]) -> None:
@@ -130,23 +164,21 @@ class Compaction(Generic[S]):
 
         def note(commit: Commit[S]) -> None:
             for row, place in copies:
+                past = self._use.remembered
+                found = past.at(commit.state, past.key(row.number, row.sequence))
+                if found is not None and self._use.needed(found.op).at == row.at:
+                    past.recall(commit, found)
                 commit.do(self._use.moved(row.number, row.sequence, place))
 
         self._engine.write_durable(note, reserve=True)
 
 
-def pinned(log: Log, passed: int, kept: Iterable[Needed]) -> list[Pinned]:
-    """The messages of the first segment that is behind ``passed`` and mostly unneeded."""
+def pinned(log: Log, passed: int, needed: Mapping[int, int]) -> int | None:
+    """The first segment that is behind ``passed`` and mostly unneeded; ``needed``: segment → bytes."""
     names = log.segments.names()
     closed = [name for name, following in itertools.pairwise(names) if following <= passed + 1]
-    if not closed:
-        return []
-    where: dict[int, list[Needed]] = {}
-    for one in kept:
-        where.setdefault(one.at.segment, []).append(one)
     for segment in closed:
-        mine = where.get(segment, [])
-        size = sum(one.size + layout.RECORD_SIZE for one in mine)
-        if mine and size < min(MOST, log.segments.size(segment) // SHARE):
-            return [Pinned(log.number, one.sequence, one.at) for one in sorted(mine)]
-    return []
+        size = needed.get(segment, 0)
+        if 0 < size < min(MOST, log.segments.size(segment) // SHARE):
+            return segment
+    return None

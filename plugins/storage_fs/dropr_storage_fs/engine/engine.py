@@ -315,16 +315,29 @@ class Engine(Generic[S]):
             with self._lock:
                 self._replica.follow()
                 if self._generations.due():
-                    self._replica.shared[shared.BUSY] = 1
-                    try:
-                        self._generations.begin()
-                    except OSError:
-                        self._generations.give_up()
-                        self._replica.shared[shared.BUSY] = 0
-                        raise
-                    self._replica.shared[shared.BUSY] = 0
+                    self._begin()
         except OSError as error:
             self._events.failed(error)
+
+    def _begin(self) -> None:
+        self._replica.shared[shared.BUSY] = 1
+        try:
+            self._generations.begin()
+        except OSError:
+            self._generations.give_up()
+            self._replica.shared[shared.BUSY] = 0
+            raise
+        self._replica.shared[shared.BUSY] = 0
+
+    def renew(self) -> None:
+        """Begin a new generation of the journal now: what is damaged of what is remembered is left behind."""
+        self.guard.enter(write=True)
+        try:
+            with self._lock:
+                self._replica.follow()
+                self._begin()
+        except OSError as error:
+            raise store_error(error, self.directory) from error
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 

@@ -8,7 +8,9 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from dropr_core.model.message import State
 from dropr_core.model.names import StoreId
+from dropr_storage_fs.engine.run import Counts, Run
 from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files.segment import End
 
@@ -75,5 +77,71 @@ class LogEnd(Record, tag="end"):
         state.note_end(self.log, End(self.segment, self.written, self.last, self.count, self.size))
 
 
-Common = Ready | Lost | Meta | LogEnd
+class UseRun(Record, tag="run"):
+    """A file of what is remembered; only in a snapshot. ``newest`` and ``processed``: as version 2 of a journal has
+    them, of files of version 1.
+    """
+
+    number: int
+    count: int
+    newest: float
+    processed: list[tuple[int, int]]
+    """(lane, how many of its deliveries, all processed)."""
+    gone: list[int]
+    until: float = 0.0
+    past: float = 0.0
+    counts: Counts | None = None
+
+    def apply(self, state: HalfState) -> None:
+        """Take it over."""
+        counts, until = self.counts, self.until
+        if counts is None:
+            counts = Counts([(lane, State.PROCESSED, count, 0) for lane, count in self.processed])
+            until = state.remembered_until(self.newest)
+        run = Run(self.number, self.count, until, self.past, gone=set(self.gone))
+        run.tally.change(counts, 1)
+        state.use_run(run)
+
+    @classmethod
+    def of(cls, run: Run) -> "UseRun":
+        """For a run."""
+        return cls(run.number, run.count, 0.0, [], sorted(run.gone), run.until, run.past, run.tally.counts())
+
+
+class DropRun(Record, tag="unrun"):
+    """All of a run is forgotten."""
+
+    number: int
+
+    def apply(self, state: HalfState) -> None:
+        """Forget it."""
+        state.drop_run(self.number)
+
+
+class PassRun(Record, tag="past"):
+    """What of a run was remembered until a moment is forgotten."""
+
+    number: int
+    moment: float
+    counts: Counts
+
+    def apply(self, state: HalfState) -> None:
+        """Forget it."""
+        state.pass_run(self.number, self.moment, self.counts)
+
+
+class Erase(Record, tag="erased"):
+    """Some records of a run are forgotten, or (``forgotten`` is false) are in memory again."""
+
+    number: int
+    keys: list[int]
+    counts: Counts
+    forgotten: bool
+
+    def apply(self, state: HalfState) -> None:
+        """Note it."""
+        state.erase(self.number, self.keys, self.counts, forgotten=self.forgotten)
+
+
+Common = Ready | Lost | Meta | LogEnd | UseRun | DropRun | PassRun | Erase
 """Those that both halves have."""

@@ -5,10 +5,11 @@ what a half's own operations mean.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from dropr_core.model.names import StoreId
+from dropr_storage_fs.engine.run import Counts, Run
 from dropr_storage_fs.files.layout import Row
 from dropr_storage_fs.files.segment import End
 
@@ -41,6 +42,10 @@ class HalfState(ABC):
         self.intents: list[LogIntent] = []
         self.transactions: set[bytes] = set()
         """Calls for several logs that the journal knows."""
+        self.runs: dict[int, Run] = {}
+        """What is remembered in files, by their numbers."""
+        self.holes = False
+        """Whether a run should be written anew, as much of it is gone."""
         self.recovering = self.cold = self.damaged = self.complete = False
         """Whether logs may have to be made to follow intents; whether a power cut may lie between journal and logs;
         whether a part of the journal is lost; whether the snapshot was read to its end."""
@@ -62,6 +67,52 @@ class HalfState(ABC):
     def note_end(self, number: int, end: End) -> None:
         """Up to there a log was flushed, and all that its frames tell stands in the journal before this."""
         self.later_ends[number] = end
+
+    # ── what is remembered in files ──────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def count_run(self, counts: Counts, by: int, *, forgotten: bool) -> None:
+        """Records of a run count (1) or do not any more (-1). ``forgotten``: nothing is known of them any more, else
+        they are in memory, or in another run.
+        """
+
+    def count_lost(self, counts: Counts) -> None:
+        """Records that a run should have held could not be read; they are counted nowhere now."""
+
+    def remembered_until(self, moment: float) -> float:
+        """Node time until which something was remembered that ended at a moment, in files that do not say it."""
+        return moment
+
+    def use_run(self, run: Run) -> None:
+        """A run belongs to what is known."""
+        self.runs[run.number] = run
+        self.holes = self.holes or run.full_of_holes()
+        self.count_run(run.tally.counts(), 1, forgotten=False)
+
+    def drop_run(self, number: int, *, forgotten: bool = True) -> None:
+        """It does not any more."""
+        run = self.runs.pop(number, None)
+        if run is not None:
+            self.count_run(run.tally.counts(), -1, forgotten=forgotten)
+
+    def pass_run(self, number: int, moment: float, counts: Counts) -> None:
+        """What of a run was remembered until a moment is forgotten."""
+        run = self.runs.get(number)
+        if run is not None and run.past < moment:
+            run.past = moment
+            run.tally.change(counts, -1)
+            self.count_run(counts, -1, forgotten=True)
+
+    def erase(self, number: int, keys: Collection[int], counts: Counts, *, forgotten: bool) -> None:
+        """Some records of a run are forgotten, or are in memory again."""
+        run = self.runs.get(number)
+        if run is not None and not run.gone.issuperset(keys):
+            run.gone.update(keys)
+            self.holes = self.holes or run.full_of_holes()
+            run.tally.change(counts, -1)
+            self.count_run(counts, -1, forgotten=forgotten)
+
+    # ── recovery ─────────────────────────────────────────────────────────────────────────────────
 
     def promise(self, intent: LogIntent, transaction: bytes) -> None:
         """Remember an intent; if not recovering, whoever wrote it makes the logs follow."""

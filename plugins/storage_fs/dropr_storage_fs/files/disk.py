@@ -7,6 +7,7 @@ flushes anything. Must not know what is written.
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from dropr_core.system.ownership import make_private_directory, open_private
@@ -54,14 +55,17 @@ def open_file(path: Path, *, write: bool = False, create: bool = False) -> int:
     return open_private(path, how | (os.O_CREAT if create else 0))
 
 
-def put_file(path: Path, data: bytes) -> None:
-    """Make a file with ``data`` in one step, durably. Raises OSError."""
+@contextlib.contextmanager
+def make_file(path: Path) -> Iterator[int]:
+    """The descriptor of a file that is written into; behind the block it is there, whole and durable. If the block
+    raises there is none. Raises OSError.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         fd = open_file(temporary, write=True, create=True)
         try:
             os.ftruncate(fd, 0)
-            write_at(fd, data, 0)
+            yield fd
             flush_file(fd)
         finally:
             os.close(fd)
@@ -71,6 +75,12 @@ def put_file(path: Path, data: bytes) -> None:
             temporary.unlink()
         raise
     flush_directory(path.parent)
+
+
+def put_file(path: Path, data: bytes) -> None:
+    """Make a file with ``data`` in one step, durably. Raises OSError."""
+    with make_file(path) as fd:
+        write_at(fd, data, 0)
 
 
 def allocate(fd: int, size: int) -> None:

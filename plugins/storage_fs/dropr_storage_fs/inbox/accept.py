@@ -19,6 +19,7 @@ from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, RECORD_SIZE, SPECI
 from dropr_storage_fs.inbox.limits import Limits
 from dropr_storage_fs.inbox.operations import Arrive, HeadRow, Intent, MakeQueue, MoveHead, TrueHead, encode_frame_extra
 from dropr_storage_fs.inbox.queue_reader import QueueReader
+from dropr_storage_fs.inbox.remembered import PastJobs
 from dropr_storage_fs.inbox.rows import Queue
 from dropr_storage_fs.inbox.state import InboxState
 
@@ -29,8 +30,10 @@ QueueKey = tuple[str, int]
 class Accepting:
     """What fills the inbox."""
 
-    def __init__(self, engine: Engine[InboxState], context: Context, queues: QueueReader, limits: Limits) -> None:
-        self._engine, self._context, self._queues, self._limits = engine, context, queues, limits
+    def __init__(
+        self, engine: Engine[InboxState], context: Context, queues: QueueReader, limits: Limits, past: PastJobs
+    ) -> None:
+        self._engine, self._context, self._queues, self._limits, self._past = engine, context, queues, limits, past
 
     def heads(self, sender: str, store: StoreId | None) -> dict[SourceLane, Head]:
         """Every head known for a sender (and one of its store ids)."""
@@ -51,7 +54,7 @@ class Accepting:
     def _accept(self, commit: Commit[InboxState], arrivals: Sequence[Arrival]) -> list[Accepted]:
         heads: dict[SourceLane, Head] = {}
         answers: list[Accepted] = []
-        filling = Filling(self._engine, self._context, self._queues, self._limits, commit)
+        filling = Filling(self._engine, self._context, self._queues, self._limits, self._past, commit)
         for arrival in arrivals:
             source = arrival.source
             kept = heads.get(source) or commit.state.heads.get(source, START)
@@ -72,7 +75,7 @@ class Accepting:
         self._engine.space.check()
 
         def job(commit: Commit[InboxState]) -> None:
-            filling = Filling(self._engine, self._context, self._queues, self._limits, commit)
+            filling = Filling(self._engine, self._context, self._queues, self._limits, self._past, commit)
             filling.add(channel, priority, sender, jobs)
             filling.write()
 
@@ -83,10 +86,10 @@ class Filling:
     """New messages within one commit."""
 
     def __init__(
-        self, engine: Engine[InboxState], context: Context, queues: QueueReader, limits: Limits,
+        self, engine: Engine[InboxState], context: Context, queues: QueueReader, limits: Limits, past: PastJobs,
         commit: Commit[InboxState],
     ) -> None:  # fmt: skip
-        self._engine, self._queues, self._limits, self._commit = engine, queues, limits, commit
+        self._engine, self._queues, self._limits, self._past, self._commit = engine, queues, limits, past, commit
         self._now = context.clock.now()
         self._rows: dict[QueueKey, Sequence[Row]] = {}
         self._heads: dict[QueueKey, list[HeadRow]] = {}
@@ -124,8 +127,9 @@ class Filling:
     def _stands(self, identity: bytes, envelope: bytes) -> bool:
         """Whether this very message is here already: live, or done and kept."""
         state = self._commit.state
-        for number in state.by_id.get(identity, ()):
-            job = state.jobs[number]
+        here = [state.jobs[number] for number in state.by_id.get(identity, ())]
+        here += [past.record for past in self._past.named(state, identity)]
+        for job in here:
             if job.state not in {State.BURIED, State.EXPIRED}:
                 record = self._commit.log(job.queue).reader.record_at(job.at)
                 if record is not None and record.envelope == envelope:

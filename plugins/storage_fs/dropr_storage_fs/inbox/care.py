@@ -14,6 +14,7 @@ from dropr_storage_fs.inbox.claim import lease_key
 from dropr_storage_fs.inbox.moves import InboxCommit, Moves
 from dropr_storage_fs.inbox.operations import Drop
 from dropr_storage_fs.inbox.queue_reader import QueueReader
+from dropr_storage_fs.inbox.remembered import PastJobs
 from dropr_storage_fs.inbox.rows import JobRecord
 from dropr_storage_fs.inbox.state import InboxState
 from dropr_storage_fs.inbox.view import InboxView
@@ -23,9 +24,11 @@ class Care:
     """What people do with messages."""
 
     def __init__(
-        self, engine: Engine[InboxState], context: Context, queues: QueueReader, moves: Moves, view: InboxView
-    ) -> None:
+        self, engine: Engine[InboxState], context: Context, queues: QueueReader, moves: Moves, view: InboxView,
+        past: PastJobs,
+    ) -> None:  # fmt: skip
         self._engine, self._context, self._queues, self._moves, self._view = engine, context, queues, moves, view
+        self._past = past
 
     def next_due(self, channels: Sequence[str]) -> float | None:
         """Node time at which the next delayed message of these channels becomes ready."""
@@ -54,6 +57,9 @@ class Care:
         seen, to, state = move.job, move.to, commit.state
         if seen.state not in SETTLED if to is None else not may_follow(JOB, seen.state, to):
             return False
+        if to is None and seen.number not in state.jobs:
+            found = self._past.numbered(state, seen.number)
+            return found is not None and _is(found.record, seen) and self._past.forget(commit, [found.found]) > 0
         one = self._standing(commit, seen)
         if one is None:
             return False
@@ -75,7 +81,13 @@ class Care:
         state = commit.state
         known = state.jobs.get(seen.number)
         if known is not None:
-            return known if (known.state, known.token[:8]) == (seen.state, seen.token) else None
+            return known if _is(known, seen) else None
+        if seen.state in SETTLED:
+            found = self._past.numbered(state, seen.number)
+            if found is None or not _is(found.record, seen):
+                return None
+            self._past.recall(commit, found.found)
+            return state.jobs[seen.number]
         queue = state.queues.get((seen.channel, seen.priority))
         if queue is None:
             return None
@@ -94,8 +106,14 @@ class Care:
 
         def job(commit: InboxCommit) -> int:
             over = [one for one in self._view.chosen(commit.state, selection) if not one.live]
+            gone = self._past.forget(commit, (one.found for one in self._view.chosen_past(commit.state, selection)))
             for one in over:
                 commit.do(Drop(one.number))
-            return len(over)
+            return len(over) + gone
 
         return self._engine.write_durable(job, reserve=True)
+
+
+def _is(one: JobRecord, seen: JobInfo) -> bool:
+    """Whether a message stands as it was seen."""
+    return (one.state, one.token[:8]) == (seen.state, seen.token)

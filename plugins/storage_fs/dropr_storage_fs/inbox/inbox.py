@@ -24,6 +24,7 @@ from dropr_core.model.message import Outcome
 from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
 from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_fs.engine.engine import Engine, Tuning
+from dropr_storage_fs.engine.run_files import RunFiles
 from dropr_storage_fs.inbox.accept import Accepting
 from dropr_storage_fs.inbox.care import Care
 from dropr_storage_fs.inbox.claim import Claiming
@@ -31,8 +32,10 @@ from dropr_storage_fs.inbox.consumers import Consumers
 from dropr_storage_fs.inbox.limits import Limits
 from dropr_storage_fs.inbox.moves import Moves
 from dropr_storage_fs.inbox.outcomes import OutcomeLogs
+from dropr_storage_fs.inbox.past_outcomes import PastOutcomes
 from dropr_storage_fs.inbox.queue_reader import QueueReader
 from dropr_storage_fs.inbox.recovery import InboxModel
+from dropr_storage_fs.inbox.remembered import PastJobs
 from dropr_storage_fs.inbox.settle import Settling
 from dropr_storage_fs.inbox.sweep import Sweeper
 from dropr_storage_fs.inbox.view import InboxView
@@ -46,19 +49,22 @@ class FsInbox(Inbox):
 
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self.context = context
-        self.engine = Engine(context.data / "inbox", tuning, context, InboxModel())
+        directory = context.data / "inbox"
+        self._past_jobs = past_jobs = PastJobs(directory, context)
+        self._past_outcomes = past_outcomes = PastOutcomes(directory, context)
+        self.engine = Engine(directory, tuning, context, InboxModel(past_jobs, past_outcomes))
         self.consumers = self.sheets = LockedConsumers(context.data / "consumers", self.engine.guard)
         self.flush_interval = tuning.flush
         queues = QueueReader(self.engine)
         moves = Moves(context, queues)
-        self._view = InboxView(self.engine, context, queues)
-        self._accepting = Accepting(self.engine, context, queues, Limits(context, queues))
+        self._view = InboxView(self.engine, context, queues, past_jobs)
+        self._accepting = Accepting(self.engine, context, queues, Limits(context, queues), past_jobs)
         self._claiming = Claiming(self.engine, context, queues, moves, self.consumers)
         self._settling = Settling(self.engine, context, moves)
         self._consumers = Consumers(self.engine, moves, self.consumers)
-        self._outcomes = OutcomeLogs(self.engine)
-        self._sweeper = Sweeper(self.engine, moves)
-        self._care = Care(self.engine, context, queues, moves, self._view)
+        self._outcomes = OutcomeLogs(self.engine, past_outcomes)
+        self._sweeper = Sweeper(self.engine, moves, past_jobs)
+        self._care = Care(self.engine, context, queues, moves, self._view, past_jobs)
 
     @property
     def store_id(self) -> StoreId:
@@ -144,6 +150,12 @@ class FsInbox(Inbox):
         """Channel → seconds that its first ready message has waited."""
         return self._view.oldest()
 
+    def remembered_files(self) -> list[tuple[RunFiles, list[int]]]:
+        """Files of what is remembered, for a check."""
+        return self.engine.read(lambda state: [
+            (self._past_jobs.files, list(state.runs)), (self._past_outcomes.files, list(state.outcome_runs))
+        ])  # fmt: skip
+
     def close(self) -> None:
         """Close; the leases of its consumers end when somebody reaps. Safe twice."""
         if not self.engine.guard.forked:
@@ -151,3 +163,5 @@ class FsInbox(Inbox):
                 for name in self.consumers.names():
                     self.consumers.abandon(name)
         self.engine.close()
+        self._past_jobs.close()
+        self._past_outcomes.close()

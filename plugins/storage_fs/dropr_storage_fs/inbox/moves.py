@@ -9,7 +9,8 @@ from dropr_core.model.message import State
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.files.layout import RECEIPT, Record
 from dropr_storage_fs.files.segment import Place
-from dropr_storage_fs.inbox.operations import AddJob, AddOutcome, Drop, MoveJob, Unlease
+from dropr_storage_fs.inbox.operations import AddJob, Drop, MoveJob, Unlease
+from dropr_storage_fs.inbox.outcome_operations import AddOutcome
 from dropr_storage_fs.inbox.queue_reader import QueueReader
 from dropr_storage_fs.inbox.rows import JobRecord, Lease, Queue, pack_runs
 from dropr_storage_fs.inbox.state import InboxState

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from dropr_core.model.message import Outcome, State
+from dropr_core.model.message import State
 from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
 from dropr_storage_fs.engine.operations import Common, Record
 from dropr_storage_fs.engine.state import LogIntent
 from dropr_storage_fs.files.layout import Row, encode
+from dropr_storage_fs.files.ranges import Ranges
 from dropr_storage_fs.files.segment import End, Place
+from dropr_storage_fs.inbox.outcome_operations import AddOutcome, Told, UseOutcomes
 from dropr_storage_fs.inbox.rows import JobRecord, Lease, Queue, unpack_runs
 from dropr_storage_fs.inbox.state import InboxState
 
@@ -68,6 +70,8 @@ class QueueCounters(msgspec.Struct, array_like=True, gc=False):
     gone_bytes: int
     voids: list[int]
     noted: int
+    void_runs: list[int] = []
+    """The voids as first, count, first, count …; ``voids`` is empty then."""
 
 
 class FullQueue(Record, tag="full_queue"):
@@ -81,7 +85,8 @@ class FullQueue(Record, tag="full_queue"):
         """Take it over."""
         queue, found = state.numbers[self.queue], self.counters
         queue.frontier, queue.taken, queue.gone_bytes = found.frontier, found.taken, found.gone_bytes
-        queue.voids, queue.noted = set(found.voids), found.noted
+        queue.voids, queue.noted = Ranges(found.void_runs), found.noted
+        queue.voids.update(found.voids)
         if self.end is not None:
             state.ends[self.queue] = self.end
 
@@ -110,14 +115,25 @@ class AddJob(Record, tag="task"):
     consumer: str
     fresh: bool
 
-    def apply(self, state: InboxState) -> None:
-        """Add it."""
-        job = JobRecord(
+    @classmethod
+    def of(cls, job: JobRecord) -> "AddJob":
+        """As snapshots and runs have it: the counters of the queue have it counted."""
+        return cls(
+            job.number, job.queue, job.id, job.sender, job.state, job.flags, job.size, job.arrived, job.key, job.due,
+            job.expires, *job.at, job.attempts, job.reasons, job.changed, job.keep, job.token, job.consumer, False,
+        )  # fmt: skip
+
+    def record(self) -> JobRecord:
+        """What it adds."""
+        return JobRecord(
             self.number, self.queue, self.id, self.sender, self.state, self.flags, self.size, self.arrived, self.key,
             self.due, self.expires, Place(self.segment, self.offset), self.attempts, list(self.reasons), self.changed,
             self.keep, self.token, self.consumer,
         )  # fmt: skip
-        state.add(job)
+
+    def apply(self, state: InboxState) -> None:
+        """Add it."""
+        state.add(self.record())
         if self.fresh:
             queue = state.numbers[self.queue]
             queue.taken += 1
@@ -278,36 +294,6 @@ class CountProcessed(Record, tag="processed"):
         state.processed[self.channel] += self.count
 
 
-class AddOutcome(Record, tag="outcome"):
-    """A row in the outcome log of a sender."""
-
-    sender: str
-    number: int
-    id: bytes
-    state: State
-    reason: str
-    result: bytes | None
-    content_type: str
-
-    def apply(self, state: InboxState) -> None:
-        """Add it."""
-        row = Outcome(self.number, MessageId(self.id), self.state, self.reason, self.result, self.content_type)
-        state.outcomes.setdefault(self.sender, []).append(row)
-        state.outcome_numbers[self.sender] = max(state.outcome_numbers[self.sender], self.number)
-
-
-class Told(Record, tag="told"):
-    """A sender has all rows up to a number."""
-
-    sender: str
-    upto: int
-
-    def apply(self, state: InboxState) -> None:
-        """Forget them."""
-        state.outcomes[self.sender] = [row for row in state.outcomes.get(self.sender, ()) if row.number > self.upto]
-        state.outcome_numbers[self.sender] = max(state.outcome_numbers[self.sender], self.upto)
-
-
 class MoveHead(Record, tag="head"):
     """A head, noted with its frame. After a power cut only the logs know which arrivals are there: the journal may run
     ahead of them.
@@ -377,5 +363,5 @@ class Intent(Record, tag="intent"):
 
 AnyOperation = (
     Common | MakeQueue | FullQueue | AddJob | Arrive | MoveJob | MoveRecord | Drop | Advance | LeasePlain | Unlease
-    | AcknowledgePlain | CountProcessed | AddOutcome | Told | MoveHead | TrueHead | Void | Intent
+    | AcknowledgePlain | CountProcessed | AddOutcome | Told | UseOutcomes | MoveHead | TrueHead | Void | Intent
 )  # fmt: skip

@@ -9,12 +9,11 @@ from typing import get_args
 import msgspec
 
 from dropr_storage_fs.engine.model import HalfModel
-from dropr_storage_fs.engine.operations import Lost, Meta, Operation
+from dropr_storage_fs.engine.operations import Lost, Meta, Operation, UseRun
 from dropr_storage_fs.files.layout import SPECIAL, Frame
 from dropr_storage_fs.files.layout import Record as LogRecord
 from dropr_storage_fs.inbox.operations import (
     AddJob,
-    AddOutcome,
     AnyOperation,
     Arrive,
     CountProcessed,
@@ -23,12 +22,14 @@ from dropr_storage_fs.inbox.operations import (
     MakeQueue,
     MoveHead,
     QueueCounters,
-    Told,
     TrueHead,
     Void,
     decode_frame_extra,
 )
-from dropr_storage_fs.inbox.rows import JobRecord, Queue, pack_runs
+from dropr_storage_fs.inbox.outcome_operations import AddOutcome, Told, UseOutcomes
+from dropr_storage_fs.inbox.past_outcomes import PastOutcomes
+from dropr_storage_fs.inbox.remembered import PastJobs
+from dropr_storage_fs.inbox.rows import Queue, pack_runs
 from dropr_storage_fs.inbox.state import InboxState
 
 LOST_KEPT = 8
@@ -42,6 +43,9 @@ class InboxModel(HalfModel[InboxState]):
     """See module."""
 
     operations = get_args(AnyOperation)
+
+    def __init__(self, remembered: PastJobs, outcomes: PastOutcomes) -> None:
+        self._remembered, self._outcomes = remembered, outcomes
 
     def make_state(self) -> InboxState:
         """An empty state."""
@@ -65,19 +69,39 @@ class InboxModel(HalfModel[InboxState]):
         ops: list[Operation[InboxState]] = [Meta(state.store, state.number)]
         ops += [Lost(generation) for generation in state.lost[-LOST_KEPT:]]
         ops += [MakeQueue(number, queue.channel, queue.priority) for number, queue in state.numbers.items()]
-        ops += [_as_operation(job) for job in state.jobs.values()]
+        ops += [AddJob.of(job) for job in state.jobs.values()]
         for lease in state.leases.values():
             runs, receipts = pack_runs(sorted(lease.live)), sorted(lease.receipts)
             ops.append(LeasePlain(lease.token, lease.consumer, lease.queue, 0, runs, receipts))
         ops += [FullQueue(number, _counters(queue), state.ends.get(number)) for number, queue in state.numbers.items()]
         ops += [MoveHead(*source, *head) for source, head in state.heads.items()]
         for sender, rows in state.outcomes.items():
-            ops += [AddOutcome(sender, row.number, row.id, row.state, row.reason, row.result, row.content_type)
-                    for row in rows]  # fmt: skip
-        for sender, number in state.outcome_numbers.items():
-            ops.append(Told(sender, number - len(state.outcomes.get(sender, ()))))
+            ops += [AddOutcome.of(sender, row) for row in rows]
+        for run in state.outcome_runs.values():
+            ops.append(UseOutcomes(run.number, run.count, run.senders, run.last))
+        ops += [Told(sender, number) for sender, number in state.told.items()]
+        ops += [UseRun.of(one) for one in state.runs.values()]
         ops += [CountProcessed(channel, count) for channel, count in state.processed.items()]
         return ops
+
+    def wants_generation(self, state: InboxState) -> bool:
+        """When much is done with, or many outcomes wait for their senders."""
+        return self._remembered.wanted(state) or self._outcomes.wanted(state)
+
+    def set_down(self, state: InboxState, number: int) -> None:
+        """Into runs. Raises OSError."""
+        self._remembered.set_down(state, number)
+        self._outcomes.set_down(state, number)
+
+    def journal_version(self, state: InboxState) -> int:
+        """3 if there is anything that an older version does not know: it must not open it."""
+        new = state.runs or state.outcome_runs or any(queue.voids for queue in state.numbers.values())
+        return 3 if new else 1
+
+    def tidy(self, state: InboxState) -> None:
+        """Runs that nobody knows any more go."""
+        self._remembered.tidy(state.runs)
+        self._outcomes.tidy(state)
 
     def recovered(
         self, state: InboxState, number: int, frame: Frame, records: Sequence[LogRecord], segment: int
@@ -108,16 +132,8 @@ class InboxModel(HalfModel[InboxState]):
         for number, end in last.items():
             queue = state.numbers[number]
             queue.noted = min(queue.noted, end)
-            queue.voids = {one for one in queue.voids if one <= end}
+            queue.voids.keep_up_to(end)
 
 
 def _counters(queue: Queue) -> QueueCounters:
-    return QueueCounters(queue.frontier, queue.taken, queue.gone_bytes, sorted(queue.voids), queue.noted)
-
-
-def _as_operation(job: JobRecord) -> AddJob:
-    """As a snapshot has it: the counters of the queue have it counted."""
-    return AddJob(
-        job.number, job.queue, job.id, job.sender, job.state, job.flags, job.size, job.arrived, job.key, job.due,
-        job.expires, *job.at, job.attempts, job.reasons, job.changed, job.keep, job.token, job.consumer, False,
-    )  # fmt: skip
+    return QueueCounters(queue.frontier, queue.taken, queue.gone_bytes, [], queue.noted, queue.voids.packed())

@@ -10,6 +10,7 @@ import attrs
 
 from dropr_core.model.message import State
 from dropr_core.model.states import SETTLED
+from dropr_storage_fs.files.ranges import Ranges
 from dropr_storage_fs.files.segment import Place
 
 
@@ -72,14 +73,26 @@ class Queue:
     taken: int = 0
     """How many were in the log and are not simply ready any more."""
     gone_bytes: int = 0
-    voids: set[int] = attrs.field(factory=set)
-    """Numbers beyond the frontier that ended and were forgotten."""
+    voids: Ranges = attrs.field(factory=Ranges)
+    """Numbers beyond the frontier that ended and are not in memory."""
     noted: int = 0
     """The last message with a state of its own that the journal knew from its arrival."""
     ready: list[int] = attrs.field(factory=list)
     tally: "Counter[State]" = attrs.field(factory=Counter)
     dead_bytes: int = 0
     leased: int = 0
+
+
+@attrs.define(eq=False)
+class OutcomeRun:
+    """Rows of outcome logs that stand in a file (``outcomes.<number>``), and not in memory."""
+
+    number: int
+    count: int
+    senders: list[str]
+    """In the order in which their rows stand."""
+    last: dict[str, int] = attrs.field(factory=dict)
+    """Sender → its last row there, as long as it has not got that."""
 
 
 def pack_runs(numbers: Sequence[int]) -> list[int]:

@@ -6,13 +6,14 @@ frontier; leases of such messages are kept as sets of numbers. Must not know fil
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Head, SourceLane, priority_of
+from dropr_storage_fs.engine.run import Counts
 from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files.segment import End
-from dropr_storage_fs.inbox.rows import JobRecord, Lease, Queue
+from dropr_storage_fs.inbox.rows import JobRecord, Lease, OutcomeRun, Queue
 
 HOLDING = frozenset({State.READY, State.DELAYED, State.LEASED})
 """States in which a message keeps others of its ordering key waiting."""
@@ -33,7 +34,15 @@ class InboxState(HalfState):
         self.tentative: dict[SourceLane, Head] = {}
         """Heads in a journal that may run ahead of the logs, after a power cut."""
         self.outcomes: dict[str, list[Outcome]] = {}
+        """Rows in memory; older ones may stand in files."""
+        self.outcome_runs: dict[int, OutcomeRun] = {}
         self.outcome_numbers: Counter[str] = Counter()
+        """Sender → the last row of its log."""
+        self.told: Counter[str] = Counter()
+        """Sender → up to where it has the rows of its log."""
+        self.rows_in_memory = self.row_bytes = 0
+        self.settled = 0
+        """Messages in memory that are done with."""
         self.processed: Counter[str] = Counter()
         self.timers: list[tuple[float, int]] = []
         self.delayed: dict[str, list[tuple[float, int]]] = {}
@@ -58,6 +67,7 @@ class InboxState(HalfState):
     def add(self, job: JobRecord) -> None:
         """A message has a state of its own from now on."""
         self.jobs[job.number] = job
+        self.numbers[job.queue].voids.discard(job.number)
         self.by_id.setdefault(job.id, []).append(job.number)
         self.number = max(self.number, job.number)
         self.enter(job)
@@ -68,6 +78,7 @@ class InboxState(HalfState):
         queue.tally[job.state] += 1
         if not job.live:
             queue.dead_bytes += job.size
+            self.settled += 1
         elif job.key is not None:
             self.keys.setdefault((queue.channel, job.key), set()).add(job.number)
         if job.state is State.READY:
@@ -78,8 +89,11 @@ class InboxState(HalfState):
         if timer is not None:
             heapq.heappush(self.timers, (timer, job.number))
             if len(self.timers) > 3 * len(self.jobs) + 1000:
-                self.timers = [(one.timer, one.number) for one in self.jobs.values() if one.timer is not None]
-                heapq.heapify(self.timers)
+                self._renew_timers()
+
+    def _renew_timers(self) -> None:
+        self.timers = [(one.timer, one.number) for one in self.jobs.values() if one.timer is not None]
+        heapq.heapify(self.timers)
 
     def next_timer(self) -> None:
         """The first timer was looked at."""
@@ -91,6 +105,7 @@ class InboxState(HalfState):
         queue.tally[job.state] -= 1
         if not job.live:
             queue.dead_bytes -= job.size
+            self.settled -= 1
         elif job.key is not None:
             same = self.keys[queue.channel, job.key]
             same.discard(job.number)
@@ -118,6 +133,75 @@ class InboxState(HalfState):
                 queue.voids.add(number)
         return job
 
+    # ── what is remembered in files ──────────────────────────────────────────────────────────────
+
+    def set_down(self, numbers: Sequence[int]) -> None:
+        """Messages stand in a run from now on."""
+        for number in numbers:
+            job = self.remove(number)
+            if job is not None and number > self.numbers[job.queue].frontier:
+                self.numbers[job.queue].voids.add(number)
+        if numbers:
+            self._renew_timers()
+
+    def count_run(self, counts: Counts, by: int, *, forgotten: bool) -> None:
+        """They are counted with those in memory."""
+        for number, state, count, size in counts.states:
+            queue = self.numbers[number]
+            queue.tally[state] += by * count
+            queue.dead_bytes += by * size
+            if forgotten:
+                queue.gone_bytes += size
+
+    def count_lost(self, counts: Counts) -> None:
+        """They are gone."""
+        for number, _, _, size in counts.states:
+            self.numbers[number].gone_bytes += size
+
+    # ── outcomes ─────────────────────────────────────────────────────────────────────────────────
+
+    def add_outcome(self, sender: str, row: Outcome) -> None:
+        """One more row."""
+        self.outcomes.setdefault(sender, []).append(row)
+        self.outcome_numbers[sender] = max(self.outcome_numbers[sender], row.number)
+        self.rows_in_memory += 1
+        self.row_bytes += row.size
+
+    def forget_outcomes(self, sender: str, upto: int) -> None:
+        """The sender has all rows up to a number."""
+        self._keep_outcomes(sender, upto)
+        self.outcome_numbers[sender] = max(self.outcome_numbers[sender], upto)
+        self.told[sender] = max(self.told[sender], upto)
+        for number, run in list(self.outcome_runs.items()):
+            if run.last.get(sender, upto + 1) <= upto:
+                del run.last[sender]
+                if not run.last:
+                    del self.outcome_runs[number]
+
+    def _keep_outcomes(self, sender: str, after: int) -> None:
+        rows = self.outcomes.get(sender, [])
+        kept = [row for row in rows if row.number > after]
+        self.rows_in_memory -= len(rows) - len(kept)
+        self.row_bytes -= sum(row.size for row in rows if row.number <= after)
+        if kept:
+            self.outcomes[sender] = kept
+        else:
+            self.outcomes.pop(sender, None)
+
+    def use_outcomes(self, run: OutcomeRun) -> None:
+        """A file of rows belongs to what is known."""
+        self.outcome_runs[run.number] = run
+        for sender, last in run.last.items():
+            self.outcome_numbers[sender] = max(self.outcome_numbers[sender], last)
+
+    def set_down_outcomes(self, run: OutcomeRun) -> None:
+        """All rows stand in files from now on."""
+        self.outcomes, self.rows_in_memory, self.row_bytes = {}, 0, 0
+        if run.last:
+            self.use_outcomes(run)
+
+    # ── how a message begins ─────────────────────────────────────────────────────────────────────
+
     def entry_state(self, channel: str, key: str | None, due: float, now: float) -> State:
         """The state in which a message begins, or comes back."""
         if key is not None and self.busy(channel, key):
@@ -134,7 +218,7 @@ class InboxState(HalfState):
         """Up to there nothing is simply ready any more."""
         queue.frontier = max(queue.frontier, frontier)
         if queue.voids:
-            queue.voids = {one for one in queue.voids if one > frontier}
+            queue.voids.keep_above(frontier)
 
     def unlease(self, token: bytes, numbers: set[int]) -> None:
         """These are not leased with others any more."""

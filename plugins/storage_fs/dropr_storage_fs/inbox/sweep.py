@@ -10,14 +10,15 @@ from dropr_storage_fs.engine.compaction import Compaction, Needed, SegmentUse
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.segment import Place
 from dropr_storage_fs.inbox.moves import InboxCommit, Moves
-from dropr_storage_fs.inbox.operations import MoveRecord
+from dropr_storage_fs.inbox.operations import AddJob, Advance, MoveRecord
+from dropr_storage_fs.inbox.remembered import PastJobs
 from dropr_storage_fs.inbox.state import InboxState
 
 SWEEP = 1000
 """Messages that one sweep handles at most."""
 
 
-class InboxSegments(SegmentUse[InboxState]):
+class InboxSegments(SegmentUse[InboxState, AddJob]):
     """What the inbox needs of its logs."""
 
     def lowest(self, state: InboxState, number: int) -> int:
@@ -27,7 +28,8 @@ class InboxSegments(SegmentUse[InboxState]):
 
     def needed_segments(self, state: InboxState, number: int) -> set[int]:
         """Where messages with a state of their own stand."""
-        return {job.at.segment for job in state.jobs.values() if job.queue == number}
+        mine = {job.at.segment for job in state.jobs.values() if job.queue == number}
+        return mine | self.segments_of_runs(state, number)
 
     def stragglers(self, state: InboxState) -> Iterator[tuple[int, int, Sequence[Needed]]]:
         """Messages with a state of their own, in queues of which nothing is leased."""
@@ -38,29 +40,45 @@ class InboxSegments(SegmentUse[InboxState]):
                 busy.add(job.queue)
             else:
                 kept.setdefault(job.queue, []).append(Needed(job.number, job.at, job.size))
-        for number in set(kept) - busy:
-            yield number, state.numbers[number].frontier, kept[number]
+        for number in set(state.numbers) - busy:
+            yield number, state.numbers[number].frontier, kept.get(number, [])
 
     def moved(self, number: int, sequence: int, to: Place) -> MoveRecord:
         """A message stands elsewhere now."""
         return MoveRecord(number, sequence, *to)
 
+    def needed(self, op: AddJob) -> Needed:
+        """Of a message in a run."""
+        return Needed(op.number, Place(op.segment, op.offset), op.size)
+
 
 class Sweeper:
     """What time does."""
 
-    def __init__(self, engine: Engine[InboxState], moves: Moves) -> None:
-        self._engine, self._moves = engine, moves
-        self._compaction = Compaction(engine, InboxSegments())
+    def __init__(self, engine: Engine[InboxState], moves: Moves, past: PastJobs) -> None:
+        self._engine, self._moves, self._past = engine, moves, past
+        self._compaction = Compaction(engine, InboxSegments(past))
 
     def sweep(self) -> float | None:
         """End expired messages, forget done and buried ones past their time."""
 
         def job(commit: InboxCommit) -> float | None:
             self._moves.expire(commit, SWEEP)
-            return min((job.timer for job in commit.state.jobs.values() if job.timer is not None), default=None)
+            self._advance(commit)
+            dues = [self._past.sweep(commit, SWEEP), *(job.timer for job in commit.state.jobs.values())]
+            return min((due for due in dues if due is not None), default=None)
 
         due = self._engine.write(job)
         self._compaction.run()
         self._engine.keep_reserve()
         return due
+
+    @staticmethod
+    def _advance(commit: InboxCommit) -> None:
+        """Where nothing is simply ready, all of the log is behind: claims pass what has a state of its own only
+        together with what has none.
+        """
+        for number, queue in commit.state.numbers.items():
+            end = commit.end(number)
+            if queue.frontier < end.last and end.count <= queue.taken and commit.is_flushed(number):
+                commit.do(Advance(number, end.last))

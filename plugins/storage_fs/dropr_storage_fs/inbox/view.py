@@ -13,10 +13,12 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId
+from dropr_core.model.states import SETTLED
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DUPLICATE, Record
 from dropr_storage_fs.files.segment import Place
 from dropr_storage_fs.inbox.queue_reader import QueueReader
+from dropr_storage_fs.inbox.remembered import PastJob, PastJobs
 from dropr_storage_fs.inbox.rows import JobRecord, Lease, Queue
 from dropr_storage_fs.inbox.state import InboxState
 
@@ -32,8 +34,8 @@ class _Shown(NamedTuple):
 class InboxView:
     """What does not change anything."""
 
-    def __init__(self, engine: Engine[InboxState], context: Context, queues: QueueReader) -> None:
-        self._engine, self._context, self._queues = engine, context, queues
+    def __init__(self, engine: Engine[InboxState], context: Context, queues: QueueReader, past: PastJobs) -> None:
+        self._engine, self._context, self._queues, self._past = engine, context, queues, past
         self._seen: dict[MessageId, tuple[int, Place]] = {}
         """Where the messages of the last page stand: who walks through all of them asks for each one's bytes."""
 
@@ -64,6 +66,8 @@ class InboxView:
         def job(state: InboxState) -> bytes | None:
             for number in reversed(state.by_id.get(message_id, [])):
                 return self._queues.body(state.jobs[number])
+            for past in reversed(self._past.named(state, message_id)):
+                return self._queues.body(past.record)
             seen = self._seen.get(message_id)
             if seen is not None and (queue := state.numbers.get(seen[0])) is not None:
                 record = self._engine.log(seen[0]).reader.record_at(seen[1])
@@ -82,6 +86,13 @@ class InboxView:
             pool = [state.jobs[number] for key in selection.ids for number in state.by_id.get(key, ())]
         meant = [job for job in pool if selection.means(self._show(state, job))]
         return sorted(meant, key=lambda job: job.number)
+
+    def chosen_past(self, state: InboxState, selection: Selection) -> Iterator[PastJob]:
+        """Those that are meant of the messages that are not in memory; inside a job."""
+        pool: Iterable[PastJob] = self._past.beyond(state, 0)
+        if selection.ids:
+            pool = [past for identity in selection.ids for past in self._past.named(state, identity)]
+        return (past for past in pool if selection.means(self._show(state, past.record)))
 
     def scan(self, selection: Selection, after: int, limit: int) -> list[JobInfo]:
         """A page of messages in order of arrival; the last one's ``number`` is the next cursor."""
@@ -108,6 +119,7 @@ class InboxView:
         found = []
         for identity in dict.fromkeys(selection.ids):
             found += [self._show(state, state.jobs[number]) for number in state.by_id.get(identity, ())]
+            found += [self._show(state, past.record) for past in self._past.named(state, identity)]
             for queue, record, _ in self._queues.find(state, identity):
                 found.append(self._show_plain(queue, record, _lease(state, record.sequence)))
         return sorted(filter(selection.means, found), key=lambda info: info.number)
@@ -115,6 +127,8 @@ class InboxView:
     def _sources(self, state: InboxState, selection: Selection, after: int) -> list[Iterator[_Shown]]:
         """Everything beyond a number, each part of it in order."""
         sources: list[Iterator[_Shown]] = [self._jobs(state, after)]
+        if not selection.states or selection.states & SETTLED:
+            sources.append(self._past_jobs(state, after))
         for queue in state.numbers.values():
             if selection.channel in {None, queue.channel}:
                 sources += [self._leased(queue, lease, after) for lease in state.leases_of(queue)]
@@ -127,6 +141,10 @@ class InboxView:
         for number in sorted(number for number in state.jobs if number > after):
             job = state.jobs[number]
             yield _Shown(number, self._show(state, job), None)
+
+    def _past_jobs(self, state: InboxState, after: int) -> Iterator[_Shown]:
+        for past in self._past.beyond(state, after):
+            yield _Shown(past.found.key, self._show(state, past.record), None)
 
     def _leased(self, queue: Queue, lease: Lease, after: int) -> Iterator[_Shown]:
         for record, where in self._queues.leased(queue, {number for number in lease.live if number > after}):

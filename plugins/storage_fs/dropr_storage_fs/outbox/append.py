@@ -19,7 +19,7 @@ from dropr_storage_fs.files.layout import DELAYED, EXPIRES, OWN, RECEIPT, Row, U
 from dropr_storage_fs.files.shared import MAX_LOGS
 from dropr_storage_fs.outbox.limits import Limits
 from dropr_storage_fs.outbox.operations import Intent, KeepOwnId, MakeLane, SetDue
-from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.remembered import PastDeliveries
 from dropr_storage_fs.outbox.rows import LaneState, OwnId
 from dropr_storage_fs.outbox.state import OutboxState
 
@@ -30,7 +30,9 @@ OutboxCommit = Commit[OutboxState]
 class Appender:
     """`append` of the outbox."""
 
-    def __init__(self, engine: Engine[OutboxState], context: Context, limits: Limits, remembered: Remembered) -> None:
+    def __init__(
+        self, engine: Engine[OutboxState], context: Context, limits: Limits, remembered: PastDeliveries
+    ) -> None:
         self._engine, self._context, self._limits, self._remembered = engine, context, limits, remembered
         self._run = self._append_all
 

@@ -13,7 +13,7 @@ from dropr_storage_fs.files.layout import EXPIRES
 from dropr_storage_fs.outbox.lane_reader import LaneReader
 from dropr_storage_fs.outbox.operations import NewNumbers, Renumber, Rewind, SetDue
 from dropr_storage_fs.outbox.recovery import expires_in
-from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.remembered import PastDeliveries
 from dropr_storage_fs.outbox.resend import append_again
 from dropr_storage_fs.outbox.state import OutboxState
 
@@ -22,7 +22,7 @@ class Matching:
     """The moves of log matching."""
 
     def __init__(
-        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: Remembered
+        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: PastDeliveries
     ) -> None:
         self._engine, self._context, self._lanes, self._remembered = engine, context, lanes, remembered
 
@@ -42,8 +42,8 @@ class Matching:
             if one.queued(place):
                 found = self._lanes.record(one, place)
                 return None if found is None else MessageId(found[0].id)
-            remembered = self._remembered.at(state, one, place)
-            return None if remembered is None else MessageId(remembered.id)
+            past = self._remembered.of_place(state, one, place)
+            return None if past is None else MessageId(past.record.id)
 
         return self._engine.read(job)
 
@@ -57,6 +57,9 @@ class Matching:
             target = one.place(head.sequence) if head.sequence else one.base
             if target > one.head:
                 raise StoreError(f"lane {lane}: cannot go back to {head}, its head is {one.head}")
+            for past in list(self._remembered.of_lane(commit.state, one, target)):
+                if past.record.state is State.ACCEPTED:
+                    self._remembered.back(commit, past)
             known = [one.known[place] for place in sorted(one.known) if place > target]
             again = [each for each in known if each.state is State.ACCEPTED]
             # What was copied forward does not stand at its place any more: it goes to the end of the lane.
@@ -66,7 +69,7 @@ class Matching:
             reader = commit.log(one.number).reader
             rows = [(each, reader.record_at(each.at)) for each in moved]
             whole = [(each, record) for each, record in rows if record is not None]
-            append_again(commit, one.number, whole, self._context.clock.now())
+            append_again(commit, self._remembered, one.number, whole, self._context.clock.now())
             commit.do(Rewind(one.number, target, head.id, [each.place for each in stayed]))
             for each in stayed:
                 record = reader.record_at(each.at) if each.flags & EXPIRES else None

@@ -16,8 +16,8 @@ from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import Record
 from dropr_storage_fs.outbox.changes import add_queued, change
 from dropr_storage_fs.outbox.lane_reader import LaneReader
-from dropr_storage_fs.outbox.operations import EraseRemembered, Forget
-from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.operations import Forget
+from dropr_storage_fs.outbox.remembered import PastDeliveries, PastDelivery
 from dropr_storage_fs.outbox.resend import append_again
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 from dropr_storage_fs.outbox.state import OutboxState
@@ -30,7 +30,7 @@ class StateMoves:
     """Moves deliveries."""
 
     def __init__(
-        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: Remembered
+        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: PastDeliveries
     ) -> None:
         self._engine, self._context, self._lanes, self._remembered = engine, context, lanes, remembered
 
@@ -43,7 +43,7 @@ class StateMoves:
             for number, rows in again.items():
                 # In the order in which they were sent, not in which they ended: a lane's order is a promise.
                 in_order = sorted(rows.values(), key=lambda row: (row[1].born, row[0].place))
-                append_again(commit, number, in_order, self._context.clock.now())
+                append_again(commit, self._remembered, number, in_order, self._context.clock.now())
             return done
 
         return self._engine.write_durable(job, reserve=all(one.to is not State.QUEUED for one in moves))
@@ -57,7 +57,14 @@ class StateMoves:
             return self._end_queued(commit, lane, move, now)
         known = _standing(commit.state, lane, seen)
         if known is None:
-            return move.to is None and self._forget_remembered(commit, lane, seen)
+            past = self._past(commit.state, lane, seen)
+            if past is None:
+                return False
+            if move.to is None:
+                return self._remembered.forget(commit, [past.found]) > 0
+            if move.to is not State.QUEUED and not may_follow(DELIVERY, past.record.state, move.to):
+                return False
+            known = self._remembered.back(commit, past)
         if move.to is None:
             if known.over:
                 commit.do(Forget(known.number, known.place))
@@ -81,15 +88,13 @@ class StateMoves:
         commit.do(add_queued(lane, *found, move.to, now, move.reason))
         return True
 
-    def _forget_remembered(self, commit: Commit[OutboxState], lane: LaneState, seen: Delivery) -> bool:
-        """What is not in memory can only be forgotten."""
-        for found in self._remembered.of_message(commit.state, seen.id):
-            record = found.record
-            place = (record.number, lane.sequence(record.place), record.state)
-            if place == (lane.number, seen.sequence, seen.state):
-                commit.do(EraseRemembered(found.run, [found.key]))
-                return True
-        return False
+    def _past(self, state: OutboxState, lane: LaneState, seen: Delivery) -> PastDelivery | None:
+        """What stands as it was seen, and is not in memory."""
+        for past in self._remembered.named(state, seen.id):
+            record = past.record
+            if (record.number, lane.sequence(record.place), record.state) == (lane.number, seen.sequence, seen.state):
+                return past
+        return None
 
     def _again(self, commit: Commit[OutboxState], known: DeliveryRecord, again: Again) -> bool:
         mine = again.setdefault(known.number, {})

@@ -4,8 +4,6 @@ Owns their shape on disk: an array that begins with the name (docs/formats/fs.md
 written.
 """
 
-from collections import Counter
-
 import msgspec
 
 from dropr_core.model.message import State
@@ -13,8 +11,9 @@ from dropr_core.model.names import NO_MESSAGE, Lane, StoreId
 from dropr_storage_fs.engine.operations import Common, Record
 from dropr_storage_fs.engine.state import LogIntent
 from dropr_storage_fs.files.layout import Row
+from dropr_storage_fs.files.ranges import Ranges
 from dropr_storage_fs.files.segment import End, Place
-from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, OwnId, Run
+from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, OwnId
 from dropr_storage_fs.outbox.state import OutboxState
 
 
@@ -49,6 +48,8 @@ class LaneCounters(msgspec.Struct, array_like=True, gc=False):
     gone_bytes: int
     redriven: int
     in_flight: int
+    void_runs: list[int] = []
+    """The voids as first, count, first, count …; ``voids`` is empty then."""
 
 
 class FullLane(Record, tag="full_lane"):
@@ -63,7 +64,8 @@ class FullLane(Record, tag="full_lane"):
         lane, found = state.numbers[self.lane], self.counters
         lane.head, lane.head_id, lane.high, lane.base = found.head, found.head_id, found.high, found.base
         lane.gaps, lane.duplicate = found.gaps, found.duplicate
-        lane.requeued, lane.voids = set(found.requeued), set(found.voids)
+        lane.requeued, lane.voids = set(found.requeued), Ranges(found.void_runs)
+        lane.voids.update(found.voids)
         lane.gone, lane.gone_bytes = found.gone, found.gone_bytes
         lane.redriven, lane.in_flight = found.redriven, found.in_flight
         if self.end is not None:
@@ -91,7 +93,7 @@ class MoveHead(Record, tag="head"):
         if lane.requeued:
             lane.requeued = {one for one in lane.requeued if one > place}
         if lane.voids:
-            lane.voids = {one for one in lane.voids if one > place}
+            lane.voids.keep_above(place)
 
 
 class MarkInFlight(Record, tag="offer"):
@@ -123,13 +125,16 @@ class AddDelivery(Record, tag="known"):
     offset: int
     queued: bool
 
-    def apply(self, state: OutboxState) -> None:
-        """Add it."""
-        record = DeliveryRecord(
+    def record(self) -> DeliveryRecord:
+        """What it adds."""
+        return DeliveryRecord(
             self.lane, self.place, self.id, self.state, self.changed, self.born, self.flags, self.size, self.reason,
             self.result, self.result_type, Place(self.segment, self.offset),
         )  # fmt: skip
-        state.add(record)
+
+    def apply(self, state: OutboxState) -> None:
+        """Add it."""
+        state.add(self.record())
         if self.queued:
             lane = state.numbers[self.lane]
             lane.gone += 1
@@ -322,7 +327,7 @@ class Void(Record, tag="void"):
         """Count it out."""
         lane = state.numbers[self.lane]
         if self.first > lane.high:
-            lane.voids.update(range(self.first, self.first + self.count))
+            lane.voids.add(self.first, self.count)
             lane.gone += self.count
             lane.gone_bytes += self.size
 
@@ -342,44 +347,19 @@ class Intent(Record, tag="intent"):
         state.promise(found, self.transaction)
 
 
-class UseRun(Record, tag="run"):
-    """A file of what is remembered; only in a snapshot."""
-
-    number: int
-    count: int
-    newest: float
-    processed: list[tuple[int, int]]
-    """(lane, how many of its deliveries are still remembered there)."""
-    gone: list[int]
-
-    def apply(self, state: OutboxState) -> None:
-        """Take it over."""
-        state.use_run(Run(self.number, self.count, self.newest, Counter(dict(self.processed)), set(self.gone)))
-
-
-class DropRun(Record, tag="unrun"):
-    """All of a run is forgotten."""
-
-    number: int
-
-    def apply(self, state: OutboxState) -> None:
-        """Forget it."""
-        state.drop_run(self.number)
-
-
 class EraseRemembered(Record, tag="erase"):
-    """Some deliveries of a run are forgotten."""
+    """Some deliveries of a run of version 1 are forgotten; read, and not written any more."""
 
     number: int
     keys: list[int]
 
     def apply(self, state: OutboxState) -> None:
         """Forget them."""
-        state.erase(self.number, self.keys)
+        state.erase_processed(self.number, self.keys)
 
 
 AnyOperation = (
     Common | MakeLane | FullLane | MoveHead | MarkInFlight | AddDelivery | ChangeDelivery | MoveRecord | Forget | Rewind
     | Renumber | HoldPeer | MoveCursor | KeepOwnId | ForgetOwnId | SetDue | ClearDue | CountRedriven | Void | Intent
-    | UseRun | DropRun | EraseRemembered
+    | EraseRemembered
 )  # fmt: skip

@@ -21,6 +21,7 @@ from dropr_core.contracts.storage import (
 from dropr_core.model.message import Outcome
 from dropr_core.model.names import Head, Lane, MessageId, StoreId
 from dropr_storage_fs.engine.engine import Engine, Tuning
+from dropr_storage_fs.engine.run_files import RunFiles
 from dropr_storage_fs.outbox.append import Appender
 from dropr_storage_fs.outbox.lane_reader import LaneReader
 from dropr_storage_fs.outbox.limits import Limits
@@ -29,7 +30,7 @@ from dropr_storage_fs.outbox.moves import StateMoves
 from dropr_storage_fs.outbox.peers import Peers
 from dropr_storage_fs.outbox.receipts import Receipts
 from dropr_storage_fs.outbox.recovery import OutboxModel
-from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.remembered import PastDeliveries
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.sweep import Sweeper
 from dropr_storage_fs.outbox.take import Shipping
@@ -42,7 +43,7 @@ class FsOutbox(Outbox):
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self.context = context
         directory, retention = context.data / "outbox", Retention(context)
-        self._remembered = remembered = Remembered(directory, context.clock, retention)
+        self._remembered = remembered = PastDeliveries(directory, context, retention)
         self.engine = Engine(directory, tuning, context, OutboxModel(retention, remembered))
         lanes = LaneReader(self.engine)
         self._view = OutboxView(self.engine, context, lanes, retention, remembered)
@@ -51,7 +52,7 @@ class FsOutbox(Outbox):
         self._matching = Matching(self.engine, context, lanes, remembered)
         self._receipts = Receipts(self.engine, context, lanes, remembered)
         self._moves = StateMoves(self.engine, context, lanes, remembered)
-        self._sweeper = Sweeper(self.engine, context, lanes, self._view, retention)
+        self._sweeper = Sweeper(self.engine, context, lanes, self._view, retention, remembered)
         self._peers = Peers(self.engine)
 
     @property
@@ -126,6 +127,10 @@ class FsOutbox(Outbox):
     def counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:
         """(peer, channel) → state → number, and ``sent`` ever."""
         return self._view.counts()
+
+    def remembered_files(self) -> list[tuple[RunFiles, list[int]]]:
+        """Files of what is remembered, for a check."""
+        return [(self._remembered.files, self.engine.read(lambda state: list(state.runs)))]
 
     def close(self) -> None:
         """Flush and close; safe twice."""

@@ -14,7 +14,7 @@ from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.outbox.changes import add_queued, change
 from dropr_storage_fs.outbox.lane_reader import LaneReader
 from dropr_storage_fs.outbox.operations import AddDelivery, ChangeDelivery, MoveCursor
-from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.remembered import PastDeliveries
 from dropr_storage_fs.outbox.state import OutboxState
 
 
@@ -22,7 +22,7 @@ class Receipts:
     """What comes home."""
 
     def __init__(
-        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: Remembered
+        self, engine: Engine[OutboxState], context: Context, lanes: LaneReader, remembered: PastDeliveries
     ) -> None:
         self._engine, self._context, self._lanes, self._remembered = engine, context, lanes, remembered
 
@@ -44,7 +44,7 @@ class Receipts:
             for outcome in outcomes:
                 if outcome.number <= cursor:
                     continue  # recorded before; the delivery may have been sent again since
-                mine = self._changes(commit.state, peer, outcome, now)
+                mine = self._changes(commit, peer, outcome, now)
                 for op in mine:  # at once: the next one may be of the same message, buried and then kicked
                     commit.do(op)
                     ended[outcome.id] = None
@@ -54,16 +54,21 @@ class Receipts:
         return self._engine.write_durable(job, reserve=True)
 
     def _changes(
-        self, state: OutboxState, peer: str, outcome: Outcome, now: float
+        self, commit: Commit[OutboxState], peer: str, outcome: Outcome, now: float
     ) -> Sequence[AddDelivery | ChangeDelivery]:
         """What an outcome changes."""
-        to, values = outcome.state, (outcome.reason, outcome.result, outcome.content_type)
+        state, to = commit.state, outcome.state
+        values = (outcome.reason, outcome.result, outcome.content_type)
         mine = [known for known in state.by_id.get(outcome.id, ()) if state.numbers[known.number].lane.peer == peer]
+        if not mine:
+            past = self._remembered.named(state, outcome.id)
+            past = [one for one in past if state.numbers[one.record.number].lane.peer == peer]
+            late = [one for one in past if may_follow(DELIVERY, one.record.state, to)]
+            if past and not late:
+                return []  # it ended long ago
+            mine = [self._remembered.back(commit, one) for one in late]
         if mine:
             return [change(known, to, now, *values) for known in mine if may_follow(DELIVERY, known.state, to)]
-        past = (one.record for one in self._remembered.of_message(state, outcome.id))
-        if any(state.numbers[record.number].lane.peer == peer for record in past):
-            return []  # it was processed long ago
         # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
         found = [row for row in self._lanes.find_queued(state, outcome.id) if row[0].lane.peer == peer]
         return [add_queued(lane, record, where, to, now, *values) for lane, record, where in found]

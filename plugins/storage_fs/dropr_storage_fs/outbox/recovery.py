@@ -9,7 +9,7 @@ from typing import get_args
 import msgspec
 
 from dropr_storage_fs.engine.model import HalfModel
-from dropr_storage_fs.engine.operations import Lost, Meta, Operation
+from dropr_storage_fs.engine.operations import Lost, Meta, Operation, UseRun
 from dropr_storage_fs.files.layout import EXPIRES, OWN, Frame
 from dropr_storage_fs.files.layout import Record as LogRecord
 from dropr_storage_fs.outbox import operations
@@ -23,9 +23,8 @@ from dropr_storage_fs.outbox.operations import (
     MakeLane,
     MoveCursor,
     SetDue,
-    UseRun,
 )
-from dropr_storage_fs.outbox.remembered import Remembered
+from dropr_storage_fs.outbox.remembered import PastDeliveries
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.rows import LaneState
 from dropr_storage_fs.outbox.state import OutboxState
@@ -57,7 +56,7 @@ class OutboxModel(HalfModel[OutboxState]):
 
     operations = get_args(AnyOperation)
 
-    def __init__(self, retention: Retention, remembered: Remembered) -> None:
+    def __init__(self, retention: Retention, remembered: PastDeliveries) -> None:
         self._retention, self._remembered = retention, remembered
 
     def make_state(self) -> OutboxState:
@@ -85,9 +84,7 @@ class OutboxModel(HalfModel[OutboxState]):
             ops.append(MakeLane(number, *lane.lane))
             ops += [as_operation(record) for record in lane.known.values()]
             ops.append(FullLane(number, _counters(lane), state.ends.get(number)))
-        for run in state.runs.values():
-            processed = [(lane, count) for lane, count in run.processed.items() if count]
-            ops.append(UseRun(run.number, run.count, run.newest, processed, sorted(run.gone)))
+        ops += [UseRun.of(run) for run in state.runs.values()]
         for name, peer in state.peers.items():
             ops.append(HoldPeer(name, peer.held, peer.reason))
             if peer.log is not None:
@@ -97,7 +94,7 @@ class OutboxModel(HalfModel[OutboxState]):
         return ops
 
     def wants_generation(self, state: OutboxState) -> bool:
-        """When much is merely remembered."""
+        """When much is over."""
         return self._remembered.wanted(state)
 
     def set_down(self, state: OutboxState, number: int) -> None:
@@ -105,12 +102,12 @@ class OutboxModel(HalfModel[OutboxState]):
         self._remembered.set_down(state, number)
 
     def journal_version(self, state: OutboxState) -> int:
-        """2 if there are runs: whoever does not know them must not open it."""
-        return 2 if state.runs else 1
+        """3 if there is anything that an older version does not know: it must not open it."""
+        return 3 if state.runs or any(lane.voids for lane in state.numbers.values()) else 1
 
     def tidy(self, state: OutboxState) -> None:
         """Runs that nobody knows any more go."""
-        self._remembered.tidy(state)
+        self._remembered.tidy(state.runs)
 
     def recovered(
         self,
@@ -147,6 +144,6 @@ class OutboxModel(HalfModel[OutboxState]):
 
 def _counters(lane: LaneState) -> LaneCounters:
     return LaneCounters(
-        lane.head, lane.head_id, lane.high, lane.base, lane.gaps, lane.duplicate, sorted(lane.requeued),
-        sorted(lane.voids), lane.gone, lane.gone_bytes, lane.redriven, lane.in_flight,
+        lane.head, lane.head_id, lane.high, lane.base, lane.gaps, lane.duplicate, sorted(lane.requeued), [],
+        lane.gone, lane.gone_bytes, lane.redriven, lane.in_flight, lane.voids.packed(),
     )  # fmt: skip

@@ -7,15 +7,20 @@ import os
 from collections.abc import Sequence
 
 from dropr_storage_fs.engine.commit import Commit
-from dropr_storage_fs.files.layout import DUPLICATE, EXPIRES, Record, Row
+from dropr_storage_fs.files.layout import DUPLICATE, EXPIRES, OWN, Record, Row
 from dropr_storage_fs.outbox.operations import CountRedriven, Forget, Intent, KeepOwnId, SetDue
 from dropr_storage_fs.outbox.recovery import expires_in
+from dropr_storage_fs.outbox.remembered import PastDeliveries
 from dropr_storage_fs.outbox.rows import DeliveryRecord
 from dropr_storage_fs.outbox.state import OutboxState
 
 
 def append_again(
-    commit: Commit[OutboxState], number: int, rows: Sequence[tuple[DeliveryRecord, Record]], now: float
+    commit: Commit[OutboxState],
+    remembered: PastDeliveries,
+    number: int,
+    rows: Sequence[tuple[DeliveryRecord, Record]],
+    now: float,
 ) -> None:
     """Append known deliveries of a lane once more, as possible duplicates."""
     if not rows:
@@ -30,6 +35,8 @@ def append_again(
         if record.flags & EXPIRES:
             commit.do(SetDue(number, place, now + expires_in(record)))
         own = commit.state.own.get(record.id)
+        if own is None and record.flags & OWN:
+            own = remembered.own(commit.state, record.id)
         if own is not None:
             places = [at for at in own.places if at[0] != number] + [(number, place)]
             commit.do(KeepOwnId(record.id, own.fingerprint, own.born, places))

@@ -6,7 +6,7 @@ Owns the rule for deliveries with a state of their own. Must not know where they
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.outbox import REDRIVABLE
 from dropr_core.model.message import State
-from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, Run
+from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 
 
 class Retention:
@@ -25,17 +25,9 @@ class Retention:
             return True
         return record.state in {State.ACCEPTED, State.PROCESSED} and self._keep(lane) > 0
 
-    def merely_remembered(self, lane: LaneState, record: DeliveryRecord) -> bool:
-        """Whether nothing will ever happen to it but that it is asked for, and forgotten."""
-        return record.state is State.PROCESSED and not self.body_is_kept(lane, record)
-
-    def is_past(self, moment: float, now: float) -> bool:
-        """Whether what ended, or was sent with an own id, at that node time is not remembered any more."""
-        return moment + self._remember <= now
-
-    def run_ends_at(self, run: Run) -> float:
-        """Node time from which nothing of a run is remembered."""
-        return run.newest + self._remember
+    def remembered_until(self, moment: float) -> float:
+        """Node time until which it is remembered what ended, or was sent with an own id, at a moment."""
+        return moment + self._remember
 
     def forgotten_at(self, lane: LaneState, record: DeliveryRecord) -> float:
         """Node time from which nothing has to be known of one that is over."""

@@ -13,7 +13,11 @@ from dropr_core.model.message import State
 from dropr_core.model.names import NO_MESSAGE, Head, Lane, MessageId, StoreId
 from dropr_core.model.states import ENDED
 from dropr_storage_fs.files.layout import RECEIPT
+from dropr_storage_fs.files.ranges import Ranges
 from dropr_storage_fs.files.segment import Place
+
+PLACE_BITS = 48
+"""Bits of a place in the key of a delivery."""
 
 
 @attrs.define(eq=False)
@@ -43,6 +47,11 @@ class DeliveryRecord:
         """Whether nothing more is done by itself."""
         return self.state in ENDED or (self.state is State.ACCEPTED and not self.receipt)
 
+    @property
+    def weight(self) -> int:
+        """Bytes of its result and reason."""
+        return len(self.result or b"") + len(self.reason)
+
 
 @attrs.define(eq=False)
 class LaneState:
@@ -60,8 +69,8 @@ class LaneState:
     duplicate: int = 0
     """Up to here everything is sent as a possible duplicate."""
     requeued: set[int] = attrs.field(factory=set)
-    voids: set[int] = attrs.field(factory=set)
-    """Places above the head that ended and were forgotten."""
+    voids: Ranges = attrs.field(factory=Ranges)
+    """Places above the head that ended and are not in memory."""
     gone: int = 0
     gone_bytes: int = 0
     """What was appended and is not queued any more."""
@@ -134,21 +143,6 @@ class OwnId(NamedTuple):
     """(lane, place) of its deliveries."""
 
 
-@attrs.define(eq=False)
-class Run:
-    """Deliveries and own ids that are remembered in a file (``remembered.<number>``), and not in memory."""
-
-    number: int
-    count: int
-    """Records in the file."""
-    newest: float
-    """Node time of the last thing that happened to any of them."""
-    processed: "Counter[int]" = attrs.field(factory=Counter)
-    """Lane → how many of its deliveries are still remembered here."""
-    gone: set[int] = attrs.field(factory=set)
-    """Keys of those that were wiped since."""
-
-
 def key_of(lane: int, place: int) -> int:
     """How a delivery is sorted in a run."""
-    return lane << 48 | place
+    return lane << PLACE_BITS | place

@@ -4,13 +4,15 @@ Owns these values and their counts. A delivery that just waits is nowhere but in
 nor how a change is written down.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane
+from dropr_storage_fs.engine.run import Counts
 from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.outbox.retention import Retention
-from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState, OwnId, Peer, Run
+from dropr_storage_fs.outbox.rows import PLACE_BITS, DeliveryRecord, LaneState, OwnId, Peer
 
 
 class OutboxState(HalfState):
@@ -26,10 +28,8 @@ class OutboxState(HalfState):
         self.own: dict[bytes, OwnId] = {}
         self.due: dict[tuple[int, int], float] = {}
         """(lane, place) → when a queued delivery expires."""
-        self.runs: dict[int, Run] = {}
-        """What is remembered in files, by their numbers."""
-        self.settled = 0
-        """Deliveries in memory that are merely remembered: they go into a run when there are many."""
+        self.settled = self.settled_bytes = 0
+        """Deliveries in memory that are over, and bytes of their results: they go into a run when there are many."""
 
     def logs(self) -> Iterable[int]:
         """The numbers of all lanes."""
@@ -55,6 +55,7 @@ class OutboxState(HalfState):
         self.by_id.setdefault(record.id, []).append(record)
         self._count(lane, record, 1)
         lane.requeued.discard(record.place)
+        lane.voids.discard(record.place)
         self.due.pop((record.number, record.place), None)
 
     def remove(self, lane: LaneState, place: int) -> DeliveryRecord | None:
@@ -80,38 +81,34 @@ class OutboxState(HalfState):
 
     def _count(self, lane: LaneState, record: DeliveryRecord, by: int) -> None:
         lane.tally[record.state] += by
-        if record.state is State.PROCESSED and self._retention.merely_remembered(lane, record):
+        if record.over:
             self.settled += by
+            self.settled_bytes += by * record.weight
         if record.state is State.ACCEPTED and record.receipt:
             lane.awaiting += by
 
     # ── what is remembered in files ──────────────────────────────────────────────────────────────
 
-    def set_down(self, record: DeliveryRecord) -> None:
+    def set_down(self, number: int, place: int) -> None:
         """A delivery stands in a run from now on."""
-        lane = self.numbers[record.number]
-        self.remove(lane, record.place)
-        if record.place > lane.head:
-            lane.voids.add(record.place)
+        lane = self.numbers[number]
+        self.remove(lane, place)
+        if place > lane.head:
+            lane.voids.add(place)
 
-    def use_run(self, run: Run) -> None:
-        """A run belongs to what is known."""
-        self.runs[run.number] = run
-        for number, count in run.processed.items():
-            self.numbers[number].tally[State.PROCESSED] += count
+    def count_run(self, counts: Counts, by: int, *, forgotten: bool) -> None:  # noqa: ARG002
+        """They are counted with those in memory."""
+        for number, state, count, _ in counts.states:
+            self.numbers[number].tally[state] += by * count
 
-    def drop_run(self, number: int) -> None:
-        """It does not any more."""
-        run = self.runs.pop(number, None)
-        if run is not None:
-            for lane, count in run.processed.items():
-                self.numbers[lane].tally[State.PROCESSED] -= count
+    def remembered_until(self, moment: float) -> float:
+        """Of what version 1 of a run has."""
+        return self._retention.remembered_until(moment)
 
-    def erase(self, number: int, keys: Iterable[int]) -> None:
-        """Some deliveries of a run are forgotten."""
+    def erase_processed(self, number: int, keys: Iterable[int]) -> None:
+        """Some deliveries of a run are forgotten; all that version 1 of a run has were processed."""
         run = self.runs.get(number)
-        if run is not None:
-            for key in set(keys) - run.gone:
-                run.gone.add(key)
-                run.processed[key >> 48] -= 1
-                self.numbers[key >> 48].tally[State.PROCESSED] -= 1
+        mine = [] if run is None else list(set(keys) - run.gone)
+        for lane, count in Counter(key >> PLACE_BITS for key in mine).items():
+            self.erase(number, [key for key in mine if key >> PLACE_BITS == lane],
+                       Counts([(lane, State.PROCESSED, count, 0)]), forgotten=True)  # fmt: skip

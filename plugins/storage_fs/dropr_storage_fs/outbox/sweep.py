@@ -19,12 +19,11 @@ from dropr_storage_fs.outbox.operations import (
     AddDelivery,
     ChangeDelivery,
     ClearDue,
-    DropRun,
-    EraseRemembered,
     Forget,
     ForgetOwnId,
     MoveRecord,
 )
+from dropr_storage_fs.outbox.remembered import Past, PastDeliveries
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 from dropr_storage_fs.outbox.state import OutboxState
@@ -34,10 +33,11 @@ SWEEP = 1000
 """Deliveries that one sweep handles at most."""
 
 
-class OutboxSegments(SegmentUse[OutboxState]):
+class OutboxSegments(SegmentUse[OutboxState, Past]):
     """What the outbox needs of its logs."""
 
-    def __init__(self, retention: Retention) -> None:
+    def __init__(self, retention: Retention, remembered: PastDeliveries) -> None:
+        super().__init__(remembered)
         self._retention = retention
 
     def lowest(self, state: OutboxState, number: int) -> int:
@@ -48,7 +48,7 @@ class OutboxSegments(SegmentUse[OutboxState]):
     def needed_segments(self, state: OutboxState, number: int) -> set[int]:
         """Where deliveries stand whose bodies are kept."""
         lane = state.numbers[number]
-        return {known.at.segment for known in self._kept(lane)}
+        return {known.at.segment for known in self._kept(lane)} | self.segments_of_runs(state, number)
 
     def _kept(self, lane: LaneState) -> Iterator[DeliveryRecord]:
         return (known for known in lane.known.values() if self._retention.body_is_kept(lane, known))
@@ -56,13 +56,18 @@ class OutboxSegments(SegmentUse[OutboxState]):
     def stragglers(self, state: OutboxState) -> Iterator[tuple[int, int, Sequence[Needed]]]:
         """What ended or is awaited, in lanes that did not go back."""
         for lane in state.numbers.values():
-            if lane.known and not lane.requeued:
+            if not lane.requeued:
                 kept = [Needed(known.place, known.at, known.size) for known in self._kept(lane)]
                 yield lane.number, lane.head, kept
 
     def moved(self, number: int, sequence: int, to: Place) -> MoveRecord:
         """A delivery's message stands elsewhere now."""
         return MoveRecord(number, sequence, *to)
+
+    def needed(self, op: Past) -> Needed:
+        """Of a delivery in a run."""
+        assert isinstance(op, AddDelivery)
+        return Needed(op.place, Place(op.segment, op.offset), op.size)
 
 
 class Sweeper:
@@ -75,10 +80,11 @@ class Sweeper:
         lanes: LaneReader,
         view: OutboxView,
         retention: Retention,
+        remembered: PastDeliveries,
     ) -> None:
         self._engine, self._context, self._lanes, self._view = engine, context, lanes, view
-        self._retention = retention
-        self._compaction = Compaction(engine, OutboxSegments(retention))
+        self._retention, self._remembered = retention, remembered
+        self._compaction = Compaction(engine, OutboxSegments(retention, remembered))
 
     def sweep(self, life: float) -> tuple[list[MessageId], float | None]:
         """End what is due, forget what is past its time; see the contract."""
@@ -89,6 +95,8 @@ class Sweeper:
             self._expire(commit, now, ended)
             dues = [*self._give_up(commit, now, life, ended), *commit.state.due.values()]
             dues += self._forget_old(commit, now, life, ended)
+            due = self._remembered.sweep(commit, SWEEP)
+            dues += [] if due is None else [due]
             return ended, min(dues, default=None)
 
         found = self._engine.write(job)
@@ -133,7 +141,7 @@ class Sweeper:
 
     def _forget_old(self, commit: Commit[OutboxState], now: float, life: float, ended: list[MessageId]) -> list[float]:
         state, remember = commit.state, self._context.remember
-        ops: list[Forget | ChangeDelivery | ForgetOwnId | DropRun] = []
+        ops: list[Forget | ChangeDelivery | ForgetOwnId] = []
         dues: list[float] = []
         for lane in state.numbers.values():
             for known in lane.known.values():
@@ -146,11 +154,6 @@ class Sweeper:
                     ops.append(change(known, State.DEAD, now, f"given up after {life:g} s"))
                     ended.append(MessageId(known.id))
                     dues.append(now + remember)
-        for run in state.runs.values():
-            if self._retention.run_ends_at(run) <= now:
-                ops.append(DropRun(run.number))
-            else:
-                dues.append(self._retention.run_ends_at(run))
         for identity, own in state.own.items():
             old = own.born + remember <= now and len(ops) < 2 * SWEEP
             if old and not any(state.alive(number, place) for number, place in own.places):
@@ -164,13 +167,10 @@ class Sweeper:
 
         def job(commit: Commit[OutboxState]) -> int:
             over = [known for known in self._view.chosen(commit.state, selection) if known.over]
-            keys: dict[int, list[int]] = {}
-            for found in self._view.chosen_remembered(commit.state, selection):
-                keys.setdefault(found.run, []).append(found.key)
+            past = (one.found for one in self._view.chosen_past(commit.state, selection))
+            gone = self._remembered.forget(commit, past)
             for known in over:
                 commit.do(Forget(known.number, known.place))
-            for run, mine in keys.items():
-                commit.do(EraseRemembered(run, mine))
-            return len(over) + sum(map(len, keys.values()))
+            return len(over) + gone
 
         return self._engine.write_durable(job, reserve=True)

@@ -12,18 +12,22 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Delivery, PeerState, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, StoreId
+from dropr_core.model.states import ENDED
 from dropr_storage_fs.engine.engine import Engine
+from dropr_storage_fs.engine.run import NO_BODY
 from dropr_storage_fs.files.layout import DUPLICATE, RECEIPT, Record
 from dropr_storage_fs.files.segment import Place
 from dropr_storage_fs.outbox.changes import flags_of
 from dropr_storage_fs.outbox.lane_reader import LaneReader
-from dropr_storage_fs.outbox.remembered import Found, Remembered
+from dropr_storage_fs.outbox.remembered import PastDeliveries, PastDelivery
 from dropr_storage_fs.outbox.retention import Retention
 from dropr_storage_fs.outbox.rows import DeliveryRecord, LaneState
 from dropr_storage_fs.outbox.state import OutboxState
 
 Cursor = tuple[int, int]
 """Lane and place."""
+PAST = ENDED | {State.ACCEPTED}
+"""States in which a delivery may stand in a run."""
 _Row = tuple[int, Delivery, Place | None]
 """Place, what is shown, and where it stands in the log if it is queued."""
 
@@ -37,7 +41,7 @@ class OutboxView:
         context: Context,
         lanes: LaneReader,
         retention: Retention,
-        remembered: Remembered,
+        remembered: PastDeliveries,
     ) -> None:
         self._engine, self._context, self._lanes = engine, context, lanes
         self._retention, self._remembered = retention, remembered
@@ -51,15 +55,19 @@ class OutboxView:
 
     # ── one message ──────────────────────────────────────────────────────────────────────────────
 
-    def _show(self, state: OutboxState, known: DeliveryRecord) -> Delivery:
+    def _show(self, state: OutboxState, known: DeliveryRecord, until: float | None = None) -> Delivery:
         lane = state.numbers[known.number]
         since = known.changed if known.over else known.born
-        until = self._retention.forgotten_at(lane, known) if known.over else None
+        if until is None and known.over:
+            until = self._retention.forgotten_at(lane, known)
         return Delivery(
             MessageId(known.id), lane.lane.peer, lane.lane.channel, lane.lane.priority, known.state,
             lane.sequence(known.place), max(0.0, self._context.clock.now() - since), known.size, known.reason,
             known.result, known.result_type, known.receipt, bool(known.flags & DUPLICATE), known.born, until,
         )  # fmt: skip
+
+    def _show_past(self, state: OutboxState, past: PastDelivery) -> Delivery:
+        return self._show(state, past.record, past.found.until)
 
     def _show_queued(self, state: OutboxState, lane: LaneState, record: Record) -> Delivery:
         flags = flags_of(lane, record)
@@ -79,6 +87,10 @@ class OutboxView:
                     record = self._engine.log(known.number).reader.record_at(known.at)
                     if record is not None:
                         return record.envelope
+            for past in self._remembered.named(state, message_id):
+                record = self._body(past)
+                if record is not None:
+                    return record.envelope
             seen = self._seen.get(message_id)
             if seen is not None and (lane := state.numbers.get(seen[0])) is not None:
                 record = self._engine.log(seen[0]).reader.record_at(seen[1])
@@ -88,6 +100,10 @@ class OutboxView:
             return next((record.envelope for _, record, _ in queued), None)
 
         return self._engine.read(job)
+
+    def _body(self, past: PastDelivery) -> Record | None:
+        at = past.record.at
+        return None if at.segment == NO_BODY else self._engine.log(past.record.number).reader.record_at(at)
 
     # ── many ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,15 +115,15 @@ class OutboxView:
             pool = [known for lane in state.numbers.values() for known in lane.known.values()]
         return [known for known in pool if selection.means(self._show(state, known))]
 
-    def chosen_remembered(self, state: OutboxState, selection: Selection) -> Iterator[Found]:
+    def chosen_past(self, state: OutboxState, selection: Selection) -> Iterator[PastDelivery]:
         """Those that are meant of the deliveries that are not in memory; inside a job."""
-        pool: Iterable[Found]
+        pool: Iterable[PastDelivery]
         if selection.ids:
-            pool = [one for identity in selection.ids for one in self._remembered.of_message(state, identity)]
+            pool = [one for identity in selection.ids for one in self._remembered.named(state, identity)]
         else:
             lanes = [state.numbers[number] for number in sorted(state.numbers)]
-            pool = (one for lane in lanes for one in self._remembered.after(state, lane, 0))
-        return (one for one in pool if selection.means(self._show(state, one.record)))
+            pool = (one for lane in lanes for one in self._remembered.of_lane(state, lane, 0))
+        return (one for one in pool if selection.means(self._show_past(state, one)))
 
     def scan(self, selection: Selection, after: Cursor, limit: int) -> list[tuple[Cursor, Delivery]]:
         """A page of deliveries and the cursor of each."""
@@ -140,8 +156,8 @@ class OutboxView:
         for identity in dict.fromkeys(selection.ids):
             for known in state.by_id.get(identity, ()):
                 out.append(((known.number, known.place), self._show(state, known)))
-            for found in self._remembered.of_message(state, identity):
-                out.append(((found.record.number, found.record.place), self._show(state, found.record)))
+            for past in self._remembered.named(state, identity):
+                out.append(((past.record.number, past.record.place), self._show_past(state, past)))
             for lane, record, _ in self._lanes.find_queued(state, identity):
                 out.append(((lane.number, record.sequence), self._show_queued(state, lane, record)))
         return sorted((row for row in out if selection.means(row[1])), key=lambda row: row[0])
@@ -151,7 +167,7 @@ class OutboxView:
         if selection.channel not in {None, lane.lane.channel} or selection.peer not in {None, lane.lane.peer}:
             return
         sources = [self._in_memory(state, lane, after)]
-        if not selection.states or State.PROCESSED in selection.states:
+        if not selection.states or selection.states & PAST:
             sources.append(self._in_runs(state, lane, after))
         if (not selection.states or State.QUEUED in selection.states) and self._lanes.depth(lane)[0] > 0:
             sources.append(self._queued(state, lane, after))
@@ -162,8 +178,8 @@ class OutboxView:
             yield place, self._show(state, lane.known[place]), None
 
     def _in_runs(self, state: OutboxState, lane: LaneState, after: int) -> Iterator[_Row]:
-        for found in self._remembered.after(state, lane, after):
-            yield found.record.place, self._show(state, found.record), None
+        for past in self._remembered.of_lane(state, lane, after):
+            yield past.record.place, self._show_past(state, past), None
 
     def _queued(self, state: OutboxState, lane: LaneState, after: int) -> Iterator[_Row]:
         for record, where in self._lanes.records(lane, max(after, lane.head)):
