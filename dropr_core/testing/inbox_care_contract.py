@@ -12,6 +12,7 @@ from dropr_core.contracts.storage import Ack, Bury, JobInfo, Selection, Storage
 from dropr_core.errors import Closed
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, StoreId
+from dropr_core.model.states import JOB
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, SENDER, Source, Worker, job, new_id
 from dropr_core.testing.contract import shut
@@ -347,7 +348,7 @@ class InboxCareContract(StorageTests):
         assert info.age == pytest.approx(3)
         assert storage.inbox.status(new_id()) is None
 
-    def test_counts_equal_a_recount(self, storage: Storage) -> None:
+    def test_counts_of_messages_equal_a_recount(self, storage: Storage) -> None:
         """The kept figures are those of counting everything anew."""
         Source(storage.inbox).fill(6)
         Source(storage.inbox, "b").fill(2, due_in=10.0)
@@ -359,7 +360,7 @@ class InboxCareContract(StorageTests):
         for info in storage.inbox.scan(Selection(), limit=1000):
             recount.setdefault(info.channel, Counter())[str(info.state)] += 1
         kept = storage.inbox.counts()
-        states = {str(state) for state in State}
+        states = {str(state) for state in JOB}
         for channel, numbers in recount.items():
             assert {k: n for k, n in kept[channel].items() if k in states and n} == dict(numbers)
         assert kept[CHANNEL]["processed"] == 1

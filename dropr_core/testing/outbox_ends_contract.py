@@ -331,7 +331,7 @@ class OutboxEndsContract(StorageTests):
         assert len(seen) == len(set(seen))
         assert {i for i, _ in seen} == set(ids)
 
-    def test_counts_equal_a_recount(self, storage: Storage) -> None:
+    def test_counts_of_deliveries_equal_a_recount(self, storage: Storage) -> None:
         """The kept figures are those of counting everything anew."""
         ids = send(storage.outbox, 6, receipt=True) + send(storage.outbox, 2, channel="b", peers=("a", "b"))
         deliver(storage.outbox, count=3)
