@@ -17,7 +17,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.handler import AsyncHandler, Handler
-from dropr_core.contracts.storage import Settlement
+from dropr_core.contracts.storage import Ack, Settlement
 from dropr_core.errors import ConfigError, LeaseLost
 from dropr_core.plugin.registry import create
 from dropr_core.processes.at_work import AtWork
@@ -28,6 +28,9 @@ from dropr_core.processes.message_source import MessageSource
 from dropr_core.processes.settling import Settler
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.presence import Presence
+
+LAST = 1.0
+"""Seconds that functions have to come back, when what they waited for was closed."""
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:  # noqa: ARG001
@@ -116,6 +119,7 @@ class Workers:
         self._says_each = log.isEnabledFor(logging.DEBUG)
         self._counting = threading.Lock()
         self._stopping = threading.Event()
+        self._given_up = False
         self._trouble = StoreTrouble(runtime.clock, runtime.event, log)
         self._settler = Settler(self._trouble, runtime.clock, self._stopping, log)
         self._timeouts = {name: runtime.config.channels[name].timeout for name in self._handlers}
@@ -156,6 +160,8 @@ class Workers:
         self._loop.wake()
 
     def _done(self, received: Received, change: Settlement, took: float) -> None:
+        if self._given_up and not isinstance(change, Ack):
+            return  # it was broken off, by the end of its program perhaps: it goes back as if it had not been tried
         try:
             self._settler.settle(received, change)
         except LeaseLost as error:
@@ -209,6 +215,7 @@ class Workers:
         if self._tasks is not None:
             ended = self._tasks.close() and ended
         if not ended:
+            self._given_up = True
             self._log.warning("some handlers did not end within %.0f s: their messages go back, not counted", drain)
         return ended
 
@@ -216,11 +223,16 @@ class Workers:
         """Give back what is leased, close handlers; safe twice."""
         self._stopping.set()
         for source in self._sources:
-            source.close()
-        self._sources.clear()
+            source.stop()
         if self._tasks is not None:
             self._tasks.close()
+        # Before their messages are free: what runs for one must not run beside the next try.
         self.close_handlers()
+        if self._given_up and self._threads is not None:
+            self._threads.ended(LAST)
+        for source in self._sources:
+            source.close()
+        self._sources.clear()
 
     def close_handlers(self) -> None:
         """Close every handler; safe twice."""

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -117,12 +118,20 @@ class Command(Handler):
         return f"{self._argv[0]}: {how}" + (f": {text}" if text else "")
 
     def close(self) -> None:
-        """End the programs that still run; safe twice."""
+        """Ask the programs that still run to end, and end them; safe twice."""
         with self._lock:
             self._closed = True
             running = list(self._running)
         for process in running:
             _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+        for process in running:
+            if process.poll() is None:
+                _signal(process, signal.SIGKILL)
+                process.wait()
 
 
 def _variables(work: Work) -> dict[str, str]:

@@ -146,6 +146,31 @@ def test_what_does_not_end_in_time_goes_back_uncounted(worker, caplog):
     dropr_worker_code.go.set()
 
 
+def test_a_program_is_ended_before_its_message_goes_back(tmp_path):
+    """A worker that has to go ends the programs that its handlers run, and only then others may have their messages;
+    the attempt does not count.
+    """
+    channels = {"jobs": {"handler": "command:sleep 1000", "attempts": 2}}
+    config = configure(tmp_path, channels=channels, worker={"drain": "50ms"})
+    with Runtime.open(config) as runtime, MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL)) as loop:
+        node, workers = Node(runtime), Workers(runtime, loop, LOG)
+        Peer(node).push(b"x")
+        workers.start()
+        running = workers._handlers["jobs"]._running
+        (program,) = eventually(lambda: list(running))
+        ended, retire = [], node.inbox.retire
+
+        def retired(consumer):
+            ended.append(program.poll() is not None)
+            retire(consumer)
+
+        node.inbox.retire = retired
+        assert not workers.stop(0.05)
+        workers.close()
+        assert ended == [True]
+        assert [(info.state, info.attempts) for info in node.inbox.scan(Selection())] == [(State.READY, 0)]
+
+
 def test_a_worker_without_handlers_says_so(tmp_path):
     """It would wait for ever for nothing."""
     with (
