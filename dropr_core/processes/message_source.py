@@ -1,7 +1,7 @@
 """Where the threads of a worker process get their messages from.
 
-Owns the one consumer that they share: whoever has nothing to do takes the next message, and while there is none, one of
-them waits for all. Rests while the store fails. Must not know handlers.
+Owns the one consumer that they share, which holds some ahead: whoever has nothing to do takes the next message, and
+while there is none, one of them waits for all. Rests while the store fails. Must not know handlers.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import select
 import threading
 from collections.abc import Sequence
 
-from dropr_core.api.consumer import Consumer
+from dropr_core.api.prefetching import PrefetchingConsumer
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.store_trouble import WRITE, StoreTrouble
@@ -28,15 +28,17 @@ class MessageSource:
     ) -> None:
         """Nothing is taken before `take`. Raises StoreError."""
         self._runtime, self._trouble, self._log = runtime, trouble, log
-        self._consumer = Consumer(runtime, channels, on_error="continue", label=label)
+        self._consumer = PrefetchingConsumer(runtime, channels, on_error="continue", label=label)
+        self._take_held = self._consumer.take_held
         self._turn = threading.Lock()
         """Held by the one thread that waits for messages, or asks a store which has failed."""
-        self._mutex = threading.Lock()
         self._stopped = threading.Event()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def take(self) -> Received | None:
         """The next message, as soon as there is one; its handler is to be called. None once there will be no more."""
+        if not self._stopped.is_set() and (received := self._take_held()) is not None:
+            return received
         while not self._stopped.is_set():
             if isinstance(found := self._look(waits=False), Received):
                 return found
@@ -63,16 +65,11 @@ class MessageSource:
             try:
                 if waits:
                     self._consumer.prepare()
-                received = self._take()
-                return received or (self._consumer.patience(None) if waits else 0.0)
+                return self._consumer.take() or (self._consumer.patience(None) if waits else 0.0)
             except LeaseLost as error:
                 self._log.warning("%s", error)
                 return 0.0
         return None
-
-    def _take(self) -> Received | None:
-        with self._mutex:
-            return next(iter(self._consumer.claim(1)), None)
 
     def _sleep(self, seconds: float) -> None:
         poll = select.poll()
