@@ -205,6 +205,13 @@ class PrefetchingConsumer(Consumer):
         lost, self._lost = self._lost, []
         raise LeaseLost(f"{len(lost)} leases of messages that were handled had ended, the first on message {lost[0]}")
 
+    def withdraw(self, received: Received) -> None:
+        """This process ends now, and with it the handling of a message that was taken here: when the process is gone
+        the message is free, its attempt not counted. Where there is no sheet, the attempt counts.
+        """
+        if received.keeper is self and not received.settled and self._sheet is not None:
+            self._sheet.withdraw(received.line)
+
     # ── what the settler does ────────────────────────────────────────────────────────────────────
 
     def tick(self) -> bool:

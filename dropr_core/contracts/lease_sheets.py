@@ -90,6 +90,10 @@ class LeaseSheet(Protocol):
         """It is handed out: from now on it may have had effects."""
         ...
 
+    def withdraw(self, line: int) -> None:
+        """What was begun ends with this process, which is about to end, and counts as not begun."""
+        ...
+
     def done(self, line: int) -> None:
         """It was handled; nothing goes home but that."""
         ...

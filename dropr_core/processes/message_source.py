@@ -77,6 +77,10 @@ class MessageSource:
             poll.register(fd, select.POLLIN)
         poll.poll(int(seconds * 1000) + 1)
 
+    def withdraw(self, received: Received) -> None:
+        """This process ends now, and with it the handling of this message: the attempt does not count."""
+        self._consumer.withdraw(received)
+
     def stop(self) -> None:
         """There is nothing more to take: whoever waits for it comes back. Safe twice."""
         self._stopped.set()

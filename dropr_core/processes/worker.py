@@ -60,11 +60,10 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                 recycle = workers.stuck or recycling.due(workers.handled)
                 if not recycle:
                     loop.sleep(pause)
-            ended = workers.stop(config.worker.drain)
-            if workers.stuck and not ended:
+            if not workers.stop(config.worker.drain):
                 # A thread cannot be ended, and its message must not be with two: it is free when this process is gone.
-                log.error("ends in the middle of a handler: %s", workers.stuck)
-                workers.close_handlers()  # the programs that they have started end as well
+                workers.withdraw()
+                log.warning("ends in the middle of a handler, %d messages were handled before", workers.handled)
                 presence.withdraw()
                 logging.shutdown()
                 os._exit(Exit.OK if loop.stopping else Exit.RECYCLE)
@@ -202,7 +201,9 @@ class Workers:
         }
 
     def stop(self, drain: float) -> bool:
-        """Lease nothing more; give what is being handled ``drain`` seconds to end. Whether all of it ended."""
+        """Lease nothing more; give what is being handled ``drain`` seconds to end; then cancel and close what can be.
+        Whether all of it ended.
+        """
         self._stopping.set()
         self._log.info("takes nothing more; what is at hand has %.0f s to end", drain)
         for source in self._sources:
@@ -217,7 +218,16 @@ class Workers:
         if not ended:
             self._given_up = True
             self._log.warning("some handlers did not end within %.0f s: their messages go back, not counted", drain)
+            self.close_handlers()  # programs that they run are ended, and with them the calls that wait for those
+            ended = all([part.ended(LAST) for part in parts])  # noqa: C419
         return ended
+
+    def withdraw(self) -> None:
+        """This process ends now, in the middle of handlers. Those whose time is not over have made no attempt."""
+        for running in self._at_work.now():
+            if not running.overdue:
+                for source in self._sources:
+                    source.withdraw(running.received)
 
     def close(self) -> None:
         """Give back what is leased, close handlers; safe twice."""
@@ -226,10 +236,7 @@ class Workers:
             source.stop()
         if self._tasks is not None:
             self._tasks.close()
-        # Before their messages are free: what runs for one must not run beside the next try.
-        self.close_handlers()
-        if self._given_up and self._threads is not None:
-            self._threads.ended(LAST)
+        self.close_handlers()  # before their messages are free: what runs for one must not run beside the next try
         for source in self._sources:
             source.close()
         self._sources.clear()

@@ -107,6 +107,11 @@ class MappedSheet:
         """It is handed out."""
         self._marks[line] = _BEGUN
 
+    def withdraw(self, line: int) -> None:
+        """What was begun ends with this process, and counts as not begun."""
+        if self._marks[line] == _BEGUN:
+            self._marks[line] = _HELD
+
     def done(self, line: int) -> None:
         """It was handled."""
         self._marks[line] = _DONE
@@ -147,6 +152,9 @@ class _Gone:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def __getitem__(self, at: object) -> Any:
+        self[at] = None
 
     def __setitem__(self, at: object, value: object) -> None:
         raise Closed(f"consumer {self._path.name} was retired, or belongs to the process that this one was forked from")

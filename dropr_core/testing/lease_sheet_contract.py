@@ -91,6 +91,21 @@ class LeaseSheetContract(StorageTests):
         assert sheeted.inbox.counts()[CHANNEL]["processed"] == 2
         assert sheeted.inbox.settle([Ack(claims[0]), Ack(claims[1]), Ack(claims[3])]) == [False] * 3
 
+    def test_what_is_withdrawn_is_no_attempt(self, sheeted: Storage, reaper: Inbox, bench: Bench) -> None:
+        """A process that has to end in the middle of a message says so: it comes back as if never leased, what is done
+        stays done.
+        """
+        Source(sheeted.inbox).fill(3)
+        holder = Holder(sheeted.inbox)
+        claims = holder.hold()
+        holder.begin(claims[0])
+        holder.done(claims[1])
+        for claim in claims:
+            holder.sheet.withdraw(holder.lines[claim.number])
+        bench.kill(sheeted, holder.name)
+        reaper.reap({})
+        assert self.again(sheeted.inbox) == [(b"envelope 0", 1), (b"envelope 2", 1)]
+
     def test_a_message_is_blamed_alone(self, sheeted: Storage, reaper: Inbox, bench: Bench) -> None:
         """A message that kills its consumers is buried at its limit; its neighbours, which were held each time, are
         where they were.

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
 import threading
@@ -349,6 +350,28 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def test_close_ends_a_program_that_does_not_want_to_end(make, monkeypatch, tmp_path):
+    """After a grace it is killed, so that nothing works on for a message that another worker may have."""
+    monkeypatch.setattr(command, "GRACE", 0.05)
+    handler = make("command", f"sh -c 'trap \"\" TERM; touch {tmp_path}/up; while :; do sleep 0.01; done'")
+
+    def call():
+        with pytest.raises(DroprError):
+            handler.handle(work())
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    deadline = time.monotonic() + LONG
+    while not (tmp_path / "up").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    (process,) = handler._running
+    handler.close()
+    assert process.poll() == -signal.SIGKILL
+    thread.join(LONG)
+    assert not thread.is_alive()
 
 
 def test_close_ends_a_running_program(make):

@@ -165,7 +165,7 @@ def test_a_program_is_ended_before_its_message_goes_back(tmp_path):
             retire(consumer)
 
         node.inbox.retire = retired
-        assert not workers.stop(0.05)
+        assert workers.stop(0.05)
         workers.close()
         assert ended == [True]
         assert [(info.state, info.attempts) for info in node.inbox.scan(Selection())] == [(State.READY, 0)]

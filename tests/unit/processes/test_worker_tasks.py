@@ -173,7 +173,7 @@ def test_what_does_not_end_in_time_is_cancelled_and_goes_back_uncounted(make):
     Peer(node).push(*[b"wait"] * 3)
     workers.start()
     eventually(lambda: code.at_once == 3)
-    assert not workers.stop(0.05)
+    assert workers.stop(0.05)
     assert code.at_once == 0
     assert [(info.state, info.attempts) for info in node.inbox.scan(Selection())] == [(State.READY, 0)] * 3
 

@@ -65,7 +65,8 @@ def test_what_is_written_is_read(path):
 
 
 operations = st.lists(
-    st.tuples(st.sampled_from(["hold", "begin", "done", "note", "free", "claiming"]), st.integers(0, 600)), max_size=60
+    st.tuples(st.sampled_from(["hold", "begin", "withdraw", "done", "note", "free", "claiming"]), st.integers(0, 600)),
+    max_size=60,
 )
 
 
@@ -97,6 +98,9 @@ def test_random_lives(tmp_path_factory, operations):
             if what == "begin" and mark is not Mark.DONE:
                 sheet.begin(lines[chosen])
                 model[chosen] = (one, Mark.BEGUN)
+            elif what == "withdraw":
+                sheet.withdraw(lines[chosen])
+                model[chosen] = (one, Mark.HELD if mark is Mark.BEGUN else mark)
             elif what == "done":
                 sheet.done(lines[chosen])
                 model[chosen] = (one, Mark.DONE)
