@@ -16,6 +16,7 @@ from dropr_core.errors import Closed
 from dropr_core.model.message import State
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, SENDER, Source, Worker, job
+from dropr_core.testing.contract import shut
 from dropr_core.testing.essentials import Essentials
 from dropr_core.testing.forks import Child, Say
 
@@ -315,7 +316,7 @@ class _Killed:
 
         storage = bench.open("asked-for-its-abilities")
         able = storage.inbox.sheets is not None and {"durable", "processes"} <= storage.abilities
-        storage.close()
+        shut(storage)
         if not able:
             pytest.skip("this storage has no lease sheets, or serves one process")
         self._bench, self._child = bench, Child(work)
@@ -326,7 +327,7 @@ class _Killed:
         return self._bench.open
 
     def __exit__(self, *_: object) -> None:
-        self._child.close()
+        shut(self._child)
 
 
 __all__ = ["Holder", "LeaseSheetContract"]
