@@ -4,7 +4,7 @@ Owns `StorageCase`, `Bench` and `StorageTests`, the base of the contract's class
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from dropr_core.contracts.storage import Storage
 from dropr_core.system.clock import Clock, FakeClock
 from dropr_core.testing.builders import make_context
 from dropr_core.testing.contract import Contract, shut
+from dropr_core.testing.cost import Counter
 
 
 @attrs.frozen
@@ -27,6 +28,12 @@ class StorageCase:
     kill: Callable[[Storage, str], None] | None = None
     """Ends a consumer as the death of its process would: its lock goes, its leases stay. Without it
     ``inbox.consumers.release`` does that."""
+    work: Callable[[], AbstractContextManager[Counter]] | None = None
+    """Counts what the storage has a library do, which Python does not see: entered before the store is opened, it gives
+    a figure that grows with the work. `cost.sqlite3_steps` is one."""
+    grows: frozenset[str] = frozenset()
+    """Calls whose cost does grow with what waits, as `storage_cost_contract` names them: ``outbox.locate``. Users of
+    the storage should find them in its documentation."""
 
 
 class Bench:

@@ -16,6 +16,26 @@ Counter = Callable[[], int]
 """A figure that only grows."""
 
 
+class Steps:
+    """Counts: hand ``count`` to a library as what it calls after each ``EVERY`` steps (a progress handler).
+
+    What it costs to count is not counted as Python's work.
+    """
+
+    EVERY = 10
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def count(self) -> bool:
+        """So many more. False: SQLite is to go on."""
+        self.taken += self.EVERY
+        return False
+
+
+_COUNTING = Steps.count.__code__
+
+
 def instructions(call: Callable[[], Any]) -> int:
     """How many instructions of Python a call carries out in this thread; its result is dropped."""
     count = 0
@@ -24,6 +44,8 @@ def instructions(call: Callable[[], Any]) -> int:
         nonlocal count
         if event == "opcode":
             count += 1
+        elif frame.f_code is _COUNTING:
+            return None
         frame.f_trace_opcodes = True
         return step
 
@@ -46,22 +68,18 @@ def cost(call: Callable[[], Any], work: Counter | None = None) -> tuple[int, int
 @contextmanager
 def sqlite3_steps() -> Iterator[Counter]:
     """Counts the steps of SQLite's machine, for storages that call ``sqlite3.connect`` of the standard library."""
-    count, real = 0, sqlite3.connect
-
-    def step() -> None:
-        nonlocal count
-        count += 1
+    steps, real = Steps(), sqlite3.connect
 
     def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = real(*arguments, **options)
-        connection.set_progress_handler(step, 1)
+        connection.set_progress_handler(steps.count, Steps.EVERY)
         return connection
 
     sqlite3.connect = connect  # type: ignore[assignment]
     try:
-        yield lambda: count
+        yield lambda: steps.taken
     finally:
         sqlite3.connect = real
 
 
-__all__ = ["Counter", "cost", "instructions", "sqlite3_steps"]
+__all__ = ["Counter", "Steps", "cost", "instructions", "sqlite3_steps"]

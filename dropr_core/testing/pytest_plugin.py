@@ -12,9 +12,9 @@ import pytest
 CONTRACTS = (
     "bad_road", "bench", "builders", "contract", "echo", "forks", "handler_contract", "inbox_care_contract",
     "inbox_contract", "node_contract", "node_rig", "observer_contract", "outbox_contract", "outbox_ends_contract",
-    "serializer_contract", "storage_bulk_contract", "storage_contract", "storage_life", "storage_machine",
-    "storage_process_contract", "storage_tiers_contract", "transport_contract", "transport_fork_contract",
-    "transport_long_contract",
+    "serializer_contract", "storage_bulk_contract", "storage_contract", "storage_cost_contract", "storage_life",
+    "storage_machine", "storage_process_contract", "storage_tiers_contract", "transport_contract",
+    "transport_fork_contract", "transport_long_contract",
 )  # fmt: skip
 
 for _name in CONTRACTS:

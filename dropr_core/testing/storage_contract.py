@@ -23,6 +23,7 @@ from dropr_core.testing.outbox_contract import OutboxLogContract
 from dropr_core.testing.outbox_ends_contract import OutboxEndsContract
 from dropr_core.testing.staging_contract import StagingContract
 from dropr_core.testing.storage_bulk_contract import StorageBulkContract
+from dropr_core.testing.storage_cost_contract import StorageCostContract
 from dropr_core.testing.storage_machine import run_machine
 from dropr_core.testing.storage_process_contract import StorageProcessContract
 from dropr_core.testing.storage_tiers_contract import StorageTiersContract
@@ -38,6 +39,7 @@ class StorageContract(
     InboxCareContract,
     StorageBulkContract,
     LeaseSheetContract,
+    StorageCostContract,
     StorageTiersContract,
     StorageProcessContract,
 ):

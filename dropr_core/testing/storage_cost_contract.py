@@ -19,7 +19,7 @@ from dropr_core.testing.bench import Bench, StorageCase, StorageTests
 from dropr_core.testing.builders import CHANNEL, LANE, SENDER, Source, Worker, job, new_id, outgoing
 from dropr_core.testing.cost import Counter, cost
 
-FEW, MANY = 60, 3000
+FEW, MANY = 60, 2400
 """Rows of each kind. They come in portions of `FEW`: what a call costs may grow with its own batch."""
 TIMES = 3
 """How often each call is measured: one may do work that was put off, or have it done by another thread."""
@@ -41,18 +41,20 @@ class Backlog:
         outbox, inbox = storage.outbox, storage.inbox
         self.source, self.worker = Source(inbox), Worker(inbox)
         asked, asking = Source(inbox, "asked"), Worker(inbox, "asked")
-        for begin in range(0, self.many, FEW):
-            size = min(FEW, self.many - begin)
-            plain, receipts = [outgoing() for _ in range(size)], [self._awaits() for _ in range(size)]
-            outbox.append(plain)
-            outbox.append(receipts)
+        for _ in range(0, many, FEW):
+            plain, receipts = [outgoing() for _ in range(FEW)], [self._awaits() for _ in range(FEW)]
+            outbox.append([*plain, *receipts])
             self.waiting += [one.id for one in plain]
             self.awaited += [one.id for one in receipts]
-            self.source.fill(size)
-            asked.fill(size, receipt=True)
-            inbox.settle([Ack(claim) for claim in asking.claim(size)])
-            inbox.put(DUE, 5, SENDER, [job(due_in=LONG) for _ in range(size)])
-        outbox.settle(AWAITING, Head(self.many, self.awaited[-1]))
+            arrivals = [
+                self.source.arrival(*(job() for _ in range(FEW))),
+                asked.arrival(*(job(receipt=True) for _ in range(FEW))),
+            ]
+            inbox.accept(arrivals)
+            self.source.head, asked.head = (arrival.upto for arrival in arrivals)
+            inbox.put(DUE, 5, SENDER, [job(due_in=LONG) for _ in range(FEW)])
+        inbox.settle([Ack(claim) for claim in asking.claim(many)])
+        outbox.settle(AWAITING, Head(many, self.awaited[-1]))
 
     @staticmethod
     def _awaits() -> Any:
@@ -142,7 +144,7 @@ class StorageCostContract(StorageTests):
 
     @pytest.mark.timeout(300)
     def test_what_a_call_costs_does_not_grow(self, bench: Bench, storage_case: StorageCase | None) -> None:
-        """Where fifty times as much waits a call takes as many instructions, and a library as many steps."""
+        """Where forty times as much waits a call takes as many instructions, and a library as many steps."""
         case = StorageCase(bench.make) if storage_case is None else storage_case  # type: ignore[arg-type]
         assert not (unknown := case.grows - set(CALLS)), f"StorageCase.grows names no calls: {sorted(unknown)}"
         counting = nullcontext(lambda: 0) if case.work is None else case.work()

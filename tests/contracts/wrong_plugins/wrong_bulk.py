@@ -1,6 +1,9 @@
 """Storages that lose or double a row where much comes at once, or cut what is large; see wrong_storages.py."""
 
+from contextlib import nullcontext
+
 import attrs
+import pytest
 from contracts.wrong_plugins.wrong_storages import Wrong
 
 from dropr_core.contracts.inbox import Inbox
@@ -263,3 +266,35 @@ class TestKeepsForEver(Wrong):
             return done
 
         around(storage.inbox, "acknowledge", wrong)
+
+
+class TestCountsWhatWaitsAtEachAppend(Wrong):
+    __test__ = True
+    caught_by = "test_what_a_call_costs_does_not_grow"
+
+    def plant(self, storage):
+        def wrong(append, messages):
+            waiting = sum(item.state is State.QUEUED for item in storage.outbox._data.items.values())
+            assert waiting >= 0
+            return append(messages)
+
+        around(storage.outbox, "append", wrong)
+
+
+class TestSortsWhatWaitsInALibrary(Wrong):
+    """Python sees one call; the library tells how many rows it walked over."""
+
+    __test__ = True
+    caught_by = "test_what_a_call_costs_does_not_grow"
+    walked = 0
+
+    def plant(self, storage):
+        def wrong(put, *words):
+            self.walked += len(sorted(storage.inbox._data.items))
+            put(*words)
+
+        around(storage.inbox, "put", wrong)
+
+    @pytest.fixture
+    def storage_case(self):
+        return attrs.evolve(self.case(), work=lambda: nullcontext(lambda: self.walked))

@@ -5,6 +5,7 @@ import pickle
 import threading
 
 import pytest
+from contracts.test_memory import GROWS
 from dropr_storage_sqlite import Options, dropr_storage
 
 from dropr_core.builtin.memory import MemoryStorage, medium_of
@@ -29,14 +30,17 @@ class Wrong(StorageContract):
     def plant(self, storage):
         """Put the mistake in."""
 
-    @pytest.fixture
-    def storage_case(self):
+    def case(self):
         def make(context):
             storage = self.made(context)
             self.plant(storage)
             return storage
 
-        return StorageCase(make)
+        return StorageCase(make, grows=GROWS)
+
+    @pytest.fixture
+    def storage_case(self):
+        return self.case()
 
 
 class SavesAtTheEnd(MemoryStorage):
