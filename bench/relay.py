@@ -13,9 +13,9 @@ import sys
 class Relay:
     """The relay as its owner holds it."""
 
-    def __init__(self, target: int, delay: float = 0.0) -> None:
-        """``delay``: seconds that each way takes."""
-        words = [sys.executable, __file__, str(target), str(delay)]
+    def __init__(self, target: int, delay: float = 0.0, rate: float = 0.0) -> None:
+        """``delay``: seconds that each way takes. ``rate``: bytes a second at most, each way; 0: as fast as it goes."""
+        words = [sys.executable, __file__, str(target), str(delay), str(rate)]
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )  # fmt: skip
@@ -47,8 +47,8 @@ class Relay:
 
 
 class _Counting:
-    def __init__(self, target: int, delay: float) -> None:
-        self._target, self._delay = target, delay
+    def __init__(self, target: int, delay: float, rate: float) -> None:
+        self._target, self._delay, self._rate = target, delay, rate
         self.bytes = [0, 0]
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,8 +80,10 @@ class _Counting:
         late = asyncio.create_task(deliver()) if self._delay else None
         try:
             with contextlib.suppress(OSError):
-                while data := await reader.read(256 * 1024):
+                while data := await reader.read(int(self._rate / 10) or 256 * 1024):
                     self.bytes[way] += len(data)
+                if self._rate:
+                    await asyncio.sleep(len(data) / self._rate)
                     if late is not None:
                         await pieces.put((loop.time() + self._delay, data))
                     else:
@@ -92,8 +94,8 @@ class _Counting:
                 late.cancel()
 
 
-async def _serve(target: int, delay: float) -> None:
-    counting = _Counting(target, delay)
+async def _serve(target: int, delay: float, rate: float) -> None:
+    counting = _Counting(target, delay, rate)
     server = await asyncio.start_server(counting.carry, "127.0.0.1", 0)
     print(f"port {server.sockets[0].getsockname()[1]}", flush=True)
     orders = asyncio.StreamReader()
@@ -104,4 +106,4 @@ async def _serve(target: int, delay: float) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2])))
+        asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))

@@ -103,10 +103,10 @@ def measure_consumers(run: Run) -> None:
 FIGURES = (
     Figure("P5", "receive", "receive + acknowledge in batches, one consumer", "≥ 90,000 /s; ≥ 15 × huey", "160,000 /s",
            "50,000 messages of 200 bytes wait; `receive_batches(size=1000)` takes all. huey: SQLite, fsync, an empty "
-           "task, 3000 of them.", measure_batches, 20),
+           "task, 3000 of them.", measure_batches, 12),
     Figure("P19", "iterator", "`for message in node.receive(…)`, one at a time, empty body of the loop",
            "≥ 50,000 /s sqlite, ≥ 70,000 fs; ≥ 10 × huey", "100,000 /s",
-           "40,000 messages of 200 bytes wait; the loop takes them one by one. huey as in P5.", measure_iterator, 35),
+           "40,000 messages of 200 bytes wait; the loop takes them one by one. huey as in P5.", measure_iterator, 12),
     Figure("consumers", "consumers", "receive + acknowledge: several consumers of one channel", "", "",
-           "As P5 with 1, 2, 4 and 8 threads; for the pictures.", measure_consumers, 20),
+           "As P5 with 1, 2, 4 and 8 threads; for the pictures.", measure_consumers, 12),
 )  # fmt: skip

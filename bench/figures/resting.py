@@ -17,7 +17,7 @@ HANDLED = {"channels": {"orders": {}, "work": {"handler": "python:builtins:repr"
 
 
 def measure_idle(run: Run) -> None:
-    seconds = run.seconds(3.0)
+    seconds = run.seconds(2.0)
     for storage in run.storages:
         with Pair(run.directory("pair"), storage=storage, store=HANDLED) as pair:
             ready = {}
@@ -77,10 +77,10 @@ def timed(words: list[str], where: Path) -> float:
 
 FIGURES = (
     Figure("P16", "idle", "an idle node, daemon + server + worker: CPU; memory of each; start to ready",
-           "≤ 0.2 %; ≤ 60 MB; ≤ 0.7 s", "", "Three processes of a node without traffic, watched for three seconds in "
-           "each round; ready is when the log says so.", measure_idle, 36),
+           "≤ 0.2 %; ≤ 60 MB; ≤ 0.7 s", "", "Three processes of a node without traffic, watched for two seconds in "
+           "each round; ready is when the log says so.", measure_idle, 28),
     Figure("P16-waiting", "start", "start to ready with 1,000,000 waiting in each half", "≤ 1 s", "",
-           "Both halves are filled, then each process is started and stopped, five times.", measure_start, 60),
+           "Both halves are filled, then each process is started and stopped, five times.", measure_start, 42),
     Figure("P17", "shell", "`dropr send` from the shell, process start included", "≤ 0.25 s", "0.1 s",
-           "`dropr send -c FILE --channel orders hello`, in turns with `python -c pass`.", measure_shell, 12),
+           "`dropr send -c FILE --channel orders hello`, in turns with `python -c pass`.", measure_shell, 8),
 )  # fmt: skip

@@ -165,7 +165,7 @@ def measure_batches(run: Run) -> None:
 
 def measure_shapes(run: Run) -> None:
     """Batch sizes and payloads, for the pictures."""
-    piece = run.seconds(0.2)
+    piece = run.seconds(0.15)
     shapes = [("batch-size", size, 200) for size in (1, 10, 100, 1000, 10_000)]
     shapes += [("payload", 100, payload) for payload in (10, 100, 1000, 10_000, 60_000)]
     for storage in run.storages:
@@ -189,10 +189,10 @@ FIGURES = (
            "As P1, in turns: one thread, eight.", measure_threads, 13),
     Figure("P3", "send-processes", "8 processes sending into one store, together ÷ one process", "≥ 1", "≥ 2",
            "Eight processes with the node open; in turns of half a second one of them sends, two, or all.",
-           measure_processes, 20),
+           measure_processes, 16),
     Figure("P4", "send-batches", "`send` in batches of 1000", "≥ 150,000 /s sqlite, ≥ 250,000 fs", "half of raw",
            "As P1, but 1000 messages to a commit; raw: 1000 rows to a commit, or one write of 1000 bodies.",
            measure_batches, 10),
     Figure("shapes", "shapes", "`send` in batches: throughput against batch size and payload", "", "",
-           "As P4; for the pictures.", measure_shapes, 25),
+           "As P4; for the pictures.", measure_shapes, 18),
 )  # fmt: skip
