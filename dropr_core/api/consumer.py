@@ -26,7 +26,7 @@ OnError: TypeAlias = Literal["raise", "continue"]
 """What `with message:` does with an exception once the message was given back: raise it, or go on."""
 
 REAP_EVERY = 0.5
-"""Seconds between looks at other consumers' leases, only while such leases exist."""
+"""Seconds between looks at other consumers' leases; who waits gets up for it only while such leases exist."""
 
 SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps for expired messages."""
@@ -63,7 +63,7 @@ class Consumer:
         except BaseException:
             self._subscription.close()
             raise
-        self._next_reap = 0.0
+        self._next_reap, self._others = 0.0, False
         self._next_sweep = 0.0
         self._closed = False
 
@@ -75,10 +75,15 @@ class Consumer:
         """Lease what is ready now, without waiting. Damaged messages are buried and reported; nothing comes back only
         if nothing sound is there.
         """
-        self._care()
+        looked = self._care()
         runtime, inbox = self._runtime, self._runtime.storage.inbox
         while True:
             claims = inbox.claim(self.channels, limit, self._consumer)
+            if not claims and not looked and not self._others:
+                # Only now: who was woken for a message has it in hand before others are looked at.
+                looked = True
+                if self._reap(runtime.clock.now()):
+                    continue
             envelopes = [claim.envelope for claim in claims]
             if not runtime.observed and (all(envelopes) if inbox.checked else envelope.are_sound(envelopes)):
                 return list(map(Received, repeat(runtime), claims, repeat(self._swallow)))
@@ -170,21 +175,28 @@ class Consumer:
         due = self._runtime.storage.inbox.next_due(self.channels)
         if due is not None:
             limits.append(due - now)
-        if self._next_reap != float("inf"):
+        if self._others:
             limits.append(self._next_reap - now)
         return max(0.0, min(limits))
 
-    def _care(self) -> None:
-        """Free what dead consumers held, and end what expired. Costs nothing while nothing is leased."""
+    def _care(self) -> bool:
+        """Now and then free what dead consumers held, and end what expired; whether the former was done."""
         now = self._runtime.clock.now()
-        if now >= self._next_reap or self._next_reap == float("inf"):
-            freed, others = self._runtime.storage.inbox.reap(self._runtime.attempts)
-            for channel in freed:
-                self._runtime.notifier.notify(topics.inbox(channel))
-            self._next_reap = now + REAP_EVERY if others else float("inf")
+        due = now >= self._next_reap
+        if due:
+            self._reap(now)
         if now >= self._next_sweep:
             self._runtime.storage.inbox.sweep()
             self._next_sweep = now + SWEEP_EVERY
+        return due
+
+    def _reap(self, now: float) -> bool:
+        """Free what dead consumers held; whether there was anything."""
+        freed, self._others = self._runtime.storage.inbox.reap(self._runtime.attempts)
+        for channel in freed:
+            self._runtime.notifier.notify(topics.inbox(channel))
+        self._next_reap = now + REAP_EVERY
+        return bool(freed)
 
     def close(self) -> None:
         """Give up all leases, their attempts not counted; safe twice."""

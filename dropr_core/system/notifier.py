@@ -110,13 +110,13 @@ class Notifier:
         directory = self._topic(topic)
         try:
             clear_flag(directory)  # first, see above
-            paths = list(directory.iterdir())
+            names = os.listdir(directory)  # noqa: PTH208 - of each message, and paths cost more than the calls
         except OSError:
             self._flags.pop(topic, None)  # another directory may stand there soon
             return
-        for path in paths:
-            if path.name != NAME and not path.name.startswith(HIDDEN):
-                _notify_one(path)
+        for name in names:
+            if name != NAME and not name.startswith(HIDDEN):
+                _notify_one(f"{directory}/{name}")
 
 
 class Subscription:
@@ -232,13 +232,13 @@ class Subscription:
         self.close()
 
 
-def _notify_one(fifo: Path) -> None:
+def _notify_one(fifo: str) -> None:
     try:
         fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno == errno.ENXIO:  # nobody has it open: its process died
             with contextlib.suppress(OSError):
-                fifo.unlink()
+                os.unlink(fifo)  # noqa: PTH108 - it is no Path
         return
     try:
         with contextlib.suppress(OSError):  # full: notified often enough; broken: it just closed

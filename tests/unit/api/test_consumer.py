@@ -154,6 +154,39 @@ def test_what_a_killed_process_had_leased_is_free_again(tmp_path):
         os.close(writing)
 
 
+def test_a_message_that_is_there_is_claimed_before_others_are_looked_at(node, monkeypatch):
+    """Who was woken for it has it first. Others are looked at when nothing is ready, and now and then when something
+    always is.
+    """
+    inbox, calls = node.runtime.storage.inbox, []
+
+    def note(name):
+        original = getattr(inbox, name)
+
+        def noted(*arguments):
+            calls.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(inbox, name, noted)
+
+    note("claim")
+    note("reap")
+    consumer = Consumer(node.runtime, ["jobs"])
+    assert consumer.claim() == []
+    assert calls == ["reap", "claim"], "at the beginning what a dead one had may be all there is"
+    Peer(node).push(b"one", b"two", b"three")
+    for expected in ([], [], ["reap"]):
+        calls.clear()
+        (received,) = consumer.claim()
+        assert calls == [*expected, "claim"]
+        received.ack()
+        pass_time(node, REAP_EVERY / 2)
+    calls.clear()
+    assert consumer.claim() == []
+    assert calls == ["claim", "reap"]
+    consumer.close()
+
+
 def test_it_sleeps_no_longer_than_until_something_is_due(node, consumer):
     """A delayed message, the caller's limit, and a look now and then, for a killed sender notifies nobody."""
     consumer.claim()
