@@ -20,6 +20,7 @@ from dropr_core.api.data_directory import prepare
 from dropr_core.api.serialization import Serialization
 from dropr_core.api.settler import Settler
 from dropr_core.api.staging import Staging
+from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.bodies.store import Bodies
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.context import Context
@@ -62,7 +63,7 @@ class Runtime:
         self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
         self.attempts = {name: channel.attempts for name, channel in config.channels.items()}
         """Of the channels in the configuration: attempts until a message is buried."""
-        self.settler = Settler(storage.inbox, log)
+        self.settler = Settler(storage.inbox, StoreTrouble(clock, self.event, log), log)
         """Settles what consumers of this process have noted as done."""
         self._default_rules = ChannelRules()
         self._rules = {

@@ -8,6 +8,8 @@ how something is settled.
 import logging
 from typing import Protocol
 
+from dropr_core.api.failures import describe
+from dropr_core.api.store_trouble import WRITE, StoreTrouble
 from dropr_core.contracts.storage import Inbox
 from dropr_core.errors import StoreError
 from dropr_core.system.flusher import Flusher
@@ -22,10 +24,10 @@ class Settling(Protocol):
 
 
 class Settler:
-    """Calls `tick` of each consumer at most one flush interval after `mark`, and flushes then."""
+    """Calls `tick` of each consumer within a flush interval after `mark`, and flushes; less often while that fails."""
 
-    def __init__(self, inbox: Inbox, log: logging.Logger) -> None:
-        self._inbox, self._log = inbox, log
+    def __init__(self, inbox: Inbox, trouble: StoreTrouble, log: logging.Logger) -> None:
+        self._inbox, self._trouble, self._log = inbox, trouble, log
         self._consumers: set[Settling] = set()
         self._flusher = Flusher(inbox.flush_interval, self._tick, log, "dropr-settle")
         self.mark = self._flusher.mark
@@ -41,6 +43,17 @@ class Settler:
 
     def _tick(self) -> None:
         self._flusher.clean()
+        again = False
+
+        def settle() -> None:
+            nonlocal again
+            again = self._settle()
+
+        if not self._trouble.attempt((WRITE, "settle"), settle) or again:
+            self._flusher.mark()
+
+    def _settle(self) -> bool:
+        """Settle what all have done; whether to come again."""
         trouble: StoreError | None = None
         again = False
         for consumer in list(self._consumers):
@@ -48,15 +61,14 @@ class Settler:
                 again = consumer.tick() or again
             except StoreError as error:
                 trouble = error
-            except Exception as error:  # a storage that does not keep its contract; the others' work is settled
-                self._log.exception("what a consumer has done could not be settled")
-                trouble = StoreError(f"the storage failed: {error!r}")
+            except Exception as error:  # a storage that does not keep its contract; what others did is settled
+                trouble = StoreError(f"the storage cannot settle what was done: {describe(error)}")
+                trouble.__cause__ = error
         if trouble is not None:
             raise trouble
         # What was noted since the last time, and settled since, is on stable storage within one interval, too.
         self._inbox.flush()
-        if again:
-            self._flusher.mark()
+        return again
 
     def close(self) -> None:
         """Settle once more, and stop. Safe twice."""

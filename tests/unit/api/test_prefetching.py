@@ -1,5 +1,6 @@
 """A consumer that holds messages ahead: what is promised while it does."""
 
+import contextlib
 import itertools
 import threading
 import time
@@ -12,6 +13,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import from_mapping
 from dropr_core.contracts.storage import Selection
 from dropr_core.errors import Closed, LeaseLost, StoreError
+from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import State
 from dropr_core.testing.forks import Child
 
@@ -388,3 +390,38 @@ def test_a_message_outlives_its_consumer(node):
     with pytest.raises(LeaseLost):
         message.ack()
     assert count(node) == {"ready": 1}
+
+
+def test_a_store_that_fails_in_the_background_is_told_once(open_node, monkeypatch, caplog):
+    """While the store refuses what a loop has done, the log says so once, nothing is lost, and it is settled by itself
+    when the store works again, while the loop body still runs.
+    """
+    node = open_node()
+    fill(node, 2)
+    loop = node.receive("orders", wait=0)
+    next(loop)
+    tries = []
+
+    def broken(*_args, **_more):
+        tries.append(1)
+        raise StoreError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dropr_core.api.prefetching.acknowledge", broken)
+        patch.setattr("dropr_core.api.store_trouble.RESTS", Backoff(0.01, 0.02))
+        with contextlib.suppress(StoreError):
+            next(loop)
+            until(lambda: len(tries) > 3)
+    if not loop.gi_frame:  # the next claim was told of it
+        assert list(node.receive("orders", wait=0))
+    until(lambda: count(node).get("processed", 0) >= 1)
+    assert caplog.text.count("the disk is gone") <= 2
+    loop.close()
+
+
+def until(condition):
+    """Wait until something is so."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
