@@ -82,8 +82,8 @@ class _Counting:
             with contextlib.suppress(OSError):
                 while data := await reader.read(int(self._rate / 10) or 256 * 1024):
                     self.bytes[way] += len(data)
-                if self._rate:
-                    await asyncio.sleep(len(data) / self._rate)
+                    if self._rate:
+                        await asyncio.sleep(len(data) / self._rate)
                     if late is not None:
                         await pieces.put((loop.time() + self._delay, data))
                     else:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import socket
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import bench.run as module
 from bench.figure import Figure, Run, Skipped, as_document, at_least, at_most
 from bench.registry import chosen, figures
+from bench.relay import Relay
 from bench.report import rows, write_report
 from bench.run import take
 from bench.tracing import read_table
@@ -165,3 +167,27 @@ def test_the_table_of_strace_is_read():
 100.00    0.001500           9       150        12 total
 """
     assert read_table(text) == {"openat": 100, "fdatasync": 50}
+
+
+@pytest.mark.parametrize(("delay", "rate"), [(0.0, 0.0), (0.05, 0.0), (0.0, 50_000.0)])
+def test_the_relay_carries_and_counts(delay, rate):
+    """What goes in comes out, late or slowly if asked for, and every byte is counted each way."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        relay = Relay(door.getsockname()[1], delay, rate)
+        try:
+            with socket.create_connection(("127.0.0.1", relay.port), 30) as near:
+                far, _ = door.accept()
+                with far:
+                    far.settimeout(30)
+                    started = time.monotonic()
+                    near.sendall(bytes(6000))
+                    got = 0
+                    while got < 6000:
+                        got += len(far.recv(6000))
+                    spent = time.monotonic() - started
+                    far.sendall(b"back")
+                    assert near.recv(10) == b"back"
+                assert relay.counted() == (6000, 4)
+        finally:
+            relay.close()
+    assert spent >= delay + (6000 / rate if rate else 0.0)
