@@ -6,6 +6,7 @@ they are settled.
 """
 
 import asyncio
+import collections
 import contextlib
 import logging
 import queue
@@ -53,6 +54,8 @@ class HandlerTasks:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[Settlement]] = set()
         self._taken = self._settled = 0
+        self._coming: collections.deque[Received] = collections.deque()
+        """Taken, and on their way to the loop: it may be blocked."""
         self._settling: queue.SimpleQueue[Settled | None] = queue.SimpleQueue()
         self._asked: float | None = None
         """When the loop was asked for a sign of life that has not come yet."""
@@ -84,7 +87,9 @@ class HandlerTasks:
             if received is None:
                 return
             self._taken += 1
-            self._loop.call_soon_threadsafe(self._begin, received)
+            self._coming.append(received)
+            if len(self._coming) == 1:  # else the loop has been woken and is still to come for the first of them
+                self._loop.call_soon_threadsafe(self._begin_all)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -103,7 +108,16 @@ class HandlerTasks:
 
     # ── on the loop ──────────────────────────────────────────────────────────────────────────────
 
+    def _begin_all(self) -> None:
+        while self._coming:
+            received = self._coming[0]
+            self._begin(received)
+            self._coming.popleft()
+
     def _begin(self, received: Received) -> None:
+        if self._giving_up:  # the loop was blocked until now
+            self._settling.put((received, Release(received.claim, counted=False), 0.0))
+            return
         channel = received.channel
         handled = call_async(self._handlers[channel], received, self._timeouts.get(channel), self._log)
         task = self._loop.create_task(handled, name=f"{channel}, message {received.id},")
@@ -133,6 +147,10 @@ class HandlerTasks:
             task.cancel()
 
     # ── looking after it ─────────────────────────────────────────────────────────────────────────
+
+    def not_begun(self) -> list[Received]:
+        """What was taken and has not come to the loop yet."""
+        return list(self._coming)
 
     def look(self, now: float) -> "asyncio.Task[Any] | None":
         """Ask the loop for a sign of life, and say what blocks it. The task that does, if one does."""

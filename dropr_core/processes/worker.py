@@ -224,10 +224,11 @@ class Workers:
 
     def withdraw(self) -> None:
         """This process ends now, in the middle of handlers. Those whose time is not over have made no attempt."""
-        for running in self._at_work.now():
-            if not running.overdue:
-                for source in self._sources:
-                    source.withdraw(running.received)
+        untried = [running.received for running in self._at_work.now() if not running.overdue]
+        untried += [] if self._tasks is None else self._tasks.not_begun()
+        for source in self._sources:
+            for received in untried:
+                source.withdraw(received)
 
     def close(self) -> None:
         """Give back what is leased, close handlers; safe twice."""

@@ -205,6 +205,25 @@ def test_a_handler_that_blocks_the_loop_is_named_with_its_stack(make, monkeypatc
     eventually(lambda: tasks._asked is None)
 
 
+def test_what_waits_for_a_blocked_loop_when_the_worker_ends_is_not_begun(make):
+    """Messages that were taken for a loop that one handler blocks are known, and no attempt of them counts."""
+    node, workers = make()
+    peer = Peer(node)
+    peer.push(b"block")
+    workers.start()
+    import dropr_task_code as code
+
+    eventually(lambda: code.at_once == 1)
+    peer.push(*[b"result"] * 4)
+    eventually(lambda: len(workers._tasks.not_begun()) == 4)
+    assert not workers.stop(0.05)
+    code.go.set()
+    workers.close()
+    left = [(info.state, info.attempts) for info in node.inbox.scan(Selection())]
+    assert left == [(State.READY, 0)] * len(left)
+    assert len(left) >= 4
+
+
 def test_the_report_says_how_many_are_at_work_and_since_when_the_longest(make):
     """What `dropr status` shows of this process: while it is at work, and afterwards."""
     import dropr_task_code as code
