@@ -6,6 +6,7 @@ condition whenever nothing is unflushed. For any storage on a disk; must not kno
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from dropr_core.errors import Closed, DroprError, StoreGone
@@ -21,6 +22,8 @@ class Flusher:
         self._interval, self._flush, self._log, self._name = interval, flush, log, name
         self._changed = threading.Condition()
         self._dirty = False
+        self._since = 0.0
+        """When the first commit was made that no flush has followed."""
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -34,6 +37,7 @@ class Flusher:
         if self._dirty:  # cleared only before a flush begins, so that flush covers this commit
             return
         with self._changed:
+            self._since = time.monotonic()
             self._dirty = True
             if self._thread is None and not self._closing:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -48,14 +52,11 @@ class Flusher:
         pause, failing = self._interval, False
         while True:
             with self._changed:
-                while not self._dirty and not self._closing:
-                    self._changed.wait()
-                if not self._closing:
-                    self._changed.wait_for(lambda: self._closing, pause)
+                while not self._closing and (left := self._left(pause)) != 0.0:
+                    self._changed.wait(left)
                 if self._closing:
                     return
-            if not self._dirty:  # somebody else has flushed meanwhile
-                continue
+                self._since = time.monotonic()
             try:
                 self._flush()
                 if failing:
@@ -68,8 +69,13 @@ class Flusher:
                     self._log.warning(
                         "%s: flush failed, tried again every %g s from now on: %s", self._name, RETRY, error
                     )
+                self._since = time.monotonic()
                 self._dirty = failing = True
                 pause = RETRY
+
+    def _left(self, pause: float) -> float | None:
+        """Seconds until a flush is due; None if nothing is unflushed, perhaps because somebody else has flushed."""
+        return max(0.0, self._since + pause - time.monotonic()) if self._dirty else None
 
     def close(self) -> None:
         """Stop the thread. What is still dirty is the caller's to flush. Safe twice."""

@@ -99,3 +99,19 @@ def test_after_closing_nothing_begins(disk):
     assert disk.flusher.dirty
     assert not threads()
     assert disk.flushes == 0
+
+
+def test_a_flush_of_somebody_else_counts(monkeypatch):
+    """What was flushed meanwhile needs no other flush, and what was committed after that has an interval of its own."""
+    now = [100.0]
+    monkeypatch.setattr(flushers.time, "monotonic", lambda: now[0])
+    flusher = Flusher(1000.0, lambda: None, LOG, "flusher")
+    flusher.mark()
+    now[0] += 900.0
+    assert flusher._left(1000.0) == 100.0
+    flusher.clean()
+    assert flusher._left(1000.0) is None
+    flusher.mark()
+    now[0] += 100.0
+    assert flusher._left(1000.0) == 900.0
+    flusher.close()
