@@ -90,6 +90,35 @@ class Appending:
         assert len(there) >= max(map(int, said), default=0)
 
 
+class Staging:
+    """A staging log is taken in, portion by portion, and goes; between them something is appended."""
+
+    portions = ((1, 2), (3,), (4, 5, 6))
+
+    def prepare(self, store):
+        """A lane that is known, and one in it."""
+        append(store, 100)
+
+    def act(self, store, say):
+        """Each portion is promised when `append_staged` returns."""
+        for portion in self.portions:
+            messages = [NewMessage(identity(n), "orders", 5, ("ware",), b"body %d" % n * 20) for n in portion]
+            assert store.outbox.append_staged(messages, "log", portion[0] - 1, portion[-1])
+            say(str(portion[-1]))
+            append(store, 100 + portion[-1])
+        store.outbox.unstage(["log"])
+        say("gone")
+
+    def check(self, store, said):
+        """The note says how far the messages are there, never more and never less; what was promised is there."""
+        there = [number for number in queued(store) if number < 100]
+        noted = store.outbox.staged().get("log", 0)
+        assert there == list(range(1, len(there) + 1))
+        assert noted == len(there) or (noted == 0 and len(there) == 6), f"noted {noted}, there {there}"
+        assert "gone" not in said or noted == 0
+        assert len(there) >= max((int(word) for word in said if word != "gone"), default=0)
+
+
 class Settling:
     """A lane is shipped and settled step by step."""
 
@@ -302,7 +331,7 @@ class Creating:
 
 
 SCENES = {scene.__name__.lower(): scene for scene in
-          (Appending, Settling, Accepting, Acknowledging, Holding, Turning, Cancelling, Creating)}  # fmt: skip
+          (Appending, Staging, Settling, Accepting, Acknowledging, Holding, Turning, Cancelling, Creating)}  # fmt: skip
 
 
 def main(name, directory, words, *switches):

@@ -18,7 +18,7 @@ from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DELAYED, EXPIRES, OWN, RECEIPT, Row, UniformRows, encode
 from dropr_storage_fs.files.shared import MAX_LOGS
 from dropr_storage_fs.outbox.limits import Limits
-from dropr_storage_fs.outbox.operations import Intent, KeepOwnId, MakeLane, SetDue
+from dropr_storage_fs.outbox.operations import Intent, KeepOwnId, MakeLane, NoteStaged, SetDue
 from dropr_storage_fs.outbox.remembered import PastDeliveries
 from dropr_storage_fs.outbox.rows import LaneState, OwnId
 from dropr_storage_fs.outbox.state import OutboxState
@@ -43,6 +43,29 @@ class Appender:
             return []
         self._engine.space.check()
         return self._engine.write_durable(BatchedJob(self._run, messages))
+
+    def append_staged(self, messages: Messages, log: str, after: int, upto: int) -> bool:
+        """`append` with a note about a staging log; see the contract."""
+        self._engine.guard.enter(write=True)
+        self._engine.space.check()
+
+        def job(commit: OutboxCommit) -> bool:
+            if commit.state.staged.get(log, 0) != after:
+                return False
+            self._append_any(commit, messages, NoteStaged(log, upto))
+            return True
+
+        return self._engine.write_durable(job)
+
+    def unstage(self, logs: Sequence[str]) -> None:
+        """These staging logs are gone."""
+
+        def job(commit: OutboxCommit) -> None:
+            for log in logs:
+                if log in commit.state.staged:
+                    commit.do(NoteStaged(log, 0))
+
+        self._engine.write_durable(job, reserve=True)
 
     def _append_all(self, commit: OutboxCommit, calls: list[Messages]) -> list[Sequence[AppendResult]]:
         """What several threads want to append at the same time, in one frame if it is all for one lane."""
@@ -95,7 +118,9 @@ class Appender:
 
     # ── any case ─────────────────────────────────────────────────────────────────────────────────
 
-    def _append_any(self, commit: OutboxCommit, messages: Messages) -> list[AppendResult]:
+    def _append_any(
+        self, commit: OutboxCommit, messages: Messages, note: NoteStaged | None = None
+    ) -> list[AppendResult]:
         owns = self._owns(commit.state, messages)
         known = _known(owns, messages)
         rows: dict[Lane, list[Row]] = {}
@@ -113,7 +138,7 @@ class Appender:
                 part.append(row)
         if rows:
             self._limits.check(commit.state, rows)
-        firsts = self._store(commit, rows)
+        firsts = self._store(commit, rows, note)
         return self._placed(commit, messages, known, where, firsts, owns)
 
     def _owns(self, state: OutboxState, messages: Messages) -> dict[bytes, OwnId]:
@@ -126,8 +151,8 @@ class Appender:
                     out[message.id] = own
         return out
 
-    def _store(self, commit: OutboxCommit, rows: dict[Lane, list[Row]]) -> dict[Lane, int]:
-        """Write what each lane gets. Returns the first place of each."""
+    def _store(self, commit: OutboxCommit, rows: dict[Lane, list[Row]], note: NoteStaged | None) -> dict[Lane, int]:
+        """Write what each lane gets, and the note. Returns the first place of each."""
         state, now = commit.state, self._context.clock.now()
         new = [lane for lane in rows if lane not in state.lanes]
         if state.number + len(new) > MAX_LOGS:
@@ -136,11 +161,13 @@ class Appender:
             commit.do(MakeLane(state.number, *lane))
         firsts = {lane: commit.end(state.lanes[lane].number).last + 1 for lane in rows}
         transaction = b""
-        if len(rows) > 1:
+        if len(rows) > 1 or note is not None:
             # One flush of the journal is the one moment at which all of it is stored; the logs are made to follow.
             transaction = os.urandom(8)
             for lane, part in rows.items():
                 commit.intend(Intent(state.lanes[lane].number, firsts[lane], list(part), now, transaction))
+        if note is not None:
+            commit.do(note)
         commit.write()
         for lane, part in rows.items():
             commit.frame(state.lanes[lane].number, firsts[lane], now, part, transaction)

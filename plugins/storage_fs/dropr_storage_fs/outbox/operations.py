@@ -281,6 +281,20 @@ class ForgetOwnId(Record, tag="unown"):
         state.own.pop(self.id, None)
 
 
+class NoteStaged(Record, tag="staged"):
+    """Up to where a staging log is taken in; 0: it is gone."""
+
+    log: str
+    upto: int
+
+    def apply(self, state: OutboxState) -> None:
+        """Note it."""
+        if self.upto:
+            state.staged[self.log] = self.upto
+        else:
+            state.staged.pop(self.log, None)
+
+
 class SetDue(Record, tag="due"):
     """When a queued delivery expires."""
 
@@ -360,6 +374,6 @@ class EraseRemembered(Record, tag="erase"):
 
 AnyOperation = (
     Common | MakeLane | FullLane | MoveHead | MarkInFlight | AddDelivery | ChangeDelivery | MoveRecord | Forget | Rewind
-    | Renumber | HoldPeer | MoveCursor | KeepOwnId | ForgetOwnId | SetDue | ClearDue | CountRedriven | Void | Intent
-    | EraseRemembered
+    | Renumber | HoldPeer | MoveCursor | KeepOwnId | ForgetOwnId | NoteStaged | SetDue | ClearDue | CountRedriven | Void
+    | Intent | EraseRemembered
 )  # fmt: skip

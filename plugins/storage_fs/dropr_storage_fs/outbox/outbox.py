@@ -40,6 +40,8 @@ from dropr_storage_fs.outbox.view import Cursor, OutboxView
 class FsOutbox(Outbox):
     """See contracts/storage.py."""
 
+    staging = True
+
     def __init__(self, tuning: Tuning, context: Context) -> None:
         self.context = context
         directory, retention = context.data / "outbox", Retention(context)
@@ -63,6 +65,18 @@ class FsOutbox(Outbox):
     def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         """Store all messages or none, durably."""
         return self._appender.append(messages)
+
+    def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
+        """`append`, with a note about a staging log."""
+        return self._appender.append_staged(messages, log, after, upto)
+
+    def staged(self) -> Mapping[str, int]:
+        """Staging log → how far it is taken in."""
+        return self.engine.read(lambda state: dict(state.staged))
+
+    def unstage(self, logs: Sequence[str]) -> None:
+        """These logs are gone."""
+        self._appender.unstage(logs)
 
     def lanes(self, peer: str | None = None) -> list[LaneStats]:
         """Every lane with queued deliveries (of one peer)."""

@@ -22,6 +22,7 @@ from dropr_storage_fs.outbox.operations import (
     LaneCounters,
     MakeLane,
     MoveCursor,
+    NoteStaged,
     SetDue,
 )
 from dropr_storage_fs.outbox.remembered import PastDeliveries
@@ -90,6 +91,7 @@ class OutboxModel(HalfModel[OutboxState]):
             if peer.log is not None:
                 ops.append(MoveCursor(name, peer.log, peer.cursor))
         ops += [KeepOwnId(key, *own) for key, own in state.own.items()]
+        ops += [NoteStaged(*note) for note in state.staged.items()]
         ops += [SetDue(*at, moment) for at, moment in state.due.items()]
         return ops
 

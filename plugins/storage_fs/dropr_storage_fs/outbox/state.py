@@ -28,6 +28,8 @@ class OutboxState(HalfState):
         self.own: dict[bytes, OwnId] = {}
         self.due: dict[tuple[int, int], float] = {}
         """(lane, place) → when a queued delivery expires."""
+        self.staged: dict[str, int] = {}
+        """Staging log → up to where it is taken in."""
         self.settled = self.settled_bytes = 0
         """Deliveries in memory that are over, and bytes of their results: they go into a run when there are many."""
 
