@@ -26,8 +26,8 @@ class StorageCase:
     make: Callable[[Context], Storage]
     """Opens the store in ``context.data``; opened twice, both are the same store. The tests close it."""
     kill: Callable[[Storage, str], None] | None = None
-    """Ends a consumer as the death of its process would: its lock goes, its leases stay. Without it
-    ``inbox.consumers.release`` does that."""
+    """Ends a consumer as the death of its process would: its lock goes, its leases and its lease sheet stay. Without it
+    ``inbox.sheets.abandon`` and ``inbox.consumers.release`` do that."""
     work: Callable[[], AbstractContextManager[Counter]] | None = None
     """Counts what the storage has a library do, which Python does not see: entered before the store is opened, it gives
     a figure that grows with the work. `cost.sqlite3_steps` is one."""

@@ -57,6 +57,7 @@ OUTBOX = [
     ["cursor", "there", STORE, 4],
     ["own", ID, b"print", 1.0, [[0, 3]]],
     ["unown", ID],
+    ["staged", "4711-0123456789abcdef", 4096],
     ["due", 0, 3, 9.0],
     ["undue", 0, 3],
     ["redriven", 0, 2],
