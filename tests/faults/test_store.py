@@ -108,8 +108,8 @@ def test_fault_65_a_handler_may_run_for_hours_and_is_seen_to(opener, clock):
     assert storage.inbox.settle([Ack(claim)]) == [True]
 
 
-def refuse(_changes):
-    """In place of `Inbox.settle`, on a broken disk."""
+def refuse(*_changes):
+    """In place of `Inbox.settle` and `acknowledge`, on a broken disk."""
     raise WriteFailed("inbox.db: Input/output error")
 
 
@@ -121,6 +121,7 @@ def test_fault_67_a_loop_whose_acknowledgement_cannot_be_written_is_told_and_the
     with monkeypatch.context() as patch, pytest.raises(WriteFailed, match="Input/output"):
         for _received in node.receive("jobs"):
             patch.setattr(node.inbox, "settle", refuse)
+            patch.setattr(node.inbox, "acknowledge", refuse)
     assert list(node.receive("jobs", wait=0)) == []
     assert node.inbox.counts()["jobs"]["processed"] == 1
 
