@@ -130,7 +130,7 @@ class _Timer:
         with self._change:
             if self._closed:
                 return
-            self._due = [entry for entry in self._due if not entry[2].done] if len(self._due) > 1000 else self._due
+            self._due = [entry for entry in self._due if not entry[2].done] if len(self._due) > 64 else self._due
             heapq.heapify(self._due)
             heapq.heappush(self._due, (monotonic() + asked.idle, next(self._count), asked))
             if self._thread is None:
@@ -167,7 +167,7 @@ class LoopbackConnection(Connection):
         self._hub, self._timer, self._url, self._name = hub, timer, url, name
         self._lock = threading.Lock()
         self._open: set[_Asked] = set()
-        self._closed = False
+        self.closed = False
 
     def ask(self, request: bytes, *, idle: float) -> "Future[bytes]":
         """See the contract. After `close` the future fails with Closed."""
@@ -178,7 +178,7 @@ class LoopbackConnection(Connection):
             return future
         asked = _Asked(self._url, idle, future, self)
         with self._lock:
-            if self._closed:
+            if self.closed:
                 future.set_exception(Closed(f"{self._url}: this connection is closed"))
                 return future
             self._open.add(asked)
@@ -201,7 +201,7 @@ class LoopbackConnection(Connection):
         if self._timer.forked:
             return
         with self._lock:
-            self._closed = True
+            self.closed = True
             left = list(self._open)
         for asked in left:
             asked.end(Unanswered(f"{self._url}: the connection was closed before the answer came"))
@@ -214,14 +214,14 @@ class LoopbackListener(Listener):
         self._hub, self._timer, self._answerer = hub, timer, answerer
         self._change = threading.Condition()
         self._busy: set[_Asked] = set()
-        self._closed = False
+        self.closed = False
         self._name = hub.enter(name, self)
         self.url = f"loopback://{self._name}{path}"
 
     def take(self, request: bytes, asked: _Asked) -> bool:
         """Pass a request to the answerer in the caller's thread; False if the door is closed."""
         with self._change:
-            if self._closed:
+            if self.closed:
                 return False
             self._busy.add(asked)
         asked.future.add_done_callback(lambda _: self._forget(asked))
@@ -248,7 +248,7 @@ class LoopbackListener(Listener):
             return
         self._hub.leave(self._name, self)
         with self._change:
-            self._closed = True
+            self.closed = True
             self._change.wait_for(lambda: not self._busy, drain)
             left = list(self._busy)
         for asked in left:
@@ -293,6 +293,7 @@ class LoopbackTransport(Transport):
     def _keep(self, opened: Connection | Listener) -> None:
         with self._lock:
             if not self._closed:
+                self._opened = [one for one in self._opened if not one.closed]
                 self._opened.append(opened)
                 return
         opened.close()

@@ -74,6 +74,7 @@ class Asking:
             self.closed = True
             self._dealer.park()
             self._end_all(lambda ask: self._unknown(ask, "the connection was closed before the answer came"))
+            self._deadline.stop()
 
     # ── what goes out ────────────────────────────────────────────────────────────────────────────
 

@@ -18,7 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from dropr_core.errors import Closed, DroprError, Refused, Unreachable
 from dropr_transport_zmq.address import Address, endpoint
-from dropr_transport_zmq.engine import Engine, receive
+from dropr_transport_zmq.engine import Engine, Timer, receive
 from dropr_transport_zmq.frames import MAX_FRAME
 from dropr_transport_zmq.hub import Hub
 from dropr_transport_zmq.keys import public_to_z85, secret_to_z85
@@ -66,6 +66,8 @@ class Dealer:
         self._reason: DroprError | None = None
         self._reached = False
         """Whether somebody took the connection that is being made."""
+        self._attempt: Timer | None = None
+        """Looks whether the attempt to connect has come to anything."""
         self._places = itertools.count()
         self.ready = False
         """Whether the handshake is done and requests may be sent."""
@@ -187,13 +189,16 @@ class Dealer:
             if turn == self._turn and not self.ready and self._socket is not None:
                 self._fail(self._reason or Unreachable(f"{self.url}: no connection within the time for it"))
 
-        self.engine.after(2 * self._options.connect + 1, look)
+        self._attempt = self.engine.after(2 * self._options.connect + 1, look)
 
     def park(self) -> None:
         """Put the socket away; safe twice."""
         self._turn += 1
         self._opening = self.ready = self._wants_room = False
         self._reason, self._reached = None, False
+        if self._attempt is not None:
+            self.engine.cancel(self._attempt)
+            self._attempt = None
         socket, self._socket = self._socket, None
         monitor, self._monitor = self._monitor, None
         if socket is None:

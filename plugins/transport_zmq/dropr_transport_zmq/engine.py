@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Any, TypeVar
 
+import attrs
 import zmq
 
 from dropr_core.errors import Closed
@@ -39,6 +40,17 @@ with one bad frame and a reset. All other events are told where errno has been u
 """
 
 
+_FEW = 16
+"""Cancelled timers that may stay until their time."""
+
+
+@attrs.define
+class Timer:
+    """What is to be done later; nothing, once it was done or cancelled."""
+
+    work: Callable[[], None] | None
+
+
 class Engine:
     """A thread for sockets. It starts with the first `post`."""
 
@@ -54,7 +66,8 @@ class Engine:
         # in the thread
         self._poller = zmq.Poller()
         self._watched: dict[Any, Callable[[int], None]] = {}
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._cancelled = 0
         self._order = itertools.count()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self.at_end: list[Callable[[], None]] = []
@@ -145,9 +158,22 @@ class Engine:
         if self._watched.pop(what, None) is not None:
             self._poller.unregister(what)
 
-    def after(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do ``work`` in so many seconds."""
-        heapq.heappush(self._timers, (monotonic() + seconds, next(self._order), work))
+    def after(self, seconds: float, work: Callable[[], None]) -> "Timer":
+        """Do ``work`` in so many seconds, unless it is cancelled before."""
+        timer = Timer(work)
+        heapq.heappush(self._timers, (monotonic() + seconds, next(self._order), timer))
+        return timer
+
+    def cancel(self, timer: "Timer") -> None:
+        """Not any more; safe twice, and after it was done. What it held is let go of at once."""
+        if timer.work is None:
+            return
+        timer.work = None
+        self._cancelled += 1
+        if self._cancelled > _FEW and 2 * self._cancelled > len(self._timers):
+            self._timers = [entry for entry in self._timers if entry[2].work is not None]
+            heapq.heapify(self._timers)
+            self._cancelled = 0
 
     def _main(self, subscription: socket.socket) -> None:
         def heard(_events: int) -> None:
@@ -182,7 +208,12 @@ class Engine:
             self._guarded(work)
         now = monotonic()
         while self._timers and self._timers[0][0] <= now:
-            self._guarded(heapq.heappop(self._timers)[2])
+            timer = heapq.heappop(self._timers)[2]
+            due, timer.work = timer.work, None
+            if due is None:
+                self._cancelled = max(0, self._cancelled - 1)
+            else:
+                self._guarded(due)
 
     def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
         try:
@@ -217,17 +248,24 @@ class Deadline:
         """``look`` gets the time, ends what is over, and returns when (monotonic) to look again."""
         self._engine, self._look = engine, look
         self._set: float | None = None
+        self._timer: Timer | None = None
 
     def by(self, when: float) -> None:
         """Look not later than ``when``."""
         if self._set is None or when < self._set:
+            self.stop()
             self._set = when
-            self._engine.after(when - monotonic(), lambda: self._fire(when))
+            self._timer = self._engine.after(when - monotonic(), self._fire)
 
-    def _fire(self, when: float) -> None:
-        if when != self._set:
-            return  # an earlier one was set since
+    def stop(self) -> None:
+        """Do not look, until somebody says `by` again."""
         self._set = None
+        if self._timer is not None:
+            self._engine.cancel(self._timer)
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._set = self._timer = None
         now = monotonic()
         again = self._look(now)
         if again is not None:
