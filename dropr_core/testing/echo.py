@@ -96,6 +96,12 @@ class Echo:
         self.asked.release()
         return future
 
+    def forget(self) -> None:
+        """Everything that was noted of requests that are answered."""
+        with self.lock:
+            self.callers.clear()
+            self.heads.clear()
+
     def let_go(self) -> None:
         """Answer everything that was held."""
         with self.lock:

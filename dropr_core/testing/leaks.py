@@ -1,4 +1,4 @@
-"""What a test leaves behind: descriptors, sockets, threads.
+"""What a test leaves behind: descriptors, sockets, threads, child processes.
 
 Owns how they are counted, and that who is only slow to end is given a moment. Must not know what was tested.
 """
@@ -18,14 +18,15 @@ MOMENT = 30.0
 
 @attrs.frozen
 class Holdings:
-    """What this process holds: descriptor → what it leads to, and its living threads."""
+    """What this process holds: descriptor → what it leads to, its living threads, child process → its command."""
 
     descriptors: dict[int, str]
     threads: frozenset[threading.Thread]
+    children: dict[int, str]
 
 
 def holdings() -> Holdings:
-    """What is held now; without descriptors where the system does not list them."""
+    """What is held now; without descriptors and children where the system does not list them."""
     found = {}
     try:
         for path in Path("/proc/self/fd").iterdir():
@@ -36,7 +37,24 @@ def holdings() -> Holdings:
     except OSError:
         pass
     living = (thread for thread in threading.enumerate() if thread.name != ABANDONED)
-    return Holdings(found, frozenset(living))
+    return Holdings(found, frozenset(living), _children())
+
+
+def _children() -> dict[int, str]:
+    """Those that live, and those that ended and were never waited for; not the helpers of `multiprocessing`."""
+    found = {}
+    try:
+        listed = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
+    except OSError:  # a thread ended meanwhile, or there is no such file
+        listed = []
+    for pid in map(int, " ".join(listed).split()):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue
+        if "multiprocessing" not in command:
+            found[pid] = command[:80] or "it has ended, and nobody waited for it"
+    return found
 
 
 def leaked(before: Holdings) -> list[str]:
@@ -56,7 +74,8 @@ def _more(before: Holdings, now: Holdings) -> list[str]:
         for number, target in sorted(now.descriptors.items())
         if before.descriptors.get(number) != target
     ]
-    return descriptors + sorted(f"thread {thread.name}" for thread in now.threads - before.threads)
+    children = [f"child process {pid}: {now.children[pid]}" for pid in sorted(now.children.keys() - before.children)]
+    return descriptors + children + sorted(f"thread {thread.name}" for thread in now.threads - before.threads)
 
 
 __all__ = ["Holdings", "holdings", "leaked"]

@@ -11,19 +11,22 @@ Owns the behaviour that contracts/serializer.py describes. Must not know any for
 import contextlib
 import copy
 import functools
+import itertools
 import pickle
 import random
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import attrs
 import pytest
 
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.errors import ProtocolError, UsageError
+from dropr_core.testing.bombs import bombs
 from dropr_core.testing.contract import Contract, together, within
 from dropr_core.testing.likeness import FLOATS, INTS, TEXTS, kinds, unlike
+from dropr_core.testing.memory import kept, peak
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(;.*)?")
 
@@ -40,6 +43,10 @@ class SerializerCase:
     """Values that it cannot carry."""
     foreign: Sequence[bytes] = ()
     """Bodies that are certainly not its own."""
+    bombs: Sequence[bytes] = ()
+    """Small bodies of its own that become huge. It need not have any: the kit makes some."""
+    most: int = 32 << 20
+    """Bytes that a small body may have unpacked; what has more is a ProtocolError."""
 
 
 DEEP = 20_000
@@ -76,6 +83,11 @@ def _spring() -> str:
 
 class SerializerContract(Contract):
     """Inherit, and override the fixture `serializer_case`."""
+
+    rounds: ClassVar[int] = 50
+    """Times that all values go there and back in each stretch over which memory is counted."""
+    warm_up: ClassVar[int] = 20
+    """Times before it is counted; more where it remembers so many, and not more than so many."""
 
     @pytest.fixture
     def serializer_case(self) -> SerializerCase:
@@ -127,6 +139,48 @@ class SerializerContract(Contract):
         if body is not None:
             with contextlib.suppress(ProtocolError):
                 within(self.patience, functools.partial(serializer.loads, body), f"loads of {DEEP} nested lists")
+
+    def test_a_small_body_stays_small(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
+        """A body of a few kilobytes takes bounded memory, whatever it unpacks to and whatever length it claims."""
+        theirs = [("given by the case", body) for body in serializer_case.bombs]
+        for what, body in itertools.chain(bombs(4 * serializer_case.most), self._own(serializer_case), theirs):
+            took = within(self.patience, functools.partial(self._peak, serializer, body), f"loads of a bomb ({what})")
+            allowed = 3 * serializer_case.most  # a copy or two of what it may unpack
+            said = f"a body of {len(body):,} bytes ({what}) took {took:,} bytes of memory, more than {allowed:,}"
+            assert took <= allowed, f"{said}; count while you unpack, and raise ProtocolError"
+
+    @staticmethod
+    def _peak(serializer: Serializer, body: bytes) -> int:
+        def load() -> None:
+            with contextlib.suppress(ProtocolError, MemoryError):  # of no memory says the figure
+                serializer.loads(body)
+
+        return peak(load)
+
+    @staticmethod
+    def _own(case: SerializerCase) -> Iterator[tuple[str, bytes]]:
+        """A bomb in the format itself, if it compresses: from what it carries, a run of it."""
+        carried = kinds(case.values)
+        run: Any = b"a" if bytes in carried else "a" if str in carried else [0]
+        serializer = case.make()
+        with contextlib.suppress(UsageError):
+            if len(serializer.dumps(run * 100_000)) < 10_000:
+                yield "a run of its own", serializer.dumps(run * (4 * case.most))
+
+    def test_its_memory_does_not_grow(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
+        """A node runs for months: nothing of a value or a body stays in memory."""
+        bodies = [serializer.dumps(value) for value in serializer_case.values]
+
+        def one() -> None:
+            for value, body in zip(serializer_case.values, bodies, strict=True):
+                serializer.dumps(copy.deepcopy(value))
+                serializer.loads(bytes(bytearray(body)))
+            for foreign in serializer_case.foreign:
+                with contextlib.suppress(ProtocolError):
+                    serializer.loads(bytes(bytearray(foreign)))
+
+        grown = within(10 * self.patience, lambda: kept(one, self.rounds, self.warm_up), "packing and unpacking")
+        assert not grown, grown
 
     def test_no_error_shows_the_payload(self, serializer_case: SerializerCase, serializer: Serializer) -> None:
         """Errors go to logs and to other people's screens: what was sent does not."""

@@ -9,17 +9,20 @@ Owns the behaviour that the contract in dropr_core/contracts/transport.py descri
 any technology: it sees transports, urls, bytes and futures only.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
+from typing import ClassVar
 
 import pytest
 
 from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
 from dropr_core.testing.contract import shut, within
 from dropr_core.testing.echo import MIB, WAIT, Echo, Pair, TransportCase, request
+from dropr_core.testing.memory import kept
 from dropr_core.testing.payloads import difference
 from dropr_core.testing.transport_fork_contract import ForkTests
 from dropr_core.testing.transport_long_contract import LongRequestTests, Tail
@@ -37,6 +40,11 @@ ODD = (
 
 class TransportContract(LongRequestTests, ForkTests):
     """Inherit, and override the fixture `transport_case`."""
+
+    rounds: ClassVar[int] = 50
+    """Requests, or connections, in each stretch over which memory is counted."""
+    warm_up: ClassVar[int] = 20
+    """Such before it is counted; more where it remembers so many, and not more than so many."""
 
     @pytest.fixture
     def transport_case(self) -> TransportCase:
@@ -152,6 +160,21 @@ class TransportContract(LongRequestTests, ForkTests):
         assert not early, f"{len(early)} of 50 long polls ended before they were answered"
         pair.echo.let_go()
         assert {poll.result(WAIT) for poll in polls} == {request(25, "hold")}
+
+    @pytest.mark.parametrize("what", ["requests", "connections"])
+    def test_its_memory_does_not_grow(self, pair: Pair, what: str) -> None:
+        """A daemon runs for months: nothing of a request, and nothing of a closed connection, stays in memory."""
+
+        def one() -> None:
+            with contextlib.ExitStack() as stack:
+                connection = pair.connection
+                if what == "connections":
+                    connection = stack.enter_context(contextlib.closing(pair.asking.connect(pair.listener.url)))
+                connection.ask(request(5000), idle=WAIT).result(WAIT)
+            pair.echo.forget()
+
+        grown = within(10 * self.patience, partial(kept, one, self.rounds, self.warm_up), f"very many {what}")
+        assert not grown, grown
 
     # ── failures ─────────────────────────────────────────────────────────────────────────────────
 

@@ -19,13 +19,18 @@ def handle(work):
         raise Reject("it says never")
     if work.body == b"later":
         raise Retry("it says later", after=1.5)
+    if work.body == b"fails":
+        raise KeyError("what its author did not think of")
     return {"length": len(work.body)}
 async def awaits(work):
     return handle(work)
 """
-PROGRAM = (
-    "import sys; body = sys.stdin.read(); print(len(body), end=''); sys.exit({'never': 65, 'later': 75}.get(body, 0))"
-)
+PROGRAM = """
+import sys
+body = sys.stdin.read()
+print(len(body), end='')
+sys.exit({'never': 65, 'later': 75, 'fails': 1}.get(body, 0))
+"""
 
 
 class ConsumerContext(HandlerContract):
@@ -48,19 +53,21 @@ class TestPython(ConsumerContext):
         (tmp_path / "dropr_kit_code.py").write_text(CODE)
         yield HandlerCase(
             lambda: make("python", f"dropr_kit_code:{request.param}", path=str(tmp_path)),
-            good=b"12345", result={"length": 5}, never=b"never", later=b"later",
+            good=b"12345", result={"length": 5}, never=b"never", later=b"later", fails=b"fails",
         )  # fmt: skip
         sys.modules.pop("dropr_kit_code", None)
 
 
 class TestCommand(ConsumerContext):
     __test__ = True
+    rounds, warm_up = 6, 4  # each starts an interpreter
 
     @pytest.fixture
     def handler_case(self, make):
         return HandlerCase(
-            lambda: make("command", f'{sys.executable} -c "{PROGRAM}"'), good=b"12345", never=b"never", later=b"later"
-        )
+            lambda: make("command", f'{sys.executable} -c "{PROGRAM}"'), good=b"12345", result=b"5", never=b"never",
+            later=b"later", fails=b"fails",
+        )  # fmt: skip
 
 
 class TestWebhook(ConsumerContext):
@@ -71,7 +78,7 @@ class TestWebhook(ConsumerContext):
         class Answers(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response({b"never": 422, b"later": 503}.get(body, 200))
+                self.send_response({b"never": 422, b"later": 503, b"fails": 500}.get(body, 200))
                 self.send_header("Content-Length", "2")
                 self.end_headers()
                 self.wfile.write(b"ok")
@@ -83,6 +90,13 @@ class TestWebhook(ConsumerContext):
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
             thread.start()
             url = f"http://127.0.0.1:{server.server_port}/"
-            yield HandlerCase(lambda: make("webhook", url), good=b"12345", never=b"never", later=b"later")
+            yield HandlerCase(
+                lambda: make("webhook", url),
+                good=b"12345",
+                result=b"ok",
+                never=b"never",
+                later=b"later",
+                fails=b"fails",
+            )
             server.shutdown()
             thread.join(30)

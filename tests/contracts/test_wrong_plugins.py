@@ -4,6 +4,8 @@ The plugins stand in wrong_plugins/; each class is the right one with one mistak
 the contract it must be caught. Every one is run by a pytest of its own, inside this process.
 """
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,8 @@ def judge(pytester, monkeypatch):
     monkeypatch.setattr("dropr_core.testing.transport_long_contract.WAIT", 1.0)
     monkeypatch.setattr("dropr_core.testing.echo.WAIT", 1.0)
 
+    mine = leaks.holdings().children
+
     def judge(module, name, test="", *words):
         target = f"{HERE / module.__name__.rpartition('.')[2]}.py::{name}"
         select = ["-k", test] if test else []
@@ -37,7 +41,10 @@ def judge(pytester, monkeypatch):
             target, *select, "-x", "-q", "--timeout=0", "-p", "no:cacheprovider", "--tb=line", *words
         )
 
-    return judge
+    yield judge
+    for pid in leaks.holdings().children.keys() - mine:  # what a wrong plugin left behind
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 @pytest.mark.parametrize(("module", "name"), WRONG, ids=[name for _, name in WRONG])
@@ -75,6 +82,10 @@ def test_the_same_plugin_without_the_mistake_passes(judge, module, name):
         (wrong_storages, "TestHangsWhereManyAppend", "*append in eight threads at once did not come back within 2 s*"),
         (wrong_storages, "TestGivesOneMessageToMany", "*what the four got together: * twice: *"),
         (wrong_storages, "TestHangsOnClose", "*close of the MemoryStorage did not come back within 2 s*"),
+        (wrong_handlers, "TestRemembersEveryMessage", "*bytes stay after each of 50 rounds, * from *.py:*"),
+        (wrong_handlers, "TestSaysDoneThoughItFailed", "*it failed, and was said to be done, with the result None*"),
+        (wrong_handlers, "TestDoesItTwice", "*the same message again did something new: *"),
+        (wrong_others, "TestUnpacksBombs", "*a body of * bytes (*) took * bytes of memory, more than *"),
         (wrong_others, "TestNodesDoubleWhatComesTwice", "*given to reader, but it is done*"),
         (wrong_others, "TestNodesForgetPriority", "*I10: * entered lane * out of order*"),
     ],

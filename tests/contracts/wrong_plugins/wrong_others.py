@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import re
 import time
+import zlib
 
 import pytest
 
@@ -209,6 +211,85 @@ class TestDiesOfDeepBodies(WrongSerializer):
                 return json.loads(data)
             except ValueError as error:
                 raise ProtocolError(str(error)) from error
+
+
+class TestUnpacksBombs(WrongSerializer):
+    """Trusts a small body to be small inside."""
+
+    __test__ = True
+    caught_by = "test_a_small_body_stays_small"
+
+    class made(Good):  # noqa: N801
+        content_type = "application/json+zlib"
+
+        def dumps(self, value):
+            return zlib.compress(super().dumps(value))
+
+        def loads(self, data):
+            try:
+                return super().loads(zlib.decompress(data))
+            except zlib.error as error:
+                raise ProtocolError(str(error)) from error
+
+
+class TestUnpacksBombsOfItsOwn(WrongSerializer):
+    """Writes how often each letter comes, and believes it."""
+
+    __test__ = True
+    caught_by = "test_a_small_body_stays_small"
+    values = ("two", "aaab", "")
+
+    class made(Good):  # noqa: N801
+        content_type = "text/x-runs"
+
+        def dumps(self, value):
+            if type(value) is not str:
+                raise UsageError("no text")
+            runs = re.finditer(r"(.)\1*", value, re.DOTALL)
+            return "".join(f"{run.end() - run.start()} {ord(run[1])} " for run in runs).encode()
+
+        def loads(self, data):
+            try:
+                numbers = [int(each) for each in data.split()]
+                return "".join(chr(one) * often for often, one in zip(numbers[::2], numbers[1::2], strict=True))
+            except (ValueError, OverflowError) as error:
+                raise ProtocolError(str(error)) from error
+
+
+class TestBelievesALength(WrongSerializer):
+    """Makes room for what the first four bytes announce, before it looks whether it is there."""
+
+    __test__ = True
+    caught_by = "test_a_small_body_stays_small"
+
+    class made(Good):  # noqa: N801
+        content_type = "application/json+length"
+
+        def dumps(self, value):
+            body = super().dumps(value)
+            return len(body).to_bytes(4, "big") + body
+
+        def loads(self, data):
+            room = bytearray(int.from_bytes(data[:4], "big"))
+            if len(data) != 4 + len(room):
+                raise ProtocolError("cut, or too long")
+            return super().loads(data[4:])
+
+
+class TestRemembersEveryValue(WrongSerializer):
+    """A cache of what was written, without an end."""
+
+    __test__ = True
+    caught_by = "test_its_memory_does_not_grow"
+
+    class made(Good):  # noqa: N801
+        def __init__(self):
+            self.seen = []
+
+        def dumps(self, value):
+            body = super().dumps(value)
+            self.seen.append(body)
+            return body
 
 
 class TestShowsThePayload(WrongSerializer):

@@ -393,7 +393,7 @@ class TestAskRaisesAfterClose(Wrong):
 
         class Raises(Through):
             def ask(self, request, *, idle):
-                if self.inner._closed:
+                if self.inner.closed:
                     raise Closed("closed")
                 return super().ask(request, idle=idle)
 
@@ -582,3 +582,30 @@ class TestMakesRoomBeforeAdmit(TransportContract):
 
         return TransportCase(lambda: Roomy(curl.Options(), logging.getLogger("test.curl")),
                              listen="http://127.0.0.1:0/dropr", nobody="http://127.0.0.1:9/dropr")  # fmt: skip
+
+
+class TestRemembersEveryAnswer(Wrong):
+    """A log of what was answered, in memory."""
+
+    __test__ = True
+    caught_by = "test_its_memory_does_not_grow and requests"
+
+    def change(self, done):
+        self.__dict__.setdefault("answers", []).append(done.result())
+        return done.result()
+
+
+class TestKeepsClosedConnections(Wrong):
+    """So as to close them once more at the end."""
+
+    __test__ = True
+    caught_by = "test_its_memory_does_not_grow and connections"
+
+    def plant(self, transport):
+        connect, opened = transport.connect, []
+
+        def keeps(url):
+            opened.append(connect(url))
+            return opened[-1]
+
+        transport.connect = keeps
