@@ -117,9 +117,10 @@ def find_config(config_file: Path | None) -> Path:
 def load_config(config_file: Path | None) -> "NodeConfig":
     """The node's configuration; ConfigError with every mistake."""
     path = find_config(config_file)
-    from dropr_core.config.node import load
+    with collector_paused():
+        from dropr_core.config.node import load
 
-    return load(path)
+        return load(path)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import click
 from dropr_core.cli.common import find_config, load_config, start_log, verb
 from dropr_core.cli.failures import Stop
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.loading import collector_paused
 
 if TYPE_CHECKING:
     from dropr_core.angel.child import ChildSpec
@@ -37,7 +38,8 @@ ROLES = ("daemon", "server", "worker")
 def daemon_verb(ctx: click.Context, config_file: Path | None) -> None:
     """Carry this node's messages to its peers, and fetch from peers that are fetched from."""
     path, config = _begin(ctx, "daemon", config_file)
-    from dropr_core.processes.daemon import run
+    with collector_paused():
+        from dropr_core.processes.daemon import run
 
     ctx.exit(run(config, path=path))
 
@@ -49,7 +51,8 @@ def server_verb(ctx: click.Context, config_file: Path | None) -> None:
     path, config = _begin(ctx, "server", config_file)
     if not config.listen:
         raise Stop(Exit.CONFIG, f"{path}: node {config.node} has no `listen:`, so a server has nothing to do")
-    from dropr_core.processes.server import run
+    with collector_paused():
+        from dropr_core.processes.server import run
 
     ctx.exit(run(config, path=path))
 
@@ -64,7 +67,8 @@ def worker_verb(ctx: click.Context, config_file: Path | None) -> None:
     path, config = _begin(ctx, "worker", config_file)
     if config.worker.processes > 1 and HEARTBEAT not in os.environ:
         ctx.exit(_keep(config, lambda config: _children(ctx, path, config, ["worker"]), path))
-    from dropr_core.processes.worker import run
+    with collector_paused():
+        from dropr_core.processes.worker import run
 
     ctx.exit(run(config, path=path))
 

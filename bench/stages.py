@@ -1,0 +1,151 @@
+"""Where the time of one message goes: from `send` through an idle system to the consumer's hands, stage by stage.
+
+    PYTHONPATH=. .venv/bin/python bench/stages.py                 sqlite over curl; docs/performance.md has the budget
+
+Owns the places at which the time is noted: methods of dropr that each message passes once, wrapped in the processes of
+both nodes. All read the clock of the machine. On a busy machine look at the lower quartile: it is what the code and
+the disk take, the median is what others leave.
+"""
+
+import atexit
+import bisect
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dropr_core as dropr
+from bench.figures.waiting import times_of
+from bench.nodes import Pair, Process
+
+COUNT = 300
+Events = list[tuple[float, str]]
+
+STAGES = (
+    ("sender: compose", "send<", "append<"),
+    ("sender: commit", "append<", "append>"),
+    ("daemon: wake-up", "append>", "sleep>"),
+    ("daemon: what waits, and for whom", "sleep>", "take<"),
+    ("daemon: read it, mark it as under way", "take<", "take>"),
+    ("daemon: pack and sign", "take>", "submit<"),
+    ("curl: to its thread, to the wire, to the server", "submit<", "data<"),
+    ("server: HTTP, admission", "data<", "answer<"),
+    ("server: to a thread, verify, decode", "answer<", "accept<"),
+    ("server: commit", "accept<", "accept>"),
+    ("consumer: wake-up", "accept>", "wait>"),
+    ("consumer: claim", "wait>", "claim>"),
+    ("all of it", "send<", "claim>"),
+)
+"""Stage, where it begins, where it ends: before (<) and after (>) a call."""
+
+
+def note(events: Events, owner: type, method: str, label: str) -> None:
+    """Have each call of a method noted."""
+    original: Callable[..., Any] = getattr(owner, method)
+
+    def noted(*arguments: Any, **named: Any) -> Any:
+        events.append((time.perf_counter(), label + "<"))
+        try:
+            return original(*arguments, **named)
+        finally:
+            events.append((time.perf_counter(), label + ">"))
+
+    setattr(owner, method, noted)
+
+
+def note_role(events: Events, role: str) -> None:
+    """The places that a process of one kind passes."""
+    from dropr_storage_sqlite.inbox.inbox import SqliteInbox
+    from dropr_storage_sqlite.outbox.outbox import SqliteOutbox
+
+    if role == "daemon":
+        from dropr_transport_curl.client import Client
+
+        from dropr_core.processes.mainloop import MainLoop
+
+        note(events, MainLoop, "sleep", "sleep")
+        note(events, SqliteOutbox, "take", "take")
+        note(events, Client, "submit", "submit")
+    elif role == "server":
+        from dropr_transport_curl.guard import GuardedProtocol
+
+        from dropr_core.serving.dispatcher import Dispatcher
+
+        note(events, GuardedProtocol, "data_received", "data")
+        note(events, Dispatcher, "answer", "answer")
+        note(events, SqliteInbox, "accept", "accept")
+    else:
+        from dropr_core.api.consumer import Consumer
+        from dropr_core.api.node import Node
+        from dropr_core.system.notifier import Subscription
+
+        note(events, Node, "send", "send")
+        note(events, SqliteOutbox, "append", "append")
+        note(events, Subscription, "wait", "wait")
+        note(events, Consumer, "claim", "claim")
+
+
+def run_role(role: str, config: str, out: str) -> None:
+    """A daemon or a server that leaves what it noted in a file."""
+    events: Events = []
+    note_role(events, role)
+    atexit.register(lambda: Path(out).write_text(json.dumps(events)))
+    sys.argv = ["dropr", role, "-c", config]
+    from dropr_core.cli import main as dropr_main
+
+    dropr_main()
+
+
+def durations(events: Events, sends: list[float]) -> dict[str, list[float]]:
+    """Milliseconds of each stage for each message that passed all places in their order."""
+    found: dict[str, list[float]] = {name: [] for name, _, _ in STAGES}
+    times = [at for at, _ in events]
+    for begin, end in zip(sends, [*sends[1:], float("inf")], strict=True):
+        places: dict[str, float] = {}
+        for at, label in events[bisect.bisect_left(times, begin) : bisect.bisect_left(times, end)]:
+            # The wait and the claim that count are those after the commit at the store; others belong to the last one.
+            if label not in places and (label not in {"wait>", "claim>"} or "accept>" in places):
+                places[label] = at
+        if all(first in places and last in places for _, first, last in STAGES):
+            for name, first, last in STAGES:
+                found[name].append(max(0.0, places[last] - places[first]) * 1000)
+    return found
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["role"]:
+        run_role(*sys.argv[2:5])
+        return
+    mine: Events = []
+    note_role(mine, "programs")
+    with tempfile.TemporaryDirectory() as home:
+        pair = Pair(Path(home), storage="sqlite", transport="curl")
+        outs = {role: Path(home, f"{role}.json") for role in ("server", "daemon")}
+        processes = [
+            Process(role, [__file__, "role", role, str(file), str(outs[role])], Path(home, f"{role}.log"))
+            for role, file in (("server", pair.store), ("daemon", pair.shop))
+        ]
+        try:
+            for process, word in zip(processes, ("listens on", "daemon of"), strict=True):
+                process.await_ready(word)
+            with dropr.open(pair.store) as there, dropr.open(pair.shop) as here:
+                times_of(here, there, 20)
+                mine.clear()
+                times_of(here, there, COUNT)
+        finally:
+            for process in processes:
+                process.stop()
+        events = mine + [(at, label) for out in outs.values() for at, label in json.loads(out.read_text())]
+    found = durations(sorted(events), sorted(at for at, label in mine if label == "send<"))
+    print(f"{'ms, of ' + str(len(found['all of it'])) + ' messages':50}  lower quartile  median")
+    for name, values in found.items():
+        lower, median, _ = statistics.quantiles(values, n=4)
+        print(f"{name:50}{lower:16.2f}{median:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
