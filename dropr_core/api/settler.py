@@ -8,7 +8,6 @@ how something is settled.
 import logging
 from typing import Protocol
 
-from dropr_core.api.failures import describe
 from dropr_core.api.store_trouble import WRITE, StoreTrouble
 from dropr_core.contracts.storage import Inbox
 from dropr_core.errors import StoreError
@@ -62,6 +61,8 @@ class Settler:
             except StoreError as error:
                 trouble = error
             except Exception as error:  # a storage that does not keep its contract; what others did is settled
+                from dropr_core.api.failures import describe  # only for a failure
+
                 trouble = StoreError(f"the storage cannot settle what was done: {describe(error)}")
                 trouble.__cause__ = error
         if trouble is not None:
