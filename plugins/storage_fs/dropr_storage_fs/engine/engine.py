@@ -278,17 +278,39 @@ class Engine(Generic[S]):
                 results = self._run_all(jobs, commits)
                 if promise.collect(commits):
                     self._flusher.clean()
+                company = promise.has_company()
             if promise.empty:
                 return results
-            problem = promise.keep()
-            with self._lock:
-                failure = self._confirm(promise, problem)
+            failure = self._keep_together(promise) if company else self._keep(promise)
         finally:
             promise.close()
         if failure is not None:
             return [result if isinstance(result, Exception) else failure for result in results]
         self._compact()
         return results
+
+    def _keep(self, promise: Promise[S]) -> DroprError | None:
+        """Flush what was promised, and note it."""
+        problem = promise.keep()
+        with self._lock:
+            return self._confirm(promise, problem)
+
+    def _keep_together(self, promise: Promise[S]) -> DroprError | None:
+        """The same where other processes write to the same log: one flushes at a time, for all who have written, and
+        the others find that done.
+        """
+        try:
+            place, shared_disk = self._lock.queue_for_flush()
+        except OSError:
+            return self._keep(promise)  # without handles, for example; it is for speed
+        try:
+            if shared_disk:
+                with self._lock:
+                    self._replica.follow()
+                    promise.share()
+            return self._keep(promise)
+        finally:
+            self._lock.flushed(place)
 
     def _confirm(self, promise: Promise[S], problem: OSError | None) -> DroprError | None:
         """Note what is on stable storage now, or take back what is not."""

@@ -1,9 +1,11 @@
 """The locks of one half: one at a time among threads and processes.
 
-Owns the files ``write.lock`` (held while something is read or written) and ``life.lock`` (shared by everybody who has
-the half open). Must not know what is done inside.
+Owns the files ``write.lock`` (held while something is read or written), ``flush<n>.lock`` (held by a process that
+flushes a log for several) and ``life.lock`` (shared by everybody who has the half open). Must not know what is done
+inside.
 """
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -15,6 +17,8 @@ from dropr_core.errors import Closed, StoreGone
 from dropr_core.storage_kit.guard import Guard
 from dropr_storage_fs.files import disk
 
+FLUSHES = 2
+"""Processes that flush at once what several write to."""
 MARKER = "store-fs.json"
 """The file in the data directory that says that both halves were made."""
 
@@ -28,6 +32,7 @@ class HalfLock:
         self._path = str(directory / "write.lock")
         self._mutex, self._depth = threading.RLock(), 0
         self._write_fd = self._life_fd = -1
+        self._flush_fds: list[int] = []
         self._inode = (0, 0)
         _inherited.add(self)
 
@@ -63,6 +68,32 @@ class HalfLock:
         if self._write_fd >= 0 and self._depth == 0:
             fcntl.flock(self._write_fd, fcntl.LOCK_UN)
         self._mutex.release()
+
+    # ── flushing ─────────────────────────────────────────────────────────────────────────────────
+
+    def queue_for_flush(self) -> tuple[int, bool]:
+        """Wait for a place among those who flush a log that several processes write to, of which there are two: one
+        flush does not wait for another, and more would only share the disk. Returns the descriptor for `flushed`, and
+        whether others flush or have flushed meanwhile. Never called inside the lock. Raises OSError.
+        """
+        while len(self._flush_fds) < FLUSHES:
+            name = f"flush{len(self._flush_fds)}.lock"
+            self._flush_fds.append(disk.open_file(self._directory / name, write=True, create=True))
+        for fd in self._flush_fds:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return fd, fd != self._flush_fds[0]
+        fd = self._flush_fds[os.getpid() % FLUSHES]
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return fd, True
+
+    @staticmethod
+    def flushed(fd: int) -> None:
+        """The next one may flush. After `close` there is nothing to give back."""
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────────
 
@@ -105,10 +136,11 @@ class HalfLock:
 
     def let_go(self) -> None:
         """Give the locks up: after this, or in a forked child, where they must not outlive the parent."""
-        for fd in (self._write_fd, self._life_fd):
+        for fd in (self._write_fd, self._life_fd, *self._flush_fds):
             if fd >= 0:
                 os.close(fd)
         self._write_fd = self._life_fd = -1
+        self._flush_fds = []
 
 
 # Locks that a forked child must let go of. The set is weak: a half that nobody holds is not in it.

@@ -18,6 +18,8 @@ from dropr_storage_fs.files.log import Log
 from dropr_storage_fs.files.segment import End
 
 S = TypeVar("S", bound=HalfState)
+TOGETHER, PID_BITS = 16, (1 << 32) - 1
+"""So many flushes of a log are shared after another process wrote to it; the bits of a process's number."""
 HANDLES = 32
 """Descriptors of logs that one call holds at most while it flushes."""
 
@@ -40,6 +42,7 @@ class Promise(Generic[S]):
         self._logs: list[_LogFlush] = []
         self._journalled, self._journal_fd, self._upto, self._generation = False, -1, 0, 0
         self._problem: OSError | None = None
+        self._shared = False
 
     @property
     def empty(self) -> bool:
@@ -70,12 +73,39 @@ class Promise(Generic[S]):
             return False
         return self._journalled
 
+    # ── several processes, one flush ─────────────────────────────────────────────────────────────
+
+    def has_company(self) -> bool:
+        """Whether other processes write to the one log that is to be flushed: who wrote there last, or before the last
+        time, was another. Under the half's lock.
+        """
+        if len(self._logs) != 1 or self._journalled or self._problem is not None:
+            return False
+        slots, mine = self._logs[0].log.slots, os.getpid()
+        known = slots.get(shared.WRITER)
+        others = known & PID_BITS != mine
+        # The upper half says how many more flushes are asked for together after the last change of hands.
+        left = TOGETHER if others and known else max(0, (known >> 32) - 1)
+        slots.set(shared.WRITER, left << 32 | mine)
+        return left > 0
+
+    def share(self) -> None:
+        """Another process has flushed meanwhile, and perhaps this too; if not, flush for everybody who has written.
+        Under the half's lock.
+        """
+        one = self._logs[0]
+        now, header = one.log.end, self._replica.shared.slots
+        if one.log.flushed[:2] >= one.end[:2] or one.log.slots.get(shared.CUTS) != one.cuts:
+            self._shared = True  # or given up; `confirm` says so
+        elif now.segment == one.end.segment and header[shared.INTENT] <= header[shared.JOURNAL_SYNCED]:
+            self._logs[0] = one._replace(end=now)
+
     def keep(self) -> OSError | None:
         """Flush it all; the first error. The journal first: what stands in several logs is never flushed before its
         intent.
         """
         try:
-            if self._problem is not None:
+            if self._problem is not None or self._shared:
                 return self._problem
             if self._journal_fd >= 0:
                 disk.flush_file(self._journal_fd)
