@@ -5,7 +5,6 @@ state is as it is.
 """
 
 import contextlib
-import os
 from typing import Generic, TypeVar
 
 from dropr_storage_fs.engine import journal
@@ -88,14 +87,14 @@ class Generations(Generic[S]):
     def _flush(log: Log) -> None:
         end = log.end
         if end[:2] > log.flushed[:2]:
-            handle = log.handle(end)
+            segment = log.pin(end)
             try:
-                disk.flush_file(handle)
+                disk.flush_file(segment.fd)
             except OSError:
                 log.give_up_unflushed()
                 raise
             finally:
-                os.close(handle)
+                segment.unpin()
             log.slots.set_flushed(end)
 
     def check_off(self, logs: list[Log]) -> None:

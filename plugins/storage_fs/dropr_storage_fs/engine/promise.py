@@ -15,7 +15,7 @@ from dropr_storage_fs.engine.replica import Replica
 from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files import disk, shared
 from dropr_storage_fs.files.log import Log
-from dropr_storage_fs.files.segment import End
+from dropr_storage_fs.files.segment import End, Segment
 
 S = TypeVar("S", bound=HalfState)
 TOGETHER, PID_BITS = 16, (1 << 32) - 1
@@ -29,8 +29,8 @@ class _LogFlush(NamedTuple):
 
     log: Log
     end: End
-    fd: int
-    """-1: to be opened when it is flushed."""
+    segment: Segment | None
+    """None: to be opened when it is flushed."""
     cuts: int
 
 
@@ -66,8 +66,8 @@ class Promise(Generic[S]):
                 self._journal_fd = os.dup(opened.fd)
             for log in touched.values():
                 end = log.end
-                fd = log.handle(end) if len(self._logs) < HANDLES else -1
-                self._logs.append(_LogFlush(log, end, fd, log.slots.get(shared.CUTS)))
+                segment = log.pin(end) if len(self._logs) < HANDLES else None
+                self._logs.append(_LogFlush(log, end, segment, log.slots.get(shared.CUTS)))
         except OSError as error:
             self._problem = error
             return False
@@ -81,12 +81,13 @@ class Promise(Generic[S]):
         """
         if len(self._logs) != 1 or self._journalled or self._problem is not None:
             return False
-        slots, mine = self._logs[0].log.slots, os.getpid()
-        known = slots.get(shared.WRITER)
-        others = known & PID_BITS != mine
+        slots, at = self._replica.shared.slots, self._logs[0].log.slots.row + shared.WRITER
+        known, mine = slots[at], os.getpid()
+        if known == mine:
+            return False
         # The upper half says how many more flushes are asked for together after the last change of hands.
-        left = TOGETHER if others and known else max(0, (known >> 32) - 1)
-        slots.set(shared.WRITER, left << 32 | mine)
+        left = TOGETHER if known and known & PID_BITS != mine else max(0, (known >> 32) - 1)
+        slots[at] = left << 32 | mine
         return left > 0
 
     def share(self) -> None:
@@ -110,8 +111,8 @@ class Promise(Generic[S]):
             if self._journal_fd >= 0:
                 disk.flush_file(self._journal_fd)
             for one in self._logs:
-                if one.fd >= 0:
-                    disk.flush_file(one.fd)
+                if one.segment is not None:
+                    disk.flush_file(one.segment.fd)
                 else:
                     self._flush_late(one)
         except OSError as error:
@@ -121,11 +122,11 @@ class Promise(Generic[S]):
     def _flush_late(self, one: _LogFlush) -> None:
         """Of a call that wrote into very many logs: one after the other, each with a descriptor of its own."""
         with self._lock:
-            fd = one.log.handle(one.end)
+            segment = one.log.pin(one.end)
         try:
-            disk.flush_file(fd)
+            disk.flush_file(segment.fd)
         finally:
-            os.close(fd)
+            segment.unpin()
 
     def confirm(self) -> list[Log]:
         """Note what is on stable storage; under the half's lock. Raises WriteFailed if it was given up meanwhile."""
@@ -140,9 +141,9 @@ class Promise(Generic[S]):
         return [one.log for one in self._logs]
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Give the descriptors back."""
         for one in self._logs:
-            if one.fd >= 0:
-                os.close(one.fd)
+            if one.segment is not None:
+                one.segment.unpin()
         if self._journal_fd >= 0:
             os.close(self._journal_fd)

@@ -105,13 +105,14 @@ class Log:
                 os.ftruncate(found.fd, end.written)
         self.slots.set_end(end)
 
-    def handle(self, end: End) -> int:
-        """A descriptor to flush without the lock; the caller closes it. Raises OSError."""
+    def pin(self, end: End) -> Segment:
+        """A segment to flush without the lock; the caller unpins it. Raises OSError."""
         found = self.segments.open(end.segment)
         if found is None:
             path = self.segments.path(end.segment)
             raise FileNotFoundError(2, "a segment that was just written is gone", str(path))
-        return os.dup(found.fd)
+        found.pins += 1
+        return found
 
     def confirm(self, end: End, cuts: int) -> None:
         """After a flush: note it. Raises WriteFailed if what was flushed has been given up meanwhile."""

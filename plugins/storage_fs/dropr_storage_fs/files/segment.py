@@ -34,15 +34,27 @@ class End(NamedTuple):
 class Segment:
     """One open segment file."""
 
-    __slots__ = ("bytes", "count", "fd", "first", "room", "salt")
+    __slots__ = ("_closing", "bytes", "count", "fd", "first", "pins", "room", "salt")
 
     def __init__(self, fd: int, first: int, salt: int, count: int, size: int) -> None:
         self.fd, self.first, self.salt, self.count, self.bytes = fd, first, salt, count, size
         self.room = 0
         """So long this file was when somebody looked; it may have been cut since."""
+        self.pins = 0
+        """How many flush by its descriptor: it is closed after the last of them."""
+        self._closing = False
+
+    def unpin(self) -> None:
+        """One that flushed by its descriptor has done so."""
+        self.pins -= 1
+        if self._closing and not self.pins:
+            self.close()
 
     def close(self) -> None:
-        """Close its descriptor; safe twice."""
+        """Close its descriptor, or have whoever flushes by it do so; safe twice."""
+        if self.pins:
+            self._closing = True
+            return
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

@@ -31,8 +31,9 @@ class OpenFiles:
 
     def add(self, segment: Segment) -> None:
         """Keep one open from now on."""
-        while len(self._open) >= self._most:
-            self._open.pop(next(iter(self._open))).close()
+        if len(self._open) >= self._most:
+            for oldest in [one for one in self._open.values() if not one.pins][: len(self._open) - self._most + 1]:
+                self.close(oldest)
         self._newest = self._open[id(segment)] = segment
 
     def use(self, segment: Segment) -> None:
@@ -47,8 +48,8 @@ class OpenFiles:
 
     def close_any(self) -> None:
         """Close all; each is opened again when it is needed."""
-        while self._open:
-            self._open.popitem()[1].close()
+        for segment in [one for one in self._open.values() if not one.pins]:
+            self.close(segment)
 
     def __len__(self) -> int:
         return len(self._open)
