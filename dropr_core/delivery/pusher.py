@@ -100,8 +100,8 @@ class Pusher:
         if self._unasked:
             self._doubt_awaited()
         ready = self._turn_uploads(now, lanes)
-        if self.link.welcome is not None:
-            lanes = ready  # before the greeting any lane is a reason to greet
+        if self.link.welcome is not None and (self.link.answers or self.link.shipping):
+            lanes = ready  # before, any lane is a reason to greet or to probe: a body goes only to a peer that answers
         stored = not self._trouble.rests(self._receipts_of)
         late = stored and self._late.expected_from(self.peer)
         for order in self.link.orders(now, lanes, awaiting=self._awaiting and stored, late=late, resting=self._rests):
