@@ -5,6 +5,7 @@ consumer": an flock on a file, given up by the kernel at the moment the process 
 ends. Must not know who locks what for which purpose.
 """
 
+import contextlib
 import fcntl
 import os
 import time
@@ -42,8 +43,9 @@ class FileLock:
         except BaseException:
             os.close(fd)
             raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"pid {os.getpid()} {purpose}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock is held all the same, only not who holds it
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"pid {os.getpid()} {purpose}\n".encode(), 0)
         self._fd = fd
         _inherited.add(self)
 

@@ -97,12 +97,16 @@ class Webhook(Handler):
         verify: bool | str = False
         if options.verify:
             verify = str(options.ca) if options.ca else authorities()
+        status = 0
         try:
             with self._session().post(
                 options.target, body, self._headers(work), connect=options.connect, total=options.timeout, verify=verify
             ) as answer:
+                status = answer.status_code
                 return self._judge(answer, ends)
         except (requests.RequestException, OSError) as error:
+            if 200 <= status < 300:  # it was answered only when its time was over
+                return _broken(status, error)
             raise Retry(f"webhook: {type(error).__name__}: {_short(str(error))}") from error
 
     def _headers(self, work: Work) -> dict[str, str]:
@@ -127,7 +131,13 @@ class Webhook(Handler):
 
     def _judge(self, answer: requests.Response, ends: float) -> Any:
         status = answer.status_code
-        body = self._read(answer, ends)
+        body: bytes | None = b""
+        try:
+            body = self._read(answer, ends)
+        except (requests.RequestException, OSError) as error:
+            # The status is the answer: whatever happens to the text after it, the work is done, refused or not.
+            if 200 <= status < 300:
+                return _broken(status, error)
         if 200 <= status < 300:
             if body is None:
                 return NoResult(f"an answer of more than {MAX_RESULT} bytes")
@@ -192,6 +202,10 @@ def sign(secret: str, timestamp: int, body: bytes | BinaryIO) -> str:
         while piece := body.read(1024 * 1024):
             digest.update(piece)
     return f"t={timestamp},v1={digest.hexdigest()}"
+
+
+def _broken(status: int, error: Exception) -> NoResult:
+    return NoResult(f"the answer broke off after HTTP {status}: {type(error).__name__}: {_short(str(error))}")
 
 
 def _result(content_type: str, body: bytes) -> Any:

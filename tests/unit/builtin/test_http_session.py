@@ -11,7 +11,7 @@ from dropr_core.builtin.handlers import webhook
 from dropr_core.builtin.handlers.http_session import is_loopback, proxies_for
 from dropr_core.config.options import build
 from dropr_core.contracts.handler import NoResult, Work
-from dropr_core.errors import ConfigError, Retry
+from dropr_core.errors import ConfigError, Reject, Retry
 from dropr_core.model.message import Message
 from dropr_core.system.clock import FakeClock
 
@@ -105,18 +105,48 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\no
     "first",
     [
         b"",  # not even a status line
-        b"HTTP/1.1 200 OK\r\nX-Long: ",  # headers without end
-        b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n",  # a body with a length
-        b"HTTP/1.1 200 OK\r\n\r\n",  # a body that ends when the connection does
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n",
+        b"HTTP/1.1 503 No\r\n\r\n",  # it says itself that it was not done
     ],
-    ids=["status", "headers", "length", "until the end", "chunk"],
+    ids=["status", "not done"],
 )
 def test_an_answer_that_drips_is_cut_off(site, first):
     """Each byte comes well within the time-out of a read, and the message is tried again all the same."""
     slow = site(lambda self, connection: self.drip(connection, first))
     with pytest.raises(Retry, match="no whole answer within"):
         handle(slow.url, timeout="300ms")
+
+
+BODIES = {
+    "headers": b"HTTP/1.1 200 OK\r\nX-Long: ",
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n",
+    "until the end": b"HTTP/1.1 201 Made\r\n\r\n",
+    "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n",
+}
+
+
+@pytest.mark.parametrize("first", BODIES.values(), ids=BODIES)
+def test_work_whose_answer_drips_is_done_and_has_no_result(site, first):
+    """The status says that it was done, and doing it again would not make its answer come."""
+    slow = site(lambda self, connection: self.drip(connection, first))
+    done = handle(slow.url, timeout="300ms")
+    assert isinstance(done, NoResult)
+    assert "no whole answer within 0.3 s" in done.reason
+
+
+@pytest.mark.parametrize("first", [BODIES["length"], BODIES["chunk"]], ids=["length", "chunk"])
+def test_work_whose_answer_breaks_off_is_done_and_has_no_result(site, first):
+    """The server, or something on the way, ends the connection in the middle of the body."""
+    broken = site(lambda _self, connection: connection.sendall(first + b"half of i"))
+    done = handle(broken.url)
+    assert isinstance(done, NoResult)
+    assert "the answer broke off after HTTP 200" in done.reason
+
+
+def test_a_refusal_that_breaks_off_is_a_refusal(site):
+    """The rest of its text would not change what the status says."""
+    broken = site(lambda _self, connection: connection.sendall(b"HTTP/1.1 422 No\r\nContent-Length: 99\r\n\r\nha"))
+    with pytest.raises(Reject, match="HTTP 422 No"):
+        handle(broken.url)
 
 
 def test_a_server_that_takes_no_body_is_cut_off(site):
