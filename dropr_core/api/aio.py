@@ -13,11 +13,10 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from dropr_core.api.async_bridge import Endings, readable, to_the_end
-from dropr_core.api.async_receive import AsyncReceived, receive, receive_each
+from dropr_core.api.async_receive import AsyncReceived, receive_batches, receive_each
 from dropr_core.api.consumer import OnError
 from dropr_core.api.node import Node
 from dropr_core.api.prefetching import batches, singles
-from dropr_core.api.received import Received
 from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
 from dropr_core.api.sent import Durability, MessageStatus, Sent
 from dropr_core.bodies.store import Progress
@@ -163,9 +162,9 @@ class AsyncNode:
         limit: int | None = None,
         wait: Duration | None = None,
         timeout: Duration | None = None,
-    ) -> AsyncGenerator[list[Received], None]:
-        """As `Node.receive_batches`."""
-        return receive(*batches(self.node.runtime, channels, size, limit, wait, timeout), self._endings)
+    ) -> AsyncGenerator[list[AsyncReceived], None]:
+        """As `Node.receive_batches`; one of a batch can be settled by itself, awaited."""
+        return receive_batches(*batches(self.node.runtime, channels, size, limit, wait, timeout), self._endings)
 
     async def close(self) -> None:
         """As `Node.close`."""

@@ -180,3 +180,12 @@ async def receive_each(
     async with aclosing(receive(connect, plan, endings)) as given:
         async for (received,) in given:
             yield AsyncReceived(received)
+
+
+async def receive_batches(
+    connect: Callable[[], Consumer], plan: ReceivePlan[Received], endings: Endings
+) -> AsyncGenerator[list[AsyncReceived], None]:
+    """`receive` of a plan that gives batches."""
+    async with aclosing(receive(connect, plan, endings)) as given:
+        async for batch in given:
+            yield [AsyncReceived(received) for received in batch]

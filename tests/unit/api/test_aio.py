@@ -77,6 +77,34 @@ def test_send_receive_and_wait(tmp_path):
     run(scenario())
 
 
+def test_settling_one_of_a_batch_holds_up_nobody(tmp_path, monkeypatch):
+    """The commit waits for a disk in a thread; the rest of the batch is acknowledged when the loop goes on."""
+    threads = []
+
+    async def scenario():
+        async with dropr.aopen(parse(YAML, tmp_path)) as node:
+            for number in range(4):
+                await node.put(str(number), channel="in")
+            settle = type(node.node.inbox).settle
+
+            def settled(inbox, changes):
+                threads.append(threading.get_ident())
+                return settle(inbox, changes)
+
+            monkeypatch.setattr(type(node.node.inbox), "settle", settled)
+            async for batch in node.receive_batches("in", wait=0):
+                await batch[0].ack()
+                await batch[1].bury("not this one")
+                async with batch[2]:
+                    assert batch[2].value == "2"
+            return {job.id: job.state for job in node.node.inbox.scan(Selection())}
+
+    left = run(scenario())
+    assert list(left.values()) == [State.BURIED]
+    assert len(threads) >= 3
+    assert threading.get_ident() not in threads
+
+
 def test_a_waiting_receiver_is_woken_by_a_message(tmp_path):
     """The event loop watches the notifier: what is put later arrives, and other tasks run meanwhile."""
 

@@ -108,6 +108,9 @@ async def looped(node: dropr.AsyncNode) -> None:
         message.headers["a"].upper()
         message.bodi  # error: "AsyncReceived" has no attribute "bodi"
         await message.ack({"done": True})
+    async for some in node.receive_batches("jobs"):
+        await some[0].bury("no")
+        some[0].claim  # error: "AsyncReceived" has no attribute "claim"
 
 
 def kinds() -> list[type]:
