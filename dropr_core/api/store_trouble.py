@@ -17,7 +17,7 @@ from dropr_core.errors import StoreError
 from dropr_core.model.backoff import Backoff
 from dropr_core.system.clock import Clock
 
-RESTS = Backoff(1.0, 2.0)
+RESTS = Backoff(1.0, 1.8)
 """At most a try a second; and whatever waits flows within two seconds after the cause is gone."""
 
 FORGOTTEN = 60.0
@@ -108,7 +108,7 @@ class StoreTrouble:
             self._said.add(kind)
         if news:
             where = "" if isinstance(error, StoreError) else f" ({' '.join(map(str, thing))})"
-            self._log.error("the store failed%s, it is tried again every %.0f s or less: %s", where, RESTS.cap, error)
+            self._log.error("the store failed%s, it is tried again every %g s or less: %s", where, RESTS.cap, error)
             self._event("store_trouble", {"error": str(error)})
 
     def _rest(self, thing: Thing) -> None:

@@ -16,7 +16,7 @@ ABOUT_CONTENT = frozenset({"bad_request", "too_big", "bad_frame"})
 GENTLY = 1.0
 """Seconds at least between two long polls for receipts, where the first one brought nothing and did not wait."""
 
-BUSY = 2.0
+BUSY = 1.8
 """Seconds of the longest rest from a peer that answers, but whose store is in trouble: what waits shall flow soon after
 it works again."""
 

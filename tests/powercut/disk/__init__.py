@@ -24,7 +24,8 @@ root are all that it needs.
 
 What it does not do: all of it is in memory, so stores must be small and runs short. `sync` and `syncfs` never
 reach a FUSE server and make nothing durable here; `fdatasync`, `msync` and `O_DSYNC` count as fsync. Modes, owners
-and times are durable at once. No symbolic links, extended attributes or holes. Locks and shared memory maps are the
+and times are durable at once. No symbolic links, extended attributes or holes; FIFOs work
+and survive nothing. Locks and shared memory maps are the
 kernel's and work between processes. What the kernel has cached it reads without asking: inject a fault of `read`
 before the first read of a file.
 """

@@ -15,8 +15,8 @@ CHANGES = (
 )  # fmt: skip
 """The operations that are counted, and before which the power may fail."""
 
-FALLIBLE = (*CHANGES, "open", "read")
-"""The operations that may be made to fail."""
+FALLIBLE = (*CHANGES, "open", "open-write", "read")
+"""The operations that may be made to fail; ``open-write`` is an open of what is there that may write to it."""
 
 SPECIAL = {"lost": ("fsync",), "lie": ("fsync", "fsyncdir"), "short": ("write",)}
 """Actions beside the names of errnos, and the operations that they are for."""

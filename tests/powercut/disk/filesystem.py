@@ -98,9 +98,10 @@ class FileSystem:
             raise failure(errno.EEXIST)
 
     def create(self, directory: int, name: bytes, mode: int, uid: int = 0, gid: int = 0) -> File:
-        """Make an empty file."""
+        """Make an empty file; or a FIFO, whose bytes are the kernel's business, if the mode says so."""
         self._free(directory, name)
-        file = File(len(self.inodes) + ROOT, stat.S_IFREG | stat.S_IMODE(mode), uid, gid)
+        kind = stat.S_IFIFO if stat.S_ISFIFO(mode) else stat.S_IFREG
+        file = File(len(self.inodes) + ROOT, kind | stat.S_IMODE(mode), uid, gid)
         self.inodes[file.number] = file
         self._rename((directory, name, file.number))
         return file

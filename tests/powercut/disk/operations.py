@@ -7,6 +7,7 @@ before it is done. Must not know how requests are read and replies are sent.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 import time
 from collections.abc import Callable
@@ -79,7 +80,7 @@ class Operations:
 
     def _mknod(self, request: fuse.Request) -> bytes:
         mode, _, umask, _ = request.numbers("4I")
-        if not stat.S_ISREG(mode):
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
             raise failure(errno.EPERM)
         return self._made(request, request.names(16)[0], mode & ~umask)
 
@@ -183,7 +184,10 @@ class Operations:
         self._disk.truncate(file.number, size)
 
     def _open(self, request: fuse.Request) -> bytes:
-        self._controls.may_fail("open", self._disk.file(request.inode).path)
+        path = self._disk.file(request.inode).path
+        self._controls.may_fail("open", path)
+        if request.numbers("I")[0] & os.O_ACCMODE != os.O_RDONLY:
+            self._controls.may_fail("open-write", path)
         return fuse.open_reply()
 
     def _read(self, request: fuse.Request) -> bytes:

@@ -12,6 +12,7 @@ answer is a state that the rules of `filesystem` allow, with these of a disk:
 from __future__ import annotations
 
 import random
+import stat
 from collections import Counter
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -79,6 +80,8 @@ class _Cut:
         tree: Tree = {}
         for name, number in sorted(entries[directory].items()):
             inode = self._disk.inodes[number]
+            if stat.S_ISFIFO(inode.mode):
+                continue  # nothing is stored in it
             if isinstance(inode, File):
                 if number not in self._contents:
                     self._contents[number] = bytes(self._content(inode))

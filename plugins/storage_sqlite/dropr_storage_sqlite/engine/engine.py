@@ -280,6 +280,12 @@ class Engine:
             self._troubles.append(self.context.clock.now())
             self._drop_writers()
             self._events.tell("write_failed", {"error": str(error)})
+        elif isinstance(translated, StoreReadOnly) and wrote:
+            # Where a file cannot be opened for writing SQLite opens it to read, and the connection stays like that, as
+            # does what it shares with the others of this process: all are opened anew, for the disk may be healed.
+            self._drop_writers()
+            with self._reading:
+                self._drop_reader()
         elif isinstance(translated, StoreCorrupt):
             self._events.tell("corrupt", {"error": str(error)})
         elif isinstance(translated, QueueFull):
