@@ -30,6 +30,8 @@ from bench.registry import chosen, figures
 from dropr_core.bench.machine import describe
 
 ROOT = Path(__file__).resolve().parents[1]
+GRACE = 20.0
+"""Seconds that a figure gets to write down what it has, once it is late."""
 PROGRAM = __file__
 """What takes one figure in a process of its own."""
 WHOLE = 14.5 * 60.0
@@ -66,20 +68,23 @@ def take_apart(figure: Figure, asked: argparse.Namespace, home: Path, limit: flo
     for option in ("storage", "transport"):
         for value in getattr(asked, option):
             words += [f"--{option}", value]
-    started, problem = time.monotonic(), ""
+    started, problem, found = time.monotonic(), "", None
     with log.open("wb") as file:
         child = subprocess.Popen(words, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         child.wait(limit)
     except subprocess.TimeoutExpired:
         problem = f"failed: not done after {limit:.0f} s"
+        child.terminate()  # it writes down what it has read so far
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GRACE)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # it and what it may have left behind
         child.wait()
     with contextlib.suppress(OSError, ValueError):
         document: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-        document["problem"] = document["problem"] or problem
+        document["problem"] = problem or document["problem"]
         problem, found = document["problem"], document
         if not problem.startswith("failed"):
             shutil.rmtree(place, ignore_errors=True)
@@ -89,7 +94,7 @@ def take_apart(figure: Figure, asked: argparse.Namespace, home: Path, limit: flo
     lines = tail.strip().splitlines()
     problem = problem or f"failed: ended with {child.returncode}: {lines[-1] if lines else 'no word'}"
     print(f"\n{figure.number} {figure.name}: {problem}\n{tail}", file=sys.stderr)
-    return as_document(figure, None, seconds=time.monotonic() - started, problem=problem)
+    return found or as_document(figure, None, seconds=time.monotonic() - started, problem=problem)
 
 
 def take_all(wanted: list[Figure], asked: argparse.Namespace, home: Path) -> list[dict[str, Any]]:
@@ -142,11 +147,17 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     return asked
 
 
+def _too_late(_number: int, _frame: object) -> None:
+    """End a figure with what it has read so far."""
+    raise TimeoutError("it took too long")
+
+
 def main() -> int:
     """0 if every figure that was begun gave a reading, else 1; the report is written in any case."""
     asked, everything = arguments(), figures()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended and directories removed
     if asked.one:
+        signal.signal(signal.SIGTERM, _too_late)
         document = take(chosen([asked.one], everything)[0], asked, asked.home)
         asked.out.write_text(json.dumps(document), encoding="utf-8")
         return 0
