@@ -10,19 +10,19 @@ from budgets.measuring import Cost
 TABLE = {
     "sqlite": {
         "send": Cost(
-            functions=92.15, statements=3, steps=47, peak=None,
+            functions=91.03, statements=3, steps=47, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "pwrite64": 4.46, "stat": 1,
             },
         ),
         "send batch": Cost(
-            functions=35.129, statements=0.02, steps=36.232, peak=939,
+            functions=34.129, statements=0.02, steps=36.232, peak=939,
             system={
                 "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.228, "stat": 0.001,
             },
         ),
         "ship": Cost(
-            functions=4.093, statements=0.012, steps=39.335, peak=538,
+            functions=1.126, statements=0.012, steps=39.335, peak=659,
             system={
                 "fcntl": 0.012, "pread64": 0.122, "pwrite64": 0.234, "stat": 0.002,
             },
@@ -34,15 +34,15 @@ TABLE = {
             },
         ),
         "receive": Cost(
-            functions=64.17, statements=1.92, steps=100.54, peak=None,
+            functions=52.16, statements=1.74, steps=99.52, peak=None,
             system={
-                "close": 0.13, "fallocate": 0.01, "fcntl": 1.23, "flock": 0.07,
-                "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.12,
-                "pread64": 0.6, "pwrite64": 1.83, "stat": 0.24, "unlink": 0.03,
+                "close": 0.07, "fallocate": 0.01, "fcntl": 1.11, "flock": 0.01,
+                "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
+                "pread64": 0.54, "pwrite64": 1.83, "stat": 0.24, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=17.758, statements=0.056, steps=71.656, peak=1051,
+            functions=7.773, statements=0.056, steps=71.656, peak=1056,
             system={
                 "close": 0.005, "fcntl": 0.026, "flock": 0.001, "ftruncate": 0.001,
                 "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.134,
@@ -58,46 +58,43 @@ TABLE = {
     },
     "fs": {
         "send": Cost(
-            functions=193.15, statements=0, steps=0, peak=None,
+            functions=197.03, statements=0, steps=0, peak=None,
             system={
-                "close": 1, "fcntl": 1, "fdatasync": 1, "flock": 4,
-                "pwrite64": 1, "stat": 1.01,
+                "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
             },
         ),
         "send batch": Cost(
-            functions=33.189, statements=0, steps=0, peak=1496,
+            functions=32.194, statements=0, steps=0, peak=1496,
             system={
-                "close": 0.001, "fcntl": 0.001, "fdatasync": 0.001, "flock": 0.004,
-                "pwrite64": 0.001, "stat": 0.001,
+                "fdatasync": 0.001, "flock": 0.004, "pwrite64": 0.001, "stat": 0.001,
             },
         ),
         "ship": Cost(
-            functions=0.223, statements=0, steps=0, peak=1065,
+            functions=0.226, statements=0, steps=0, peak=1065,
             system={
                 "flock": 0.004, "pread64": 0.001, "pwrite64": 0.002, "stat": 0.002,
             },
         ),
         "accept": Cost(
-            functions=12.209, statements=0, steps=0, peak=982,
+            functions=12.218, statements=0, steps=0, peak=982,
             system={
-                "close": 0.001, "fcntl": 0.001, "fdatasync": 0.001, "flock": 0.004,
-                "pwrite64": 0.002, "stat": 0.001,
+                "fdatasync": 0.001, "flock": 0.004, "pwrite64": 0.002, "stat": 0.001,
             },
         ),
         "receive": Cost(
-            functions=47.59, statements=0, steps=0, peak=None,
+            functions=45.24, statements=0, steps=0, peak=None,
             system={
-                "close": 0.21, "fallocate": 0.01, "fcntl": 0.01, "flock": 0.58,
-                "ftruncate": 0.01, "getdents64": 0.16, "mkdir": 0.01, "openat": 0.2,
-                "pread64": 0.01, "pwrite64": 0.15, "stat": 0.33, "unlink": 0.03,
+                "close": 0.07, "fallocate": 0.01, "fcntl": 0.01, "flock": 0.39,
+                "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
+                "pread64": 0.01, "pwrite64": 0.15, "stat": 0.26, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=0.791, statements=0, steps=0, peak=1032,
+            functions=0.796, statements=0, steps=0, peak=1032,
             system={
-                "close": 0.007, "flock": 0.016, "ftruncate": 0.001, "getdents64": 0.004,
-                "mkdir": 0.001, "openat": 0.007, "pread64": 0.002, "pwrite64": 0.003,
-                "stat": 0.013, "unlink": 0.003,
+                "close": 0.005, "flock": 0.015, "ftruncate": 0.001, "getdents64": 0.002,
+                "mkdir": 0.001, "openat": 0.005, "pread64": 0.002, "pwrite64": 0.003,
+                "stat": 0.012, "unlink": 0.003,
             },
         ),
         "idle": Cost(
