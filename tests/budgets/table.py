@@ -10,13 +10,13 @@ from budgets.measuring import Cost
 TABLE = {
     "sqlite": {
         "send": Cost(
-            functions=91.03, statements=3, steps=47, peak=None,
+            functions=91.15, statements=3, steps=47, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "pwrite64": 4.46, "stat": 1,
             },
         ),
         "send batch": Cost(
-            functions=34.129, statements=0.02, steps=36.232, peak=939,
+            functions=23.139, statements=0.02, steps=36.232, peak=859,
             system={
                 "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.228, "stat": 0.001,
             },
@@ -28,7 +28,7 @@ TABLE = {
             },
         ),
         "accept": Cost(
-            functions=2.155, statements=0.025, steps=30.332, peak=197,
+            functions=2.158, statements=0.025, steps=30.332, peak=197,
             system={
                 "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.234, "stat": 0.001,
             },
@@ -64,7 +64,7 @@ TABLE = {
             },
         ),
         "send batch": Cost(
-            functions=32.194, statements=0, steps=0, peak=1496,
+            functions=32.206, statements=0, steps=0, peak=1496,
             system={
                 "fdatasync": 0.001, "flock": 0.004, "pwrite64": 0.001, "stat": 0.001,
             },

@@ -50,7 +50,7 @@ class SqliteOutbox(Outbox):
         """The id under which peers know this half now; another process may have changed it."""
         return StoreId(self.engine.read(lambda connection: bytes(connection.execute(sql.STORE).fetchall()[0][0])))
 
-    def append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:  # noqa: D102
+    def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:  # noqa: D102
         return self.appender.append(messages)
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:  # noqa: D102
