@@ -1,12 +1,11 @@
 """What went wrong in code that is not ours: handlers, and loop bodies that receive.
 
 Owns how such an exception becomes one line that is kept with the attempt, and the part of the traceback that helps
-the author of that code. Whatever the exception is, these functions do not raise. Must not know what happens to the
-message.
+the author of that code. Whatever the exception is, these functions do not raise; they import and open nothing, for the
+failure may be that this process has no file handles left. Must not know what happens to the message.
 """
 
-import traceback
-from functools import cache
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
@@ -18,12 +17,13 @@ ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | N
 _OURS = str(Path(__file__).parents[1])
 
 
-@cache
-def _libraries() -> tuple[str, ...]:
-    """Where Python and what was installed for it lie."""
-    import sysconfig  # only for a failure
+_STANDARD = os.path.dirname(os.__file__)  # noqa: PTH120 - paths of frames are texts
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders into which Python packages are installed."""
 
-    return tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+def _is_library(file: str) -> bool:
+    return file.startswith(_STANDARD) or not _INSTALLED.isdisjoint(Path(file).parts)
 
 
 def text_of(error: BaseException) -> str:
@@ -51,12 +51,12 @@ def excerpt(error: BaseException) -> ExcInfo | None:
 
 def _place(error: BaseException) -> str | None:
     """File and line of the innermost frame that is neither ours nor a library's, else of the innermost."""
-    frames = [
-        (frame, line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith(_OURS)
-    ]
-    own = [each for each in frames if not each[0].f_code.co_filename.startswith(_libraries())] or frames
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_OURS):
+            frames.append((trace.tb_frame, trace.tb_lineno))
+        trace = trace.tb_next
+    own = [each for each in frames if not _is_library(each[0].f_code.co_filename)] or frames
     if not own:
         return None
     frame, line = own[-1]
