@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
+from dropr_storage_sqlite.engine import connection as opening
 from support.nodes import eventually
 
 import dropr_core as dropr
@@ -376,17 +377,25 @@ def test_fault_87_a_store_where_promises_cannot_be_kept_says_so_at_the_start(
         assert kind in caplog.text
 
 
-def test_fault_11_a_store_that_lost_its_permission_says_so_at_send_and_goes_on_when_it_is_back(node):
+def test_fault_11_a_store_that_lost_its_permission_says_so_at_send_and_goes_on_when_it_is_back(node, monkeypatch):
     """The medium became read-only while it was in use: each `send` is a clear error that names the file."""
     node.send(b"before", to="shop")
-    for writer in node.outbox.engine._writers.values():
-        writer.pragma("query_only", 1)
-    for _ in range(3):
-        with pytest.raises(StoreError, match=r"outbox\.db.*(read|permission)"):
-            node.send(b"during", to="shop")
-    for writer in node.outbox.engine._writers.values():
-        writer.pragma("query_only", 0)
-    assert node.outbox.peers()["shop"].waiting == 1
+    connect = opening.connect
+
+    def only_to_read(*arguments, **more):
+        connection = connect(*arguments, **more)
+        connection.pragma("query_only", 1)
+        return connection
+
+    with monkeypatch.context() as medium:
+        medium.setattr(opening, "connect", only_to_read)  # a connection that could not write is opened anew
+        for writer in node.outbox.engine._writers.values():
+            writer.pragma("query_only", 1)
+        for _ in range(3):
+            with pytest.raises(StoreError, match=r"outbox\.db.*(read|permission)"):
+                node.send(b"during", to="shop")
+    node.send(b"after", to="shop")
+    assert node.outbox.peers()["shop"].waiting == 2
 
 
 def full(*_args, **_more):
