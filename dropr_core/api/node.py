@@ -142,7 +142,7 @@ class Node:
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────
 
     def retry_now(self, peer: str | None = None) -> None:
-        """End the rest of a peer (None: of all): the daemon tries it at once."""
+        """End the rest of a peer (None: of all): the daemon tries it at once. Raises StoreError: it cannot be told."""
         self.runtime.retry_now(peer)
 
     def close(self) -> None:

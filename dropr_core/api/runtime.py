@@ -32,6 +32,7 @@ from dropr_core.plugin.host import make_context
 from dropr_core.plugin.registry import Observers, create
 from dropr_core.system.clock import SystemClock, open_clock, read_clock
 from dropr_core.system.notifier import Notifier
+from dropr_core.system.os_errors import store_errors
 from dropr_core.system.ownership import make_private_directory, open_private
 
 
@@ -95,11 +96,13 @@ class Runtime:
         if not isinstance(config, NodeConfig):
             config = load(Path(config))
         log = log or logging.getLogger(f"dropr.{config.node}")
-        new = not (config.data / "node.id").exists()
+        with store_errors(config.data):
+            new = not (config.data / "node.id").exists()
         node_id = prepare(config.data, read_only=read_only)
         if new:
             log.info("a new node: its store, empty as yet, is made in %s", config.data)
-        clock = read_clock(config.data) if read_only else open_clock(config.data)
+        with store_errors(config.data / "clock.json"):
+            clock = read_clock(config.data) if read_only else open_clock(config.data)
         observers = Observers()
         context = make_context(config, clock, log, observers, read_only=read_only)
         try:
@@ -170,17 +173,20 @@ class Runtime:
                 )
 
     def retry_now(self, peer: str | None = None) -> None:
-        """End the rest of a peer (None: of all): the daemon tries it at once."""
+        """End the rest of a peer (None: of all): the daemon tries it at once. Raises StoreError: it cannot be told."""
         self._tell_daemon(peer.encode().hex() if peer else "all")
 
     def announce(self) -> None:
-        """This node can be reached from now on: the daemon says so to its peers, which ends their rests."""
+        """This node can be reached from now on: the daemon says so to its peers, which ends their rests. Raises
+        StoreError if it cannot be told.
+        """
         self._tell_daemon("announce")
 
     def _tell_daemon(self, word: str) -> None:
         directory = self.run_directory / "nudge"
-        make_private_directory(directory)
-        os.close(open_private(directory / word, os.O_CREAT | os.O_WRONLY))
+        with store_errors(directory):
+            make_private_directory(directory)
+            os.close(open_private(directory / word, os.O_CREAT | os.O_WRONLY))
         self.notifier.notify(topics.CONTROL)
 
     def sweep_bodies(self) -> int:

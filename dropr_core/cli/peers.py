@@ -3,6 +3,7 @@
 Owns nothing but the words; the outbox keeps what is held, the daemon is told by the node's notifier.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 
 from dropr_core.cli.common import opened, verb
 from dropr_core.cli.output import echo, echo_json
+from dropr_core.errors import StoreError
 from dropr_core.model import topics
 
 if TYPE_CHECKING:
@@ -31,8 +33,11 @@ def known_peer(node: "Runtime", peer: str) -> str:
 def daemon_runs(node: "Runtime") -> bool:
     """Whether a daemon works on this node now."""
     from dropr_core.system.locks import is_held
+    from dropr_core.system.os_errors import store_errors
 
-    return is_held(node.config.data / "daemon.lock")
+    path = node.config.data / "daemon.lock"
+    with store_errors(path):
+        return is_held(path)
 
 
 def daemon_report(node: "Runtime") -> dict[str, Any] | None:
@@ -88,7 +93,8 @@ def release_verb(config_file: Path | None, as_json: bool, peer: str) -> None:
         before = node.outbox.peers().get(peer)
         was_held = before is not None and before.held
         node.outbox.release(peer)
-        node.retry_now(peer)
+        with contextlib.suppress(StoreError):  # it is released all the same, and tried when its rest is over
+            node.retry_now(peer)
     if as_json:
         echo_json({"peer": peer, "held": False, "was_held": was_held})
     else:

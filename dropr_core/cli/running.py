@@ -117,11 +117,13 @@ def _watch(
 ) -> None:
     from dropr_core.api.data_directory import prepare
     from dropr_core.system.locks import FileLock
+    from dropr_core.system.os_errors import store_errors
 
     prepare(config.data, read_only=False)
     directory = config.data / "run"
     lock = FileLock(directory / "angel.lock")
-    lock.acquire("dropr angel")
+    with store_errors(lock.path):
+        lock.acquire("dropr angel")
     state = directory / "angel.json"
     try:
         code = _keep(config, lambda config: _children(ctx, path, config, roles(config)), path, state)

@@ -69,17 +69,19 @@ def gather(node: "Runtime") -> dict[str, Any]:
 def _processes(node: "Runtime") -> dict[str, Any]:
     from dropr_core.angel.status_file import read_state
     from dropr_core.system.locks import is_held
+    from dropr_core.system.os_errors import store_errors
     from dropr_core.system.presence import living
 
     directory = node.run_directory
     daemon = daemon_report(node)
     found: dict[str, Any] = {"daemon": None if daemon is None else {"pid": daemon.get("pid")}}
-    for name in ("server", "worker"):
-        found[f"{name}s"] = list(living(directory, name))
+    with store_errors(directory):
+        for name in ("server", "worker"):
+            found[f"{name}s"] = list(living(directory, name))
+        angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
     for worker in found["workers"]:
         if longest := worker.get("longest"):
             longest["seconds"] = round(max(0.0, time.time() - longest.pop("since")), 1)
-    angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
     found["angel"] = None
     if angel is not None:
         children = [

@@ -27,6 +27,7 @@ from dropr_core.system.exit_codes import Exit
 from dropr_core.system.files import replace_text
 from dropr_core.system.locks import FileLock
 from dropr_core.system.notifier import LOOK_AGAIN
+from dropr_core.system.os_errors import store_errors
 
 SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps while there is traffic."""
@@ -48,7 +49,8 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     heart = heart or Heartbeat.from_environment()
     with Runtime.open(config) as runtime:
         lock = FileLock(config.data / "daemon.lock")
-        lock.acquire("dropr daemon")
+        with store_errors(lock.path):
+            lock.acquire("dropr daemon")
         try:
             with MainLoop(heart) as loop:
                 daemon = Daemon(runtime, loop)

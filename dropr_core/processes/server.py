@@ -21,6 +21,7 @@ from dropr_core.protocol.endpoint import Access, Endpoint, Limits
 from dropr_core.serving.contacts import note_contact
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
 
 TROUBLE_EVERY = 60.0
@@ -40,7 +41,8 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             for url in config.listen:
                 listeners.append(transports.for_url(url).listen(url, dispatcher))
             urls = [listener.url for listener in listeners]
-            presence.announce({"urls": urls})
+            with store_errors(presence.path):
+                presence.announce({"urls": urls})
             log.info("server of %s listens on %s", runtime.name, ", ".join(urls) or "nothing")
             heart.ready()
             _announce(runtime, log)
@@ -68,7 +70,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
 def _announce(runtime: Runtime, log: logging.Logger) -> None:
     try:
         runtime.announce()
-    except OSError as error:  # a full disk: peers come by themselves, a little later
+    except StoreError as error:  # a full disk: peers come by themselves, a little later
         log.warning("peers are not told that this node can be reached again: %s", error)
 
 

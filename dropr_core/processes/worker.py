@@ -27,6 +27,7 @@ from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.message_source import MessageSource
 from dropr_core.processes.settling import Settler
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.os_errors import store_error
 from dropr_core.system.presence import Presence
 
 LAST = 1.0
@@ -85,15 +86,15 @@ class Report:
         self._told: dict[str, Any] = {}
 
     def tell(self) -> None:
-        """Announce what changed. Raises OSError only the first time: later a full disk costs the report alone."""
+        """Announce what changed. Raises StoreError only the first time: later a full disk costs the report alone."""
         report = {"name": self._name, **self._workers.report()}
         if report == self._told:
             return
         try:
             self._presence.announce(report)
-        except OSError:
+        except OSError as error:
             if not self._told:
-                raise
+                raise store_error(error, self._presence.path) from error
         self._told = report
 
 

@@ -19,7 +19,7 @@ from dropr_core.storage_kit.guard import Guard
 from dropr_core.storage_kit.lease_sheet import MappedSheet, read_sheet
 from dropr_core.system.clock import boot_id
 from dropr_core.system.locks import FileLock, is_held
-from dropr_core.system.os_errors import store_error
+from dropr_core.system.os_errors import store_error, store_errors
 from dropr_core.system.ownership import make_private_directory
 
 
@@ -31,7 +31,8 @@ class LockedConsumers:
         self._mutex = threading.Lock()
         self._locks: dict[str, FileLock] = {}
         self._sheets: dict[str, MappedSheet] = {}
-        self._boot = boot_id()
+        with store_errors(directory):
+            self._boot = boot_id()
         self._tidied = False
 
     def register(self, label: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dropr_core.system.files import replace_text
+from dropr_core.system.os_errors import NO_HANDLES
 
 MAX_TRUSTED_GAP = 30 * 86400.0
 """Seconds. A longer time between two boots is taken for a wrong wall clock and not counted."""
@@ -55,10 +56,15 @@ class SystemClock:
 
 
 def boot_id() -> str:
-    """A text that differs after each boot and on each machine."""
+    """A text that differs after each boot and on each machine. Raises OSError only for want of file handles: another
+    text for the same boot would make all that was noted since look old.
+    """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:  # not Linux: the wall-clock second of the boot is the best there is
+    except OSError as error:
+        if error.errno in NO_HANDLES:
+            raise
+        # not Linux: the wall-clock second of the boot is the best there is
         return f"boot@{round((time.time() - boot_seconds()) / 10)}"
 
 
@@ -66,7 +72,7 @@ def open_clock(directory: Path) -> SystemClock:
     """The node's clock, continued from the last boot by the file ``clock.json`` in ``directory``.
 
     The file is a help, not a promise: unreadable or missing, node time starts with the boot clock.
-    Raises OSError if the directory cannot be written.
+    Raises OSError if the directory cannot be written, or for want of file handles: then nobody knows what it says.
     """
     clock = read_clock(directory)
     if clock.boot != boot_id():
@@ -83,7 +89,9 @@ def read_clock(directory: Path) -> "SystemClock":
         gap = time.time() - float(kept["wall"])
         trusted = gap if 0 <= gap <= MAX_TRUSTED_GAP else 0.0
         return SystemClock(float(kept["node"]) + trusted - boot_seconds())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno in NO_HANDLES:
+            raise
         return SystemClock()
 
 

@@ -64,7 +64,7 @@ class Flusher:
                 pause, failing = self._interval, False
             except (StoreGone, Closed):
                 return
-            except DroprError as error:
+            except (DroprError, OSError) as error:  # whatever it is, the thread must go on
                 if not failing:
                     self._log.warning(
                         "%s: flush failed, tried again every %g s from now on: %s", self._name, RETRY, error

@@ -32,7 +32,7 @@ class FileLock:
         self._fd: int | None = None
 
     def acquire(self, purpose: str = "") -> None:
-        """Take the lock now, or raise Held naming the holder. Writes pid and purpose for people."""
+        """Take the lock now, or raise Held naming the holder; also OSError. Writes pid and purpose for people."""
         fd = open_private(self.path, os.O_RDWR | os.O_CREAT)
         try:
             _lock(fd)

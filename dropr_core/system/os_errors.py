@@ -8,6 +8,8 @@ Owns the one table of errno → error that stores and large bodies share. Must n
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dropr_core.errors import QueueFull, StoreError, StoreReadOnly, WriteFailed
@@ -20,6 +22,15 @@ NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 def store_error(error: OSError, path: Path) -> StoreError:
     """The error to raise for ``error`` at ``path``; raise it from ``error``."""
     return store_error_of(error.errno or 0, f"{path}: {error.strerror or error}")
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """What the system refuses in this block is raised as the error for it, at ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise store_error(error, path) from error
 
 
 def store_error_of(number: int, what: str) -> StoreError:
