@@ -8,6 +8,7 @@ heads as the acknowledgement. Used by the daemon's one thread. What the store re
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
@@ -26,6 +27,7 @@ from dropr_core.protocol.batches import accept_push, refuse_lane
 from dropr_core.protocol.endpoint import from_outcome
 from dropr_core.protocol.rests import GENTLY, GREETINGS, longest_rest
 from dropr_core.system.clock import Clock
+from dropr_core.system.line_rate import LineRate, besides
 
 Event = Callable[[str, Mapping[str, object]], None]
 _Name = tuple[bytes, str, int]
@@ -64,6 +66,7 @@ class Puller:
         self._node_id, self._allows, self._max_body = node_id, allows, max_body
         self._backoff, self._rng = backoff, rng
         self._notify, self._event, self._log = notify, event, log
+        self._rate = LineRate(clock)
         self._bodies = bodies
         self._trouble = trouble or StoreTrouble(clock, event, log)
         self._downloads = None if bodies is None else BodyDownloads(peer, talk, bodies, clock, log, self._brought)
@@ -241,11 +244,19 @@ class Puller:
                 if len(self._refused) > MAX_LANES:
                     del self._refused[next(iter(self._refused))]
             self._note_rejections(part, verdict)
-            for index, code, reason in verdict.rejected:
-                self._log.warning("%s: message %d on %s refused: %s: %s", self.peer, index, part.channel, code, reason)
+            self._tell_refused(part, verdict)
         later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]
         if later:
             self._full_until = self._clock.now() + max(later)
+
+    def _tell_refused(self, part: wire.LanePart, verdict: wire.PushResult) -> None:
+        """One line for each reason, and not for each message: its sender learns of each."""
+        counts = Counter(code for _, code, _ in verdict.rejected)
+        for index, code, reason in verdict.rejected:
+            count = counts.pop(code, 0)
+            if count and (more := self._rate.note((part.channel, code), count)) is not None:
+                self._log.warning("%s: message %d on %s refused: %s: %s%s", self.peer, index, part.channel, code, reason,
+                                  besides(more))  # fmt: skip
 
     def _note_rejections(self, part: wire.LanePart, verdict: wire.PushResult) -> None:
         """Keep what the sender must be told; not of an envelope so damaged that nobody can say which message it was."""

@@ -5,12 +5,13 @@ itself (store_trouble.py): one lane, or the receipts of this peer, and nothing e
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
 from dropr_core.bodies.store import Bodies
-from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState
+from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState, Rejection
 from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
 from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
@@ -40,6 +41,7 @@ from dropr_core.protocol.orders import (
 from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
 from dropr_core.protocol.rests import GENTLY
 from dropr_core.system.clock import Clock
+from dropr_core.system.line_rate import LineRate, besides
 
 Event = Callable[[str, Mapping[str, object]], None]
 
@@ -69,6 +71,7 @@ class Pusher:
         self._talk, self._outbox, self._clock = talk, outbox, clock
         self._node_id, self._on_reset, self._batch_bytes = node_id, on_reset, batch_bytes
         self._notify, self._event, self._log = notify, event, log
+        self._rate = LineRate(clock)
         self._cursor = (b"", 0)
         self._awaiting = False
         self._unasked = False
@@ -321,9 +324,7 @@ class Pusher:
                 self._outbox.settle(lane, head, rejected)
                 self._budget.settled |= lane.large
                 self._notify(topics.RECEIPTS)
-                for rejection in rejected:
-                    self._log.warning("%s refused %s #%d: %s: %s", self.peer, lane, rejection.sequence,
-                                      rejection.code, rejection.reason)  # fmt: skip
+                self._tell_refused(lane, rejected)
             case Compare(lane, head):
                 heads.apply(lane, head)
                 self._notify(topics.RECEIPTS)
@@ -332,8 +333,20 @@ class Pusher:
             case DeadLetter(lane, sequence, reason):
                 self._set_aside(lane, sequence, reason)
 
+    def _tell_refused(self, lane: Lane, rejected: Sequence[Rejection]) -> None:
+        """One line for each reason, and not for each message; `dropr list` and `show` have them all."""
+        counts = Counter(rejection.code for rejection in rejected)
+        for rejection in rejected:
+            count = counts.pop(rejection.code, 0)
+            if count and (more := self._rate.note((lane, rejection.code), count)) is not None:
+                self._log.warning("%s refused %s #%d: %s: %s%s", self.peer, lane, rejection.sequence,
+                                  rejection.code, rejection.reason, besides(more))  # fmt: skip
+
     def _set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
-        self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
+        if (more := self._rate.note((lane, "dead"))) is not None:
+            self._log.error(
+                "%s: delivery #%d of %s is set aside as dead: %s%s", self.peer, sequence, lane, reason, besides(more)
+            )
         self._outbox.dead_letter(lane, sequence, clip(reason))
         self._notify(topics.RECEIPTS)
 

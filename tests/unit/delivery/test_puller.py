@@ -221,3 +221,14 @@ def test_a_channel_that_is_not_allowed_is_refused_and_the_lane_goes_on(clock):
     node.puller.turn()
     heads = {(channel, sequence) for _, channel, _, sequence, _ in node.talk.asked[0][1].heads}
     assert ("news", 1) in heads
+
+
+def test_what_a_fetching_node_refuses_is_one_line_for_each_reason(clock, caplog):
+    """A peer that sends damaged envelopes again and again fills no log."""
+    node = Fetching(clock).greeted()
+    damaged = part(1, 2, 3)
+    damaged.envelopes[:] = [b"no envelope"] * 3
+    node.talk.answer(mail(damaged))
+    lines = [message for message in caplog.messages if "refused" in message]
+    assert len(lines) == 1
+    assert lines[0].endswith("(and 2 more since the last line of this kind)")

@@ -14,6 +14,7 @@ from dropr_core.model.names import START, Head, Lane
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.system.clock import FakeClock
+from dropr_core.system.line_rate import EVERY
 
 ORDERS = Lane(THERE, "orders", 5)
 WELCOME = wire.Welcome(wire.VERSION, b"t" * 16, b"session", b"inbox---", 1 << 20, 1000, 1 << 30)
@@ -210,3 +211,23 @@ def test_closing_gives_up_what_is_under_way(sender):
     assert sender.state(1) == "queued"
     assert verb(flight) == "push"
     assert sender.outbox.lanes(THERE)[0].head == Head(0, START.id)
+
+
+def test_what_a_peer_refuses_is_a_line_for_each_reason_and_a_number_a_minute(pusher, sender, talk, clock, caplog):
+    """A lane of which a thousand messages are refused fills no log."""
+
+    def refuse(first, last, *codes):
+        for number in range(first, last + 1):
+            sender.send(number)
+        to_the_push(pusher, sender, talk)
+        rejected = [(index, code, "it says") for index, code in enumerate(codes)]
+        talk.answer(wire.Pushed([wire.PushResult(taken=True, head=(last, ident(last)), rejected=rejected)]))
+        return [message for message in caplog.messages if "refused" in message]
+
+    first = refuse(1, 4, "too_big", "bad", "too_big", "too_big")
+    assert [line.partition(": ")[2] for line in first] == [
+        "too_big: it says (and 2 more since the last line of this kind)", "bad: it says",
+    ]  # fmt: skip
+    assert refuse(5, 6, "bad", "bad") == first
+    clock.advance(EVERY)
+    assert refuse(7, 7, "bad")[-1].endswith("#7: bad: it says (and 2 more since the last line of this kind)")

@@ -5,8 +5,9 @@ import logging
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import Refused
 from dropr_core.serving.contacts import note_contact, read_contacts
-from dropr_core.serving.refusals import EVERY, RefusalLog
+from dropr_core.serving.refusals import RefusalLog
 from dropr_core.system.clock import FakeClock
+from dropr_core.system.line_rate import EVERY
 
 
 def test_a_flood_of_refusals_is_a_line_a_minute_for_each_kind(caplog):
