@@ -255,8 +255,8 @@ class Puller:
         for index, code, reason in verdict.rejected:
             count = counts.pop(code, 0)
             if count and (more := self._rate.note((part.channel, code), count)) is not None:
-                self._log.warning("%s: message %d on %s refused: %s: %s%s", self.peer, index, part.channel, code, reason,
-                                  besides(more))  # fmt: skip
+                self._log.warning("%s: message %d on %s refused: %s: %s%s", self.peer, index, part.channel, code,
+                                  reason, besides(more))  # fmt: skip
 
     def _note_rejections(self, part: wire.LanePart, verdict: wire.PushResult) -> None:
         """Keep what the sender must be told; not of an envelope so damaged that nobody can say which message it was."""

@@ -1,6 +1,7 @@
 """What the log says of callers that are refused at the door: enough to mend a mistake, too little to fill a disk.
 
-Owns the words for each reason; how often they are said is decided in line_rate.py. Must not know how a caller is judged.
+Owns the words for each reason; how often they are said is decided in system/line_rate.py. Must not know how a caller
+is judged.
 """
 
 import logging
