@@ -20,6 +20,8 @@ from dropr_core.system.clock import Clock
 RESTS = Backoff(1.0, 1.8)
 """At most a try a second; and whatever waits flows within two seconds after the cause is gone."""
 
+AGAIN = f"it is tried again every {RESTS.cap:g} s or less"
+
 FORGOTTEN = 60.0
 """Seconds after which a thing that was not tried again counts no more as failing: it has gone, its lane with it."""
 
@@ -40,8 +42,9 @@ class _Failing:
 class StoreTrouble:
     """The one owner of failures of one process's store. Safe to use from many threads."""
 
-    def __init__(self, clock: Clock, event: Event, log: logging.Logger) -> None:
-        self._clock, self._event, self._log = clock, event, log
+    def __init__(self, clock: Clock, event: Event, log: logging.Logger, outlook: str = AGAIN) -> None:
+        """``outlook``: what the log says will happen now."""
+        self._clock, self._event, self._log, self._outlook = clock, event, log, outlook
         self._mutex = threading.Lock()
         self._failing: dict[Thing, _Failing] = {}
         self._last: dict[object, Thing] = {}
@@ -108,7 +111,7 @@ class StoreTrouble:
             self._said.add(kind)
         if news:
             where = "" if isinstance(error, StoreError) else f" ({' '.join(map(str, thing))})"
-            self._log.error("the store failed%s, it is tried again every %g s or less: %s", where, RESTS.cap, error)
+            self._log.error("the store failed%s, %s: %s", where, self._outlook, error)
             self._event("store_trouble", {"error": str(error)})
 
     def _rest(self, thing: Thing) -> None:

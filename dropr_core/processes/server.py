@@ -4,13 +4,13 @@ Owns the process: doors, signals, reload, its report for `dropr status`.
 """
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.node import Node
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.transport import Listener
 from dropr_core.delivery.transports import Transports
@@ -24,8 +24,7 @@ from dropr_core.system.exit_codes import Exit
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
 
-TROUBLE_EVERY = 60.0
-"""Seconds at least between two lines about a store that fails: each request of each peer may find it so."""
+COME_AGAIN = "peers keep what they have and come again"
 
 
 def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None = None) -> int:
@@ -77,14 +76,14 @@ def _announce(runtime: Runtime, log: logging.Logger) -> None:
 def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
     """Everything that answers requests for a node; also what `asgi` mounts."""
     config = runtime.config
-    said_at = float("-inf")
+    # Peers come again by themselves, so nothing rests by it; observers are told by the endpoint.
+    trouble = StoreTrouble(runtime.clock, lambda _name, _details: None, log, COME_AGAIN)
 
-    def event(name: str, details: Mapping[str, object]) -> None:
-        nonlocal said_at
-        if name == "store_trouble" and runtime.clock.now() >= said_at + TROUBLE_EVERY:
-            said_at = runtime.clock.now()
-            log.error("the store failed, peers keep what they have and come again: %s", details.get("error"))
-        runtime.event(name, details)
+    def store_said(peer: str, verb: str, error: StoreError | None) -> None:
+        if error is None:
+            trouble.worked((verb, peer))
+        else:
+            trouble.failed((verb, peer), error)
 
     endpoint = Endpoint(
         config.node,
@@ -96,7 +95,8 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
         bodies=runtime.bodies,
         on_reset=config.delivery.on_peer_reset,
         notify=runtime.notifier.notify,
-        event=event,
+        event=runtime.event,
+        store_said=store_said,
     )
 
     def alive(peer: str) -> None:

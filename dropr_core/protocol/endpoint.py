@@ -133,7 +133,9 @@ class Endpoint:
         on_reset: str = "resend",
         notify: Callable[[str], None] = _quiet,
         event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
+        store_said: Callable[[str, str, StoreError | None], None] = lambda _peer, _verb, _error: None,
     ) -> None:
+        """``store_said``: told after each request whether the store could do what its verb wants for the peer."""
         self._node, self._node_id = node, node_id
         self.access = access
         self._outbox, self._inbox = outbox, inbox
@@ -141,7 +143,7 @@ class Endpoint:
         self._bodies = bodies
         self._carry = BodyRequests(outbox, bodies, lambda: self.limits.max_body, event)
         self._on_reset = on_reset
-        self._notify, self._event = notify, event
+        self._notify, self._event, self._store_said = notify, event, store_said
         self._sessions = ReplayGuard()
         self._begun: set[str] = set()
         """Peers that greeted and have not fetched since: what they have may be less than before."""
@@ -216,7 +218,9 @@ class Endpoint:
         except StoreError as error:
             # The store is in trouble: the peer shall keep everything and come back.
             self._event("store_trouble", {"error": str(error)})
+            self._store_said(request.peer, request.verb, error)
             return self._seal(request, type(error).__name__.encode(), "busy")
+        self._store_said(request.peer, request.verb, None)
         return value if isinstance(value, Wait) else self._seal(request, wire.encode(value), OK)
 
     def _seal(self, request: Request, body: bytes, status: str) -> bytes:
