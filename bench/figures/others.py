@@ -54,11 +54,11 @@ def beside(run: Run, name: str, count: int, goals: dict[bool, Goal], rounds: int
 
 
 def measure_nats(run: Run) -> None:
-    beside(run, "nats", 40_000, {True: at_least(30, 55), False: at_least(2.5, 4)}, 3)
+    beside(run, "nats", 20_000, {True: at_least(30, 55), False: at_least(2.5, 4)}, 3)
 
 
 def measure_rabbitmq(run: Run) -> None:
-    beside(run, "rabbitmq", 40_000, {True: at_least(8, 10)}, 3)
+    beside(run, "rabbitmq", 20_000, {True: at_least(8, 10)}, 3)
 
 
 def measure_local_queues(run: Run) -> None:

@@ -121,7 +121,7 @@ def measure_worker(run: Run) -> None:
 
 def with_results(run: Run, storage: str) -> Samples:
     """From a sender that wants receipts, over a road, through a handler, and back with its result."""
-    count = run.count(20_000, 2000)
+    count = run.count(6_000, 1000)
     channel = {"orders": {"to": "store", "receipt": True}}
     with Pair(
         run.directory("pair"),
@@ -166,7 +166,7 @@ FIGURES = (
     Figure("P20", "worker", "`dropr worker`, empty Python handler / with receipts and results end to end",
            "≥ 30,000 / ≥ 15,000 /s", "60,000 / 30,000",
            "One process with one thread, started for each round; 20,000 messages of 200 bytes wait; from the first "
-           "look at which some are done to the last. Results: a sender with `receipt: true` sends 20,000 in batches, a "
+           "look at which some are done to the last. Results: a sender with `receipt: true` sends 6,000 in batches, a "
            "daemon and a server carry them (curl), the handler returns a small mapping, until the last result is home.",
            measure_worker, 60),
     Figure("P21", "worker-scaling", "worker: 2 processes ÷ 1, busy handler; 4 threads ÷ 1, empty handler",

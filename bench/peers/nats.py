@@ -1,7 +1,7 @@
 """NATS JetStream: a leaf node whose stream is sourced by a hub, and one server alone.
 
-Owns its configuration and the two clients. Durable is ``sync_interval: always``; the default writes without a sync and
-flushes every two minutes.
+Owns its configuration; single messages go through nats-py, many through nats_wire.py. Durable is
+``sync_interval: always``; the default writes without a sync and flushes every two minutes.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.peers.figure import BODY, Figure, repeated
+from bench.peers.nats_wire import Nats
 from bench.peers.servers import free_port, server
 
 if TYPE_CHECKING:
-    from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
 NAME = "NATS JetStream"
@@ -87,7 +87,9 @@ def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
             count = messages if not durable else min(messages, 8_000)
 
             rate, spread = repeated(runs, lambda: end_to_end(leaf, hub, count))  # noqa: B023 -- called at once
-            mode = f"leaf to hub by a sourced stream, {IN_FLIGHT} in flight, push consumer, AckPolicy.ALL; {word}"
+            mode = (
+                f"leaf to hub, sourced stream, {IN_FLIGHT} in flight, push consumer, AckPolicy.ALL, raw socket; {word}"
+            )
             yield Figure("end to end", rate, durable, mode, command, spread)
 
             times = asyncio.run(latency(leaf, hub, 300))
@@ -134,54 +136,23 @@ def end_to_end(leaf: int, hub: int, count: int) -> float:
     ready, begun = spawn.Event(), spawn.Value("d", 0.0)
     producer = spawn.Process(target=produce, args=(leaf, count, ready, begun))
     producer.start()
-    try:
-        asyncio.run(consume(hub, count, ready))
-        ended = time.monotonic()
-    finally:
-        producer.join(120)
+    reader = Nats(hub)
+    reader.subscribe("reader")
+    ready.set()
+    reader.take(count)
+    reader.close()
+    ended = time.monotonic()
+    producer.join(120)
     return float(count / (ended - begun.value))
 
 
 def produce(port: int, count: int, ready: Event, begun: "Synchronized[float]") -> None:
     """Publish with many in flight."""
-
-    async def work() -> None:
-        import nats
-
-        client = await nats.connect(f"nats://127.0.0.1:{port}")
-        streams = client.jetstream(domain="leaf", publish_async_max_pending=IN_FLIGHT)
-        ready.wait(60)
-        begun.value = time.monotonic()
-        for _ in range(count):
-            await streams.publish_async("orders", BODY, wait_stall=60)
-        await streams.publish_async_completed()
-        await client.close()
-
-    asyncio.run(work())
-
-
-async def consume(port: int, count: int, ready: Event) -> None:
-    """Take so many from the push consumer; each 500th acknowledges all before it (AckPolicy.ALL)."""
-    import nats
-
-    client = await nats.connect(f"nats://127.0.0.1:{port}")
-    done = asyncio.Event()
-    taken = 0
-
-    async def take(message: "Msg") -> None:
-        nonlocal taken
-        taken += 1
-        if taken % 500 == 0 or taken == count:
-            await message.ack()
-        if taken == count:
-            done.set()
-
-    await client.subscribe("reader", cb=take, pending_msgs_limit=1 << 20)
-    await client.flush()
-    ready.set()
-    await asyncio.wait_for(done.wait(), 120)
-    await client.flush()
-    await client.close()
+    client = Nats(port)
+    ready.wait(60)
+    begun.value = time.monotonic()
+    client.publish_all("orders", BODY, count, IN_FLIGHT)
+    client.close()
 
 
 async def latency(leaf: int, hub: int, count: int) -> list[float]:
