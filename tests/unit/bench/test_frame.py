@@ -83,7 +83,8 @@ from bench.figure import Figure
 
 def hang(_run):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
-    Path({pid!r}).write_text(str(child.pid))
+    Path({pid!r} + ".new").write_text(str(child.pid))
+    Path({pid!r} + ".new").rename({pid!r})  # it may be ended between making the file and writing it
     time.sleep(1000)
 
 run.figures = lambda: [Figure("P1", "hangs", "w", "b", "d", "h", hang, 1.0)]
