@@ -195,15 +195,15 @@ def test_a_penalised_address_has_few_new_connections_and_keeps_those_of_peers(tr
     assert friend.ask(request(20), idle=WAIT).result(WAIT) == request(20)
     monkeypatch.setattr(penalties, "BURST", 0.0)
     for _ in range(1000):
-        with dial(listener.url) as line:  # leaves without a request
+        with contextlib.suppress(ConnectionError), dial(listener.url) as line:  # leaves without a request
             line.recv(1)
         if listener.lines.penalties.penalised("127.0.0.1", time.monotonic()):
             break
     cut_off = listener.lines.connections.cut_off
     for _ in range(20):
-        with dial(listener.url) as line:
+        with contextlib.suppress(ConnectionError), dial(listener.url) as line:  # cut off while it connects, or after it
             assert gone(line)
-    assert listener.lines.connections.cut_off >= cut_off + 20
+    assert any(listener.lines.connections.cut_off >= cut_off + 20 or time.sleep(0.005) for _ in range(2000))
     assert friend.ask(request(20), idle=WAIT).result(WAIT) == request(20)
 
 
