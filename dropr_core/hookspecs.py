@@ -25,6 +25,7 @@ from typing import Any
 import pluggy
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.gateway import Gateway
 from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import Storage
@@ -39,7 +40,7 @@ hookimpl = pluggy.HookimplMarker("dropr")
 
 # mypy: disable-error-code=empty-body
 
-# ── the four kinds: each hook makes one instance ─────────────────────────────────────────────────
+# ── the five kinds: each hook makes one instance ─────────────────────────────────────────────────
 
 
 @hookspec(firstresult=True)
@@ -74,6 +75,11 @@ def dropr_serializer(options: Any, context: Context) -> Serializer:
 @hookspec(firstresult=True)
 def dropr_handler(options: Any, context: Context) -> Handler:
     """Make a handler. ``options.target`` is what stands behind the colon in ``handler: python:shop:on_order``."""
+
+
+@hookspec(firstresult=True)
+def dropr_gateway(options: Any, context: Context) -> Gateway:
+    """Make a gateway. ``options`` are what the YAML says under its name, but for the host's own words (`listen` …)."""
 
 
 @hookspec(firstresult=True)

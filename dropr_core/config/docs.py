@@ -16,7 +16,7 @@ import attrs
 from dropr_core.config.interpolation import NOWHERE, REFERENCE, SourceLocation
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.options import Note, fields_of, format_duration, format_size
-from dropr_core.config.schema import ChannelConfig, Component, PeerConfig
+from dropr_core.config.schema import ChannelConfig, Component, GatewayConfig, PeerConfig
 from dropr_core.config.units import DURATION_PATTERN, SIZE_PATTERN
 from dropr_core.config.yamlfile import Steps
 
@@ -47,13 +47,12 @@ def _plain(value: Any, steps: Steps = (), where: SourceLocation = NOWHERE, note:
         return MASK
     if isinstance(value, Component):
         return {"use": value.use} | {word: _hide(item, (*steps, word), where) for word, item in value.options.items()}
-    if attrs.has(type(value)):
-        return {
-            word: _hide(getattr(value, field.name), (word,), where)
-            if word == "transports"
-            else _plain(getattr(value, field.name), (*steps, word), where, note)
-            for word, (field, _, note) in fields_of(type(value)).items()
+    if isinstance(value, GatewayConfig):
+        return _plain_fields(value, steps, where) | {
+            word: _hide(item, (*steps, word), where) for word, item in value.options.items()
         }
+    if attrs.has(type(value)):
+        return _plain_fields(value, steps, where)
     if isinstance(value, Mapping):
         return {word: _plain(item, (*steps, word), where) for word, item in value.items()}
     if isinstance(value, tuple | list):
@@ -61,6 +60,15 @@ def _plain(value: Any, steps: Steps = (), where: SourceLocation = NOWHERE, note:
     if note is not None and value is not None and note.kind in {"duration", "size"}:
         return format_duration(value) if note.kind == "duration" else format_size(value)
     return str(value) if isinstance(value, Path) else value
+
+
+def _plain_fields(value: Any, steps: Steps, where: SourceLocation) -> dict[str, Any]:
+    return {
+        word: _hide(getattr(value, field.name), (word,), where)
+        if word == "transports"
+        else _plain(getattr(value, field.name), (*steps, word), where, note)
+        for word, (field, _, note) in fields_of(type(value)).items()
+    }
 
 
 def _hide(value: Any, steps: Steps, where: SourceLocation) -> Any:
@@ -150,6 +158,8 @@ def _sections() -> Iterator[tuple[str, type]]:
             yield "`peers.NAME`", PeerConfig
         elif word == "channels":
             yield "`channels.NAME`", ChannelConfig
+        elif word == "gateways":
+            yield "`gateways.NAME`", GatewayConfig
         elif attrs.has(kind) and word != "storage":
             yield f"`{word}`", kind
 

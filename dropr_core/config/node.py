@@ -18,20 +18,23 @@ from dropr_core.config.interpolation import NOWHERE, SourceLocation, expand
 from dropr_core.config.options import Reader, given, own, path, suggest
 from dropr_core.config.options import option as _option
 from dropr_core.config.schema import (
+    GATEWAYS_SCHEMA,
     AngelConfig,
     ChannelConfig,
     Component,
     DeliveryConfig,
+    GatewayConfig,
     Limits,
     PeerConfig,
     WorkerConfig,
     component,
     read_components,
+    read_gateways,
 )
 from dropr_core.errors import ConfigError, UnknownPeer
 from dropr_core.model.names import check_channel, check_name
 
-Role = Literal["daemon", "server", "worker"]
+Role = Literal["daemon", "server", "worker", "gateway"]
 _ANY: Mapping[str, Any] = {"type": "array"}
 
 
@@ -54,8 +57,14 @@ class NodeConfig:
     observers: tuple[Component, ...] = own(
         read_components, "list of plugins", _ANY, default=(), doc="Plugins that are told what happens."
     )
+    gateways: Mapping[str, GatewayConfig] = own(
+        read_gateways, "gateways by name", GATEWAYS_SCHEMA, default=dict,
+        doc="Doors for programs that speak a foreign dialect (beanstalkd, STOMP, SQS …), by plugin name.",
+    )  # fmt: skip
     run: tuple[Role, ...] = _option(
-        (), doc="What `dropr up` keeps alive.", unset="daemon; server if `listen`; worker if any channel has a handler"
+        (),
+        doc="What `dropr up` keeps alive.",
+        unset="daemon; server if `listen`; worker if any channel has a handler; gateway if `gateways`",
     )
     limits: Limits = _option(Limits, doc="Limits of this node.")
     delivery: DeliveryConfig = _option(DeliveryConfig, doc="How messages are carried.")
@@ -165,6 +174,8 @@ def _default_run(config: NodeConfig) -> tuple[Role, ...]:
         run.append("server")
     if any(channel.handler for channel in config.channels.values()):
         run.append("worker")
+    if config.gateways:
+        run.append("gateway")
     return tuple(run)
 
 
@@ -262,5 +273,5 @@ def _is_loopback(url: str) -> bool:
         return False
 
 
-__all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "Limits", "NodeConfig", "PeerConfig",
-           "WorkerConfig", "from_mapping", "load", "parse"]  # fmt: skip
+__all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "GatewayConfig", "Limits", "NodeConfig",
+           "PeerConfig", "WorkerConfig", "from_mapping", "load", "parse"]  # fmt: skip

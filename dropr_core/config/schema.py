@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
-from dropr_core.config.options import BAD, Note, Reader, duration, given, option, own, secret, size
+from dropr_core.config.options import BAD, Note, Reader, duration, fields_of, given, option, own, secret, size
 from dropr_core.config.yamlfile import Steps
 from dropr_core.model.limits import MAX_BATCH_BYTES, MAX_BATCH_COUNT, MAX_INLINE
 from dropr_core.model.names import check_channel, check_name, check_pattern
@@ -67,6 +67,26 @@ def read_keys(reader: Reader, value: Any, steps: Steps) -> Any:
     if not all(isinstance(item, str) and len(item) >= MIN_KEY for item in items):
         return reader.mistake(steps, f"a key is text of at least {MIN_KEY} characters; `dropr keygen` makes one")
     return tuple(item.encode() for item in items)
+
+
+def read_gateways(reader: Reader, value: Any, steps: Steps) -> Any:
+    """Name → GatewayConfig: the host's words are read here, the rest is left to the plugin."""
+    if not isinstance(value, Mapping):
+        return reader.mistake(steps, f"expected a mapping of gateways by name, found {reader.show(value, steps)}")
+    words, made = fields_of(GatewayConfig), {}
+    for name, item in value.items():
+        below = (*steps, name)
+        if reader.text(name, below, Note(check=lambda text: check_name(text, "gateway"))) is BAD:
+            continue
+        if item is not None and not isinstance(item, Mapping):
+            reader.mistake(below, f"expected a mapping such as {{listen: URL}}, found {reader.show(item, below)}")
+            continue
+        own_words = {key: one for key, one in (item or {}).items() if key in words}
+        options = {key: one for key, one in (item or {}).items() if key not in words}
+        config = reader.read(GatewayConfig, own_words, below, name=name, options=MappingProxyType(options))
+        if config is not None:
+            made[name] = config
+    return MappingProxyType(made)
 
 
 _COMPONENT: Mapping[str, Any] = {
@@ -160,6 +180,50 @@ class ChannelConfig:
 
 
 @attrs.frozen(kw_only=True)
+class GatewayConfig:
+    """A door for programs that speak a foreign dialect. What else stands here are the plugin's own options."""
+
+    name: str = given()
+    use: str | None = option(
+        None, doc="The plugin.", unset="the plugin of this name", check=lambda text: check_name(text, "plugin")
+    )
+    listen: tuple[str, ...] = option(
+        (),
+        doc="URLs: `tcp://`, `tls://HOST:PORT?cert=FILE&key=FILE`, `unix:///PATH`, `http://` for one of the web.",
+        unset="the dialect's usual port on loopback",
+    )
+    insecure: bool = option(
+        False,
+        doc="Listen beyond loopback though callers need not prove who they are: anybody can take and put messages.",
+    )
+    max_connections: int = option(1000, least=1, most=1_000_000, doc="Connections at once; more are closed at once.")
+    max_bytes: int = size(
+        "64MiB", least=65536, doc="Most bytes of bodies and answers that all its connections together hold in memory."
+    )
+    options: Mapping[str, Any] = given(NOTHING, repr=False)
+    """As in the file, references followed; only the plugin knows what of it is secret."""
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin."""
+        return self.use or self.name
+
+
+GATEWAYS_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": {
+        "type": ["object", "null"],
+        "properties": {
+            "use": {"type": "string"},
+            "listen": {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+            "insecure": {"type": "boolean"},
+            "max_connections": {"type": "integer", "minimum": 1},
+        },
+    },
+}
+
+
+@attrs.frozen(kw_only=True)
 class Limits:
     """Limits of this node."""
 
@@ -226,5 +290,21 @@ class AngelConfig:
     recycle_after: int | None = option(None, least=1, doc="Messages before a fresh start.", unset="never")
 
 
-__all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "Limits", "PeerConfig", "WorkerConfig",
-           "check_channel", "check_name", "component", "read_component", "read_components", "secret"]  # fmt: skip
+__all__ = [
+    "GATEWAYS_SCHEMA",
+    "AngelConfig",
+    "ChannelConfig",
+    "Component",
+    "DeliveryConfig",
+    "GatewayConfig",
+    "Limits",
+    "PeerConfig",
+    "WorkerConfig",
+    "check_channel",
+    "check_name",
+    "component",
+    "read_component",
+    "read_components",
+    "read_gateways",
+    "secret",
+]  # fmt: skip

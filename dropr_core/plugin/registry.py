@@ -19,15 +19,10 @@ from stevedore import NamedExtensionManager
 from dropr_core import hookspecs
 from dropr_core.config.options import NOWHERE, SourceLocation, build, suggest
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.handler import Handler
-from dropr_core.contracts.serializer import Serializer
-from dropr_core.contracts.storage import Storage
-from dropr_core.contracts.transport import Answerer, Transport
+from dropr_core.contracts.transport import Answerer
 from dropr_core.errors import ConfigError, DroprError, PluginError
+from dropr_core.plugin.conformity import CONTRACTS, shortcoming
 
-CONTRACTS: Mapping[str, type] = types.MappingProxyType(
-    {"storage": Storage, "transport": Transport, "serializer": Serializer, "handler": Handler}
-)
 KINDS = (*CONTRACTS, "observer")
 
 DEFAULT_TRANSPORTS: Mapping[str, str] = types.MappingProxyType(
@@ -42,6 +37,12 @@ _PACKAGES = {
     ("storage", "fs"): "dropr-storage-fs",
     ("transport", "curl"): "dropr-transport-curl",
     ("transport", "zmq"): "dropr-transport-zmq",
+    ("gateway", "beanstalk"): "dropr-gateway-beanstalk",
+    ("gateway", "gearman"): "dropr-gateway-gearman",
+    ("gateway", "http"): "dropr-gateway-http",
+    ("gateway", "memcache"): "dropr-gateway-memcache",
+    ("gateway", "sqs"): "dropr-gateway-sqs",
+    ("gateway", "stomp"): "dropr-gateway-stomp",
 }
 
 
@@ -138,7 +139,7 @@ def find(kind: str, name: str) -> Found:
 def create(
     kind: str, name: str, options: Any, context: Context, where: str = "", at: SourceLocation = NOWHERE
 ) -> Any:  # the caller knows the kind, and with it the type
-    """Build a plugin of one of the four kinds and check that it keeps its contract.
+    """Build a plugin of one of the five kinds and check that it keeps its contract.
 
     ``options``: the mapping of the YAML, which stands at path ``where`` (of the file ``at``), or an instance
     of the plugin's ``Options`` made before. Raises ConfigError for wrong options, PluginError for a plugin
@@ -337,23 +338,9 @@ def _make(found: Found, manager: pluggy.PluginManager, hook: str, options: Any, 
 
 def _check(found: Found, instance: object) -> None:
     """What a hook returns is checked here: pluggy checks only the names of its arguments."""
-    contract = CONTRACTS[found.kind]
-    name = contract.__name__
-    if not isinstance(instance, contract):
-        what = "nothing" if instance is None else f"a {type(instance).__name__}"
-        raise PluginError(f"{found} made {what} and no {name} ({contract.__module__}); tell its author")
-    # Python itself refuses a subclass with holes; a class that is only registered with the ABC may have some.
-    wanted = list(getattr(contract, "__abstractmethods__", ()))
-    attributes = {"transport": ["schemes"], "serializer": ["content_type"], "storage": ["outbox", "inbox"]}
-    wanted += attributes.get(found.kind, [])
-    missing = [member for member in sorted(wanted) if not _has(instance, member)]
-    if missing:
-        raise PluginError(f"{found} lacks {', '.join(missing)} of {name}; tell its author")
-
-
-def _has(instance: object, name: str) -> bool:
-    member = getattr(instance, name, None)
-    return member is not None and not getattr(member, "__isabstractmethod__", False)
+    problem = shortcoming(found.kind, instance)
+    if problem:
+        raise PluginError(f"{found} {problem}; tell its author")
 
 
 def _abilities(found: Found) -> tuple[str, ...]:

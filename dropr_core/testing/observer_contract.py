@@ -21,7 +21,7 @@ from dropr_core import hookspecs
 from dropr_core.testing.builders import CHANNEL, PEER, SENDER, new_id
 from dropr_core.testing.contract import Contract, together, within
 
-KINDS = ("storage", "transport", "keypair", "asgi", "serializer", "handler", "observer")
+KINDS = ("storage", "transport", "keypair", "asgi", "serializer", "handler", "gateway", "observer")
 MAKERS = frozenset(f"dropr_{kind}" for kind in KINDS)
 
 

@@ -1,0 +1,194 @@
+"""What the host gives to a gateway: the verbs over this node's outbox and inbox.
+
+Owns `Desk`, and `Held`, a leased message in its hands. Everything is awaited in one event loop and never blocks it. The
+host's side is in gateway/; a dialect imports all of it from `gateway`.
+
+Errors, all of `dropr_core.errors`: UsageError (a bad name, TooBig, Conflict: nothing was done), QueueFull (over a
+limit, or the disk is full: nothing was stored, and the same call may succeed later), other StoreErrors, Closed.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import attrs
+
+from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen
+from dropr_core.model.message import State
+
+if TYPE_CHECKING:
+    import asyncio  # who only wants the names loads no event loop
+
+
+@attrs.frozen
+class Change:
+    """How a lease shall end; made by `Held.acked`, `released`, `buried`."""
+
+    held: "Held"
+    kind: Literal["ack", "release", "bury"]
+    result: bytes | None = attrs.field(default=None, repr=False)
+    result_type: str = ""
+    delay: float | None = 0.0
+    rank: int | None = None
+    counted: bool = True
+    reason: str = ""
+
+
+class Held(Protocol):
+    """A leased message in the hands of a desk. Facts first, then how it is settled; each settling is durable when it
+    returns, and False where the lease had ended before: nothing was changed then.
+    """
+
+    id: str
+    number: int
+    handle: str
+    """Finds this lease again with `Desk.by_handle`, for dialects whose connections do not live as long."""
+    channel: str
+    sender: str
+    rank: int
+    attempt: int
+    """1 at the first try."""
+    age: float
+    """Seconds since it entered the queue."""
+    deadline: float | None
+    """When the lease ends by itself, on the event loop's clock; None: with the desk."""
+    body: bytes
+    headers: Mapping[str, str]
+    content_type: str
+    settled: bool
+
+    async def ack(self, result: bytes | None = None, result_type: str = "") -> bool:
+        """Done. A result goes home with the receipt."""
+        ...
+
+    async def release(
+        self, delay: float | None = 0.0, *, rank: int | None = None, counted: bool = True, reason: str = ""
+    ) -> bool:
+        """Back to the queue after ``delay`` seconds (None: as the channel's backoff says, buried after its last
+        attempt).
+        """
+        ...
+
+    async def bury(self, reason: str = "", *, rank: int | None = None) -> bool:
+        """Into the dead letters; `Desk.kick` brings it back."""
+        ...
+
+    def touch(self, hold: float | None = None) -> bool:
+        """Begin the time of the lease anew (``hold`` seconds, or those it had); False if it has ended."""
+        ...
+
+    def acked(self, result: bytes | None = None, result_type: str = "") -> Change:
+        """As `ack`, for `Desk.settle`."""
+        ...
+
+    def released(
+        self, delay: float | None = 0.0, *, rank: int | None = None, counted: bool = True, reason: str = ""
+    ) -> Change:
+        """As `release`, for `Desk.settle`."""
+        ...
+
+    def buried(self, reason: str = "", *, rank: int | None = None) -> Change:
+        """As `bury`, for `Desk.settle`."""
+        ...
+
+
+class Desk(Protocol):
+    """The verbs. Each connection has its own: one consumer, whose leases end with it."""
+
+    node: str
+    stopping: "asyncio.Event"
+
+    async def put(self, *parcels: Parcel) -> list[Placed]:
+        """Store all or none. Durable when it returns; connections that put meanwhile share the commit."""
+        ...
+
+    async def reserve(
+        self, channels: Iterable[str], *, limit: int = 1, wait: float | None = 0.0, hold: float | None = None
+    ) -> "list[Held]":
+        """Lease what is ready, by rank, then by age; wait up to ``wait`` seconds for the first (None: for ever).
+
+        ``hold``: after so many seconds the lease ends by itself, the attempt counted. Cancelling it is safe: what
+        was claimed meanwhile goes back. Empty when the time is over, or the gateway drains.
+        """
+        ...
+
+    async def reserve_number(self, number: int, *, hold: float | None = None) -> "Held | None":
+        """Lease this one if it waits (ready, delayed or buried)."""
+        ...
+
+    async def settle(self, *changes: Change) -> list[bool]:
+        """All in one commit; False where a lease had ended."""
+        ...
+
+    def held(self, number: int) -> "Held | None":
+        """What this desk holds under that number."""
+        ...
+
+    async def by_handle(self, handle: str) -> "Held | None":
+        """The lease of a `Held.handle`, also of another desk of this process, and after a restart as long as nobody has
+        leased the message since; None if it is over or the text is none of ours.
+        """
+        ...
+
+    async def find(self, number: int) -> Seen | None:
+        """A message of the inbox by its number. Costs a look-up."""
+        ...
+
+    async def find_id(self, message_id: str) -> Seen | None:
+        """The same by its id."""
+        ...
+
+    async def peek(self, channel: str, state: State = State.READY) -> Seen | None:
+        """The next one in that state (READY, DELAYED, BURIED)."""
+        ...
+
+    async def delete(self, number: int) -> bool:
+        """Remove a message that nobody has leased, or that this desk has. False if there is none."""
+        ...
+
+    async def kick(self, channel: str, bound: int) -> int:
+        """Make up to ``bound`` buried messages ready; delayed ones if none is buried. Returns how many."""
+        ...
+
+    async def kick_number(self, number: int) -> bool:
+        """The same with one."""
+        ...
+
+    async def purge(self, channel: str) -> int:
+        """Remove everything that nobody has leased. Returns how many."""
+        ...
+
+    async def pause(self, channel: str, seconds: float | None = None) -> None:
+        """Consumers of the channel get nothing for so long (None: until `resume`); sending goes on."""
+        ...
+
+    async def resume(self, channel: str) -> None:
+        """End `pause`."""
+        ...
+
+    async def channels(self) -> list[str]:
+        """Those of the configuration, and those that hold messages."""
+        ...
+
+    async def counts(self) -> Mapping[str, Counts]:
+        """Every channel of `channels`."""
+        ...
+
+    async def count(self, channel: str) -> Counts:
+        """One channel; zeros for one that does not exist."""
+        ...
+
+    async def status(self, message_id: str) -> Fate | None:
+        """What became of a message that was put here; None if unknown or forgotten."""
+        ...
+
+    async def wait_receipt(self, message_id: str, wait: float | None = None) -> Fate | None:
+        """Wait until it has ended; as `status` after ``wait`` seconds."""
+        ...
+
+    def connection(self, peer: str) -> "AbstractAsyncContextManager[Desk]":
+        """A desk of its own for a connection inside a web application, such as a WebSocket."""
+        ...
+
+
+__all__ = ["Change", "Desk", "Held"]
