@@ -16,7 +16,7 @@ import zmq
 from dropr_core.contracts.transport import Answerer, Caller
 from dropr_core.errors import Closed, Refused
 from dropr_transport_zmq.engine import Deadline, Engine, receive
-from dropr_transport_zmq.frames import VERSION, Head, Kind, OtherVersion, refusal, unpack
+from dropr_transport_zmq.frames import FIRST_WINDOW, OPENING, VERSION, WINDOW, Head, Kind, OtherVersion, refusal, unpack
 from dropr_transport_zmq.lines import Judged
 from dropr_transport_zmq.options import Options
 from dropr_transport_zmq.stream import Malformed, Queue, Stream
@@ -46,6 +46,8 @@ class Way:
         self.identity, self.caller, self.fd = identity, caller, fd
         self.calls: dict[int, Call] = {}
         self.queue = Queue()
+        self.told = False
+        """Whether it was told that requests may begin with the full window."""
         self.stuck: float | None = None
         """Since when its connection takes nothing."""
 
@@ -199,6 +201,11 @@ class Answering:
         else:
             stream.grant()
             call.way.queue.add(stream)
+            if not call.way.told and stream.total > FIRST_WINDOW:  # else it would be a message for nothing
+                call.way.told = True
+                opening = Stream(OPENING)
+                opening.say(Kind.GRANT, number=WINDOW)
+                call.way.queue.add(opening)
             self._pump(call.way)
 
     def _answer(self, call: Call) -> None:

@@ -15,7 +15,7 @@ import attrs
 from dropr_core.errors import Closed, DroprError, Refused, Unanswered, Unreachable
 from dropr_transport_zmq.dealer import Dealer
 from dropr_transport_zmq.engine import Deadline
-from dropr_transport_zmq.frames import Head, Kind, OtherVersion, printable, read_refusal, unpack
+from dropr_transport_zmq.frames import FIRST_WINDOW, OPENING, Head, Kind, OtherVersion, printable, read_refusal, unpack
 from dropr_transport_zmq.options import Options
 from dropr_transport_zmq.stream import Malformed, Queue, Stream
 
@@ -45,6 +45,10 @@ class Asking:
         self._numbers = itertools.count(1)
         self._queue = Queue()
         self._deadline = Deadline(dealer.engine, self._look)
+        self._window = FIRST_WINDOW
+        """What a request may begin with on this connection, as far as the listener has said."""
+        self._large_answers = False
+        """Whether an answer on this connection was larger than its first window."""
         self.closed = False
         self.ignored = 0
         """Messages that belong to no request, or are none."""
@@ -58,7 +62,10 @@ class Asking:
             future.set_exception(Closed(f"{self._url}: this connection is closed"))
             return
         stream = Stream(next(self._numbers))
+        stream.begin_with(self._window)
         stream.send(Kind.ASK, request)
+        if self._large_answers:
+            stream.welcome()
         now = monotonic()
         self._asked[stream.number] = Ask(stream, idle, future, now)
         self._deadline.by(now + idle)
@@ -99,6 +106,9 @@ class Asking:
             except OtherVersion:
                 head = None
             ask = self._asked.get(head.request) if head is not None else None
+            if head is not None and head.request == OPENING and head.kind == Kind.GRANT:
+                self._window = head.number
+                continue
             if head is None or ask is None:
                 self.ignored += 1
                 continue
@@ -121,6 +131,7 @@ class Asking:
                     self._give_up(ask, f"the answer has {head.number} bytes, more than the option 'max_answer' allows")
                     return
                 stream.begin(head.number)
+                self._large_answers = self._large_answers or head.number > FIRST_WINDOW
             stream.take(0 if kind == Kind.ANSWER else head.number, payload)
             if stream.whole:
                 self._end(ask, stream.collect())
@@ -182,11 +193,18 @@ class Asking:
 
     # ── what the socket tells ────────────────────────────────────────────────────────────────────
 
+    def _forget_windows(self) -> None:
+        """The next connection may lead to a listener that allows less."""
+        self._window, self._large_answers = FIRST_WINDOW, False
+        for ask in self._asked.values():
+            ask.stream.begin_with(FIRST_WINDOW)
+
     def _lost(self, reason: str) -> None:
         """A connection that stood is gone: what was handed over is unknown, the rest waits for the next one."""
         for ask in list(self._asked.values()):
             if ask.handed:
                 self._end(ask, self._unknown(ask, reason))
+        self._forget_windows()
         self._queue.clear()
         for ask in self._asked.values():
             self._queue.add(ask.stream)
@@ -194,10 +212,12 @@ class Asking:
     def _failed(self, error: DroprError) -> None:
         """There is no connection, and ZeroMQ's attempt to make one has failed."""
         self._queue.clear()
+        self._forget_windows()
         self._end_all(lambda ask: self._unknown(ask, "the connection was lost") if ask.handed else error)
         self._dealer.park()
 
     def _gave_way(self) -> None:
         """The socket was put away: begin anew, if there is a reason to."""
+        self._forget_windows()
         if self._asked:
             self._dealer.open()

@@ -18,9 +18,13 @@ LEAST = 4096
 MAX_FRAME = CHUNK + 4096
 """ZeroMQ hangs up on whoever sends a longer frame."""
 FIRST_WINDOW = 256 * 1024
-"""Bytes of a request or an answer that may be sent before the other side has granted more."""
-WINDOW = 2 * 1024 * 1024
+"""Bytes of a request or an answer that may be sent before the other side has granted more, or said `OPENING`."""
+WINDOW = 4 * 1024 * 1024
 """Most bytes that a receiver grants beyond what it has."""
+
+
+OPENING = 0
+"""The request id of a GRANT that is about all later requests of the connection: what they may begin with."""
 
 
 class Kind(IntEnum):

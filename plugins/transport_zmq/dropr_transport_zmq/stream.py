@@ -28,24 +28,35 @@ class Stream:
         self._first: Kind | None = None
         self._sent = 0
         self._allowed = 0
-        self._word: tuple[Kind, bytes] | None = None
+        self._word: tuple[Kind, bytes, int] | None = None
+        self._window = FIRST_WINDOW
         # in
         self.total = -1
         self.have = 0
         self._parts: list[bytes] = []
-        self._granted = FIRST_WINDOW
+        self._granted = WINDOW
         self._owes_grant = False
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, kind: Kind, body: bytes) -> None:
         """Have ``body`` sent; its first message is of ``kind``."""
-        self._body, self._first, self._sent, self._allowed = memoryview(body), kind, 0, FIRST_WINDOW
+        self._body, self._first, self._sent, self._allowed = memoryview(body), kind, 0, self._window
 
-    def say(self, kind: Kind, payload: bytes = b"") -> None:
+    def begin_with(self, window: int) -> None:
+        """How many bytes of a body may be sent before the other side has granted more; of one that is not begun."""
+        self._window = max(FIRST_WINDOW, min(window, WINDOW))
+        if self._first is not None:
+            self._allowed = self._window
+
+    def say(self, kind: Kind, payload: bytes = b"", number: int = 0) -> None:
         """Have one last word sent, instead of everything else."""
         self._body, self._first, self._owes_grant = _NOTHING, None, False
-        self._word = (kind, payload)
+        self._word = (kind, payload, number)
+
+    def welcome(self) -> None:
+        """Tell the other side that its answer may begin with the full window."""
+        self._owes_grant = True
 
     def drop(self) -> None:
         """Nothing is to be sent or kept any more."""
@@ -54,7 +65,9 @@ class Stream:
         self._parts = []
 
     def allow(self, upto: int) -> None:
-        """The other side takes more."""
+        """The other side takes more; before the body is known: it may begin with so much."""
+        if not self._body:
+            self.begin_with(upto)
         self._allowed = max(self._allowed, min(upto, len(self._body)))
 
     @property
@@ -70,8 +83,8 @@ class Stream:
     def next(self) -> tuple[bytes, bytes | memoryview] | None:
         """The message to send now, or None. It stays the next one until `done_next`."""
         if self._word is not None:
-            return pack(self._word[0], self.number), self._word[1]
-        if self._owes_grant:
+            return pack(self._word[0], self.number, self._word[2]), self._word[1]
+        if self._owes_grant and self._first is None:
             return pack(Kind.GRANT, self.number, self._granted), b""
         size = len(self._body)
         if self._first is not None:
@@ -85,7 +98,7 @@ class Stream:
         """What `next` gave was sent."""
         if self._word is not None:
             self._word = None
-        elif self._owes_grant:
+        elif self._owes_grant and self._first is None:
             self._owes_grant = False
         elif self._first is not None:
             self._first, self._sent = None, min(CHUNK, len(self._body))

@@ -9,7 +9,18 @@ from urllib.parse import urlsplit
 
 import pytest
 import zmq
-from dropr_transport_zmq.frames import CHUNK, HEAD_BYTES, MAX_FRAME, VERSION, Kind, pack, unpack
+from dropr_transport_zmq.frames import (
+    CHUNK,
+    FIRST_WINDOW,
+    HEAD_BYTES,
+    MAX_FRAME,
+    OPENING,
+    VERSION,
+    WINDOW,
+    Kind,
+    pack,
+    unpack,
+)
 from dropr_transport_zmq.keys import public_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -151,6 +162,22 @@ def test_fault_29_a_caller_that_stalls_is_given_up(caller):
     alive(caller)
 
 
+def test_a_large_request_is_answered_with_the_window_of_the_next_ones(caller):
+    """Who sends more than the first window is told once what later requests may begin with, and they may."""
+    size = FIRST_WINDOW + CHUNK
+    say(caller, Kind.ASK, 1, size, request(size)[:CHUNK])
+    told = [get(caller)[0] for _ in range(2)]
+    assert [(head.request, head.number) for head in told if head.request == OPENING] == [(OPENING, WINDOW)]
+    body = request(FIRST_WINDOW + 4 * CHUNK)
+    for sent in range(0, len(body), CHUNK):  # no grant is waited for
+        say(caller, Kind.MORE if sent else Kind.ASK, 2, sent or len(body), body[sent : sent + CHUNK])
+    kinds = []
+    while (head := get(caller)[0]).kind != Kind.ANSWER:
+        assert head.request == 2
+        kinds.append(head.kind)
+    assert set(kinds) == {Kind.GRANT}
+
+
 def test_a_caller_that_does_not_take_its_answer_is_given_up(caller, door):
     """An answer whose receiver grants nothing is not kept for ever."""
     body = request(MIB)
@@ -162,7 +189,7 @@ def test_a_caller_that_does_not_take_its_answer_is_given_up(caller, door):
         if sent < len(body):
             assert get(caller)[0].kind == Kind.GRANT
     while (got := get(caller))[0].kind != Kind.FAILED:
-        assert got[0].kind in (Kind.ANSWER, Kind.MORE)
+        assert got[0].kind in (Kind.ANSWER, Kind.MORE, Kind.GRANT)
     assert becomes_quiet(door)
 
 

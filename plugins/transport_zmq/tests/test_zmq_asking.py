@@ -12,7 +12,7 @@ import pytest
 import zmq
 from dropr_transport_zmq import Options
 from dropr_transport_zmq.dealer import settle
-from dropr_transport_zmq.frames import CHUNK, FIRST_WINDOW, VERSION, Kind, pack, refusal, unpack
+from dropr_transport_zmq.frames import CHUNK, FIRST_WINDOW, OPENING, VERSION, WINDOW, Kind, pack, refusal, unpack
 from dropr_transport_zmq.keys import new_secret, public_of
 
 from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
@@ -297,6 +297,40 @@ def test_no_more_than_the_window_is_sent_without_a_grant(connect, peer):
     assert got == request(size)
     peer.send_multipart([who, pack(Kind.ANSWER, head.request, 0), b""])
     assert future.result(WAIT) == b""
+
+
+def test_a_request_begins_with_the_window_that_the_listener_has_said(connect, peer):
+    """After GRANT for all requests a later one goes out so far without waiting; a new connection begins small again."""
+    connection = connect(url_of(peer))
+    first = connection.ask(request(20), idle=WAIT)
+    who, head, _ = get(peer)
+    peer.send_multipart([who, pack(Kind.GRANT, OPENING, 2 * FIRST_WINDOW), b""])
+    peer.send_multipart([who, pack(Kind.ANSWER, head.request, 0), b""])
+    assert first.result(WAIT) == b""
+    connection.ask(request(8 * FIRST_WINDOW), idle=WAIT)
+    got = b""
+    while len(got) < 2 * FIRST_WINDOW:
+        got += get(peer)[2]
+    assert len(got) == 2 * FIRST_WINDOW
+    assert not peer.poll(100)
+
+
+def test_after_a_large_answer_the_next_may_begin_with_the_full_window(connect, peer):
+    """An asker that got a large answer says with its next request how much of the answer may come at once."""
+    connection = connect(url_of(peer))
+    size = FIRST_WINDOW + CHUNK
+    first = connection.ask(request(20), idle=WAIT)
+    who, head, _ = get(peer)
+    for sent in range(0, size, CHUNK):
+        kind, number = (Kind.MORE, sent) if sent else (Kind.ANSWER, size)
+        peer.send_multipart([who, pack(kind, head.request, number), request(size)[sent : sent + CHUNK]])
+    assert first.result(WAIT) == request(size)
+    connection.ask(request(20), idle=WAIT)
+    later = []
+    while not later or later[-1][0] != (Kind.GRANT, WINDOW):  # until it has come; grants of the first come before
+        _, head, _ = get(peer)
+        later.append(((head.kind, head.number), head.request))
+    assert later[-1][1] == next(request for (kind, _), request in later if kind == Kind.ASK)
 
 
 def test_high_water_marks_never_block_the_asker(connect, peer):
