@@ -34,7 +34,7 @@ class Stream:
         self.total = -1
         self.have = 0
         self._parts: list[bytes] = []
-        self._granted = WINDOW
+        self._granted = FIRST_WINDOW
         self._owes_grant = False
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────
@@ -56,7 +56,7 @@ class Stream:
 
     def welcome(self) -> None:
         """Tell the other side that its answer may begin with the full window."""
-        self._owes_grant = True
+        self._granted, self._owes_grant = WINDOW, True
 
     def drop(self) -> None:
         """Nothing is to be sent or kept any more."""
@@ -116,8 +116,10 @@ class Stream:
         self.total = total
 
     def take(self, offset: int, data: bytes) -> None:
-        """A piece has come. Raises Malformed."""
-        if self.total < 0 or offset != self.have or self.have + len(data) > min(self.total, self._granted):
+        """A piece has come. Raises Malformed. The full window is taken in any case: it may have been said for all
+        requests of the connection.
+        """
+        if self.total < 0 or offset != self.have or self.have + len(data) > min(self.total, max(self._granted, WINDOW)):
             raise Malformed(f"{len(data)} bytes at {offset} do not follow {self.have} of {self.total}")
         if len(data) < LEAST and self.have + len(data) < self.total:
             raise Malformed(f"a piece of {len(data)} bytes that is not the last")
