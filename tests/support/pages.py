@@ -30,7 +30,7 @@ PATIENCE = 90.0
 """Seconds after which a block that has not ended fails the page."""
 
 RUNNABLE = frozenset({"sh", "python"})
-_PORT = re.compile(r"\b(127\.0\.0\.1|localhost)(:|\", )(\d{4})\b")
+_PORT = re.compile(r"\b(127\.0\.0\.1|localhost)(:|\", )(\d{4,5})\b")
 _STAYS = re.compile(r"^dropr up\b[^&\n]*\Z", re.MULTILINE)
 _NOTE = re.compile(r"<!-- (not run|fails|endless)(?:: (.*?))? -->")
 _FILE = re.compile(r"^`([\w./-]+)`[^`\n]*:$")
