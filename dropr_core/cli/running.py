@@ -18,7 +18,7 @@ import click
 from dropr_core.cli.common import find_config, load_config, start_log, verb
 from dropr_core.cli.failures import Stop
 from dropr_core.system.exit_codes import Exit
-from dropr_core.system.loading import collector_paused
+from dropr_core.system.loading import collect_rarely, collector_paused
 
 if TYPE_CHECKING:
     from dropr_core.angel.child import ChildSpec
@@ -41,6 +41,7 @@ def daemon_verb(ctx: click.Context, config_file: Path | None) -> None:
     with collector_paused():
         from dropr_core.processes.daemon import run
 
+    collect_rarely()
     ctx.exit(run(config, path=path))
 
 
@@ -54,6 +55,7 @@ def server_verb(ctx: click.Context, config_file: Path | None) -> None:
     with collector_paused():
         from dropr_core.processes.server import run
 
+    collect_rarely()
     ctx.exit(run(config, path=path))
 
 
