@@ -48,6 +48,8 @@ class Fresh(NamedTuple, Generic[O]):
     op: O
     weight: int = 0
     """Bytes of its result, which it takes in memory."""
+    payload: bytes | None = None
+    """The record as a file has it already."""
 
 
 class Remembered(ABC, Generic[S, O]):
@@ -216,7 +218,7 @@ class Remembered(ABC, Generic[S, O]):
             run.until = max(run.until, one.until)
             if one.key is not None:
                 run.tally.add(self.row(one.op))
-            yield Entry(one.key, one.id, one.until, encode(one.op))
+            yield Entry(one.key, one.id, one.until, encode(one.op) if one.payload is None else one.payload)
 
     def _rest_of(self, run: Run) -> Iterator[Fresh[O]]:
         """What of a run is still remembered."""
@@ -226,7 +228,7 @@ class Remembered(ABC, Generic[S, O]):
             key, identity = self.identify(op)
             until = self.until(op) if stored.until is None else stored.until
             if until > (now if key is None else run.past) and key not in run.gone:
-                yield Fresh(key, identity, until, op)
+                yield Fresh(key, identity, until, op, payload=None if stored.until is None else stored.payload)
 
     def tidy(self, runs: Container[int]) -> None:
         """Remove the files of runs that nobody knows any more."""

@@ -139,10 +139,11 @@ class SortedRun:
     def after(self, key: int, before: int) -> Iterator[tuple[int, Stored]]:
         """(key, record) of every one with a key above ``key`` and below ``before``, in order."""
         low = _first(self.keyed, lambda middle: self._unpack(BY_KEY, self._keys, middle)[0] <= key)
+        ahead = _Ahead(self._read)
         for one, at in self._index(BY_KEY, self._keys, low):
             if one >= before:
                 return
-            stored = self._at(at)
+            stored = self._at(at, ahead)
             if stored is not None:
                 yield one, stored
 
@@ -162,8 +163,9 @@ class SortedRun:
         """All records, in the order in which they stand. It needs no more than one kind of bytes to be sound: the
         index, or the lengths.
         """
+        ahead = _Ahead(self._read)
         for at in sorted(self._offsets()) if self.sound() else self._walk():
-            stored = self._at(at)
+            stored = self._at(at, ahead)
             if stored is not None:
                 yield stored
 
@@ -209,13 +211,14 @@ class SortedRun:
         value, at = kind.unpack(block.ljust(kind.size, b"\0"))
         return value, at
 
-    def _at(self, at: int) -> Stored | None:
-        block = self._read(512, at)
+    def _at(self, at: int, read: Callable[[int, int], bytes] | None = None) -> Stored | None:
+        read = read or self._read
+        block = read(512, at)
         head = self._record.size
         if len(block) >= head:
             check, length, *more = self._record.unpack_from(block, 0)
             if head + length > len(block) and at + head + length <= self._ids:
-                block = self._read(head + length, at)
+                block = read(head + length, at)
             payload = block[head : head + length]
             until = more[0] if more else None
             right = crc32(payload, self._salt) if until is None else _check(self._salt, until, payload)
@@ -238,6 +241,20 @@ class SortedRun:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+class _Ahead:
+    """Reads what comes next with what is asked for, each time twice as much: for who reads one after the other."""
+
+    def __init__(self, read: Callable[[int, int], bytes]) -> None:
+        self._read, self._block, self._start, self._step = read, b"", 0, 256
+
+    def __call__(self, size: int, at: int) -> bytes:
+        low = at - self._start
+        if low < 0 or low + size > len(self._block):
+            self._step = min(2 * self._step, _BLOCK)
+            self._block, self._start, low = self._read(max(size, self._step), at), at, 0
+        return self._block[low : low + size]
 
 
 def _first(count: int, before: Callable[[int], bool]) -> int:
