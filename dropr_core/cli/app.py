@@ -18,7 +18,7 @@ from dropr_core.cli.streams import forget_output, open_standard_streams
 SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Run",
-        {"daemon": "running", "server": "running", "worker": "running", "angel": "running", "up": "running"},
+        dict.fromkeys(("daemon", "server", "worker", "gateway", "angel", "up"), "running"),
     ),
     (
         "Look, changing nothing",

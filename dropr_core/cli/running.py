@@ -1,4 +1,4 @@
-"""The verbs that run until they are told to stop: daemon, server, worker, angel, up.
+"""The verbs that run until they are told to stop: daemon, server, worker, gateway, angel, up.
 
 Owns how a process of dropr begins: its configuration, its log, its exit code. What it then does is
 in the module of its name; the angel starts these very verbs.
@@ -30,7 +30,7 @@ HEARTBEAT = "DROPR_HEARTBEAT_FD"
 CHILD_NAME = "DROPR_CHILD_NAME"
 """What it calls us (the same)."""
 
-ROLES = ("daemon", "server", "worker")
+ROLES = ("daemon", "server", "worker", "gateway")
 
 
 @verb("daemon")
@@ -75,11 +75,24 @@ def worker_verb(ctx: click.Context, config_file: Path | None) -> None:
     ctx.exit(run(config, path=path))
 
 
+@verb("gateway")
+@click.pass_context
+def gateway_verb(ctx: click.Context, config_file: Path | None) -> None:
+    """Open doors for programs that speak beanstalkd, STOMP, SQS and the like: those that `gateways:` names."""
+    path, config = _begin(ctx, "gateway", config_file)
+    if not config.gateways:
+        raise Stop(Exit.CONFIG, f"{path}: node {config.node} has no `gateways:`, so a gateway has nothing to do")
+    with collector_paused():
+        from dropr_core.processes.gateway import run
+
+    ctx.exit(run(config, path=path))
+
+
 @verb("angel")
 @click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
 @click.pass_context
 def angel_verb(ctx: click.Context, config_file: Path | None, roles: tuple[str, ...]) -> None:
-    """Keep these processes of a node alive: daemon, server, worker. SIGHUP makes them read the file again."""
+    """Keep these processes of a node alive: daemon, server, worker, gateway. SIGHUP makes them read the file again."""
     path, config = _begin(ctx, "angel", config_file)
     _watch(ctx, path, config, lambda _config: list(dict.fromkeys(roles)))
 

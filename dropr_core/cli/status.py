@@ -22,6 +22,7 @@ QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
 @verb(
     "status",
     keys="`node`, `data`, `storage`; `processes`: `daemon` (`pid`, or null), `servers` (a list: `pid`, `urls`), "
+    "`gateways` (a list: `pid`, `urls`: name of the gateway → list), "
     "`workers` (a list, one for each process: `pid`, `name`, `channels`, `threads` and `tasks` (most that functions "
     "and async ones handle at once), `at_work` (messages at this moment), `longest` (null, or of the one that takes "
     "longest: `id`, `channel`, `seconds`)), `angel` (null, or `pid`, `children`: a list: `name`, `state`, `pid`, "
@@ -76,7 +77,7 @@ def _processes(node: "Runtime") -> dict[str, Any]:
     daemon = daemon_report(node)
     found: dict[str, Any] = {"daemon": None if daemon is None else {"pid": daemon.get("pid")}}
     with store_errors(directory):
-        for name in ("server", "worker"):
+        for name in ("server", "worker", "gateway"):
             found[f"{name}s"] = list(living(directory, name))
         angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
     for worker in found["workers"]:
@@ -215,6 +216,9 @@ def _show_processes(processes: Mapping[str, Any]) -> None:
         words.append(f"daemon {processes['daemon']['pid'] or 'starting'}")
     for server in processes["servers"]:
         words.append(f"server {server['pid']} ({', '.join(server.get('urls', [])) or 'no doors'})")
+    for gateway in processes["gateways"]:
+        doors = "; ".join(f"{name}: {', '.join(urls)}" for name, urls in gateway.get("urls", {}).items())
+        words.append(f"gateway {gateway['pid']} ({doors})")
     words += [f"{worker.get('name', 'worker')} {worker['pid']}" for worker in processes["workers"]]
     echo(f"running: {', '.join(words)}" if words else "nothing runs here: 'dropr up' starts everything")
     for worker in processes["workers"]:

@@ -35,27 +35,76 @@ class Change:
 
 
 class Held(Protocol):
-    """A leased message in the hands of a desk. Facts first, then how it is settled; each settling is durable when it
-    returns, and False where the lease had ended before: nothing was changed then.
+    """A leased message in the hands of a desk. Facts first, then how it is settled.
+
+    When a settling returns the death of any process changes nothing (a power cut within 20 ms may bring the message
+    back); False where the lease had ended before: nothing was changed then.
     """
 
-    id: str
-    number: int
-    handle: str
-    """Finds this lease again with `Desk.by_handle`, for dialects whose connections do not live as long."""
-    channel: str
-    sender: str
-    rank: int
-    attempt: int
-    """1 at the first try."""
-    age: float
-    """Seconds since it entered the queue."""
-    deadline: float | None
-    """When the lease ends by itself, on the event loop's clock; None: with the desk."""
-    body: bytes
-    headers: Mapping[str, str]
-    content_type: str
-    settled: bool
+    @property
+    def id(self) -> str:
+        """The id as text."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """The job number; see `Placed.number`."""
+        ...
+
+    @property
+    def handle(self) -> str:
+        """Finds this lease again with `Desk.by_handle`, for dialects whose connections do not live as long."""
+        ...
+
+    @property
+    def channel(self) -> str:
+        """Where it was waiting."""
+        ...
+
+    @property
+    def sender(self) -> str:
+        """The peer that brought it, or this node."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """Priority of 32 bits, 0 first."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """1 at the first try."""
+        ...
+
+    @property
+    def age(self) -> float:
+        """Seconds since it entered the queue."""
+        ...
+
+    @property
+    def deadline(self) -> float | None:
+        """When the lease ends by itself, on the event loop's clock; None: with the desk."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """As it was put."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """As they were put."""
+        ...
+
+    @property
+    def content_type(self) -> str:
+        """As it was put."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to be said about it."""
+        ...
 
     async def ack(self, result: bytes | None = None, result_type: str = "") -> bool:
         """Done. A result goes home with the receipt."""

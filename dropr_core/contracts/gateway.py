@@ -34,7 +34,7 @@ class Gateway:
 
     async def serve(self, line: "Line", desk: Desk) -> None:
         """One connection, from its beginning to its end; returning closes it, and with it the desk: leases that are
-        still held end at once, their attempts not counted.
+        still held end at once (their attempts count, unless the gateway drains).
 
         ConnectionError (raised by `line`) and DroprErrors may pass through: they end this connection alone.
         """

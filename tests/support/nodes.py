@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from dropr_core.api.node import Node
+from dropr_core.system.presence import living
 
 PATIENCE = 30.0
 """Seconds after which something that should have happened is taken as a failure. Never a pause."""
@@ -151,7 +152,9 @@ class Place:
 
     def await_ready(self, process: Process, times: int = 1) -> None:
         """Wait until a process has said ``times`` times that it is up."""
-        word = {"daemon": "daemon of", "server": "listens on", "worker": "handles"}[process.role]
+        word = {"daemon": "daemon of", "server": "listens on", "worker": "handles", "gateway": "listens on"}[
+            process.role
+        ]
 
         def ready() -> bool:
             if not process.alive:
@@ -159,6 +162,15 @@ class Place:
             return process.text.count(word) >= times
 
         eventually(ready, what=f"{process.role} of {self.name} is up")
+
+    def doors(self) -> dict[str, list[str]]:
+        """The URLs at which the living gateway process listens, by the name of the gateway."""
+
+        def report() -> dict[str, list[str]] | None:
+            found = list(living(self.data / "run", "gateway"))
+            return found[-1]["urls"] if found else None
+
+        return cast("dict[str, list[str]]", eventually(report, what="a gateway that reports its doors"))
 
     def open(self) -> Node:
         """The node in this process; the caller closes it."""

@@ -1,0 +1,308 @@
+"""What all connections of a gateway process share.
+
+Owns the threads at the store and what is given to them, the leases in hand and their deadlines, and who waits. Lives in
+the event loop; desks are made of it. Must not know sockets or dialects.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from dropr_core.api.received import settle
+from dropr_core.api.runtime import Runtime
+from dropr_core.api.sender import Sender
+from dropr_core.contracts.desk import Change
+from dropr_core.contracts.parcels import Parcel, Placed
+from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
+from dropr_core.errors import DroprError
+from dropr_core.gateway.claiming import Claimer, Wanted
+from dropr_core.gateway.held import HeldMessage
+from dropr_core.gateway.looking import Looking, Meddling
+from dropr_core.gateway.pauses import Pauses
+from dropr_core.gateway.placing import Local, Outgoing, Placer, outgoing_number
+from dropr_core.gateway.receipts import Receipts
+from dropr_core.gateway.waiting import Waiting
+from dropr_core.gateway.writer import StoreThread, call_each
+from dropr_core.model import topics
+from dropr_core.model.message import State
+from dropr_core.model.names import format_id
+
+
+class Puts(NamedTuple):
+    """Messages of one call for this node's inbox."""
+
+    messages: list[Local]
+
+
+class Settles(NamedTuple):
+    """Changes of one call."""
+
+    changes: list[Settlement]
+
+
+Order: TypeAlias = Puts | Settles | Wanted | Callable[[], Any]
+
+
+class Hub:
+    """Of one process."""
+
+    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop, log: logging.Logger, max_body: int) -> None:
+        self.runtime, self.loop, self.log = runtime, loop, log
+        self.stopping = asyncio.Event()
+        self.placer = Placer(runtime)
+        self.looking = Looking(runtime)
+        self.claimer = Claimer(runtime, max_body, log)
+        self.meddling = Meddling(runtime, lambda: self.claimer.consumer)
+        self._sender = Sender(runtime)
+        self._inbox = runtime.storage.inbox
+        self._inbox_thread: StoreThread[Order] = StoreThread("dropr-gateway-inbox", loop, self._turn)
+        self._outbox_thread: StoreThread[list[Outgoing]] = StoreThread("dropr-gateway-outbox", loop, self._send)
+        self._reader: StoreThread[Callable[[], Any]] = StoreThread("dropr-gateway-reader", loop, call_each)
+        self.held: dict[int, HeldMessage] = {}
+        self.pauses = Pauses(loop, lambda channel: self.waiting.news(channel))  # noqa: PLW0108 - it is made below
+        self.waiting: Waiting[HeldMessage] = Waiting(
+            loop, self._inbox_thread.submit, self._hand_out, self.give_back, self.undo, self.pauses.open
+        )
+        self.receipts = Receipts(runtime, loop, self.read)
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def now(self) -> float:
+        """Node time."""
+        return self.runtime.clock.now()
+
+    async def read(self, call: Callable[[], Any]) -> Any:
+        """Something that only reads."""
+        return await self._reader.do(call)
+
+    async def change(self, call: Callable[[], Any]) -> Any:
+        """Something at the inbox, in the thread that has its consumer."""
+        return await self._inbox_thread.do(call)
+
+    # ── putting ──────────────────────────────────────────────────────────────────────────────────
+
+    async def put(self, parcels: Sequence[Parcel]) -> list[Placed]:
+        """Store all or none of the parcels for one half of the store; the inbox comes first where both are meant."""
+        placer = self.placer
+        if any(map(placer.is_large, parcels)):
+            composed = await asyncio.to_thread(lambda: [placer.compose(parcel) for parcel in parcels])
+        else:
+            composed = [placer.compose(parcel) for parcel in parcels]
+        local = [one for one in composed if isinstance(one, Local)]
+        outgoing = [one for one in composed if isinstance(one, Outgoing)]
+        placed: dict[int, Placed] = {}
+        if local:
+            numbers = await self._inbox_thread.do(Puts(local))
+            for one, (number, duplicate) in zip(local, numbers, strict=True):
+                placed[id(one)] = Placed(format_id(one.job.id), number, duplicate)
+            for channel in {one.channel for one in local}:
+                self.waiting.news(channel)
+        if outgoing:
+            results = await self._outbox_thread.do(outgoing)
+            for sent, result in zip(outgoing, results, strict=True):
+                number = outgoing_number(result.id)
+                placed[id(sent)] = Placed(format_id(result.id), number, result.existed, local=False)
+        return [placed[id(one)] for one in composed]
+
+    def _send(self, orders: list[list[Outgoing]]) -> list[Any]:
+        """A turn of the outbox's thread: one commit for all, or each by itself if that fails."""
+
+        def store(messages: list[Outgoing]) -> Sequence[Any]:
+            written = [one.written for one in messages if one.written is not None]
+            return self._sender.store([one.message for one in messages], 0.0, written)
+
+        if len(orders) > 1:
+            with contextlib.suppress(DroprError):
+                placed = iter(store([one for order in orders for one in order]))
+                return [[next(placed) for _ in order] for order in orders]
+        return [_attempt(partial(store, order)) for order in orders]
+
+    # ── the turns of the inbox's thread ──────────────────────────────────────────────────────────
+
+    def _turn(self, orders: list[Order]) -> list[Any]:
+        """Settlements first, for they may free what others wait for; then what is put, in one commit; then claims."""
+        results: dict[int, Any] = {}
+        settles = [(at, order) for at, order in enumerate(orders) if isinstance(order, Settles)]
+        puts = [(at, order) for at, order in enumerate(orders) if isinstance(order, Puts)]
+        self._together(settles, lambda some: self._settle_all([order for _, order in some]), results)
+        self._together(puts, lambda some: self._put_all([order for _, order in some]), results)
+        self.claimer.holding = len(self.held)
+        for at, order in enumerate(orders):
+            if isinstance(order, Wanted):
+                results[at] = _attempt(partial(self.claimer.take, order))
+            elif not isinstance(order, Settles | Puts):
+                results[at] = _attempt(order)
+        return [results[at] for at in range(len(orders))]
+
+    @staticmethod
+    def _together(some: list[Any], do: Callable[[list[Any]], list[Any]], results: dict[int, Any]) -> None:
+        """All in one commit; if that fails each by itself, so that whoever is to blame hears of it alone."""
+        if not some:
+            return
+        if len(some) > 1:
+            with contextlib.suppress(DroprError):
+                results.update(zip([at for at, _ in some], do(some), strict=True))
+                return
+        for one in some:
+            done = _attempt(partial(do, [one]))
+            results[one[0]] = done if isinstance(done, BaseException) else done[0]
+
+    def _settle_all(self, orders: list[Settles]) -> list[list[bool]]:
+        done = iter(settle(self.runtime, [change for order in orders for change in order.changes]))
+        return [[next(done) for _ in order.changes] for order in orders]
+
+    def _put_all(self, orders: list[Puts]) -> list[list[tuple[int, bool]]]:
+        known: dict[bytes, int] = {}
+        groups: dict[tuple[str, int], list[Local]] = {}
+        doubles: set[int] = set()
+        for one in (one for order in orders for one in order.messages):
+            if one.unique:
+                found = self._inbox.status(one.job.id)
+                if found is not None and found.state is not State.EXPIRED:
+                    known[one.job.id] = found.number
+                if found is not None or one.job.id in doubles_of(groups, one):
+                    doubles.add(id(one))
+                    continue
+            groups.setdefault((one.channel, one.priority), []).append(one)
+        for (channel, priority), messages in groups.items():
+            self._inbox.put(channel, priority, self.runtime.name, [one.job for one in messages])
+        for channel in {channel for channel, _ in groups}:
+            self.runtime.notifier.notify(topics.inbox(channel))
+        results = []
+        for order in orders:
+            numbers = []
+            for one in order.messages:
+                if one.written is not None:
+                    one.written.release()
+                number = known.get(one.job.id)
+                if number is None:
+                    info = self._inbox.status(one.job.id)
+                    number = info.number if info is not None else 0
+                numbers.append((number, id(one) in doubles))
+            results.append(numbers)
+        return results
+
+    # ── leases ───────────────────────────────────────────────────────────────────────────────────
+
+    def _hand_out(self, owner: Any, claim: Claim, body: bytes | None) -> HeldMessage:
+        held = HeldMessage(self, owner, claim, body)
+        self.held[claim.number] = held
+        owner.takes(held)
+        return held
+
+    def hand_out(self, owner: Any, ready: tuple[Claim, bytes | None]) -> HeldMessage:
+        """A claim that was made by number."""
+        return self._hand_out(owner, *ready)
+
+    def _drop(self, held: HeldMessage) -> None:
+        if self.held.get(held.number) is held:
+            del self.held[held.number]
+        cast("Any", held.holder).lost(held)
+
+    async def settle(self, changes: Sequence[Change]) -> list[bool]:
+        """Apply changes in one commit, shared with others'; False where a lease had ended."""
+        mine: list[tuple[int, HeldMessage, Settlement]] = []
+        for at, change in enumerate(changes):
+            held = cast("HeldMessage", change.held)
+            if not held.settled:
+                held.settled = True
+                held.stop_clock()
+                mine.append((at, held, self._settlement(held.claim, change)))
+        results = [False] * len(changes)
+        if not mine:
+            return results
+        try:
+            done = await self._inbox_thread.do(Settles([one for _, _, one in mine]))
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):  # else it is being done all the same
+                for _, held, _ in mine:
+                    held.settled = False
+                    held.begin(held.hold)
+            raise
+        channels = set[str]()
+        for (at, held, one), good in zip(mine, done, strict=True):
+            results[at] = good
+            self._drop(held)
+            if isinstance(one, Release):
+                channels.add(held.channel)
+        for channel in channels:
+            self.waiting.news(channel)
+        return results
+
+    def _settlement(self, claim: Claim, change: Change) -> Settlement:
+        rules = self.runtime.rules(claim.channel)
+        if change.kind == "ack":
+            return Ack(claim, change.result, change.result_type, rules.retention, change.reason)
+        if change.kind == "bury":
+            return Bury(claim, change.reason)
+        delay = change.delay
+        if delay is None:
+            if claim.attempt >= rules.attempts:
+                return Bury(claim, change.reason or f"{claim.attempt} attempts")
+            delay = rules.backoff.fixed(claim.attempt)
+        return Release(claim, delay, change.reason, change.counted)
+
+    def overdue(self, held: HeldMessage) -> None:
+        """The time of a lease is over."""
+        self.spawn(self.settle((held.released(reason=f"attempt {held.attempt}: its time was over"),)))
+
+    def undo(self, messages: list[HeldMessage]) -> None:
+        """They were handed out to somebody who never saw them."""
+        self.spawn(self.settle([held.released(counted=False) for held in messages]))
+
+    def give_back(self, claims: list[Claim]) -> None:
+        """Claims that nobody wants any more."""
+        changes: list[Settlement] = [Release(claim, counted=False) for claim in claims]
+        channels = {claim.channel for claim in claims}
+
+        def done(result: Any) -> None:
+            if isinstance(result, BaseException):
+                self.log.warning("%d messages could not be given back and stay leased: %s", len(claims), result)
+            for channel in channels:
+                self.waiting.news(channel)
+
+        self._inbox_thread.submit(Settles(changes), done)
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────
+
+    def spawn(self, work: Any) -> None:
+        """Do something that nobody waits for; what fails is logged."""
+        task = self.loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.log.warning("a lease could not be ended, it ends with this process: %s", error)
+
+    def stop(self) -> None:
+        """Nothing new is taken; whoever waits for messages is told that there are none."""
+        self.stopping.set()
+        self.waiting.stop()
+
+    async def close(self) -> None:
+        """Do what was begun, give back what is held, end the threads."""
+        self.waiting.close()
+        self.receipts.close()
+        self.pauses.close()
+        while self._background:
+            await asyncio.wait(list(self._background))
+        with contextlib.suppress(DroprError):
+            await self._inbox_thread.do(self.claimer.close)
+        for thread in (self._inbox_thread, self._outbox_thread, self._reader):
+            await asyncio.to_thread(thread.close)
+
+
+def doubles_of(groups: dict[tuple[str, int], list[Local]], one: Local) -> set[bytes]:
+    """Ids that are to be put with the same commit."""
+    return {other.job.id for other in groups.get((one.channel, one.priority), ()) if other.unique}
+
+
+def _attempt(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return error

@@ -1,0 +1,164 @@
+"""What a desk only reads, and what it does to messages that nobody holds. For the threads of the hub.
+
+Owns how the questions of dialects are asked of a storage. Must not know connections or the event loop.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+from dropr_core.api.runtime import Runtime
+from dropr_core.contracts.gateway import Counts, Seen
+from dropr_core.contracts.storage import Ack, Claim, Inbox, JobInfo, JobMove, Release, Selection
+from dropr_core.errors import StoreCorrupt
+from dropr_core.gateway.held import rank_of
+from dropr_core.model import envelope, topics
+from dropr_core.model.message import State
+from dropr_core.model.names import MessageId, format_id
+
+LIVE = frozenset({State.READY, State.DELAYED, State.BLOCKED, State.LEASED, State.BURIED})
+
+
+class Looking:
+    """Reads of one node."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime, self._inbox, self._outbox = runtime, runtime.storage.inbox, runtime.storage.outbox
+
+    def find(self, number: int) -> Seen | None:
+        """A message by its number."""
+        return self.seen(find(self._inbox, number))
+
+    def find_id(self, identity: MessageId) -> Seen | None:
+        """A message by its id."""
+        return self.seen(self._inbox.status(identity))
+
+    def peek(self, channel: str, state: State) -> Seen | None:
+        """The next one in a state."""
+        return self.seen(peek(self._inbox, channel, state))
+
+    def seen(self, info: JobInfo | None) -> Seen | None:
+        """A message as a dialect sees it; None too if it has gone meanwhile."""
+        if info is None or info.state not in LIVE:
+            return None
+        data = self._inbox.envelope(info.id)
+        if data is None:
+            return None
+        message = envelope.header_of(data)
+        reference = envelope.reference_of(data)
+        if reference is None:
+            body = envelope.body_of(data)
+        else:
+            try:
+                with self._runtime.bodies.open_received(info.sender, info.id, reference) as file:
+                    body = file.read()
+            except (StoreCorrupt, OSError):
+                return None
+        return Seen(
+            id=format_id(info.id), number=info.number, channel=info.channel, state=info.state, body=body,
+            headers=message.headers, content_type=message.content_type, rank=rank_of(info.priority),
+            attempts=info.attempts, age=info.age, due_in=info.due_in, ends_in=None, sender=info.sender,
+            reason=info.reason,
+        )  # fmt: skip
+
+    def counts(self) -> dict[str, Counts]:
+        """Every channel of the configuration, and those that hold messages."""
+        inbox, oldest = self._inbox.counts(), self._inbox.oldest()
+        outgoing: dict[str, int] = {}
+        for (_, channel), states in self._outbox.counts().items():
+            outgoing[channel] = outgoing.get(channel, 0) + states.get("queued", 0)
+        names = dict.fromkeys([*self._runtime.config.channels, *sorted(inbox), *sorted(outgoing)])
+        return {name: _counts(inbox.get(name, {}), oldest.get(name, 0.0), outgoing.get(name, 0)) for name in names}
+
+
+class Meddling:
+    """Changes of messages that no connection holds. For the store thread."""
+
+    def __init__(self, runtime: Runtime, consumer: Callable[[], str]) -> None:
+        self._runtime, self._inbox, self._consumer = runtime, runtime.storage.inbox, consumer
+
+    def claim_number(self, number: int) -> Claim | None:
+        """Lease one given message that waits or is buried."""
+        info = find(self._inbox, number)
+        if info is None:
+            return None
+        if info.state in {State.DELAYED, State.BURIED} and not self._move(info, State.READY):
+            return None
+        claims = self._inbox.claim([info.channel], 1000, self._consumer())
+        others = [claim for claim in claims if claim.number != number]
+        self._inbox.settle([Release(claim, counted=False) for claim in others])
+        return next((claim for claim in claims if claim.number == number), None)
+
+    def delete(self, number: int) -> bool:
+        """Remove one that nobody has leased."""
+        info = find(self._inbox, number)
+        if info is None or info.state not in LIVE - {State.LEASED}:
+            return False
+        if info.state is State.BLOCKED and not self._move(info, State.BURIED):
+            return False
+        if info.state in {State.BURIED, State.BLOCKED}:
+            info = find(self._inbox, number)
+            return info is not None and self._move(info, None)
+        claim = self.claim_number(number)
+        return claim is not None and self.drop(claim)
+
+    def drop(self, claim: Claim) -> bool:
+        """Acknowledge a claim that was only made for it."""
+        done = self._inbox.settle([Ack(claim)])[0]
+        if done and (large := envelope.reference_of(claim.envelope)):
+            self._runtime.bodies.drop_received(claim.sender, claim.id, large)
+        return done
+
+    def kick(self, channel: str, bound: int) -> int:
+        """Make up to so many buried ones ready; delayed ones if none is buried."""
+        for state in (State.BURIED, State.DELAYED):
+            found = self._inbox.scan(Selection(states=frozenset({state}), channel=channel), 0, max(0, bound))
+            if found:
+                moved = sum(self._inbox.move([JobMove(one, State.READY) for one in found]))
+                self._runtime.notifier.notify(topics.inbox(channel))
+                return moved
+        return 0
+
+    def kick_number(self, number: int) -> bool:
+        """The same with one."""
+        info = find(self._inbox, number)
+        return info is not None and info.state in {State.BURIED, State.DELAYED} and self._move(info, State.READY)
+
+    def purge(self, channel: str) -> int:
+        """Remove what nobody has leased."""
+        gone = self._inbox.wipe(Selection(states=frozenset({State.BURIED}), channel=channel))
+        while claims := self._inbox.claim([channel], 1000, self._consumer()):
+            gone += sum(self.drop(claim) for claim in claims)
+        for state in (State.DELAYED, State.BLOCKED):
+            for one in list(self._inbox.all(Selection(states=frozenset({state}), channel=channel))):
+                gone += self.delete(one.number)
+        return gone
+
+    def _move(self, info: JobInfo, to: State | None) -> bool:
+        moved = self._inbox.move([JobMove(info, to)])[0]
+        if moved and to is State.READY:
+            self._runtime.notifier.notify(topics.inbox(info.channel))
+        return moved
+
+
+def find(inbox: Inbox, number: int) -> JobInfo | None:
+    """The message with a number."""
+    if not 0 < number < 1 << 62:
+        return None
+    found = inbox.scan(Selection(), number - 1, 1)
+    return found[0] if found and found[0].number == number else None
+
+
+def peek(inbox: Inbox, channel: str, state: State) -> JobInfo | None:
+    """The next one of a channel in a state."""
+    found = inbox.all(Selection(states=frozenset({state}), channel=channel))
+    if state is State.BURIED:
+        return next(found, None)
+    if state is State.DELAYED:
+        return min(found, key=lambda one: (one.due_in or 0.0, one.number), default=None)
+    return min(found, key=lambda one: (one.priority, one.number), default=None)
+
+
+def _counts(states: Mapping[str, int], oldest: float, outgoing: int) -> Counts:
+    names = ("ready", "delayed", "blocked", "leased", "buried", "processed", "bytes")
+    known = {name: states.get(name, 0) for name in names}
+    return Counts(outgoing=outgoing, oldest=oldest if math.isfinite(oldest) else 0.0, **known)

@@ -1,0 +1,133 @@
+"""Parcels of dialects as messages: where they go, and in what form.
+
+Owns the composing: limits, route, id, envelope, a large body written to its file. What `send` and `put` of the public
+API do for values, without serializers: bytes stay as they are. Must not know connections, threads or leases.
+"""
+
+import io
+from typing import NamedTuple
+
+from dropr_core.api.composer import fingerprint
+from dropr_core.api.runtime import Runtime
+from dropr_core.bodies.store import Written
+from dropr_core.contracts.gateway import Parcel
+from dropr_core.contracts.storage import Job, NewMessage
+from dropr_core.errors import TooBig, UsageError
+from dropr_core.model import envelope
+from dropr_core.model.message import Message, check_message
+from dropr_core.model.names import DEFAULT_PRIORITY, IdMaker, MessageId, check_channel, id_of_key, lane_priority
+
+MAX_OUTSIDE = 1 << 62
+"""Numbers from here on name messages of the outbox; those of an inbox stay far below."""
+
+
+class Local(NamedTuple):
+    """A message for this node's own inbox."""
+
+    channel: str
+    priority: int
+    job: Job
+    unique: bool
+    """Whether it may be here already."""
+    written: Written | None
+
+
+class Outgoing(NamedTuple):
+    """A message for peers."""
+
+    message: NewMessage
+    written: Written | None
+
+
+class Placer:
+    """Composes for one node."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime, config = runtime, runtime.config
+        self._node, self._channels = config.node, config.channels
+        self._make_id = IdMaker(runtime.clock.wall)
+        self._max_body, self._inline = config.limits.max_body, config.limits.inline_body
+        self._routes = {name: self._peers(channel.to) for name, channel in config.channels.items()}
+
+    def _peers(self, targets: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(peer for target in targets for peer in self._runtime.config.resolve(target)))
+
+    def is_large(self, parcel: Parcel) -> bool:
+        """Whether composing writes a file: then it belongs into a thread."""
+        return len(parcel.body) > self._inline
+
+    def compose(self, parcel: Parcel) -> Local | Outgoing:
+        """Raises UsageError (BadName, TooBig); with a large body QueueFull and WriteFailed."""
+        name, body = parcel.channel, parcel.body
+        channel = self._channels.get(name)
+        if channel is None:
+            check_channel(name)
+        if self._max_body is not None and len(body) > self._max_body:
+            raise TooBig(f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body)")
+        delay, life = parcel.delay, parcel.expires_in
+        if channel is not None:
+            delay = channel.delay if delay is None else delay
+            life = channel.expires_in if life is None else life
+        if life is not None and (delay or 0.0) >= life:
+            raise UsageError(f"it expires after {life:g} s, before its delay of {delay:g} s ends: nobody would get it")
+        peers = self._routes.get(name, ())
+        receipt = parcel.receipt or (channel is not None and channel.receipt and bool(peers))
+        priority = DEFAULT_PRIORITY if channel is None else channel.priority
+        message = Message(
+            id=self._identity(parcel),
+            sender=self._node,
+            channel=name,
+            priority=priority if parcel.rank is None else priority_of(parcel.rank),
+            content_type=parcel.content_type,
+            headers=dict(parcel.headers),
+            key=parcel.key,
+            receipt=receipt,
+            created_at=self._runtime.clock.wall(),
+            delay=delay or None,
+            expires_in=life,
+        )
+        check_message(message)
+        written = self._write(message, body, local=not peers) if len(body) > self._inline else None
+        data = envelope.encode(message, body if written is None else written.reference)
+        return self._outgoing(message, body, data, peers, parcel, written) if peers else Local(
+            name, message.priority,
+            Job(message.message_id, data, 0, parcel.key, receipt, message.delay, life),
+            parcel.dedup is not None, written,
+        )  # fmt: skip
+
+    def _identity(self, parcel: Parcel) -> MessageId:
+        if parcel.dedup is None:
+            return self._make_id()
+        if not parcel.dedup:
+            raise UsageError("dedup: an empty text would make all such messages the same one")
+        return id_of_key(self._node, parcel.channel, parcel.dedup)
+
+    def _write(self, message: Message, body: bytes, *, local: bool) -> Written:
+        return self._runtime.bodies.write(
+            message.message_id, io.BytesIO(body), size=len(body), inbox_of=self._node if local else None
+        )
+
+    def _outgoing(
+        self, message: Message, body: bytes, data: bytes, peers: tuple[str, ...], parcel: Parcel,
+        written: Written | None,
+    ) -> Outgoing:  # fmt: skip
+        mark = None
+        if parcel.dedup is not None:
+            mark = fingerprint(message, body if written is None else written.reference.digest, peers)
+        new = NewMessage(
+            message.message_id, message.channel, lane_priority(message.priority, large=written is not None), peers,
+            data, message.receipt, message.expires_in, bool(message.delay), mark,
+        )  # fmt: skip
+        return Outgoing(new, written)
+
+
+def priority_of(rank: int) -> int:
+    """The priority whose messages a rank stands among."""
+    if not 0 <= rank < 1 << 32:
+        raise UsageError(f"rank {rank}: use a whole number from 0 (first) to 4294967295 (last)")
+    return min(9, rank.bit_length() * 10 // 33)
+
+
+def outgoing_number(message_id: bytes) -> int:
+    """The job number of a message of the outbox."""
+    return MAX_OUTSIDE | int.from_bytes(message_id[-8:], "big") & (MAX_OUTSIDE - 1)

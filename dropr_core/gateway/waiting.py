@@ -1,0 +1,236 @@
+"""Who waits for messages, and who gets which.
+
+Owns the requests of all connections of a process: those for the same channels are one group, which asks the store once
+for all of them and deals out what comes in the order in which they asked. Lives in the event loop. Must not know the
+store, nor what a message is.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from dropr_core.errors import Closed
+from dropr_core.gateway.claiming import Taken, Wanted
+from dropr_core.gateway.writer import settle_future
+from dropr_core.system.notifier import LOOK_AGAIN
+
+M = TypeVar("M")
+
+MOST = 1000
+"""Messages that one group asks for at once."""
+FAILED_REST = 1.0
+"""Seconds after which a group looks again when the store failed."""
+
+
+class Request(Generic[M]):
+    """One connection's."""
+
+    __slots__ = ("asked", "future", "limit", "owner", "waits")
+
+    def __init__(self, owner: object, limit: int, future: "asyncio.Future[list[M]]", *, waits: bool) -> None:
+        self.owner, self.limit, self.future, self.waits = owner, limit, future, waits
+        self.asked = False
+        """Whether the store was asked since it came."""
+
+
+class Group(Generic[M]):
+    """Those who want the same channels."""
+
+    def __init__(self, channels: tuple[str, ...]) -> None:
+        self.channels = channels
+        self.requests: deque[Request[M]] = deque()
+        self.asking = self.news = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Waiting(Generic[M]):
+    """All groups of a process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ask: Callable[[Wanted, Callable[[Taken | BaseException], None]], None],
+        make: Callable[[Any, Any, bytes | None], M],
+        give_back: Callable[[list[Any]], None],
+        undo: Callable[[list[M]], None],
+        allowed: Callable[[tuple[str, ...]], tuple[str, ...]],
+    ) -> None:
+        """``ask`` the store; ``make`` a message for a request's owner; ``give_back`` claims that nobody wants any more,
+        and ``undo`` what was made for somebody who has gone. ``allowed``: those channels that do not rest.
+        """
+        self._loop, self._ask, self._make, self._give_back = loop, ask, make, give_back
+        self._undo, self._allowed = undo, allowed
+        self._groups: dict[tuple[str, ...], Group[M]] = {}
+        self._by_channel: dict[str, set[Group[M]]] = {}
+        self._watched: dict[str, int] = {}
+        self._stopped = False
+
+    async def get(self, owner: object, channels: tuple[str, ...], limit: int, wait: float | None) -> list[M]:
+        """Up to ``limit`` messages; waits up to ``wait`` seconds for the first one. Safe to cancel."""
+        future: asyncio.Future[list[M]] = self._loop.create_future()
+        waits = (wait is None or wait > 0) and not self._stopped
+        request = Request(owner, limit, future, waits=waits)
+        group = self._group(channels)
+        group.requests.append(request)
+        self._look(group)
+        timer = self._loop.call_later(wait, self._in_vain, request) if waits and wait is not None else None
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # It may have been served in the very turn in which it was cancelled.
+            if not future.cancelled() and future.exception() is None:
+                self._undo(future.result())
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def news(self, channel: str) -> None:
+        """There may be something on a channel."""
+        for group in sorted(self._by_channel.get(channel, ()), key=lambda one: len(one.channels)):
+            self._look(group)
+
+    def watch(self, channel: str, fd: int, drain: Callable[[], None]) -> None:
+        """Call `news` when a descriptor can be read."""
+
+        def readable() -> None:
+            drain()
+            self.news(channel)
+
+        self._watched[channel] = fd
+        self._loop.add_reader(fd, readable)
+
+    def stop(self) -> None:
+        """Nobody waits any more: those who do get nothing, and later ones only what is there."""
+        self._stopped = True
+        for group in list(self._groups.values()):
+            for request in group.requests:
+                if request.waits:
+                    self._in_vain(request)
+
+    def leave(self, owner: object) -> None:
+        """Requests of this owner end with Closed."""
+        for group in list(self._groups.values()):
+            for request in group.requests:
+                if request.owner is owner:
+                    settle_future(request.future, Closed("the connection has ended"))
+
+    def close(self) -> None:
+        """Watch nothing more."""
+        self.stop()
+        watched, self._watched = self._watched, {}
+        for fd in watched.values():
+            self._loop.remove_reader(fd)
+        for group in list(self._groups.values()):
+            self._forget(group)
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def _group(self, channels: tuple[str, ...]) -> Group[M]:
+        group = self._groups.get(channels)
+        if group is None:
+            group = self._groups[channels] = Group(channels)
+            for channel in channels:
+                self._by_channel.setdefault(channel, set()).add(group)
+        return group
+
+    def _forget(self, group: Group[M]) -> None:
+        if group.timer is not None:
+            group.timer.cancel()
+            group.timer = None
+        if self._groups.pop(group.channels, None) is not None:
+            for channel in group.channels:
+                groups = self._by_channel[channel]
+                groups.discard(group)
+                if not groups:
+                    del self._by_channel[channel]
+
+    def _in_vain(self, request: Request[M]) -> None:
+        """The time is over. What is being asked for may still bring something: then it is given back."""
+        settle_future(request.future, [])
+
+    def _look(self, group: Group[M]) -> None:
+        if group.asking:
+            group.news = True
+            return
+        requests = group.requests
+        while requests and requests[0].future.done():
+            requests.popleft()
+        alive = [request for request in requests if not request.future.done()]
+        if not alive:
+            self._forget(group)
+            return
+        if len(alive) < len(requests):
+            group.requests = deque(alive)
+        if group.timer is not None:
+            group.timer.cancel()
+            group.timer = None
+        group.asking, group.news = True, False
+        limit = waits = 0
+        for request in alive:
+            request.asked = True
+            limit += request.limit
+            waits |= request.waits
+        channels = self._allowed(group.channels)
+        if channels:
+            wanted = Wanted(channels, min(limit, MOST), bool(waits))
+            self._ask(wanted, lambda taken: self._taken(group, taken))
+        else:
+            self._loop.call_soon(self._taken, group, Taken([], LOOK_AGAIN, []))
+
+    def _taken(self, group: Group[M], taken: Taken | BaseException) -> None:
+        group.asking = False
+        if isinstance(taken, BaseException):
+            self._failed(group, taken)
+            return
+        for channel, subscription in taken.subscriptions:
+            self.watch(channel, subscription.fileno(), subscription.drain)
+        self._deal(group, taken)
+        again = group.news or any(not request.asked for request in group.requests)
+        if again:
+            self._look(group)
+        elif not group.requests:
+            self._forget(group)
+        elif group.timer is None:
+            group.timer = self._loop.call_later(taken.patience, self._wake, group)
+
+    def _deal(self, group: Group[M], taken: Taken) -> None:
+        rest: list[Any] = []
+        claims = iter(taken.claims)
+        requests, group.requests = group.requests, deque()
+        for request in requests:
+            if request.future.done():
+                continue
+            if not request.asked:
+                group.requests.append(request)
+                continue
+            got = []
+            for claim, body in claims:
+                got.append(self._make(request.owner, claim, body))
+                if len(got) == request.limit:
+                    break
+            if got or not request.waits or self._stopped:
+                settle_future(request.future, got)
+            else:
+                group.requests.append(request)
+        rest = [claim for claim, _ in claims]
+        if rest:
+            self._give_back(rest)
+
+    def _failed(self, group: Group[M], error: BaseException) -> None:
+        """Who asked hears of it; nobody waits at a store that fails."""
+        requests, group.requests = group.requests, deque()
+        for request in requests:
+            if request.asked:
+                settle_future(request.future, error)
+            else:
+                group.requests.append(request)
+        if group.requests:
+            self._look(group)
+        else:
+            self._forget(group)
+
+    def _wake(self, group: Group[M]) -> None:
+        group.timer = None
+        self._look(group)
