@@ -20,17 +20,18 @@ An implementation may leave out arguments that it does not need, and must not in
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from dropr_core.contracts.context import Context
-from dropr_core.contracts.gateway import Gateway
-from dropr_core.contracts.handler import Handler
-from dropr_core.contracts.serializer import Serializer
-from dropr_core.contracts.storage import Storage
-from dropr_core.contracts.transport import Answerer, Transport
-from dropr_core.model.names import MessageId
+if TYPE_CHECKING:  # a plugin of one kind loads no contract of another
+    from dropr_core.contracts.context import Context
+    from dropr_core.contracts.gateway import Gateway
+    from dropr_core.contracts.handler import Handler
+    from dropr_core.contracts.serializer import Serializer
+    from dropr_core.contracts.storage import Storage
+    from dropr_core.contracts.transport import Answerer, Transport
+    from dropr_core.model.names import MessageId
 
 CONTRACT = 1
 """The version of the plugin contracts that this dropr speaks; a plugin's DROPR_CONTRACT may not be higher."""
@@ -44,12 +45,12 @@ hookimpl = pluggy.HookimplMarker("dropr")
 
 
 @hookspec(firstresult=True)
-def dropr_storage(options: Any, context: Context) -> Storage:
+def dropr_storage(options: Any, context: "Context") -> "Storage":
     """Make a storage from the plugin's own ``Options`` (None if it has no such class) and the host's context."""
 
 
 @hookspec(firstresult=True)
-def dropr_transport(options: Any, context: Context) -> Transport:
+def dropr_transport(options: Any, context: "Context") -> "Transport":
     """Make a transport. The module's ``SCHEMES`` names the URL schemes it serves, to be read before this."""
 
 
@@ -61,29 +62,29 @@ def dropr_keypair(secret: str | None) -> tuple[str, str]:
 
 
 @hookspec(firstresult=True)
-def dropr_asgi(answerer: Answerer) -> Callable[..., Any]:
+def dropr_asgi(answerer: "Answerer") -> Callable[..., Any]:
     """Optional, of a transport that speaks HTTP: an ASGI application that answers peers, to be mounted into an
     application of the user's (`dropr_core.asgi`). It answers POST at its mount and below.
     """
 
 
 @hookspec(firstresult=True)
-def dropr_serializer(options: Any, context: Context) -> Serializer:
+def dropr_serializer(options: Any, context: "Context") -> "Serializer":
     """Make a serializer."""
 
 
 @hookspec(firstresult=True)
-def dropr_handler(options: Any, context: Context) -> Handler:
+def dropr_handler(options: Any, context: "Context") -> "Handler":
     """Make a handler. ``options.target`` is what stands behind the colon in ``handler: python:shop:on_order``."""
 
 
 @hookspec(firstresult=True)
-def dropr_gateway(options: Any, context: Context) -> Gateway:
+def dropr_gateway(options: Any, context: "Context") -> "Gateway":
     """Make a gateway. ``options`` are what the YAML says under its name, but for the host's own words (`listen` …)."""
 
 
 @hookspec(firstresult=True)
-def dropr_observer(options: Any, context: Context) -> object:
+def dropr_observer(options: Any, context: "Context") -> object:
     """Make an observer: an object whose methods implement some of the hooks below.
 
     Optional: without it the module itself is the observer. A ``close()`` is called at the end, if there is one.
@@ -96,7 +97,7 @@ def dropr_observer(options: Any, context: Context) -> object:
 
 
 @hookspec
-def dropr_message_queued(node: str, id: MessageId, channel: str, peers: Sequence[str]) -> None:  # noqa: A002
+def dropr_message_queued(node: str, id: "MessageId", channel: str, peers: Sequence[str]) -> None:  # noqa: A002
     """A message was stored by `send`, with one delivery for each of ``peers``."""
 
 
@@ -116,12 +117,12 @@ def dropr_peer_up(node: str, peer: str) -> None:
 
 
 @hookspec
-def dropr_message_claimed(node: str, id: MessageId, channel: str, attempt: int) -> None:  # noqa: A002
+def dropr_message_claimed(node: str, id: "MessageId", channel: str, attempt: int) -> None:  # noqa: A002
     """A consumer of this node was given the message; ``attempt`` is 1 at the first try."""
 
 
 @hookspec
-def dropr_message_settled(node: str, id: MessageId, channel: str, outcome: str) -> None:  # noqa: A002
+def dropr_message_settled(node: str, id: "MessageId", channel: str, outcome: str) -> None:  # noqa: A002
     """A consumer gave the message back: outcome ``ack``, ``release`` or ``bury``."""
 
 

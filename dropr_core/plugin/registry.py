@@ -10,7 +10,7 @@ import inspect
 import logging
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pluggy
@@ -19,11 +19,14 @@ from stevedore import NamedExtensionManager
 from dropr_core import hookspecs
 from dropr_core.config.options import NOWHERE, SourceLocation, build, suggest
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.transport import Answerer
 from dropr_core.errors import ConfigError, DroprError, PluginError
-from dropr_core.plugin.conformity import CONTRACTS, shortcoming
+from dropr_core.plugin.conformity import KINDS as CONTRACTED
+from dropr_core.plugin.conformity import contract_of, shortcoming
 
-KINDS = (*CONTRACTS, "observer")
+if TYPE_CHECKING:
+    from dropr_core.contracts.transport import Answerer
+
+KINDS = (*CONTRACTED, "observer")
 
 DEFAULT_TRANSPORTS: Mapping[str, str] = types.MappingProxyType(
     dict.fromkeys(("http", "https"), "curl")
@@ -182,7 +185,7 @@ def keypair(name: str, secret: str | None = None) -> tuple[str, str]:
     return pair
 
 
-def asgi_application(name: str, answerer: Answerer) -> Callable[..., Any]:
+def asgi_application(name: str, answerer: "Answerer") -> Callable[..., Any]:
     """The ASGI application of the transport ``name``, which answers peers. Raises PluginError if it has none."""
     found = find("transport", name)
     manager = _register(found, found.module)
@@ -350,7 +353,7 @@ def _abilities(found: Found) -> tuple[str, ...]:
 
 def _of_classes(found: Found, attribute: str) -> Iterable[str]:
     """A declaration of the class that implements the contract, where the module itself does not repeat it."""
-    contract = CONTRACTS.get(found.kind)
+    contract = contract_of(found.kind)
     for value in list(getattr(found.module, "__dict__", {}).values()):
         if contract and isinstance(value, type) and issubclass(value, contract) and value is not contract:
             declared = getattr(value, attribute, ())
