@@ -155,6 +155,10 @@ class Claimer:
             self._next_sweep = now + SWEEP_EVERY
         return due
 
+    def reap(self) -> None:
+        """End the leases of consumers that died."""
+        self._reap(self._runtime.clock.now())
+
     def _reap(self, now: float) -> bool:
         freed, self._others = self._inbox.reap(self._runtime.attempts)
         for channel in freed:

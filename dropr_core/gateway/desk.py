@@ -94,6 +94,9 @@ class NodeDesk:
 
         def claim() -> Any:
             found = hub.meddling.claim_number(number)
+            if found is None and hub.meddling.leased(number):  # perhaps by a process that died
+                hub.claimer.reap()
+                found = hub.meddling.claim_number(number)
             return None if found is None else hub.claimer.ready(found)
 
         ready = await hub.change(claim)
@@ -122,7 +125,10 @@ class NodeDesk:
         if held is not None:
             return held if held.handle == handle and not held.settled else None
         seen = await self.find(said.number)
-        if seen is None or seen.attempts != said.attempt or parse_id(seen.id) != said.id:
+        if seen is None or parse_id(seen.id) != said.id:
+            return None
+        # One less: that process gave it back as it ended, and the attempt did not count.
+        if seen.attempts not in (said.attempt, said.attempt - 1):
             return None
         return await self.reserve_number(said.number, hold=OLD_HANDLE)
 

@@ -88,6 +88,11 @@ class Meddling:
         self._inbox.settle([Release(claim, counted=False) for claim in others])
         return next((claim for claim in claims if claim.number == number), None)
 
+    def leased(self, number: int) -> bool:
+        """Whether somebody has it."""
+        info = find(self._inbox, number)
+        return info is not None and info.state is State.LEASED
+
     def delete(self, number: int) -> bool:
         """Remove one that nobody has leased."""
         info = find(self._inbox, number)
