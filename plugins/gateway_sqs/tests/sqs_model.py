@@ -29,8 +29,21 @@ _MAPS = {
 }  # fmt: skip
 
 
+def loader_of(session: Any) -> None:
+    """Let clients of a boto3 session speak the older protocol."""
+    loader = session._session.get_component("data_loader")
+    load = loader.load_service_model
+
+    def older(name: str, kind: str, api_version: str | None = None) -> Any:
+        if (name, kind) == ("sqs", "service-2"):
+            return description_of("query")
+        return load(name, kind, api_version)
+
+    loader.load_service_model = older
+
+
 @cache
-def model(protocol: str) -> ServiceModel:
+def description_of(protocol: str) -> dict[str, Any]:
     """The service in ``json`` or ``query``."""
     loaded: dict[str, Any] = (
         botocore.session.Session().get_component("data_loader").load_service_model("sqs", "service-2")
@@ -49,10 +62,16 @@ def model(protocol: str) -> ServiceModel:
             for member in shape.get("members", {}).values():
                 if member["shape"] in _MAPS:
                     member["locationName"] = _MAPS[member["shape"]][0]
+        description["shapes"]["QueueDoesNotExist"]["error"] = {"code": "AWS.SimpleQueueService.NonExistentQueue"}
         for operation in description["operations"].values():
             if "output" in operation:
                 operation["output"]["resultWrapper"] = operation["name"] + "Result"
-    return ServiceModel(description, "sqs")
+    return description
+
+
+def model(protocol: str) -> ServiceModel:
+    """The same, for botocore."""
+    return ServiceModel(description_of(protocol), "sqs")
 
 
 def serialized(protocol: str, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
