@@ -30,9 +30,11 @@ from dropr_core.model.names import (
     IdMaker,
     MessageId,
     check_channel,
+    check_rank,
     id_of_key,
     lane_priority,
     parse_id,
+    priority_of_rank,
 )
 from dropr_core.system.clock import Clock
 
@@ -127,13 +129,13 @@ class Composer:
         route = self._route(options.get("to"), options.get("channel"))
         body, content_type = self._body(value, route.channel, options.get("content_type"))
         own, identity = self._identity(route.channel, options.get("id"), options.get("dedup_key"))
-        priority, receipt = options.get("priority"), options.get("receipt")
+        receipt, rank = options.get("receipt"), options.get("rank")
         delay, life = as_seconds(options.get("delay"), "delay"), as_seconds(options.get("expires_in"), "expires_in")
         message = Message(
             id=identity,
             sender=self._config.node,
             channel=route.channel,
-            priority=route.priority if priority is None else priority,
+            priority=_priority(options, route.priority),
             content_type=content_type,
             headers=_headers(options.get("headers"), value),
             key=options.get("key"),
@@ -141,6 +143,7 @@ class Composer:
             created_at=self._clock.wall(),
             delay=route.delay if delay is None else delay,
             expires_in=route.expires_in if life is None else life,
+            rank=rank,
         )
         _check_times(check_facts(message))
         inline, written = self._inside(identity, body, progress)
@@ -191,18 +194,18 @@ class Composer:
         check_options(options, _PUT, "put")
         config = self._config.channels.get(check_channel(channel))
         body, content_type = self._body(value, channel, None)
-        priority = options.get("priority")
         message = Message(
             id=self._make_id(),
             sender=self._config.node,
             channel=channel,
-            priority=(config.priority if config else DEFAULT_PRIORITY) if priority is None else priority,
+            priority=_priority(options, config.priority if config else DEFAULT_PRIORITY),
             content_type=content_type,
             headers=_headers(options.get("headers"), value),
             key=options.get("key"),
             created_at=self._clock.wall(),
             delay=as_seconds(options.get("delay"), "delay"),
             expires_in=as_seconds(options.get("expires_in"), "expires_in"),
+            rank=options.get("rank"),
         )
         _check_times(check_message(message))
         inline, written = self._inside(message.message_id, body, inbox_of=self._config.node)
@@ -256,6 +259,14 @@ class Composer:
 
     def _known(self) -> str:
         return ", ".join(sorted([*self._config.peers, *self._config.groups])) or "none"
+
+
+def _priority(options: PutOptions, default: int) -> int:
+    """That which was said, or follows from the rank, or is the channel's."""
+    priority, rank = options.get("priority"), options.get("rank")
+    if priority is not None:
+        return priority
+    return default if rank is None else priority_of_rank(check_rank(rank))
 
 
 def _check_times(message: Message) -> None:

@@ -25,6 +25,8 @@ class PutOptions(TypedDict, total=False):
 
     priority: int | None
     """0 (first) to 9 (last)."""
+    rank: int | None
+    """The order within a priority, 0 (first) to 2^32 - 1; the priority follows from it (`names.priority_of_rank`)."""
     delay: Duration | None
     """Before that long no consumer gets it."""
     expires_in: Duration | None

@@ -146,7 +146,8 @@ class Sender:
         """Queue a message for this node's own consumers; what `Node.put` promises."""
         runtime = self._runtime
         message, data, written = self._composer.compose_local(value, channel, options)
-        job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in)
+        job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in,
+                  rank=message.rank)  # fmt: skip
         try:
             runtime.inbox.put(channel, message.priority, runtime.name, [job])
         finally:

@@ -103,6 +103,7 @@ class Task:
     due: float
     """Node time before which it is not leased."""
     expires: float | None
+    rank: int
     state: State = State.BLOCKED
     changed: float = 0.0
     keep: float = 0.0
@@ -111,6 +112,11 @@ class Task:
     reasons: list[str] = attrs.field(factory=list)
     token: bytes = b""
     consumer: str = ""
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """By which it is given out."""
+        return self.priority, self.rank, self.number
 
     @property
     def live(self) -> bool:

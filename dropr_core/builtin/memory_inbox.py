@@ -23,6 +23,7 @@ from dropr_core.contracts.storage import (
     Job,
     JobInfo,
     JobMove,
+    Put,
     Release,
     Selection,
     Settlement,
@@ -30,7 +31,17 @@ from dropr_core.contracts.storage import (
 from dropr_core.errors import Closed
 from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome, State, first_page
-from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, make_store_id, priority_of
+from dropr_core.model.names import (
+    START,
+    Head,
+    MessageId,
+    SourceLane,
+    StoreId,
+    first_rank,
+    make_store_id,
+    priority_of,
+    priority_of_rank,
+)
 from dropr_core.model.states import JOB, may_follow
 from dropr_core.storage_kit.limits import Amount, check_inbox
 
@@ -108,28 +119,40 @@ class MemoryInbox(Inbox):
             self._data.heads = heads
             return words
 
-    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:  # noqa: D102
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:  # noqa: D102
+        return self.put_all([Put(channel, priority, sender, jobs)])[0]
+
+    def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:  # noqa: D102
         with self._gate.writing():
-            self._check_limits([(channel, len(job.envelope)) for job in jobs])
-            for job in jobs:
-                self._add(channel, priority, sender, job)
+            self._check_limits([(put.channel, len(job.envelope)) for put in puts for job in put.jobs])
+            return [self._put(put) for put in puts]
 
-    def _stands(self, job: Job) -> bool:
-        """Whether this very message is here already: live, or done and kept."""
-        return any(
-            (item.job.id, item.job.envelope) == (job.id, job.envelope) and (item.live or item.state is State.DONE)
-            for item in self._of(job.id)
-        )
+    def _put(self, put: Put) -> list[int]:
+        numbers = []
+        for job in put.jobs:
+            standing = self._stands(job) if job.possible_duplicate else None
+            item = standing or self._add(put.channel, put.priority, put.sender, job)
+            numbers.append(item.number)
+        return numbers
 
-    def _add(self, channel: str, priority: int, sender: str, job: Job) -> None:
+    def _stands(self, job: Job) -> Task | None:
+        """This very message, if it is here already: live, or done and kept."""
+        return next((
+            item for item in self._of(job.id)
+            if (item.job.id, item.job.envelope) == (job.id, job.envelope) and (item.live or item.state is State.DONE)
+        ), None)  # fmt: skip
+
+    def _add(self, channel: str, priority: int, sender: str, job: Job) -> Task:
         now = self._now()
         self._data.number += 1
         due = now + max(0.0, job.due_in or 0.0)
         expires = None if job.expires_in is None else now + job.expires_in
-        item = Task(self._data.number, job, channel, priority, sender, now, due, expires)
+        item = Task(self._data.number, job, channel, priority, sender, now, due, expires,
+                    first_rank(priority) if job.rank is None else job.rank)  # fmt: skip
         self._data.items[item.number] = item
         self._data.by_id.setdefault(job.id, []).append(item)
         self._unblock(item)
+        return item
 
     def _check_limits(self, coming: Sequence[tuple[str, int]]) -> None:
         more: dict[str, Amount] = {}
@@ -147,13 +170,16 @@ class MemoryInbox(Inbox):
 
     def _unblock(self, item: Task) -> None:
         """A blocked or returning job: to ready or delayed, unless its key is busy."""
-        busy = item.job.key is not None and any(
+        item.state = State.BLOCKED if self._busy(item) else State.DELAYED if item.due > self._now() else State.READY
+        item.changed = self._now()
+
+    def _busy(self, item: Task) -> bool:
+        """Whether another one of its key stands before it."""
+        return item.job.key is not None and any(
             other.job.key == item.job.key and other.channel == item.channel and other is not item
             and other.state in {State.READY, State.DELAYED, State.LEASED}
             for other in self._data.items.values()
         )  # fmt: skip
-        item.state = State.BLOCKED if busy else State.DELAYED if item.due > self._now() else State.READY
-        item.changed = self._now()
 
     def _move(self, item: Task, state: State) -> None:
         assert may_follow(JOB, item.state, state), f"{item.state} to {state}"
@@ -201,8 +227,23 @@ class MemoryInbox(Inbox):
                 if item.state is State.DELAYED and item.due <= now:
                     self._move(item, State.READY)
             ready = [item for item in mine if item.state is State.READY]
-            ready.sort(key=lambda item: (item.priority, item.number))
+            ready.sort(key=lambda item: item.order)
             return [self._lease(item, consumer) for item in ready[: max(0, limit)]]
+
+    def claim_number(self, number: int, consumer: str) -> Claim | None:  # noqa: D102
+        with self._gate.writing():
+            if not self.consumers.owns(consumer):
+                raise Closed(f"consumer {consumer} is retired or unknown; register a new one")
+            self._end_expired()
+            item = self._data.items.get(number)
+            if item is None:
+                return None
+            if item.state is State.BURIED and not self._busy(item):
+                self._move(item, State.READY)
+                item.attempts = 0
+            elif item.state is State.DELAYED:
+                self._move(item, State.READY)
+            return self._lease(item, consumer) if item.state is State.READY else None
 
     def _lease(self, item: Task, consumer: str) -> Claim:
         self._move(item, State.LEASED)
@@ -211,7 +252,7 @@ class MemoryInbox(Inbox):
         job = item.job
         return Claim(
             item.token, item.number, job.id, item.channel, item.priority, item.sender, job.envelope,
-            item.attempts, job.possible_duplicate, item.arrived,
+            item.attempts, job.possible_duplicate, item.arrived, item.rank,
         )  # fmt: skip
 
     def _held(self, claim: Claim) -> Task | None:
@@ -226,6 +267,8 @@ class MemoryInbox(Inbox):
         item = self._held(change.claim)
         if item is None:
             return False
+        if not isinstance(change, Ack) and change.rank is not None:
+            item.rank, item.priority = change.rank, priority_of_rank(change.rank)
         if isinstance(change, Ack):
             outcome = Outcome(0, item.job.id, State.PROCESSED, change.reason, change.result, change.content_type)
             self._data.processed[item.channel] += 1
@@ -305,7 +348,7 @@ class MemoryInbox(Inbox):
             item.number, item.job.id, item.sender, item.channel, item.priority, item.state,
             now - (item.arrived if item.live else item.changed), len(item.job.envelope), item.attempts,
             "\n".join(item.reasons), item.consumer, item.due - now if item.state is State.DELAYED else None,
-            item.job.possible_duplicate, item.token, self._until(item),
+            item.job.possible_duplicate, item.token, self._until(item), item.rank,
         )  # fmt: skip
 
     def _until(self, item: Task) -> float | None:

@@ -55,7 +55,7 @@ DELIVERY_KEYS = (
 JOB_KEYS = (
     "`in` (`inbox`), `id`, `peer` (the sender), `channel`, `priority`, `state`, `age` (seconds), "
     "`size` (bytes, with a large body), `attempts`, `reason`, `consumer`, `due_in` (seconds or null), "
-    "`possible_duplicate`"
+    "`possible_duplicate`, `rank`, `number` (names it for its whole life here)"
 )
 
 
@@ -97,6 +97,8 @@ def job_document(job: "JobInfo") -> dict[str, Any]:
         "consumer": job.consumer,
         "due_in": None if job.due_in is None else round(job.due_in, 3),
         "possible_duplicate": job.possible_duplicate,
+        "rank": job.rank,
+        "number": job.number,
     }
 
 

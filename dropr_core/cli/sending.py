@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 @click.option("--to", multiple=True, metavar="NAME", help="A peer or a group; may be repeated. Default: the channel's.")
 @click.option("--channel", metavar="NAME", help="The queue at the peer.  [default: common]")
 @click.option("--priority", type=click.IntRange(0, 9), help="0 (first) to 9 (last). Default: the channel's, or 5.")
+@click.option(
+    "--rank",
+    type=click.IntRange(0, (1 << 32) - 1),
+    metavar="N",
+    help="A finer order, 0 first; the priority follows from it.",
+)
 @click.option("--delay", type=DURATION, metavar="DURATION", help="No consumer gets it earlier, such as 30s, 5m.")
 @click.option("--expires-in", type=DURATION, metavar="DURATION", help="No consumer gets it later, such as 1h, 7d.")
 @click.option("--header", "headers", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A header; may be repeated.")

@@ -21,6 +21,7 @@ from dropr_core.contracts.records import (
     Job,
     JobInfo,
     JobMove,
+    Put,
     Selection,
     Settlement,
 )
@@ -97,20 +98,33 @@ class Inbox(ABC):
         """
 
     @abstractmethod
-    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
-        """Queue jobs that come from this node itself; durable."""
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:
+        """Queue jobs that come from this node itself; durable. Returns the number of each.
+
+        A job with a rank goes among those of its priority (`names.priority_of_rank`). For one that is flagged
+        ``possible_duplicate`` and stands here already (see `accept`): the number of that one.
+        """
 
     @abstractmethod
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
-        """Lease up to ``limit`` messages, by priority, then by arrival. Moves due delayed ones first.
+        """Lease up to ``limit`` messages, by priority, then by rank, then by arrival. Moves due delayed ones first.
 
         Counts the attempt. Never gives two messages of one ordering key at once. Raises Closed for a consumer that
         is none of this process.
         """
 
     @abstractmethod
+    def claim_number(self, number: int, consumer: str) -> Claim | None:
+        """Lease one given message, if it is ready, delayed (it need not be due) or buried (with fresh attempts, as by
+        `kick`) and no other of its ordering key stands before it; else None. Counts the attempt. Raises Closed as
+        `claim`.
+        """
+
+    @abstractmethod
     def settle(self, changes: Sequence[Settlement]) -> list[bool]:
-        """Apply each change whose lease still holds (True); the others change nothing (False)."""
+        """Apply each change whose lease still holds (True); the others change nothing (False). With a new rank a
+        message goes among those of its priority.
+        """
 
     @abstractmethod
     def outcomes(
@@ -217,9 +231,35 @@ class Inbox(ABC):
     def _ack_of(self, one: JobInfo, noted: Noted) -> Ack:
         claim = Claim(
             one.token, one.number, one.id, one.channel, one.priority, one.sender, self.envelope(one.id) or b"",
-            one.attempts, one.possible_duplicate, self.context.clock.now() - one.age,
+            one.attempts, one.possible_duplicate, self.context.clock.now() - one.age, one.rank,
         )  # fmt: skip
         return Ack(claim, noted.result, noted.content_type, noted.keep, noted.reason)
+
+    def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:
+        """`put` for several channels, priorities and senders: all of it is on stable storage when this returns. The
+        default is a commit for each; a storage that makes it one keeps all or none.
+        """
+        return [self.put(*put) for put in puts]
+
+    def find(self, number: int) -> JobInfo | None:
+        """The message with a number, if it is still kept. Costs a page of `scan` at that place."""
+        found = self.scan(Selection(), number - 1, 1) if number > 0 else []
+        return found[0] if found and found[0].number == number else None
+
+    def peek(self, channel: str, state: State) -> JobInfo | None:
+        """The next READY message of a channel (where none is ready, one that is delayed and due), the DELAYED one that
+        is due first, or the BURIED one that arrived first. The default costs a scan of those.
+        """
+        found = self.all(Selection(states=frozenset({state}), channel=channel))
+        if state is State.BURIED:
+            return next(found, None)
+        if state is State.DELAYED:
+            return min(found, key=lambda one: (one.due_in or 0.0, one.number), default=None)
+        first = min(found, key=lambda one: (one.priority, one.rank, one.number), default=None)
+        if first is None:
+            late = self.peek(channel, State.DELAYED)
+            first = late if late is not None and (late.due_in or 0.0) <= 0 else None
+        return first
 
     def acknowledge(self, claims: Sequence[Claim], keep: float = 0.0) -> list[bool]:
         """`settle` with an `Ack` for each, without results; for storages that can do it in one sweep."""

@@ -36,17 +36,31 @@ class Job(NamedTuple):
     expires_in: float | None = None
     """Seconds until it expires unleased."""
     possible_duplicate: bool = False
+    rank: int | None = None
+    """Its order within its priority (`names.priority_of_rank`); None: the first of its priority."""
+
+
+class Put(NamedTuple):
+    """Messages of one sender for one channel and priority, on their way into the inbox without a lane."""
+
+    channel: str
+    priority: int
+    sender: str
+    jobs: Sequence[Job]
 
 
 class PlainJobs(Sequence[Job]):
-    """Jobs of which there is nothing to say but their ids and envelopes, and whether they all want a receipt; each is
-    made when it is looked at. What storages that write many at once are glad to get. Nobody may change the lists.
+    """Jobs of which there is nothing to say but their ids and envelopes, whether they all want a receipt, and the rank
+    that all have; each is made when it is looked at. What storages that write many at once are glad to get. Nobody may
+    change the lists.
     """
 
-    __slots__ = ("envelopes", "ids", "receipt")
+    __slots__ = ("envelopes", "ids", "rank", "receipt")
 
-    def __init__(self, ids: list[bytes], envelopes: list[bytes], *, receipt: bool = False) -> None:
-        self.ids, self.envelopes, self.receipt = ids, envelopes, receipt
+    def __init__(
+        self, ids: list[bytes], envelopes: list[bytes], *, receipt: bool = False, rank: int | None = None
+    ) -> None:
+        self.ids, self.envelopes, self.receipt, self.rank = ids, envelopes, receipt, rank
 
     def __len__(self) -> int:
         return len(self.envelopes)
@@ -64,12 +78,12 @@ class PlainJobs(Sequence[Job]):
 
     def __getitem__(self, at: Any) -> "Job | PlainJobs":
         if isinstance(at, slice):
-            return PlainJobs(self.ids[at], self.envelopes[at], receipt=self.receipt)
-        return Job(MessageId(self.ids[at]), self.envelopes[at], receipt=self.receipt)
+            return PlainJobs(self.ids[at], self.envelopes[at], receipt=self.receipt, rank=self.rank)
+        return Job(MessageId(self.ids[at]), self.envelopes[at], receipt=self.receipt, rank=self.rank)
 
     def __iter__(self) -> Iterator[Job]:
         columns = zip(self.ids, self.envelopes, repeat(0), repeat(None), repeat(self.receipt), repeat(None),
-                      repeat(None), repeat(False))  # fmt: skip
+                      repeat(None), repeat(False), repeat(self.rank))  # fmt: skip
         return map(tuple.__new__, repeat(Job), columns)
 
 
@@ -85,6 +99,7 @@ class Claim(NamedTuple):
 
     token: bytes
     number: int
+    """Which message of this inbox it is: a job number of 63 bits, the same for the whole life of the message here."""
     id: MessageId
     channel: str
     priority: int
@@ -95,6 +110,8 @@ class Claim(NamedTuple):
     possible_duplicate: bool
     arrived: float
     """Node time at which it entered this queue."""
+    rank: int = -1
+    """Its order within its priority: the first one of it, if nothing else was said."""
 
 
 class Ack(NamedTuple):
@@ -117,6 +134,8 @@ class Release(NamedTuple):
     reason: str = ""
     counted: bool = True
     """False: the attempt does not count (drain, abandoned iterator)."""
+    rank: int | None = None
+    """Its rank from now on, and with it its priority; None: as before."""
 
 
 class Bury(NamedTuple):
@@ -124,6 +143,8 @@ class Bury(NamedTuple):
 
     claim: Claim
     reason: str = ""
+    rank: int | None = None
+    """As with `Release`: where it stands when it is kicked."""
 
 
 Settlement = Ack | Release | Bury
@@ -134,6 +155,7 @@ class JobInfo:
     """One message of the inbox as `list` and `show` see it."""
 
     number: int
+    """Which message of this inbox it is (`Claim.number`); `Inbox.find` looks it up."""
     id: MessageId
     sender: str
     channel: str
@@ -152,6 +174,8 @@ class JobInfo:
     """What proves its lease, while it is leased."""
     until: float | None = None
     """Node time at which `sweep` lets it expire or, once it has ended, forgets it; None: never."""
+    rank: int = -1
+    """As `Claim.rank`."""
 
 
 class JobMove(NamedTuple):

@@ -20,6 +20,7 @@ from dropr_core.contracts.inbox_records import (
     JobInfo,
     JobMove,
     PlainJobs,
+    Put,
     Release,
     Settlement,
 )
@@ -301,6 +302,7 @@ __all__ = [
     "PeerState",
     "PlainEntries",
     "PlainJobs",
+    "Put",
     "Rejection",
     "Release",
     "Selection",

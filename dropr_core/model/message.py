@@ -31,7 +31,9 @@ from dropr_core.model.names import (
     check_channel,
     check_name,
     check_priority,
+    check_rank,
     format_id,
+    priority_of_rank,
 )
 
 _CONTENT_TYPE = re.compile(rf"[\x20-\x7e]{{1,{MAX_CONTENT_TYPE}}}")
@@ -63,6 +65,8 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Seconds after `send` after which no consumer gets it."""
     hops: int = 0
     """How many relays handed it on; over MAX_HOPS it is a loop."""
+    rank: int | None = None
+    """Its order within its priority: a number of 32 bits, 0 first. None: the first of its priority."""
 
     @property
     def message_id(self) -> MessageId:
@@ -85,6 +89,11 @@ def check_message(message: Message) -> Message:
 def check_options(message: Message) -> Message:
     """The part of `check_message` that differs from one message of a route to the next."""
     check_priority(message.priority)
+    if message.rank is not None and priority_of_rank(check_rank(message.rank)) != message.priority:
+        raise UsageError(
+            f"priority {message.priority}: rank {message.rank} stands among those of priority "
+            f"{priority_of_rank(message.rank)}; give the rank alone"
+        )
     content_type = message.content_type
     if not isinstance(content_type, str) or not _CONTENT_TYPE.fullmatch(content_type):
         raise UsageError(

@@ -4,6 +4,7 @@ Owns what may be called what. Must not know where names are stored or sent: no n
 a path as it stands.
 """
 
+import bisect
 import hashlib
 import itertools
 import os
@@ -29,6 +30,12 @@ NO_MESSAGE = MessageId(bytes(16))
 
 LOWEST_PRIORITY = 9
 DEFAULT_PRIORITY = 5
+LAST_RANK = (1 << 32) - 1
+"""A rank is a whole number from 0 (first) to this one: the order of messages within their priority."""
+_FIRST_RANKS = (0, 16, 128, 512, 1024, 1 << 16, 1 << 20, 1 << 28, 1 << 31, 3 << 30)
+"""Priority → its first rank, which messages without one have. The steps are fine where small numbers are used by hand
+(beanstalkd calls those below 1,024 urgent); and what client libraries give by default (0, 1,024, 2^16, 2^31) is the
+first of a priority, where it costs a storage nothing."""
 DEFAULT_CHANNEL = "common"
 
 _LETTERS = re.compile(rf"[A-Za-z0-9._/-]{{1,{MAX_CHANNEL}}}")
@@ -142,6 +149,25 @@ def check_priority(priority: object) -> int:
     if type(priority) is not int or not 0 <= priority <= LOWEST_PRIORITY:
         raise UsageError(f"priority {shorten(priority)}: use a whole number from 0 (first) to 9 (last)")
     return priority
+
+
+def priority_of_rank(rank: int) -> int:
+    """The priority whose messages a rank stands among. It rises with the rank, so that the order by priority and rank
+    is the order by rank, while lanes stay ten.
+    """
+    return bisect.bisect_right(_FIRST_RANKS, rank) - 1
+
+
+def first_rank(priority: int) -> int:
+    """The first rank of a priority: that of every message about which nothing else was said."""
+    return _FIRST_RANKS[priority]
+
+
+def check_rank(rank: object) -> int:
+    """Return ``rank`` if it is a whole number of 32 bits, else raise UsageError."""
+    if type(rank) is not int or not 0 <= rank <= LAST_RANK:
+        raise UsageError(f"rank {shorten(rank)}: use a whole number from 0 (first) to {LAST_RANK} (last)")
+    return rank
 
 
 def check_lane_priority(priority: int) -> int:

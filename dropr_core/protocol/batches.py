@@ -156,7 +156,7 @@ def _plain(part: wire.LanePart, max_body: int | None) -> PlainJobs | None:
     if not like.usable or first.key is not None or first.due_in is not None or first.expires_in is not None:
         return None
     ids = like.ids(part.envelopes, ANY_SIZE if max_body is None else max_body)
-    return None if ids is None else PlainJobs(ids, part.envelopes, receipt=first.receipt)
+    return None if ids is None else PlainJobs(ids, part.envelopes, receipt=first.receipt, rank=first.rank)
 
 
 def _check_body(job: Job, sender: str, bodies: Bodies | None) -> None:
@@ -231,6 +231,7 @@ def _job(data: bytes, part: wire.LanePart, max_body: int | None, note: tuple[flo
         None if message.delay is None else message.delay - age,
         None if message.expires_in is None else message.expires_in - age,
         doubled,
+        message.rank,
     )
 
 

@@ -22,7 +22,9 @@ OUTBOX = frozenset({
     "append", "lanes", "take", "settle", "locate", "rewind", "renumber", "receipts", "peers", "hold", "scan", "move",
     "envelope", "close",
 })  # fmt: skip
-INBOX = frozenset({"heads", "accept", "put", "claim", "settle", "outcomes", "scan", "move", "envelope", "close"})
+INBOX = frozenset({
+    "heads", "accept", "put", "claim", "claim_number", "settle", "outcomes", "scan", "move", "envelope", "close",
+})  # fmt: skip
 KEPT = frozenset({"totals", "flush"})
 """Of the second tier, what no default can know."""
 

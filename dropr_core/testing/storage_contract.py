@@ -18,6 +18,7 @@ from dropr_core.testing.builders import CHANNEL, SENDER, Worker, job, send
 from dropr_core.testing.essentials import Essentials
 from dropr_core.testing.inbox_care_contract import InboxCareContract
 from dropr_core.testing.inbox_contract import InboxContract
+from dropr_core.testing.inbox_rank_contract import InboxRankContract
 from dropr_core.testing.lease_sheet_contract import LeaseSheetContract
 from dropr_core.testing.outbox_contract import OutboxLogContract
 from dropr_core.testing.outbox_ends_contract import OutboxEndsContract
@@ -37,6 +38,7 @@ class StorageContract(
     StagingContract,
     InboxContract,
     InboxCareContract,
+    InboxRankContract,
     StorageBulkContract,
     LeaseSheetContract,
     StorageCostContract,

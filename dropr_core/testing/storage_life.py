@@ -39,6 +39,7 @@ class Fact:
     message: NewMessage
     key: str | None
     delay: float | None
+    rank: int | None = None
 
 
 @attrs.define(eq=False)

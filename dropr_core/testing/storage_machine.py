@@ -15,19 +15,20 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, NewMessage, Release, Selection, Storage
 from dropr_core.errors import Conflict
 from dropr_core.model.message import State
-from dropr_core.model.names import START, Lane, MessageId, SourceLane
+from dropr_core.model.names import START, Lane, MessageId, SourceLane, first_rank
 from dropr_core.protocol.log_matching import HeadRelation, compare_heads
 from dropr_core.testing.builders import PEER, SENDER
 from dropr_core.testing.checker import digest
 from dropr_core.testing.contract import shut
 from dropr_core.testing.storage_life import CHANNELS, LANES, LIFE, Fact, Kill, Lease, Open, StorageLife
 
-HOW = ["ack", "ack", "keep", "release", "delay", "uncounted", "bury"]
+HOW = ["ack", "ack", "keep", "release", "delay", "uncounted", "bury", "sooner", "later"]
+SOON, LATE = first_rank(1) + 5, first_rank(5) + 5
 ATTEMPTS = {"orders": 3, "b/2": 2}
 
 _spec = st.tuples(
     st.sampled_from(LANES), st.sampled_from([None, None, "k", "m"]), st.booleans(), st.sampled_from([None, None, 30.0]),
-    st.sampled_from([None, None, 20.0]), st.booleans(), st.binary(max_size=20),
+    st.sampled_from([None, None, 20.0]), st.booleans(), st.binary(max_size=20), st.sampled_from([None, None, 0, 3, 9]),
 )  # fmt: skip
 _pick = st.integers(0, 50)
 
@@ -42,7 +43,7 @@ class StorageMachine(StorageLife):
         """Send some messages in one call."""
         self.calls += 1
         facts = []
-        for lane, key, receipt, life, delay, own, body in specs:
+        for lane, key, receipt, life, delay, own, body, rank in specs:
             identity = MessageId(len(self.order).to_bytes(16, "big"))
             self.order.append(identity)
             # An own id always asks for a receipt: how long an accepted plain one is kept, and so may be
@@ -51,7 +52,7 @@ class StorageMachine(StorageLife):
                 identity, lane.channel, lane.priority, (PEER,), identity + body, receipt or own, life,
                 delay is not None, b"same" if own else None,
             )  # fmt: skip
-            facts.append(Fact(message, key, delay))
+            facts.append(Fact(message, key, delay, None if rank is None else first_rank(lane.priority) + rank))
         for fact in facts:
             self.facts[fact.message.id] = fact
             self._note("attempted", fact.message.id, digest=digest(fact.message.envelope), batch=self.calls)
@@ -118,7 +119,7 @@ class StorageMachine(StorageLife):
             jobs.append(
                 Job(entry.id, entry.envelope, entry.sequence, fact.key, fact.message.receipt,
                     None if due is None else due - entry.age, None if life is None else life - entry.age,
-                    entry.possible_duplicate)
+                    entry.possible_duplicate, fact.rank)
             )  # fmt: skip
         arrivals = [
             Arrival(SourceLane(SENDER, s.outbox.store_id, lane.channel, lane.priority), batch.after, batch.upto, jobs)
@@ -208,10 +209,35 @@ class StorageMachine(StorageLife):
         names = self.workers[worker]
         real = self.storage.inbox.claim(channels, limit, names[0])
         modelled = self.model.inbox.claim(channels, limit, names[1])
-        assert [(c.id, c.attempt) for c in real] == [(c.id, c.attempt) for c in modelled], "other messages were given"
+        facts = [[(c.number, c.id, c.attempt, c.priority, c.rank) for c in claims] for claims in (real, modelled)]
+        assert facts[0] == facts[1], "other messages were given"
         for pair in zip(real, modelled, strict=True):
             self.leases.append(Lease(pair, worker))
             self._note("given", pair[0].id, who=names[0], digest=digest(pair[0].envelope))
+
+    @rule(pick=_pick, number=st.integers(0, 60))
+    def claim_number(self, pick: int, number: int) -> None:
+        """A consumer asks for one given message."""
+        self._sweep()
+        worker = pick % len(self.workers)
+        names = self.workers[worker]
+        real = self.storage.inbox.claim_number(number, names[0])
+        modelled = self.model.inbox.claim_number(number, names[1])
+        facts = [claim and (claim.number, claim.id, claim.attempt, claim.rank) for claim in (real, modelled)]
+        assert facts[0] == facts[1], "another message was given"
+        if real is not None and modelled is not None:
+            self.seen.pop(number, None)
+            self.leases.append(Lease((real, modelled), worker))
+            self._note("given", real.id, who=names[0], digest=digest(real.envelope))
+
+    @rule(number=st.integers(0, 60), channel=st.sampled_from(CHANNELS))
+    def peek(self, number: int, channel: str) -> None:
+        """Somebody looks at one message, and at the next of a channel in each state."""
+        self._sweep()
+        for state in (None, State.READY, State.DELAYED, State.BURIED):
+            found = [s.inbox.find(number) if state is None else s.inbox.peek(channel, state) for s in self.both]
+            seen = [one and (one.number, one.id, one.state, one.priority, one.rank) for one in found]
+            assert seen[0] == seen[1], f"seen: storage {seen[0]}, model {seen[1]}"
 
     @precondition(lambda self: self.leases)
     @rule(pick=_pick, how=st.sampled_from(HOW))
@@ -223,7 +249,8 @@ class StorageMachine(StorageLife):
             change = {
                 "ack": Ack(claim, b"result", "text/plain"), "keep": Ack(claim, keep=100.0), "bury": Bury(claim, "bad"),
                 "release": Release(claim), "delay": Release(claim, 15.0, "error"),
-                "uncounted": Release(claim, counted=False),
+                "uncounted": Release(claim, counted=False), "sooner": Release(claim, rank=SOON),
+                "later": Release(claim, rank=LATE),
             }[how]  # fmt: skip
             assert storage.inbox.holds(claim)
             assert storage.inbox.settle([change]) == [True]  # type: ignore[list-item]

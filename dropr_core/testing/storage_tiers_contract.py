@@ -24,7 +24,7 @@ from dropr_core.contracts.storage import (
     Storage,
 )
 from dropr_core.model.message import Outcome, State
-from dropr_core.model.names import MessageId, StoreId
+from dropr_core.model.names import MessageId, StoreId, first_rank
 from dropr_core.system.clock import FakeClock
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import CHANNEL, LANE, PEER, Source, Worker, job, outgoing, taken
@@ -89,7 +89,8 @@ class World:
         jobs = [job(b"job %d" % n, id=identity(n), receipt=True) for n in range(30, 38)]
         jobs += [job(b"keyed", id=identity(38 + n), key=key) for n, key in enumerate(keys)]
         Source(storage.inbox).push(*jobs)
-        late = [job(id=identity(50), due_in=30.0), job(id=identity(51), due_in=200.0), job(id=identity(52))]
+        late = [job(id=identity(50), due_in=30.0), job(id=identity(51), due_in=200.0, rank=first_rank(3) + 1),
+                job(id=identity(52))]  # fmt: skip
         dated = [job(id=identity(60 + n), expires_in=20.0 + 40 * n, receipt=True) for n in range(3)]
         Source(storage.inbox, "b", 3).push(*late, *dated)
 
@@ -143,6 +144,11 @@ ANSWERS: dict[str, Change] = {
     "job status": lambda _, s: [s.inbox.status(identity(n)) for n in (30, 31, 32, 33, 34, 38, 39, 50, 60, 99)],
     "holds": lambda world, s: [s.inbox.holds(claim) for claim in world.claims[id(world.storages[0])]],
     "next_due": lambda w, s: [due(w, s, names) for names in ([CHANNEL], ["b"], [CHANNEL, "b"], ["none"], [])],
+    "find": lambda _, s: [s.inbox.find(n) for n in range(20)],
+    "peek": lambda _, s: [
+        s.inbox.peek(channel, state) for channel in (CHANNEL, "b", "none")
+        for state in (State.READY, State.DELAYED, State.BURIED)
+    ],
     "inbox counts": lambda _, s: told(s.inbox.counts()),
     "oldest": lambda _, s: dict(s.inbox.oldest()),
 }  # fmt: skip

@@ -103,7 +103,7 @@ def full(store):
     outbox.append([message() for _ in range(3)])
     inbox.put("jobs", 5, "somebody", [job(receipt=True) for _ in range(10)])
     inbox.put("jobs", 5, "somebody", [job(key="k"), job(key="k"), job(due_in=99.0)])
-    inbox.put("jobs", 5, "somebody", [job(expires_in=99.0), job(receipt=True)])
+    inbox.put("jobs", 5, "somebody", [job(expires_in=99.0), job(receipt=True), job(rank=70_000)])
     first, second, *_ = inbox.claim(["jobs"], 4, inbox.register())
     inbox.settle([Ack(first, b"r"), Ack(second, keep=99.0)])
     inbox.bury(inbox.scan(Selection(states=frozenset({State.READY})))[0].id, "test")
@@ -160,7 +160,9 @@ WRONG = [
     ("inbox", "DELETE FROM sender", "name is lost"),
     ("inbox", "UPDATE sender SET last = 0", "goes on behind"),
     ("inbox", "UPDATE queue SET frontier = 0", "once as new"),
-    ("inbox", "INSERT INTO ready SELECT place, 1, '' FROM lease", "at once"),
+    ("inbox", "INSERT INTO ranked VALUES(77, 3)", "not there"),
+    ("inbox", "UPDATE ready SET rank = 7", "another rank"),
+    ("inbox", "INSERT INTO ready SELECT place, 1, '', NULL FROM lease", "at once"),
 ]
 
 

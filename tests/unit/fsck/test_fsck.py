@@ -231,7 +231,7 @@ def test_bodies_without_a_message_and_unfinished_ones_are_noted(file, fsck, data
 def test_when_messages_were_lost_their_bodies_are_kept(file, fsck, data):
     """A body whose message row is gone with the damage is moved aside before the daemon would sweep it."""
     change(data / "outbox.db", "DELETE FROM delivery WHERE shared IS NOT NULL")
-    change(data / "inbox.db", "INSERT INTO ready VALUES(5, 1, '')")
+    change(data / "inbox.db", "INSERT INTO ready VALUES(5, 1, '', NULL)")
     body = body_of(data, "sent").read_bytes()
     mends(fsck, data, "without a message")
     assert [path.read_bytes() for path in (data / "bodies" / "damaged").iterdir()] == [body]

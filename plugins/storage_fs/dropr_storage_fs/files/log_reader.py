@@ -14,6 +14,7 @@ from dropr_storage_fs.files.segments import Segments
 
 BLOCK = 1 << 18
 SEARCH_BLOCK = 1 << 22
+NEAR = 1 << 16
 NO_UPPER = 1 << 63
 
 
@@ -47,6 +48,24 @@ class LogReader:
             if at == base:  # damaged, or the end: `scan` knows what to do
                 return Place(first, at)
         return Place(first, at)
+
+    def near(self, sequence: int, end: End) -> Place:
+        """`start`, by halving the segment: for one look at a place where nobody reads on."""
+        names = self._segments.names()
+        first = next((name for name in reversed(names) if name <= sequence), names[0] if names else 0)
+        found = self._segments.open(first) if names else None
+        low, high = HEADER_SIZE, 0 if found is None else self._limit(first, end)
+        while found is not None and high - low > BLOCK:
+            middle = (low + high) // 2
+            block = os.pread(found.fd, NEAR, middle)
+            at = layout.resume(block, 0, found.salt)
+            frame = layout.read_frame(block, at, found.salt)
+            record = None if frame is not None else layout.read_record(block, at, found.salt)
+            seen = frame.first if frame is not None else record[0].sequence if record is not None else 0
+            if not first <= seen:  # a large record, damage, or a copy of an older one: read what is left
+                return Place(first, low)
+            low, high = (middle + at, high) if seen <= sequence else (low, middle)
+        return Place(first, low)
 
     def _limit(self, segment: int, end: End) -> int:
         found = self._segments.open(segment)

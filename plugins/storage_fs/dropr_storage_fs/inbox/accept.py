@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import PlainJobs
-from dropr_core.contracts.storage import Accepted, Arrival, Job
+from dropr_core.contracts.storage import Accepted, Arrival, Job, Put
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
-from dropr_core.model.names import START, Head, SourceLane, StoreId, priority_of
+from dropr_core.model.names import START, Head, SourceLane, StoreId, first_rank, priority_of
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files import shared
@@ -67,19 +67,20 @@ class Accepting:
         filling.write()
         return answers
 
-    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
-        """Queue jobs that come from this node itself; durable."""
+    def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:
+        """Queue jobs that come from this node itself; durable, all or none."""
         self._engine.guard.enter(write=True)
-        if not jobs:
-            return
+        if not any(put.jobs for put in puts):
+            return [() for _ in puts]
         self._engine.space.check()
 
-        def job(commit: Commit[InboxState]) -> None:
+        def job(commit: Commit[InboxState]) -> list[Sequence[int]]:
             filling = Filling(self._engine, self._context, self._queues, self._limits, self._past, commit)
-            filling.add(channel, priority, sender, jobs)
+            spots = [filling.add(*put) for put in puts]
             filling.write()
+            return [filling.numbers((put.channel, put.priority), mine) for put, mine in zip(puts, spots, strict=True)]
 
-        self._engine.write_durable(job)
+        return self._engine.write_durable(job)
 
 
 class Filling:
@@ -94,6 +95,7 @@ class Filling:
         self._rows: dict[QueueKey, Sequence[Row]] = {}
         self._heads: dict[QueueKey, list[HeadRow]] = {}
         self._special = False
+        self._firsts: dict[QueueKey, int] = {}
 
     def head(self, source: SourceLane, upto: Head) -> None:
         """The head that an arrival leaves."""
@@ -101,31 +103,42 @@ class Filling:
         heads[:] = [one for one in heads if one[:4] != source]  # two parts of one lane leave one head
         heads.append(HeadRow(*source, *upto))
 
-    def add(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
-        """Queue jobs of one sender on one channel."""
+    def add(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:
+        """Queue jobs of one sender on one channel. Returns for `numbers` which of their queue each is, or with a minus
+        the number of the message that it already is.
+        """
         key = (channel, priority)
         before = self._rows.get(key, ())
         plain = encode((sender,))
-        if isinstance(jobs, PlainJobs) and not before:
+        first = first_rank(priority)
+        if isinstance(jobs, PlainJobs) and not before and jobs.rank in {None, first}:
             self._rows[key] = UniformRows(jobs.ids, jobs.envelopes, RECEIPT if jobs.receipt else 0, plain)
-            return
+            return range(len(jobs))
         rows = self._rows[key] = list(before)
-        now = self._now
-        for identity, envelope, _, order, receipt, due_in, expires_in, duplicate in jobs:
+        now, spots = self._now, list[int]()
+        for identity, envelope, _, order, receipt, due_in, expires_in, duplicate, rank in jobs:
             flags, extra = RECEIPT if receipt else 0, plain
             if duplicate:
-                if self._stands(identity, envelope):
+                standing = self._stands(identity, envelope)
+                if standing >= 0:
+                    spots.append(-standing)
                     continue
                 flags |= DUPLICATE
-            if order is not None or expires_in is not None or (due_in is not None and due_in > 0):
+            own_rank = rank is not None and rank != first
+            if order is not None or expires_in is not None or (due_in is not None and due_in > 0) or own_rank:
                 flags |= SPECIAL
                 self._special = True
                 due = now + max(0.0, due_in or 0.0)
-                extra = encode((sender, order, due, None if expires_in is None else now + expires_in))
+                expires = None if expires_in is None else now + expires_in
+                extra = encode((sender, order, due, expires, rank) if own_rank else (sender, order, due, expires))
+            spots.append(len(rows))
             rows.append((identity, flags, extra, envelope))
+        return spots
 
-    def _stands(self, identity: bytes, envelope: bytes) -> bool:
-        """Whether this very message is here already: live, or done and kept."""
+    def _stands(self, identity: bytes, envelope: bytes) -> int:
+        """The number of this very message, if it is here already: live, or done and kept; 0 if it comes in this very
+        commit; else -1.
+        """
         state = self._commit.state
         here = [state.jobs[number] for number in state.by_id.get(identity, ())]
         here += [past.record for past in self._past.named(state, identity)]
@@ -133,10 +146,11 @@ class Filling:
             if job.state not in {State.BURIED, State.EXPIRED}:
                 record = self._commit.log(job.queue).reader.record_at(job.at)
                 if record is not None and record.envelope == envelope:
-                    return True
+                    return job.number
         if any(row[0] == identity and row[3] == envelope for rows in self._rows.values() for row in rows):
-            return True
-        return any(record.envelope == envelope for _, record, _ in self._queues.find(state, identity))
+            return 0
+        found = (record for _, record, _ in self._queues.find(state, identity) if record.envelope == envelope)
+        return next((record.sequence for record in found), -1)
 
     def write(self) -> None:
         """Number and write it all."""
@@ -154,7 +168,7 @@ class Filling:
                     raise StoreError(f"more than {shared.MAX_LOGS} queues: use fewer channels")
                 commit.do(MakeQueue(len(state.queues), *key))
         number = self._engine.last_number()
-        firsts: dict[QueueKey, int] = {}
+        firsts = self._firsts
         for key, rows in parts.items():
             firsts[key] = number + 1
             number += len(rows)
@@ -167,6 +181,13 @@ class Filling:
         for key, rows in parts.items():
             self._write(state.queues[key], rows, firsts[key], self._heads.get(key, []), transaction)
         self._engine.set_last_number(number)
+
+    def numbers(self, key: QueueKey, spots: Sequence[int]) -> Sequence[int]:
+        """The numbers of what `add` told, once it is written."""
+        first = self._firsts.get(key, 0)
+        if isinstance(spots, range):
+            return range(first + spots.start, first + spots.stop)
+        return [-spot if spot < 0 else first + spot for spot in spots]
 
     def _write(self, queue: Queue, rows: Sequence[Row], first: int, heads: list[HeadRow], transaction: bytes) -> None:
         now, commit = self._now, self._commit

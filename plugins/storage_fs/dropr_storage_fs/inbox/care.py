@@ -34,14 +34,8 @@ class Care:
         """Node time at which the next delayed message of these channels becomes ready."""
 
         def job(state: InboxState) -> float | None:
-            dues = []
-            for channel in channels:
-                for due, number in sorted(state.delayed.get(channel, ())):
-                    one = state.jobs.get(number)
-                    if one is not None and one.state is State.DELAYED and one.due == due:
-                        dues.append(due)
-                        break
-            return min(dues, default=None)
+            found = (state.first_delayed(channel) for channel in channels)
+            return min((one.due for one in found if one is not None), default=None)
 
         return self._engine.read(job)
 

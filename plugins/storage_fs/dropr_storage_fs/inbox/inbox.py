@@ -15,12 +15,13 @@ from dropr_core.contracts.storage import (
     Job,
     JobInfo,
     JobMove,
+    Put,
     Selection,
     Settlement,
 )
 from dropr_core.errors import DroprError
 from dropr_core.model.limits import RECEIPTS_BYTES
-from dropr_core.model.message import Outcome
+from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
 from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_fs.engine.engine import Engine, Tuning
@@ -59,7 +60,7 @@ class FsInbox(Inbox):
         moves = Moves(context, queues)
         self._view = InboxView(self.engine, context, queues, past_jobs)
         self._accepting = Accepting(self.engine, context, queues, Limits(context, queues), past_jobs)
-        self._claiming = Claiming(self.engine, context, queues, moves, self.consumers)
+        self._claiming = Claiming(self.engine, context, queues, moves, self.consumers, past_jobs)
         self._settling = Settling(self.engine, context, moves)
         self._consumers = Consumers(self.engine, moves, self.consumers)
         self._outcomes = OutcomeLogs(self.engine, past_outcomes)
@@ -79,9 +80,13 @@ class FsInbox(Inbox):
         """The log-matching rule, all arrivals in one durable transaction."""
         return self._accepting.accept(arrivals)
 
-    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:
         """Queue jobs that come from this node itself; durable."""
-        self._accepting.put(channel, priority, sender, jobs)
+        return self._accepting.put_all([Put(channel, priority, sender, jobs)])[0]
+
+    def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:
+        """`put` for several queues, in one commit."""
+        return self._accepting.put_all(puts)
 
     def retire(self, consumer: str) -> None:
         """The consumer is gone: its leases end."""
@@ -90,6 +95,18 @@ class FsInbox(Inbox):
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
         """Lease up to ``limit`` messages."""
         return self._claiming.claim(channels, limit, consumer)
+
+    def claim_number(self, number: int, consumer: str) -> Claim | None:
+        """Lease one given message."""
+        return self._claiming.claim_number(number, consumer)
+
+    def find(self, number: int) -> JobInfo | None:
+        """The message with a number."""
+        return self._view.find(number)
+
+    def peek(self, channel: str, state: State) -> JobInfo | None:
+        """The next ready, delayed or buried message of a channel."""
+        return self._view.peek(channel, state)
 
     def settle(self, changes: Sequence[Settlement]) -> list[bool]:
         """Apply each change whose lease still holds."""

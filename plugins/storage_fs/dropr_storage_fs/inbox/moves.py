@@ -26,27 +26,28 @@ class Moves:
 
     def move(
         self, commit: InboxCommit, job: JobRecord, to: State, *, attempts: int | None = None, due: float | None = None,
-        reason: str = "", keep: float = 0.0, token: bytes = b"", consumer: str = "",
+        reason: str = "", keep: float = 0.0, token: bytes = b"", consumer: str = "", rank: int | None = None,
     ) -> None:  # fmt: skip
-        """A message changes its state."""
+        """A message changes its state, and its rank if one is given."""
         attempts = job.attempts if attempts is None else attempts
         due = job.due if due is None else due
         now = self._context.clock.now()
-        commit.do(MoveJob(job.number, to, now, attempts, due, token, consumer, reason, keep))
+        commit.do(MoveJob(job.number, to, now, attempts, due, token, consumer, reason, keep,
+                          None if rank == commit.state.rank(job) else rank))  # fmt: skip
 
     def end(
         self, commit: InboxCommit, job: JobRecord, to: State, keep: float, outcome: State, reason: str = "",
-        result: bytes | None = None, content_type: str = "",
+        result: bytes | None = None, content_type: str = "", rank: int | None = None,
     ) -> None:  # fmt: skip
         """Done, buried or expired: frees its key, and tells a sender that asked."""
-        self.move(commit, job, to, keep=keep, reason=reason if to is State.BURIED else "")
+        self.move(commit, job, to, keep=keep, reason=reason if to is State.BURIED else "", rank=rank)
         if job.flags & RECEIPT:
             self.tell(commit, job.sender, job.id, outcome, reason, result, content_type)
         self._unblock(commit, job)
 
-    def bury(self, commit: InboxCommit, job: JobRecord, reason: str) -> None:
+    def bury(self, commit: InboxCommit, job: JobRecord, reason: str, rank: int | None = None) -> None:
         """Into the dead letters."""
-        self.end(commit, job, State.BURIED, self._context.remember, State.FAILED, reason)
+        self.end(commit, job, State.BURIED, self._context.remember, State.FAILED, reason, rank=rank)
 
     def expire(self, commit: InboxCommit, limit: int | None) -> None:
         """End what is past its time and not leased, and with a ``limit`` forget what ended long ago."""

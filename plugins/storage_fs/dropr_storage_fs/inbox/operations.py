@@ -38,6 +38,7 @@ class RecordExtra(msgspec.Struct, array_like=True):
     key: str | None = None
     due: float = 0.0
     expires: float | None = None
+    rank: int | None = None
 
 
 decode_extra = msgspec.msgpack.Decoder(RecordExtra).decode
@@ -114,6 +115,7 @@ class AddJob(Record, tag="task"):
     token: bytes
     consumer: str
     fresh: bool
+    rank: int | None = None
 
     @classmethod
     def of(cls, job: JobRecord) -> "AddJob":
@@ -121,6 +123,7 @@ class AddJob(Record, tag="task"):
         return cls(
             job.number, job.queue, job.id, job.sender, job.state, job.flags, job.size, job.arrived, job.key, job.due,
             job.expires, *job.at, job.attempts, job.reasons, job.changed, job.keep, job.token, job.consumer, False,
+            job.rank,
         )  # fmt: skip
 
     def record(self) -> JobRecord:
@@ -128,7 +131,7 @@ class AddJob(Record, tag="task"):
         return JobRecord(
             self.number, self.queue, self.id, self.sender, self.state, self.flags, self.size, self.arrived, self.key,
             self.due, self.expires, Place(self.segment, self.offset), self.attempts, list(self.reasons), self.changed,
-            self.keep, self.token, self.consumer,
+            self.keep, self.token, self.consumer, self.rank,
         )  # fmt: skip
 
     def apply(self, state: InboxState) -> None:
@@ -160,7 +163,7 @@ class Arrive(Record, tag="arrived"):
         begins = state.entry_state(queue.channel, extra.key, extra.due, self.born)
         job = JobRecord(
             self.number, self.queue, self.id, extra.sender, begins, self.flags, self.size, self.born, extra.key,
-            extra.due, extra.expires, Place(self.segment, self.offset), 0, [], self.born, 0.0, b"", "",
+            extra.due, extra.expires, Place(self.segment, self.offset), 0, [], self.born, 0.0, b"", "", extra.rank,
         )  # fmt: skip
         state.add(job)
         queue.taken += 1
@@ -179,6 +182,7 @@ class MoveJob(Record, tag="move"):
     consumer: str
     reason: str
     keep: float
+    rank: int | None = None
 
     def apply(self, state: InboxState) -> None:
         """Change it."""
@@ -188,6 +192,8 @@ class MoveJob(Record, tag="move"):
         state.leave(job)
         job.state, job.changed, job.attempts, job.due = self.state, self.changed, self.attempts, self.due
         job.token, job.consumer, job.keep = self.token, self.consumer, self.keep
+        if self.rank is not None:
+            job.rank = self.rank
         if self.reason:
             job.reasons.append(self.reason)
         state.enter(job)

@@ -101,6 +101,25 @@ class QueueReader:
         record = self._engine.log(job.queue).reader.record_at(job.at)
         return b"" if record is None else record.envelope
 
+    def numbered(self, state: InboxState, number: int, *, flushed: bool = False) -> tuple[Queue, Record, Place] | None:
+        """The message with a number, if it is simply ready (and what is asked for ``flushed``)."""
+        for queue in state.numbers.values():
+            log = self._engine.log(queue.number)
+            if queue.frontier < number <= (log.flushed if flushed else log.end).last and self.left(queue) > 0:
+                found = self.at(queue, number)
+                plain = found is not None and not found[0].flags & SPECIAL
+                if found is not None and plain and number not in state.jobs and number not in queue.voids:
+                    return queue, *found
+        return None
+
+    def at(self, queue: Queue, number: int) -> tuple[Record, Place] | None:
+        """The record with a number in a queue."""
+        log = self._engine.log(queue.number)
+        for item, where in log.reader.scan(log.reader.near(number, log.end), log.end):
+            if isinstance(item, Record) and item.sequence >= number:
+                return (item, where) if item.sequence == number else None
+        return None
+
     def find(self, state: InboxState, identity: bytes) -> Iterator[tuple[Queue, Record, Place]]:
         """Every message with an id that is simply ready, or leased with others."""
         for queue in state.numbers.values():

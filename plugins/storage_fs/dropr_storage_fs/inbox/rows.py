@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import attrs
 
 from dropr_core.model.message import State
+from dropr_core.model.names import first_rank
 from dropr_core.model.states import SETTLED
 from dropr_storage_fs.files.ranges import Ranges
 from dropr_storage_fs.files.segment import Place
@@ -36,6 +37,8 @@ class JobRecord:
     keep: float
     token: bytes
     consumer: str
+    rank: int | None = None
+    """None: the first one of the priority of its queue."""
 
     @property
     def live(self) -> bool:
@@ -81,6 +84,11 @@ class Queue:
     tally: "Counter[State]" = attrs.field(factory=Counter)
     dead_bytes: int = 0
     leased: int = 0
+
+    @property
+    def first_rank(self) -> int:
+        """The rank of its messages that have none of their own."""
+        return first_rank(self.priority)
 
 
 @attrs.define(eq=False)

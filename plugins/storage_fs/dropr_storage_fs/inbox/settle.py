@@ -132,9 +132,9 @@ class Settling:
             to = State.DELAYED if change.delay > 0 else State.READY
             attempts = job.attempts - (not change.counted)
             due = now + max(0.0, change.delay)
-            self._moves.move(commit, job, to, reason=change.reason, attempts=attempts, due=due)
+            self._moves.move(commit, job, to, reason=change.reason, attempts=attempts, due=due, rank=change.rank)
         else:
-            self._moves.bury(commit, job, change.reason)
+            self._moves.bury(commit, job, change.reason, change.rank)
 
 
 def acknowledge(commit: InboxCommit, moves: Moves, job: JobRecord, change: Ack | Noted) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from dropr_core.model.message import Outcome, State
-from dropr_core.model.names import Head, SourceLane, priority_of
+from dropr_core.model.names import Head, SourceLane, priority_of, priority_of_rank
 from dropr_storage_fs.engine.run import Counts
 from dropr_storage_fs.engine.state import HalfState
 from dropr_storage_fs.files.segment import End
@@ -46,6 +46,8 @@ class InboxState(HalfState):
         self.processed: Counter[str] = Counter()
         self.timers: list[tuple[float, int]] = []
         self.delayed: dict[str, list[tuple[float, int]]] = {}
+        self.ranked: dict[str, list[tuple[int, int]]] = {}
+        """Channel → rank and number of what is ready and has a rank of its own."""
 
     def logs(self) -> Iterable[int]:
         """The numbers of all queues."""
@@ -81,7 +83,9 @@ class InboxState(HalfState):
             self.settled += 1
         elif job.key is not None:
             self.keys.setdefault((queue.channel, job.key), set()).add(job.number)
-        if job.state is State.READY:
+        if job.state is State.READY and job.rank is not None:
+            self._enter_by_rank(queue.channel, job.rank, job.number)
+        elif job.state is State.READY:
             heapq.heappush(queue.ready, job.number)
         elif job.state is State.DELAYED:
             heapq.heappush(self.delayed.setdefault(queue.channel, []), (job.due, job.number))
@@ -90,6 +94,61 @@ class InboxState(HalfState):
             heapq.heappush(self.timers, (timer, job.number))
             if len(self.timers) > 3 * len(self.jobs) + 1000:
                 self._renew_timers()
+
+    def _enter_by_rank(self, channel: str, rank: int, number: int) -> None:
+        mine = self.ranked.setdefault(channel, [])
+        if len(mine) > 3 * len(self.jobs) + 1000:  # most of it is over: others take what stands in this process's list
+            mine[:] = {one for one in mine if self._stands_at(*one)}
+            heapq.heapify(mine)
+        heapq.heappush(mine, (rank, number))
+
+    def _stands_at(self, rank: int, number: int) -> bool:
+        job = self.jobs.get(number)
+        return job is not None and job.state is State.READY and job.rank == rank
+
+    def first_by_rank(self, channel: str) -> tuple[int, int] | None:
+        """Rank and number of the first ready message of a channel that has a rank of its own."""
+        mine = self.ranked.get(channel)
+        while mine:
+            if self._stands_at(*mine[0]):
+                return mine[0]
+            heapq.heappop(mine)
+        return None
+
+    def take_by_rank(self, channel: str) -> None:
+        """`first_by_rank` is about to be leased."""
+        heapq.heappop(self.ranked[channel])
+
+    def give_back_by_rank(self, channel: str, rank: int, number: int) -> None:
+        """It was not leased after all."""
+        heapq.heappush(self.ranked[channel], (rank, number))
+
+    def first_ready(self, queue: Queue) -> JobRecord | None:
+        """The first message of a queue that is ready again and has no rank of its own."""
+        while queue.ready:
+            job = self.jobs.get(queue.ready[0])
+            if job is not None and job.state is State.READY and job.rank is None:
+                return job
+            heapq.heappop(queue.ready)
+        return None
+
+    def first_delayed(self, channel: str) -> JobRecord | None:
+        """The delayed message of a channel that is due first."""
+        late = self.delayed.get(channel)
+        while late:
+            job = self.jobs.get(late[0][1])
+            if job is not None and job.state is State.DELAYED and job.due == late[0][0]:
+                return job
+            heapq.heappop(late)
+        return None
+
+    def priority(self, job: JobRecord) -> int:
+        """That of a message with a state of its own."""
+        return self.numbers[job.queue].priority if job.rank is None else priority_of_rank(job.rank)
+
+    def rank(self, job: JobRecord) -> int:
+        """Its order within its priority."""
+        return self.numbers[job.queue].first_rank if job.rank is None else job.rank
 
     def _renew_timers(self) -> None:
         self.timers = [(one.timer, one.number) for one in self.jobs.values() if one.timer is not None]

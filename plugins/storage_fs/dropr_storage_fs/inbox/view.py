@@ -45,10 +45,10 @@ class InboxView:
         now = self._context.clock.now()
         queue = state.numbers[job.queue]
         return JobInfo(
-            job.number, MessageId(job.id), job.sender, queue.channel, queue.priority, job.state,
+            job.number, MessageId(job.id), job.sender, queue.channel, state.priority(job), job.state,
             max(0.0, now - (job.arrived if job.live else job.changed)), job.size, job.attempts, "\n".join(job.reasons),
             job.consumer, job.due - now if job.state is State.DELAYED else None, bool(job.flags & DUPLICATE),
-            job.token[:8], job.timer,
+            job.token[:8], job.timer, state.rank(job),
         )  # fmt: skip
 
     def _show_plain(self, queue: Queue, record: Record, lease: Lease | None) -> JobInfo:
@@ -57,7 +57,7 @@ class InboxView:
             record.sequence, MessageId(record.id), self._queues.sender_of(record), queue.channel, queue.priority,
             State.LEASED if consumer else State.READY, max(0.0, self._context.clock.now() - record.born),
             len(record.envelope), 1 if consumer else 0, "", consumer, None, bool(record.flags & DUPLICATE),
-            token,
+            token, None, queue.first_rank,
         )  # fmt: skip
 
     def envelope(self, message_id: MessageId) -> bytes | None:
@@ -76,6 +76,63 @@ class InboxView:
             return next((record.envelope for _, record, _ in self._queues.find(state, message_id)), None)
 
         return self._engine.read(job)
+
+    def find(self, number: int) -> JobInfo | None:
+        """The message with a number."""
+
+        def job(state: InboxState) -> JobInfo | None:
+            if (known := state.jobs.get(number)) is not None:
+                return self._show(state, known)
+            if (past := self._past.numbered(state, number)) is not None:
+                return self._show(state, past.record)
+            if (lease := _lease(state, number)) is not None:
+                queue = state.numbers[lease.queue]
+                found = self._queues.at(queue, number)
+                return None if found is None else self._show_plain(queue, found[0], lease)
+            plain = self._queues.numbered(state, number)
+            return None if plain is None else self._show_plain(plain[0], plain[1], None)
+
+        return self._engine.read(job)
+
+    def peek(self, channel: str, state: State) -> JobInfo | None:
+        """The next ready, delayed or buried message of a channel; see the contract."""
+
+        def job(known: InboxState) -> JobInfo | None:
+            if state is State.READY and (found := self._first_ready(known, channel)) is not None:
+                return found
+            if state is State.BURIED:
+                return self._first_buried(known, channel)
+            late = known.first_delayed(channel)
+            if late is None or (state is State.READY and late.due > self._context.clock.now()):
+                return None
+            return self._show(known, late)
+
+        return self._engine.read(job)
+
+    def _first_ready(self, state: InboxState, channel: str) -> JobInfo | None:
+        queues = sorted((queue for queue in state.numbers.values() if queue.channel == channel),
+                        key=lambda queue: queue.priority)  # fmt: skip
+        found: list[JobInfo] = []
+        if (ranked := state.first_by_rank(channel)) is not None:
+            found.append(self._show(state, state.jobs[ranked[1]]))
+        for queue in queues:
+            if (ready := state.first_ready(queue)) is not None:
+                found.append(self._show(state, ready))
+            if self._queues.left(queue) > 0:
+                fresh = itertools.islice(self._queues.fresh(state, queue, queue.frontier), 1)
+                found += [self._show_plain(queue, record, None) for record, _ in fresh]
+            if found and min(one.priority for one in found) <= queue.priority:
+                break
+        return min(found, key=lambda one: (one.priority, one.rank, one.number), default=None)
+
+    def _first_buried(self, state: InboxState, channel: str) -> JobInfo | None:
+        if not any(queue.tally[State.BURIED] for queue in state.numbers.values() if queue.channel == channel):
+            return None
+        wanted = Selection(channel=channel, states=frozenset({State.BURIED}))
+        known = self.chosen(state, wanted)[:1]
+        found = [self._show(state, one) for one in known]
+        found += [self._show(state, past.record) for past in itertools.islice(self.chosen_past(state, wanted), 1)]
+        return min(found, key=lambda one: one.number, default=None)
 
     # ── many ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,6 +239,8 @@ class InboxView:
             for queue in state.numbers.values():
                 born = [one.arrived for number in queue.ready
                         if (one := state.jobs.get(number)) is not None and one.state is State.READY]  # fmt: skip
+                born += [state.jobs[number].arrived for _, number in state.ranked.get(queue.channel, ())
+                         if (one := state.jobs.get(number)) is not None and one.state is State.READY]  # fmt: skip
                 if self._queues.left(queue) > 0:
                     first = next(self._queues.fresh(state, queue, queue.frontier), None)
                     born += [] if first is None else [first[0].born]

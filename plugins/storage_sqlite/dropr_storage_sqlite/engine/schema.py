@@ -117,7 +117,16 @@ CREATE INDEX delivery_due ON delivery(due) WHERE due IS NOT NULL;
 """A lane's row is no longer written by each append; the last delivery carries the running total of bytes."""
 
 OUTBOX = Schema("outbox", (_OUTBOX_1, _OUTBOX_2))
-INBOX = Schema("inbox", (_INBOX_1,))
+_INBOX_2 = """
+CREATE TABLE ranked(place INTEGER PRIMARY KEY, rank INTEGER NOT NULL);
+ALTER TABLE ready ADD COLUMN rank INTEGER;
+CREATE INDEX ready_order ON ready(place >> 44, rank);
+CREATE INDEX ended_buried ON ended(place) WHERE state = 'buried';
+"""
+"""Messages may have another rank than the first of their priority. The index gives out what is ready of a queue: those
+that have not by arrival, then the others by rank and arrival."""
+
+INBOX = Schema("inbox", (_INBOX_1, _INBOX_2))
 
 
 def version_of(connection: apsw.Connection, path: Path, schema: Schema) -> int:

@@ -48,6 +48,7 @@ def check_inbox(check: ContentCheck) -> None:
     _numbers(check)
     _without_message(check)
     _two_states(check)
+    _ranks(check)
     _unknown_consumers(check)
     _stuck(check)
     _keys(check)
@@ -174,6 +175,30 @@ def _two_states(check: ContentCheck) -> None:
                     f"lets {STATES[earlier][1]} stand",
                     check.run(f"DELETE FROM {table} WHERE {where}"),
                 )
+
+
+def _ranks(check: ContentCheck) -> None:
+    """Ranks without a message, and ready messages that stand at another rank than theirs."""
+    alone = _NO_MESSAGE.format("ranked")
+    count = check.number(f"SELECT count(*) FROM ranked WHERE {alone}")
+    if count:
+        check.find(
+            "table ranked",
+            f"{say(count, 'rank')} of a message that is not there",
+            "removes what is left (no content is in it)",
+            check.run(f"DELETE FROM ranked WHERE {alone}"),
+        )
+    other = "ready.rank IS NOT (SELECT rank FROM ranked WHERE ranked.place = ready.place)"
+    count = check.number(f"SELECT count(*) FROM ready WHERE {other}")
+    if count:
+        check.find(
+            "table ready",
+            f"{say(count, 'message')} would be given out at another rank than the one noted of it",
+            "puts them where their rank is",
+            check.run(
+                f"UPDATE ready SET rank = (SELECT rank FROM ranked WHERE ranked.place = ready.place) WHERE {other}"
+            ),
+        )
 
 
 def _unknown_consumers(check: ContentCheck) -> None:

@@ -6,18 +6,19 @@ Must not know peers, frames or consumers.
 
 from collections.abc import Sequence
 from itertools import repeat
+from typing import Any
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.inbox_records import PlainJobs
-from dropr_core.contracts.storage import Accepted, Arrival, Job
+from dropr_core.contracts.storage import Accepted, Arrival, Job, Put
 from dropr_core.errors import StoreError
-from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, priority_of
+from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, first_rank, priority_of
 from dropr_core.storage_kit.limits import Amount, check_inbox
 from dropr_storage_sqlite.engine.bulk import insert
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, queue_of
 
 
 class Acceptor:
@@ -58,18 +59,19 @@ class Acceptor:
         filling.close()
         return results
 
-    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
-        """Queue jobs that come from this node itself; durable."""
-        if not jobs:
-            return
+    def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:
+        """Queue jobs that come from this node itself; durable, all or none."""
+        if not any(put.jobs for put in puts):
+            return [() for _ in puts]
         self._engine.space.check()
 
-        def job(connection: Connection) -> None:
+        def job(connection: Connection) -> list[Sequence[int]]:
             filling = Filling(connection, self._context)
-            filling.add(channel, priority, sender, jobs)
+            numbers = [filling.add(*put) if put.jobs else () for put in puts]
             filling.close()
+            return numbers
 
-        self._engine.write_durable(job)
+        return self._engine.write_durable(job)
 
 
 class Filling:
@@ -81,8 +83,8 @@ class Filling:
         self._book = Book(connection, context, self._now)
         self._more: dict[str, Amount] = {}
 
-    def add(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:
-        """Queue jobs of one sender on one channel."""
+    def add(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:
+        """Queue jobs of one sender on one channel. Returns their numbers."""
         connection, now = self._connection, self._now
         queue = queue_of(connection, channel, priority)
         source = sender_of(connection, sender)
@@ -90,37 +92,52 @@ class Filling:
         if number > sql.MASK - len(jobs):
             raise StoreError("the inbox has run out of numbers")
         place, size, plain = queue.start + number, 0, 0
-        rows: list[tuple[object, ...]] = []
+        numbers: Sequence[int] = range(number + 1, number + 1 + len(jobs))
+        standing, ranks = dict[int, int](), list[tuple[int, int]]()
+        rows: list[tuple[Any, ...]] = []
+        is_first = (None, first_rank(priority)).__contains__
         if isinstance(jobs, PlainJobs):  # in columns: else what is done for each costs more than all the rest
             sizes, nothing = list(map(len, jobs.envelopes)), repeat(None)
             places = range(place + 1, place + 1 + len(jobs))
-            columns = (places, jobs.ids, repeat(source), repeat(now), repeat(1 if jobs.receipt else 0), sizes, nothing,
+            flags = (sql.RECEIPT if jobs.receipt else 0) | (0 if is_first(jobs.rank) else sql.RANKED | sql.PARKED)
+            columns = (places, jobs.ids, repeat(source), repeat(now), repeat(flags), sizes, nothing,
                        nothing, jobs.envelopes)  # fmt: skip
+            if jobs.rank is not None and not is_first(jobs.rank):
+                ranks = list(zip(places, repeat(jobs.rank)))
+                self._connection.executemany(sql.READY_RANKED, ranks)
             rows = list(zip(*columns))  # noqa: B905 -- some have no end
             size, plain, jobs = sum(sizes), len(rows), ()
-        for message_id, envelope, _, key, receipt, due_in, expires_in, duplicate in jobs:
+        for message_id, envelope, _, key, receipt, due_in, expires_in, duplicate, rank in jobs:
             place += 1
-            if key is None and due_in is None and expires_in is None and not duplicate:
+            if key is None and due_in is None and expires_in is None and not duplicate and is_first(rank):
                 length = len(envelope)
                 rows.append((place, message_id, source, now, 1 if receipt else 0, length, None, None, envelope))
                 size += length
                 plain += 1
-            elif not duplicate or not self._stands(message_id, envelope, rows):
+            elif duplicate and (stands := self._stands(message_id, envelope, rows)):
+                standing[place & sql.MASK] = stands
+            else:
                 flags = (sql.RECEIPT if receipt else 0) | (sql.DUPLICATE if duplicate else 0)
                 expires = None if expires_in is None else now + expires_in
+                if not is_first(rank):
+                    flags |= sql.RANKED | sql.PARKED
+                    connection.execute(sql.RANK, (place, rank))
                 row = MessageRow(place, message_id, source, now, flags, len(envelope), key, expires)
                 rows.append((*self._place(queue, row, due_in), envelope))
                 size += row.size
         self._check_room(channel, len(rows), size)
         insert(connection, sql.INSERT, rows)
+        if ranks:
+            insert(connection, sql.RANK, ranks)
         self._book.count(queue.number, "ready", plain)
         self._book.count(queue.number, "bytes", size)
+        return [standing.get(number, number) for number in numbers] if standing else numbers
 
-    def _stands(self, message_id: bytes, envelope: bytes, rows: list[tuple[object, ...]]) -> bool:
-        """Whether this very message is in the inbox already (same id, other content: keep both)."""
-        if self._connection.execute(sql.SAME, (message_id, envelope)).fetchall():
-            return True
-        return any(row[1] == message_id and row[-1] == envelope for row in rows)
+    def _stands(self, message_id: bytes, envelope: bytes, rows: list[tuple[Any, ...]]) -> int:
+        """The number of this very message, if it is here already, else 0 (same id, other content: keep both)."""
+        found = [row[0] for row in self._connection.execute(sql.SAME, (message_id, envelope)).fetchall()]
+        found += [row[0] for row in rows if row[1] == message_id and row[-1] == envelope]
+        return found[0] & sql.MASK if found else 0
 
     def _place(self, queue: QueueRow, row: MessageRow, due_in: float | None) -> MessageRow:
         """Enter a message with a key, a delay or an expiry into its state; returns it with its flags."""
@@ -137,6 +154,9 @@ class Filling:
             else:
                 self._connection.execute(sql.SET_HOLDER, (queue.channel, row.key, row.place))
         if not blocked:
+            if due is None and flags & sql.RANKED:
+                self._book.ready(row.place, 0, "")
+                return row._replace(flags=flags)
             if due is None:
                 self._book.count(queue.number, "ready")
                 return row._replace(flags=flags)
@@ -156,16 +176,6 @@ class Filling:
     def close(self) -> None:
         """Write the counters; the last thing in the transaction."""
         self._book.close()
-
-
-def queue_of(connection: Connection, channel: str, priority: int) -> QueueRow:
-    """The queue of a channel and priority, made if it is new."""
-    found = connection.execute(sql.QUEUE, (channel, priority)).fetchone()
-    if found is None:
-        found = connection.execute(sql.NEW_QUEUE, (channel, priority)).fetchall()[0]
-        if found[0] > sql.MAX_QUEUE:
-            raise StoreError(f"more than {sql.MAX_QUEUE} queues: use fewer channels")
-    return QueueRow._make(found)
 
 
 def sender_of(connection: Connection, name: str) -> int:

@@ -17,7 +17,16 @@ from dropr_core.model.states import JOB, SETTLED, may_follow
 from dropr_storage_sqlite.engine.engine import FLUSH, Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, Standing, queue_rows, standing, with_line
+from dropr_storage_sqlite.inbox.rows import (
+    Book,
+    MessageRow,
+    QueueRow,
+    Standing,
+    hold_key,
+    queue_rows,
+    standing,
+    with_line,
+)
 
 SWEEP = 1000
 """Rows that one sweep handles at most of each kind."""
@@ -26,7 +35,7 @@ PAGE = 500
 _TABLES = {
     State.LEASED: (sql.LEASES_IN,),
     State.DELAYED: (sql.DELAYED_IN,),
-    State.BURIED: (sql.ENDED_IN,),
+    State.BURIED: (sql.BURIED_IN,),
     State.DONE: (sql.ENDED_IN,),
     State.EXPIRED: (sql.ENDED_IN,),
 }
@@ -165,7 +174,7 @@ def _move(connection: Connection, book: Book, move: JobMove) -> bool:
         return True
     if stands.state in {State.BURIED, State.LEASED}:
         book.date(row)
-    if stands.state is State.BURIED and row.key is not None and not _hold(connection, book, row):
+    if stands.state is State.BURIED and row.key is not None and not hold_key(connection, book, row):
         book.block(row, None)
     else:
         book.ready(row.place, attempts, history)
@@ -183,15 +192,6 @@ def _find(connection: Connection, job: JobInfo) -> MessageRow | None:
 def _forget(book: Book, row: MessageRow) -> None:
     book.leave(row, State.DONE)
     book.remove(row)
-
-
-def _hold(connection: Connection, book: Book, row: MessageRow) -> bool:
-    """Make a message the holder of its ordering key, if the key is free."""
-    channel = book.queue(row.place >> sql.N_BITS).channel
-    if connection.execute(sql.HOLDER, (channel, row.key)).fetchall():
-        return False
-    connection.execute(sql.SET_HOLDER, (channel, row.key, row.place))
-    return True
 
 
 def chosen(

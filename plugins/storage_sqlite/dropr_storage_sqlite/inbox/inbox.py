@@ -20,12 +20,13 @@ from dropr_core.contracts.storage import (
     Job,
     JobInfo,
     JobMove,
+    Put,
     Selection,
     Settlement,
 )
 from dropr_core.errors import DroprError
 from dropr_core.model.limits import RECEIPTS_BYTES
-from dropr_core.model.message import Outcome
+from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
 from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_sqlite.engine.engine import Engine
@@ -63,11 +64,23 @@ class SqliteInbox(Inbox):
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
         return self._acceptor.accept(arrivals)
 
-    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> None:  # noqa: D102
-        self._acceptor.put(channel, priority, sender, jobs)
+    def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:  # noqa: D102
+        return self._acceptor.put_all([Put(channel, priority, sender, jobs)])[0]
+
+    def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:  # noqa: D102
+        return self._acceptor.put_all(puts)
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:  # noqa: D102
         return self._leases.claim(channels, limit, consumer)
+
+    def claim_number(self, number: int, consumer: str) -> Claim | None:  # noqa: D102
+        return self._leases.claim_number(number, consumer)
+
+    def find(self, number: int) -> JobInfo | None:  # noqa: D102
+        return self._view.find(number)
+
+    def peek(self, channel: str, state: State) -> JobInfo | None:  # noqa: D102
+        return self._view.peek(channel, state)
 
     def settle(self, changes: Sequence[Settlement]) -> list[bool]:  # noqa: D102
         return self._leases.settle(changes)

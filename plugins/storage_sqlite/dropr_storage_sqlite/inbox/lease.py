@@ -14,8 +14,11 @@ from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, consumer_of, with_line
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, consumer_of, hold_key, standing, with_line
 from dropr_storage_sqlite.inbox.take import DUE, Taking
+
+_SPECIAL = sql.RECEIPT | sql.KEYED | sql.RANKED
+_CLAIMABLE = frozenset({State.READY, State.DELAYED, State.BURIED})
 
 _Held = tuple[int, int, int, str, int]
 """place, attempts, flags, reason, consumer"""
@@ -29,7 +32,7 @@ class Leases:
         self._names: dict[int, str] = {}
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
-        """Lease up to ``limit`` messages, by priority, then by arrival."""
+        """Lease up to ``limit`` messages, by priority, then by rank, then by arrival."""
         if limit <= 0:
             return []
         self._engine.guard.enter(write=True)
@@ -67,18 +70,51 @@ class Leases:
         book.close()
         return self._claims(connection, taking)
 
+    def claim_number(self, number: int, consumer: str) -> Claim | None:
+        """Lease one given message that is ready, delayed or buried."""
+        self._engine.guard.enter(write=True)
+        self._consumers.check(consumer)
+        if not 0 < number <= sql.MASK:
+            return None
+
+        def job(connection: Connection) -> Claim | None:
+            found = connection.execute(sql.BY_NUMBER, (number,)).fetchone()
+            if found is None:
+                return None
+            row, book = MessageRow._make(found), Book(connection, self._context, self._context.clock.now())
+            queue = book.queue(row.place >> sql.N_BITS)
+            stands = standing(connection, row, queue.channel)
+            expired = row.expires is not None and row.expires <= book.now and stands.state is not State.BURIED
+            if stands.state not in _CLAIMABLE or expired:
+                return None
+            attempts = stands.attempts
+            if stands.state is State.BURIED:
+                if row.key is not None and not hold_key(connection, book, row):
+                    return None
+                attempts = 0
+            book.leave(row, State.READY if stands.state is not State.READY else State.LEASED)
+            book.undate(row)
+            taking = Taking(connection, book, 1)
+            taking.take(queue, row, attempts, stands.reason)
+            taking.close(consumer_of(connection, consumer))
+            book.count(queue.number, "ready")  # `close` counts it out of there
+            book.close()
+            return self._claims(connection, taking)[0]
+
+        return self._engine.write(job)
+
     def _claims(self, connection: Connection, taking: Taking) -> list[Claim]:
         names, token, duplicate, mask = self._names, taking.token, sql.DUPLICATE, sql.MASK
         make = tuple.__new__  # a third of the time of the named way, and this is done for every message
         claims = []
-        for place, message_id, sender, arrived, flags, _, envelope, attempts, _ in taking.rows:
+        for place, message_id, sender, arrived, flags, _, envelope, attempts, _, rank in taking.rows:
             queue = taking.queues[place >> sql.N_BITS]
             name = names.get(sender)
             if name is None:
                 name = names[sender] = connection.execute(sql.SENDER_NAME, (sender,)).fetchall()[0][0]
             claims.append(
                 make(Claim, (token, place & mask, message_id, queue.channel, queue.priority, name, envelope,
-                             attempts + 1, flags & duplicate != 0, arrived))
+                             attempts + 1, flags & duplicate != 0, arrived, queue.first_rank if rank is None else rank))
             )  # fmt: skip
         return claims
 
@@ -121,7 +157,7 @@ class Leases:
         if queue is None or len(numbers) != count:
             return []
         low, high = sql.pack(queue[0], min(numbers)), sql.pack(queue[0], max(numbers))
-        held, special, consumer = connection.execute(sql.HELD_SUM, (low, high, token)).fetchall()[0]
+        held, special, consumer, ranked = connection.execute(sql.HELD_SUM, (low, high, token)).fetchall()[0]
         if held != count or special:
             return []
         # Without gaps, so many leases are these very messages. With gaps another of the same claim may be meant.
@@ -137,6 +173,8 @@ class Leases:
             connection.execute(sql.REMOVE_RANGE, (low, high))
         else:
             connection.executemany(sql.REMOVE, [(sql.pack(queue[0], number),) for number in numbers])
+        if ranked:
+            connection.executemany(sql.UNRANK, [(sql.pack(queue[0], number),) for number in numbers])
         book.count(queue[0], "processed", count)
         book.count(queue[0], "bytes", -size)
         book.close()
@@ -168,7 +206,7 @@ class Leases:
                 results[index] = True
                 changed.append(row)
                 change = changes[index]
-                if type(change) is Ack and not row[2] & (sql.RECEIPT | sql.KEYED) and not change.keep:
+                if type(change) is Ack and not row[2] & _SPECIAL and not change.keep:
                     plain.setdefault(place >> sql.N_BITS, []).append((place, len(change.claim.envelope)))
                 else:
                     self._settle_one(book, change, row)
@@ -189,6 +227,9 @@ class Leases:
     def _settle_one(self, book: Book, change: Settlement, held: _Held) -> None:
         place, attempts, _, history, _ = held
         row = book.message(place)
+        if not isinstance(change, Ack) and change.rank is not None:
+            row = book.rerank(row, change.rank)
+            place = row.place
         if isinstance(change, Release):
             attempts -= not change.counted
             book.delay(place, book.now + max(0.0, change.delay), attempts, with_line(history, change.reason))

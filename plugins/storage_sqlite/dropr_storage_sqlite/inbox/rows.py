@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dropr_core.contracts.context import Context
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
+from dropr_core.model.names import first_rank, priority_of_rank
 from dropr_core.model.states import JOB, may_follow
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
@@ -41,6 +42,11 @@ class QueueRow(NamedTuple):
     bytes: int
     processed: int
     expired: int
+
+    @property
+    def first_rank(self) -> int:
+        """The rank of its messages that have none of their own."""
+        return first_rank(self.priority)
 
     @property
     def start(self) -> int:
@@ -113,6 +119,16 @@ def consumer_of(connection: Connection, name: str) -> int:
     if number is None:
         return int(connection.execute(sql.NEW_CONSUMER, (name,)).fetchall()[0][0])
     return number
+
+
+def queue_of(connection: Connection, channel: str, priority: int) -> QueueRow:
+    """The queue of a channel and priority, made if it is new."""
+    found = connection.execute(sql.QUEUE, (channel, priority)).fetchone()
+    if found is None:
+        found = connection.execute(sql.NEW_QUEUE, (channel, priority)).fetchall()[0]
+        if found[0] > sql.MAX_QUEUE:
+            raise StoreError(f"more than {sql.MAX_QUEUE} queues: use fewer channels")
+    return QueueRow._make(found)
 
 
 class Book:
@@ -222,8 +238,29 @@ class Book:
     def remove(self, row: MessageRow) -> None:
         """Its body and its facts go."""
         self._connection.execute(sql.REMOVE, (row.place,))
+        if row.flags & sql.RANKED:
+            self._connection.execute(sql.UNRANK, (row.place,))
         if not row.flags & sql.EMPTIED:
             self.count(row.place >> sql.N_BITS, "bytes", -row.size)
+
+    def rerank(self, row: MessageRow, rank: int) -> MessageRow:
+        """A leased message gets another rank, and goes to the queue of its priority. Returns its row as it is then."""
+        old, priority = self.queue(row.place >> sql.N_BITS), priority_of_rank(rank)
+        place, number = row.place, row.place & sql.MASK
+        if priority != old.priority:
+            queue = queue_of(self._connection, old.channel, priority)
+            place = sql.pack(queue.number, number)
+            self.count(old.number, "bytes", -row.size)
+            self.count(queue.number, "bytes", row.size)
+            if row.key is not None:
+                self._connection.execute(sql.MOVE_HOLDER, (place, old.channel, row.key, row.place))
+        flags = (row.flags & ~sql.RANKED) | sql.PARKED
+        self._connection.execute(sql.UNRANK, (row.place,))
+        if rank != first_rank(priority):
+            flags |= sql.RANKED
+            self._connection.execute(sql.RANK, (place, rank))
+        self._connection.execute(sql.MOVE, (place, flags, row.place))
+        return row._replace(place=place, flags=flags)
 
     # ── what hangs on a message ──────────────────────────────────────────────────────────────────
 
@@ -273,6 +310,15 @@ class Book:
         self._deltas.clear()
         self._outcomes.clear()
         self._queues.clear()
+
+
+def hold_key(connection: Connection, book: Book, row: MessageRow) -> bool:
+    """Make a message the holder of its ordering key, if the key is free."""
+    channel = book.queue(row.place >> sql.N_BITS).channel
+    if connection.execute(sql.HOLDER, (channel, row.key)).fetchall():
+        return False
+    connection.execute(sql.SET_HOLDER, (channel, row.key, row.place))
+    return True
 
 
 def with_line(history: str, line: str) -> str:

@@ -15,7 +15,7 @@ N_BITS = 44
 MASK = (1 << N_BITS) - 1
 MAX_QUEUE = (1 << (63 - N_BITS)) - 2
 
-RECEIPT, DUPLICATE, PARKED, KEYED, DATED, EMPTIED = 1, 2, 4, 8, 16, 32
+RECEIPT, DUPLICATE, PARKED, KEYED, DATED, EMPTIED, RANKED = 1, 2, 4, 8, 16, 32, 64
 
 STORE = "SELECT value FROM meta WHERE key = 'store'"
 LAST = "SELECT value FROM meta WHERE key = 'last'"
@@ -50,13 +50,20 @@ TOTAL_OF_CHANNEL = "SELECT total(ready + delayed + leased + blocked), total(byte
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────
 INSERT = "INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 FRESH = (
-    "SELECT place, id, sender, arrived, flags, expires, envelope, 0, '' FROM message "
+    "SELECT place, id, sender, arrived, flags, expires, envelope, 0, '', NULL FROM message "
     f"WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT ?"
 )
-RETURNED = (
-    "SELECT place, id, sender, arrived, flags, expires, envelope, attempts, reason FROM ready CROSS JOIN message "
-    "USING(place) WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+_ready = (
+    "SELECT ready.place, id, sender, arrived, flags, expires, envelope, attempts, reason, rank FROM ready "
+    f"CROSS JOIN message USING(place) WHERE ready.place >> {N_BITS} = ? AND "
 )
+RETURNED = _ready + "rank IS NULL ORDER BY ready.place LIMIT ?"
+BY_RANK = _ready + "rank >= 0 ORDER BY rank, ready.place LIMIT ?"
+FIRST_PLACE = (
+    f"SELECT place FROM message WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT 1"
+)
+RETURNED_PLACE = f"SELECT place FROM ready WHERE place >> {N_BITS} = ? AND rank IS NULL ORDER BY place LIMIT 1"
+RANKED_PLACE = f"SELECT place FROM ready WHERE place >> {N_BITS} = ? AND rank >= 0 ORDER BY rank, place LIMIT 1"
 FIRST_FRESH = (
     f"SELECT arrived FROM message WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT 1"
 )
@@ -65,27 +72,37 @@ FIRST_RETURNED = (
 )
 _MESSAGE = "place, id, sender, arrived, flags, size, key, expires"
 MESSAGE = f"SELECT {_MESSAGE} FROM message WHERE place = ?"
+BY_NUMBER = f"SELECT {_MESSAGE} FROM queue CROSS JOIN message ON message.place = queue.queue << {N_BITS} | ? LIMIT 1"
+"""A look-up for each queue, none of them in what waits there."""
 MESSAGES_BY_ID = f"SELECT {_MESSAGE} FROM message WHERE id = ? ORDER BY place"
 MESSAGES = f"SELECT {_MESSAGE} FROM message WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 SAME = (
-    "SELECT 1 FROM message WHERE id = ? AND envelope = ? AND NOT EXISTS "
-    "(SELECT 1 FROM ended WHERE ended.place = message.place AND state <> 'done')"
+    "SELECT place FROM message WHERE id = ? AND envelope = ? AND NOT EXISTS "
+    "(SELECT 1 FROM ended WHERE ended.place = message.place AND state <> 'done') LIMIT 1"
 )
 """A buried copy does not count: its sender was told that it failed, and sends it again on purpose."""
 ENVELOPE = f"SELECT envelope FROM message WHERE id = ? AND flags & {EMPTIED} = 0 LIMIT 1"
+ENVELOPE_AT = "SELECT envelope FROM message WHERE place = ?"
 PARK = f"UPDATE message SET flags = flags | {PARKED} WHERE place = ?"
 EMPTY = f"UPDATE message SET flags = flags | {EMPTIED}, envelope = zeroblob(0) WHERE place = ?"
+MOVE = "UPDATE message SET place = ?, flags = ? WHERE place = ?"
+RANK = "INSERT OR REPLACE INTO ranked VALUES(?, ?)"
+UNRANK = "DELETE FROM ranked WHERE place = ?"
+UNRANK_RANGE = "DELETE FROM ranked WHERE place >= ? AND place <= ?"
+RANK_AT = "SELECT rank FROM ranked WHERE place = ?"
 REMOVE = "DELETE FROM message WHERE place = ?"
 REMOVE_RANGE = "DELETE FROM message WHERE place >= ? AND place <= ?"
 
 # ── states ───────────────────────────────────────────────────────────────────────────────────────
-READY = "INSERT INTO ready VALUES(?, ?, ?)"
+READY = "INSERT INTO ready VALUES(?1, ?2, ?3, (SELECT rank FROM ranked WHERE place = ?1))"
+READY_RANKED = "INSERT INTO ready VALUES(?, 0, '', ?)"
 READY_AT = "SELECT attempts, reason FROM ready WHERE place = ?"
 UNREADY = "DELETE FROM ready WHERE place = ?"
 DELAY = "INSERT INTO delayed VALUES(?, ?, ?, ?, ?)"
 DELAYED_AT = "SELECT attempts, reason, due FROM delayed WHERE place = ?"
 DELAYED_IN = "SELECT place FROM delayed WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 DELAYED_DUE = "SELECT place, attempts, reason FROM delayed WHERE queue = ? AND due <= ? ORDER BY due LIMIT ?"
+FIRST_DELAYED = "SELECT place, due FROM delayed WHERE queue = ? ORDER BY due LIMIT 1"
 NEXT_DELAYED = "SELECT due FROM delayed WHERE queue = ? ORDER BY due LIMIT 1"
 UNDELAY = "DELETE FROM delayed WHERE place = ?"
 LEASE = "INSERT INTO lease VALUES(?, ?, ?, ?, ?, ?)"
@@ -94,7 +111,7 @@ LEASES_IN = "SELECT place FROM lease WHERE place > ? AND place <= ? ORDER BY pla
 LEASES_OF = "SELECT place, attempts, token, reason FROM lease WHERE consumer = ? ORDER BY place"
 HELD = "SELECT place, attempts, flags, reason, consumer FROM lease WHERE place >= ? AND place <= ? AND token = ?"
 HELD_SUM = (
-    f"SELECT count(*), total(flags & {RECEIPT | KEYED} <> 0), max(consumer) FROM lease "
+    f"SELECT count(*), total(flags & {RECEIPT | KEYED} <> 0), max(consumer), max(flags & {RANKED}) FROM lease "
     "WHERE place >= ? AND place <= ? AND token = ?"
 )
 UNLEASE = "DELETE FROM lease WHERE place = ?"
@@ -102,6 +119,7 @@ UNLEASE_RANGE = "DELETE FROM lease WHERE place >= ? AND place <= ? AND token = ?
 END = "INSERT OR REPLACE INTO ended VALUES(?, ?, ?, ?, ?, ?)"
 ENDED_AT = "SELECT state, at, attempts, reason, forget FROM ended WHERE place = ?"
 ENDED_IN = "SELECT place FROM ended WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+BURIED_IN = "SELECT place FROM ended WHERE place > ? AND place <= ? AND state = 'buried' ORDER BY place LIMIT ?"
 UNEND = "DELETE FROM ended WHERE place = ?"
 FORGETTABLE = "SELECT place FROM ended WHERE forget <= ? ORDER BY forget LIMIT ?"
 NEXT_FORGET = "SELECT forget FROM ended ORDER BY forget LIMIT 1"
@@ -112,6 +130,7 @@ NEXT_EXPIRED = "SELECT expires FROM expiry ORDER BY expires LIMIT 1"
 
 # ── ordering keys ────────────────────────────────────────────────────────────────────────────────
 HOLDER = "SELECT place FROM holder WHERE channel = ? AND key = ?"
+MOVE_HOLDER = "UPDATE holder SET place = ? WHERE channel = ? AND key = ? AND place = ?"
 SET_HOLDER = "INSERT OR REPLACE INTO holder VALUES(?, ?, ?)"
 NO_HOLDER = "DELETE FROM holder WHERE channel = ? AND key = ?"
 BLOCK = "INSERT INTO blocked VALUES(?, ?, ?, ?, ?)"

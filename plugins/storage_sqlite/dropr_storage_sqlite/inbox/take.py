@@ -5,19 +5,20 @@ messages are (behind the frontier, and the table of returned ones). Must not kno
 """
 
 import os
+from collections import Counter
 from operator import itemgetter
 from typing import Any
 
 from dropr_storage_sqlite.engine.bulk import insert
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, QueueRow
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow
 
 DUE = 1000
 """Delayed messages that one claim moves at most for each queue."""
 
 TakenRow = tuple[Any, ...]
-"""place, id, sender, arrived, flags, expires, envelope, attempts, reason"""
+"""place, id, sender, arrived, flags, expires, envelope, attempts, reason, rank"""
 
 
 class Taking:
@@ -31,7 +32,7 @@ class Taking:
         self._returned: list[tuple[int]] = []
 
     def level(self, queues: list[QueueRow]) -> None:
-        """Take from queues of the same priority, in order of arrival."""
+        """Take from queues of the same priority: what has no rank in order of arrival, then the others by rank."""
         self.queues.update((queue.number, queue) for queue in queues if queue.ready)
         frontiers = {queue.number: queue.frontier for queue in queues if queue.ready}
         while (room := self._limit - len(self.rows)) > 0 and frontiers:
@@ -40,13 +41,30 @@ class Taking:
             self._advance(frontiers, {row[0] for row in returned}, rows, all_taken=len(rows) < room)
             self._keep(rows)
             if len(rows) < room:
+                self._by_rank([queue for queue in queues if queue.ready])
+                return
+
+    def _by_rank(self, queues: list[QueueRow]) -> None:
+        taken = Counter(row[0] >> sql.N_BITS for row in self.rows) if queues else Counter[int]()
+        queues = [queue for queue in queues if taken[queue.number] < queue.ready]
+        while queues and (room := self._limit - len(self.rows)) > 0:
+            found = [
+                row for queue in queues
+                for row in self._connection.execute(sql.BY_RANK, (queue.number, room)).fetchall()
+            ]  # fmt: skip
+            if len(queues) > 1:
+                found.sort(key=lambda row: (row[9], row[0] & sql.MASK))
+            rows = found[:room]
+            self._returned = [(row[0],) for row in rows]
+            self._keep(rows)
+            if len(rows) < room:
                 return
 
     def _find(self, frontiers: dict[int, int], room: int) -> tuple[list[TakenRow], list[TakenRow]]:
         execute, returned, fresh = self._connection.execute, [], []
         for number, frontier in frontiers.items():
             queue = self.queues[number]
-            returned += execute(sql.RETURNED, (queue.start, queue.end, room)).fetchall()
+            returned += execute(sql.RETURNED, (number, room)).fetchall()
             fresh += execute(sql.FRESH, (queue.start + frontier, queue.end, room)).fetchall()
         return returned, fresh
 
@@ -86,13 +104,22 @@ class Taking:
             else:
                 self._book.expire(self._book.message(row[0]))
 
+    def take(self, queue: QueueRow, row: MessageRow, attempts: int, reason: str) -> None:
+        """Take one given message, which stands in no state any more."""
+        execute = self._connection.execute
+        self.queues[queue.number] = queue
+        (envelope,) = execute(sql.ENVELOPE_AT, (row.place,)).fetchall()[0]
+        rank = execute(sql.RANK_AT, (row.place,)).fetchone() if row.flags & sql.RANKED else None
+        taken = (row.place, row.id, row.sender, row.arrived, row.flags, row.expires, envelope, attempts, reason)
+        self.rows.append((*taken, None if rank is None else rank[0]))
+
     def close(self, consumer: int) -> None:
         """Write the leases and the counters."""
         if not self.rows:
             return
         token, counts = self.token, dict.fromkeys(self.queues, 0)
         leases = []
-        for place, _, _, _, flags, _, _, attempts, reason in self.rows:
+        for place, _, _, _, flags, _, _, attempts, reason, _ in self.rows:
             leases.append((place, token, consumer, attempts + 1, flags, reason))
             counts[place >> sql.N_BITS] += 1
         insert(self._connection, sql.LEASE, leases)

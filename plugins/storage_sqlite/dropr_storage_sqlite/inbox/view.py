@@ -14,7 +14,7 @@ from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.end import chosen
-from dropr_storage_sqlite.inbox.rows import MessageRow, QueueRow, Standing, queue_rows
+from dropr_storage_sqlite.inbox.rows import MessageRow, QueueRow, Standing, queue_rows, standing
 
 _STATES = ("ready", "delayed", "leased", "blocked", "buried", "done", "expired")
 
@@ -35,6 +35,35 @@ class View:
                 _info(connection, row, stands, queues[row.place >> sql.N_BITS], now)
                 for row, stands in islice(found, limit)
             ]
+
+        return self._engine.read(job)
+
+    def find(self, number: int) -> JobInfo | None:
+        """The message with a number."""
+        if not 0 < number <= sql.MASK:
+            return None
+
+        def job(connection: Connection) -> JobInfo | None:
+            found = connection.execute(sql.BY_NUMBER, (number,)).fetchone()
+            return None if found is None else self._show(connection, MessageRow._make(found))
+
+        return self._engine.read(job)
+
+    def _show(self, connection: Connection, row: MessageRow) -> JobInfo:
+        (queue,) = connection.execute(sql.QUEUE_BY_NUMBER, (row.place >> sql.N_BITS,)).fetchall()
+        stands = standing(connection, row, queue[1])
+        return _info(connection, row, stands, QueueRow._make(queue), self._context.clock.now())
+
+    def peek(self, channel: str, state: State) -> JobInfo | None:
+        """The next ready, delayed or buried message of a channel."""
+
+        def job(connection: Connection) -> JobInfo | None:
+            queues = [QueueRow._make(row) for row in connection.execute(sql.QUEUES_OF, (channel,)).fetchall()]
+            place = _first(connection, queues, state, self._context.clock.now())
+            if place is None:
+                return None
+            (row,) = connection.execute(sql.MESSAGE, (place,)).fetchall()
+            return self._show(connection, MessageRow._make(row))
 
         return self._engine.read(job)
 
@@ -83,9 +112,33 @@ class View:
         return min(self._engine.read(job), default=None)
 
 
+def _first(connection: Connection, queues: Sequence[QueueRow], state: State, now: float) -> int | None:
+    """The place of what `peek` shows."""
+    if state is State.BURIED:
+        buried = [row for queue in queues if queue.buried
+                  for row in connection.execute(sql.BURIED_IN, (queue.start, queue.end, 1)).fetchall()]  # fmt: skip
+        return min((place for (place,) in buried), key=lambda place: place & sql.MASK, default=None)
+    late = [row for queue in queues if queue.delayed
+            for row in connection.execute(sql.FIRST_DELAYED, (queue.number,)).fetchall()]  # fmt: skip
+    late.sort(key=lambda row: (row[1], row[0] & sql.MASK))
+    if state is State.DELAYED:
+        return late[0][0] if late else None
+    for queue in queues:  # by priority
+        if queue.ready:
+            rows = connection.execute(sql.FIRST_PLACE, (queue.start + queue.frontier, queue.end)).fetchall()
+            rows += connection.execute(sql.RETURNED_PLACE, (queue.number,)).fetchall()
+            if not rows:
+                rows = connection.execute(sql.RANKED_PLACE, (queue.number,)).fetchall()
+            if rows:
+                return int(min(rows)[0])
+    return late[0][0] if late and late[0][1] <= now else None
+
+
 def _info(connection: Connection, row: MessageRow, stands: Standing, queue: QueueRow, now: float) -> JobInfo:
     sender = connection.execute(sql.SENDER_NAME, (row.sender,)).fetchall()[0][0]
-    consumer = ""
+    consumer, rank = "", queue.first_rank
+    if row.flags & sql.RANKED:
+        (rank,) = connection.execute(sql.RANK_AT, (row.place,)).fetchone() or (rank,)
     if stands.consumer is not None:
         for (name,) in connection.execute(sql.CONSUMER_NAME, (stands.consumer,)):
             consumer = name
@@ -93,7 +146,7 @@ def _info(connection: Connection, row: MessageRow, stands: Standing, queue: Queu
         row.place & sql.MASK, MessageId(row.id), sender, queue.channel, queue.priority, State(stands.state),
         max(0.0, now - (row.arrived if stands.at is None else stands.at)), row.size, stands.attempts, stands.reason,
         consumer, None if stands.due is None else max(0.0, stands.due - now), bool(row.flags & sql.DUPLICATE),
-        stands.token, _until(row, stands),
+        stands.token, _until(row, stands), rank,
     )  # fmt: skip
 
 
