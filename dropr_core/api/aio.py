@@ -166,6 +166,14 @@ class AsyncNode:
         """As `Node.receive_batches`; one of a batch can be settled by itself, awaited."""
         return receive_batches(*batches(self.node.runtime, channels, size, limit, wait, timeout), self._endings)
 
+    async def pause(self, channel: str, seconds: Duration | None = None, reason: str = "") -> None:
+        """As `Node.pause`."""
+        await asyncio.to_thread(self.node.pause, channel, seconds, reason)
+
+    async def unpause(self, channel: str) -> bool:
+        """As `Node.unpause`."""
+        return await asyncio.to_thread(self.node.unpause, channel)
+
     async def close(self) -> None:
         """As `Node.close`."""
         node, self._node = self._node, None

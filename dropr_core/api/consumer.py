@@ -78,7 +78,8 @@ class Consumer:
         looked = self._care()
         runtime, inbox = self._runtime, self._runtime.storage.inbox
         while True:
-            claims = inbox.claim(self.channels, limit, self._consumer)
+            channels = runtime.pauses.unpaused(self.channels)
+            claims = inbox.claim(channels, limit, self._consumer) if channels else []
             if not claims and not looked and not self._others:
                 # Only now: who was woken for a message has it in hand before others are looked at.
                 looked = True
@@ -172,9 +173,9 @@ class Consumer:
         """How long to wait at most: until a delayed message is due or other consumers must be looked at."""
         now = self._runtime.clock.now()
         limits = [LOOK_AGAIN] if timeout is None else [timeout, LOOK_AGAIN]  # a killed sender notifies nobody
-        due = self._runtime.storage.inbox.next_due(self.channels)
-        if due is not None:
-            limits.append(due - now)
+        pauses = self._runtime.pauses
+        due = self._runtime.storage.inbox.next_due(pauses.unpaused(self.channels))
+        limits += [moment - now for moment in (due, pauses.next_end(self.channels)) if moment is not None]
         if self._others:
             limits.append(self._next_reap - now)
         return max(0.0, min(limits))

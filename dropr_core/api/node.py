@@ -14,7 +14,7 @@ from dropr_core.api.consumer import Consumer, OnError, receive, receive_each
 from dropr_core.api.prefetching import batches, singles
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
-from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions
+from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
 from dropr_core.api.sender import Sender
 from dropr_core.api.sent import MessageStatus, Sent
 from dropr_core.bodies.store import Progress
@@ -144,6 +144,18 @@ class Node:
     def retry_now(self, peer: str | None = None) -> None:
         """End the rest of a peer (None: of all): the daemon tries it at once. Raises StoreError: it cannot be told."""
         self.runtime.retry_now(peer)
+
+    def pause(self, channel: str, seconds: Duration | None = None, reason: str = "") -> None:
+        """Give consumers of a channel nothing more, in all processes of this node: for so long, or until `unpause`;
+        durable. Sending and arriving go on; what a consumer holds ahead is still given. Raises UsageError, StoreError.
+        """
+        self.runtime.check()
+        self.runtime.pauses.pause(channel, as_seconds(seconds, "pause"), reason)
+
+    def unpause(self, channel: str) -> bool:
+        """Give consumers of a channel messages again; durable. Whether it was paused. Raises StoreError."""
+        self.runtime.check()
+        return self.runtime.pauses.unpause(channel)
 
     def close(self) -> None:
         """Give up leases, close the store; safe twice."""

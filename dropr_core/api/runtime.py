@@ -17,6 +17,7 @@ from typing import Self
 import attrs
 
 from dropr_core.api.data_directory import prepare
+from dropr_core.api.pauses import Pauses
 from dropr_core.api.serialization import Serialization
 from dropr_core.api.settler import Settler
 from dropr_core.api.staging import Staging
@@ -66,6 +67,8 @@ class Runtime:
         """Of the channels in the configuration: attempts until a message is buried."""
         self.settler = Settler(storage.inbox, StoreTrouble(clock, self.event, log), log)
         """Settles what consumers of this process have noted as done."""
+        self.pauses = Pauses(config.data, clock, self.notifier)
+        """Channels of which consumers get nothing for now."""
         self._default_rules = ChannelRules()
         self._rules = {
             name: ChannelRules(

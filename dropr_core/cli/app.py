@@ -32,6 +32,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "init": "init", "keygen": "init", "send": "sending", "receive": "receiving",
             "retry": "peers", "hold": "peers", "release": "peers",
+            "pause": "channels", "unpause": "channels",
             "cancel": "messages", "bury": "messages", "kick": "messages", "redrive": "messages", "wipe": "wiping",
             "fsck": "fsck",
         },

@@ -146,6 +146,9 @@ def list_verb(
             some = True
         if not some:
             echo("no messages")
+        if side != "outbox":
+            for channel in sorted(node.pauses.now()):
+                echo(f"{channel} is paused: its consumers get nothing ('dropr status', 'dropr unpause {channel}')")
 
 
 def _found(node: "Runtime", side: str, states: tuple[str, ...], filters: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,8 @@ QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
     "here, or null), `unreadable` (messages whose large body cannot be read here, a list: `id`, `lane`, `reason`), "
     "`dead`, `failed`; "
     "`channels`, a list: `channel`, `ready`, `blocked`, `delayed`, `leased`, `buried`, `processed` (ever), "
-    "`bytes`, `oldest` (seconds or null); `dead_letters`: `outbox` (dead and failed), `inbox` (buried).",
+    "`bytes`, `oldest` (seconds or null), `paused`, `paused_for` (seconds; null: until 'dropr unpause'), "
+    "`paused_because`; `dead_letters`: `outbox` (dead and failed), `inbox` (buried).",
 )
 def status_verb(config_file: Path | None, as_json: bool) -> None:
     """Show the node at a glance: processes, peers, channels, dead letters."""
@@ -138,9 +139,10 @@ def _peers(node: "Runtime") -> list[dict[str, Any]]:
 
 
 def _channels(node: "Runtime") -> list[dict[str, Any]]:
-    counts, oldest = node.inbox.counts(), node.inbox.oldest()
-    rows = []
-    for channel in sorted({*counts, *oldest}):
+    counts, oldest, paused = node.inbox.counts(), node.inbox.oldest(), node.pauses.now()
+    now, rows = node.clock.now(), []
+    for channel in sorted({*counts, *oldest, *paused}):
+        pause = paused.get(channel)
         mine = counts.get(channel, {})
         rows.append(
             {
@@ -149,6 +151,9 @@ def _channels(node: "Runtime") -> list[dict[str, Any]]:
                 "processed": mine.get("processed", 0),
                 "bytes": mine.get("bytes", 0),
                 "oldest": round(oldest[channel], 3) if channel in oldest else None,
+                "paused": pause is not None,
+                "paused_for": None if pause is None or pause.until is None else round(pause.until - now, 3),
+                "paused_because": "" if pause is None else pause.reason,
             }
         )
     return rows
@@ -192,6 +197,7 @@ def show(document: Mapping[str, Any]) -> None:
                 ]
                 for channel in document["channels"]
             ],
+            notes=[_at_rest(channel) for channel in document["channels"]],
         )  # fmt: skip
     dead = document["dead_letters"]
     if dead["outbox"] or dead["inbox"]:
@@ -200,6 +206,14 @@ def show(document: Mapping[str, Any]) -> None:
             f"dead letters: {dead['outbox']} going out ('dropr list --state dead --state failed', 'dropr redrive'), "
             f"{dead['inbox']} buried here ('dropr list --state buried', 'dropr kick')"
         )
+
+
+def _at_rest(channel: Mapping[str, Any]) -> str:
+    """That consumers of a channel get nothing, on a line of its own."""
+    if not channel["paused"]:
+        return ""
+    until = "" if channel["paused_for"] is None else f" for {say_age(channel['paused_for'])} more"
+    return f"paused{until}: {channel['paused_because']} ('dropr unpause {channel['channel']}')"
 
 
 def _why(peer: Mapping[str, Any]) -> str:
