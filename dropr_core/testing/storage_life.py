@@ -4,6 +4,7 @@ Owns what is kept along the way and two judgements: the storage shows what the m
 history keeps the invariants of checker.py. Must not know what the life consists of (storage_machine.py).
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from dropr_core.builtin.memory import MemoryStorage
@@ -135,4 +137,25 @@ class StorageLife(RuleBasedStateMachine):
                     stack.callback(shut, storage)
 
 
-__all__ = ["CHANNELS", "LANES", "LIFE", "Fact", "Kill", "Lease", "Open", "StorageLife"]
+def machine_settings(*, shrink: bool = True, strength: int = 1, examples: int = 30) -> settings:
+    """So many runs of 30 steps, always the same; ``strength``: more and others; with DROPR_CAMPAIGN=1 10,000 of 50."""
+    phases = set(Phase) - {Phase.explain} - (set() if shrink else {Phase.shrink})
+    campaign = os.environ.get("DROPR_CAMPAIGN") == "1"
+    return settings(
+        max_examples=10_000 if campaign else examples * strength,
+        stateful_step_count=50 if campaign else 30,
+        derandomize=not campaign and strength == 1,
+        deadline=None,
+        database=None,
+        phases=tuple(phase for phase in Phase if phase in phases),
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def ready_in(storage: Storage) -> set[tuple[int, str]]:
+    """Number and channel of each message that is ready."""
+    wanted = Selection(states=frozenset({State.READY}))
+    return {(info.number, info.channel) for info in storage.inbox.scan(wanted, limit=10_000)}
+
+
+__all__ = ["CHANNELS", "LANES", "LIFE", "Fact", "Kill", "Lease", "Open", "StorageLife", "machine_settings", "ready_in"]

@@ -5,14 +5,12 @@ is the node itself: what leaves the outbox enters the inbox of the same storage,
 Must not know any storage by name.
 """
 
-import os
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, NewMessage, Release, Selection, Storage
+from dropr_core.contracts.storage import Ack, Arrival, Bury, Job, NewMessage, Release, Selection
 from dropr_core.errors import Conflict
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Lane, MessageId, SourceLane, first_rank
@@ -20,7 +18,18 @@ from dropr_core.protocol.log_matching import HeadRelation, compare_heads
 from dropr_core.testing.builders import PEER, SENDER
 from dropr_core.testing.checker import digest
 from dropr_core.testing.contract import shut
-from dropr_core.testing.storage_life import CHANNELS, LANES, LIFE, Fact, Kill, Lease, Open, StorageLife
+from dropr_core.testing.storage_life import (
+    CHANNELS,
+    LANES,
+    LIFE,
+    Fact,
+    Kill,
+    Lease,
+    Open,
+    StorageLife,
+    machine_settings,
+    ready_in,
+)
 
 HOW = ["ack", "ack", "keep", "release", "delay", "uncounted", "bury", "sooner", "later"]
 SOON, LATE = first_rank(1) + 5, first_rank(5) + 5
@@ -306,9 +315,9 @@ class StorageMachine(StorageLife):
                 type(self).kill(storage, name)  # type: ignore[misc]
         if dies:
             for storage in self.both:
-                before = _ready(storage)
+                before = ready_in(storage)
                 freed = storage.inbox.reap(ATTEMPTS)[0]
-                assert {channel for _, channel in _ready(storage) - before} <= set(freed), "nobody is told of them"
+                assert {channel for _, channel in ready_in(storage) - before} <= set(freed), "nobody is told of them"
         states = {info.number: info.state for info in self.storage.inbox.scan(Selection(), limit=10_000)}
         for lease in [lease for lease in self.leases if lease.worker == index]:
             claim = lease.claims[0]
@@ -373,26 +382,6 @@ class StorageMachine(StorageLife):
         self.storage = type(self).open_storage(self.directory / "data", self.clock)
         assert self.storage.outbox.store_id == store
         self.workers = [(self.storage.inbox.register("w"), names[1]) for names in self.workers]
-
-
-def _ready(storage: Storage) -> set[tuple[int, str]]:
-    wanted = Selection(states=frozenset({State.READY}))
-    return {(info.number, info.channel) for info in storage.inbox.scan(wanted, limit=10_000)}
-
-
-def machine_settings(*, shrink: bool = True, strength: int = 1, examples: int = 30) -> settings:
-    """So many runs of 30 steps, always the same; ``strength``: more and others; with DROPR_CAMPAIGN=1 10,000 of 50."""
-    phases = set(Phase) - {Phase.explain} - (set() if shrink else {Phase.shrink})
-    campaign = os.environ.get("DROPR_CAMPAIGN") == "1"
-    return settings(
-        max_examples=10_000 if campaign else examples * strength,
-        stateful_step_count=50 if campaign else 30,
-        derandomize=not campaign and strength == 1,
-        deadline=None,
-        database=None,
-        phases=tuple(phase for phase in Phase if phase in phases),
-        suppress_health_check=list(HealthCheck),
-    )
 
 
 def run_machine(

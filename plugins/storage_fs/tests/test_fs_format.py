@@ -74,9 +74,9 @@ INBOX = [
     *BOTH,
     ["queue", 0, "orders", 5],
     ["full_queue", 0, [2, 2, 40, [], 1, [4, 2]], END],
-    ["task", 3, 0, ID, "shop", "ready", 1, 20, 1.0, None, 1.0, None, 1, 64, 0, [], 1.0, 0.0, b"", "", True],
+    ["task", 3, 0, ID, "shop", "ready", 1, 20, 1.0, None, 1.0, None, 1, 64, 0, [], 1.0, 0.0, b"", "", True, None],
     ["arrived", 0, 3, ID, 33, 1.0, msgspec.msgpack.encode(["shop", "key", 1.0, None]), 20, 1, 64],
-    ["move", 3, "leased", 2.0, 1, 1.0, b"token", "worker", "", 0.0],
+    ["move", 3, "leased", 2.0, 1, 1.0, b"token", "worker", "", 0.0, 70_000],
     ["moved", 0, 3, 5, 64],
     ["drop", 3],
     ["front", 0, 4],
@@ -125,3 +125,12 @@ def test_operations_of_old_are_understood():
     for op in inbox_model().decode(msgspec.msgpack.encode(stored)):
         op.apply(queue)
     assert list(queue.numbers[0].voids) == [4, 5]
+
+
+def test_operations_of_an_inbox_without_ranks_are_understood():
+    """Messages that were written down before there were ranks have the first one of their priority."""
+    state = inbox_model().make_state()
+    old = [op[:-1] for op in INBOX if op[0] in {"task", "move"}]
+    for op in inbox_model().decode(msgspec.msgpack.encode([["queue", 0, "orders", 5], *old])):
+        op.apply(state)
+    assert (state.jobs[3].rank, state.rank(state.jobs[3]), state.priority(state.jobs[3])) == (None, 65_536, 5)

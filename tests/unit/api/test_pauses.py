@@ -124,5 +124,5 @@ def test_bad_pauses_are_refused(node):
 def test_a_damaged_file_says_what_to_do(node, text):
     """Nothing begins or ends in silence: the error names the file and the way out."""
     (node.runtime.config.data / NAME).write_text(text)
-    with pytest.raises(StoreCorrupt, match="remove the file"):
+    with pytest.raises(StoreCorrupt, match="remove it"):
         list(node.receive("jobs", wait=0))
