@@ -59,6 +59,10 @@ class Composed(NamedTuple):
     written: Written | None = None
 
 
+RAW = "application/octet-stream"
+"""What bytes are that no serializer has made."""
+
+
 class Composer:
     """Makes messages for one node. Safe from many threads."""
 
@@ -79,44 +83,56 @@ class Composer:
         self._bodies = bodies
         self._raw: set[str | None] = set()
         """Channels of the configuration on which bytes go as they are."""
+        self._fills: dict[tuple[object, str | None], Callable[[bytes], Composed]] = {}
+        """(to, channel) → what makes a message of bytes that go as they are."""
         self._routes: dict[tuple[object, str | None], _Route] = {}
-        self._templates: dict[tuple[object, str | None, str], tuple[tuple[Any, ...], envelope.EnvelopeTemplate]] = {}
+        self._templates: dict[tuple[object, str | None, str], Callable[[bytes], Composed]] = {}
 
     def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Composed:
         """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
+        if type(value) is bytes and len(value) <= self._small:  # as they are, on a way that was taken before
+            plain = (to is None or type(to) is str) and type(channel) is str
+            fill = self._fills.get((to, channel)) if plain else None
+            if fill is not None:
+                return fill(value)
         if to is not None and not isinstance(to, str):
             to = names_of(to)
         if channel is not None and type(channel) is not str:
             check_channel(channel)
-        body: Body
-        if type(value) is bytes and len(value) <= self._small and channel in self._raw:
-            body, content_type = value, "application/octet-stream"
-        else:
-            body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
-            if not isinstance(body, bytes) or len(body) > self._inline:
-                return self.compose(value, {"to": to, "channel": channel})
-        new = tuple.__new__
-        known = self._templates.get((to, channel, content_type))
-        if known is None:
-            known = self._template(to, channel, content_type)
-        plain, template = known
-        now = self._clock.wall()
-        identity = self._make_id(now)
-        # The constructors of named tuples cost as much as all the rest here.
-        outgoing = new(NewMessage, (identity, *plain[:3], template.fill(identity, now, body), *plain[3:]))
-        return new(Composed, (outgoing, None))
+        body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
+        if not isinstance(body, bytes) or len(body) > self._inline:
+            return self.compose(value, {"to": to, "channel": channel})
+        fill = self._templates.get((to, channel, content_type))
+        if fill is None:
+            fill = self._template(to, channel, content_type)
+        if channel in self._raw and content_type == RAW and len(self._fills) < 10_000:
+            self._fills[to, channel] = fill
+        return fill(body)
+
+    def _filler(self, route: _Route, template: envelope.EnvelopeTemplate) -> Callable[[bytes], Composed]:
+        # What it needs is at hand, and the constructors of named tuples would cost as much as all the rest.
+        new, wall, make_id, fill = tuple.__new__, self._clock.wall, self._make_id, template.fill
+        before = route.channel, route.priority, route.peers
+        after = route.receipt, route.expires_in, bool(route.delay), None
+
+        def compose(body: bytes) -> Composed:
+            now = wall()
+            identity = make_id(now)
+            outgoing = new(NewMessage, (identity, *before, fill(identity, now, body), *after))
+            return new(Composed, (outgoing, None))
+
+        return compose
 
     def _template(
         self, to: str | Iterable[str] | None, channel: str | None, content_type: str
-    ) -> tuple[tuple[Any, ...], envelope.EnvelopeTemplate]:
-        """What messages of a route have in common: the fields of `NewMessage` without id and envelope, and the rest."""
+    ) -> Callable[[bytes], Composed]:
+        """What makes messages on a way, of what they have in common."""
         route = self._route(to, channel)
         message = Message(
             id=b"", sender=self._config.node, channel=route.channel, priority=route.priority, content_type=content_type,
             receipt=route.receipt, delay=route.delay, expires_in=route.expires_in,
         )  # fmt: skip
-        plain = (route.channel, route.priority, route.peers, route.receipt, route.expires_in, bool(route.delay), None)
-        made = plain, envelope.EnvelopeTemplate(check_facts(message))
+        made = self._filler(route, envelope.EnvelopeTemplate(check_facts(message)))
         if len(self._templates) < 10_000:
             self._templates[to, channel, content_type] = made
         return made
@@ -214,7 +230,7 @@ class Composer:
     def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[Body, str]:
         body: Body
         if isinstance(value, Path) or (hasattr(value, "read") and not isinstance(value, bytes)):
-            body, own_type = value, "application/octet-stream"
+            body, own_type = value, RAW
         else:
             serializer, body, own_type = self._serialize(channel, value)
             if serializer is None and body is value and channel in self._config.channels:

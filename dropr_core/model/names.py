@@ -236,7 +236,8 @@ class IdMaker:
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._last_ms = 0
+        self._high = 0
+        """The first half of the last id: milliseconds, version, random bits."""
         self.begin_anew()
         _makers.add(self)
 
@@ -244,6 +245,7 @@ class IdMaker:
         """Count from another random start: a forked child must not count where its parent counts."""
         number = int.from_bytes(os.urandom(10), "big")
         self._version = 0x7000 | number >> 68
+        self._high = self._high >> 16 << 16 | self._version
         self._count = itertools.count(_VARIANT | number & (2**61 - 1))
 
     def __call__(self, wall: float | None = None) -> MessageId:
@@ -251,10 +253,12 @@ class IdMaker:
         # One step of a counter cannot be torn by another thread. Two threads that read the clock at
         # once may get ids in either order, which is all that "at once" can mean.
         ms = int((self._wall() if wall is None else wall) * 1000)
-        last = self._last_ms
-        if ms > last:
-            self._last_ms = last = ms
-        return _HALVES.pack(last << 16 | self._version, next(self._count))  # type: ignore[return-value]
+        high = ms << 16 | self._version
+        if high > self._high:
+            self._high = high
+        else:
+            high = self._high
+        return _HALVES.pack(high, next(self._count))  # type: ignore[return-value]
 
 
 # To ask for the process's number with each id would be a third of its cost. The set is weak: it keeps no maker alive.
