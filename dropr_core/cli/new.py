@@ -55,6 +55,11 @@ SORTS = {
     "handler": Sort(
         "It writes each message as a line into a file.", "channels:\n  orders: {handler: '$name:/var/log/orders'}"
     ),
+    "gateway": Sort(
+        "It opens a door for programs that speak a small dialect of lines, onto this node's outbox and inbox. Its\n"
+        "parser does no I/O. To be made the dialect of yours.",
+        "gateways:\n  $name: {listen: 'tcp://127.0.0.1:7711'}",
+    ),
     "observer": Sort(
         "It counts what happens; each process adds a line to the file when it ends, and `total` adds them up.",
         "observers:\n  - {use: $name, file: figures.jsonl}",

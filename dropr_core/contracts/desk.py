@@ -157,7 +157,7 @@ class Desk(Protocol):
         """Lease what is ready, by rank, then by age; wait up to ``wait`` seconds for the first (None: for ever).
 
         ``hold``: after so many seconds the lease ends by itself, the attempt counted. Cancelling it is safe: what
-        was claimed meanwhile goes back. Empty when the time is over, or the gateway drains.
+        was claimed meanwhile goes back. Empty when the time is over, the caller has hung up, or the gateway drains.
         """
         ...
 

@@ -25,7 +25,7 @@ class NodeDesk:
         self._hub, self.peer = hub, peer
         self.node, self.stopping = hub.runtime.name, hub.stopping
         self._mine: dict[int, HeldMessage] = {}
-        self._closed = False
+        self._closed = self._hurried = False
 
     # ── for the hub ──────────────────────────────────────────────────────────────────────────────
 
@@ -42,6 +42,11 @@ class NodeDesk:
     def busy(self) -> bool:
         """Whether it holds anything."""
         return bool(self._mine)
+
+    def hurry(self) -> None:
+        """Nobody listens any more, or will say anything new: what was asked is answered, and nothing waits."""
+        self._hurried = True
+        self._hub.waiting.hurry(self)
 
     async def close(self, *, counted: bool = True) -> None:
         """Its connection has ended: so do its leases, at once."""
@@ -81,7 +86,7 @@ class NodeDesk:
                 check_channel(name)
         if not names or limit < 1:
             return []
-        got = await self._hub.waiting.get(self, names, limit, wait)
+        got = await self._hub.waiting.get(self, names, limit, 0.0 if self._hurried else wait)
         if hold is not None:
             for held in got:
                 held.begin(hold)

@@ -92,6 +92,7 @@ class Door:
             line.abort()
             return
         desk = NodeDesk(self._hub, line.peer)
+        line.on_end = desk.hurry
         task = asyncio.get_running_loop().create_task(self._serve(line, desk))
         self._open[task] = line, desk
         task.add_done_callback(self._open.pop)

@@ -23,6 +23,8 @@ class StreamLine(asyncio.Protocol):
         self.stopping, self._arrived = stopping, arrived
         self.peer, self.secure = "?", True
         self.lost = False
+        self.on_end: Callable[[], None] = _nothing
+        """Called when the other side has said its last word, and when it is gone."""
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._loop = asyncio.get_running_loop()
         self._data = bytearray()
@@ -51,12 +53,14 @@ class StreamLine(asyncio.Protocol):
         """The other side writes no more; we may still answer."""
         self._ended = True
         self._wake()
+        self.on_end()
         return self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         """It is over."""
         self._ended = self.lost = True
         self._wake()
+        self.on_end()
         room, self._room = self._room, None
         if room is not None and not room.done():
             room.set_result(None)
@@ -133,6 +137,10 @@ class StreamLine(asyncio.Protocol):
         """End at once."""
         if not self.lost:
             self._transport.abort()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _name(transport: asyncio.BaseTransport) -> str:

@@ -64,6 +64,7 @@ class Waiting(Generic[M]):
         self._groups: dict[tuple[str, ...], Group[M]] = {}
         self._by_channel: dict[str, set[Group[M]]] = {}
         self._watched: dict[str, int] = {}
+        self._by_owner: dict[object, set[Request[M]]] = {}
         self._stopped = False
 
     async def get(self, owner: object, channels: tuple[str, ...], limit: int, wait: float | None) -> list[M]:
@@ -73,6 +74,8 @@ class Waiting(Generic[M]):
         request = Request(owner, limit, future, waits=waits)
         group = self._group(channels)
         group.requests.append(request)
+        mine = self._by_owner.setdefault(owner, set())
+        mine.add(request)
         self._look(group)
         timer = self._loop.call_later(wait, self._in_vain, request) if waits and wait is not None else None
         try:
@@ -83,6 +86,9 @@ class Waiting(Generic[M]):
                 self._undo(future.result())
             raise
         finally:
+            mine.discard(request)
+            if not mine:
+                self._by_owner.pop(owner, None)
             if timer is not None:
                 timer.cancel()
 
@@ -111,10 +117,14 @@ class Waiting(Generic[M]):
 
     def leave(self, owner: object) -> None:
         """Requests of this owner end with Closed."""
-        for group in list(self._groups.values()):
-            for request in group.requests:
-                if request.owner is owner:
-                    settle_future(request.future, Closed("the connection has ended"))
+        for request in list(self._by_owner.get(owner, ())):
+            settle_future(request.future, Closed("the connection has ended"))
+
+    def hurry(self, owner: object) -> None:
+        """Requests of this owner wait no more: they get what is there."""
+        for request in list(self._by_owner.get(owner, ())):
+            if request.waits:
+                self._in_vain(request)
 
     def close(self) -> None:
         """Watch nothing more."""

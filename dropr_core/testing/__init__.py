@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dropr_core.testing.bench import StorageCase as StorageCase
     from dropr_core.testing.checker import History as History
     from dropr_core.testing.checker import check as check
+    from dropr_core.testing.gateway_contract import GatewayCase as GatewayCase
+    from dropr_core.testing.gateway_contract import GatewayContract as GatewayContract
     from dropr_core.testing.handler_contract import HandlerCase as HandlerCase
     from dropr_core.testing.handler_contract import HandlerContract as HandlerContract
     from dropr_core.testing.node_contract import NodeContract as NodeContract
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from dropr_core.testing.transport_contract import TransportContract as TransportContract
 
 _WHERE = {
+    "GatewayCase": "gateway_contract",
+    "GatewayContract": "gateway_contract",
     "HandlerCase": "handler_contract",
     "HandlerContract": "handler_contract",
     "History": "checker",

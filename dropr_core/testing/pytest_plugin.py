@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 CONTRACTS = (
-    "bad_road", "bench", "builders", "contract", "echo", "forks", "handler_contract", "inbox_care_contract",
+    "bad_road", "bench", "builders", "contract", "echo", "forks", "gateway_contract", "gateway_host",
+    "handler_contract", "inbox_care_contract",
     "inbox_contract", "node_contract", "node_rig", "observer_contract", "outbox_contract", "outbox_ends_contract",
     "serializer_contract", "storage_bulk_contract", "storage_contract", "storage_cost_contract", "storage_life",
     "storage_machine", "storage_process_contract", "storage_tiers_contract", "transport_contract",

@@ -9,14 +9,21 @@ import signal
 from pathlib import Path
 
 import pytest
-from contracts.wrong_plugins import wrong_bulk, wrong_handlers, wrong_others, wrong_storages, wrong_transports
+from contracts.wrong_plugins import (
+    wrong_bulk,
+    wrong_gateways,
+    wrong_handlers,
+    wrong_others,
+    wrong_storages,
+    wrong_transports,
+)
 
 from dropr_core.testing import leaks
 
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).parent / "wrong_plugins"
-MODULES = (wrong_storages, wrong_bulk, wrong_transports, wrong_handlers, wrong_others)
+MODULES = (wrong_storages, wrong_bulk, wrong_transports, wrong_handlers, wrong_gateways, wrong_others)
 CLASSES = [
     (module, name) for module in MODULES for name, cls in vars(module).items()
     if name.startswith("Test") and isinstance(cls, type) and cls.__module__ == module.__name__

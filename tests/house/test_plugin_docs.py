@@ -17,7 +17,8 @@ from dropr_core.testing.observer_contract import MAKERS
 pytest_plugins = ["pytester"]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "plugins"
-PAGES = {"serializer": "msgpack", "handler": "lines", "observer": "counter", "storage": "shelf", "transport": "folder"}
+PAGES = {"serializer": "msgpack", "handler": "lines", "observer": "counter", "storage": "shelf", "transport": "folder",
+         "gateway": "lines"}  # fmt: skip
 """Page (and kind) → the name under which its example is generated."""
 
 

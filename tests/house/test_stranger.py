@@ -17,7 +17,7 @@ from dropr_core.cli.new import SORTS, render
 from dropr_core.errors import BadName
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ["serializer", "handler", "observer", "transport", "storage"]
+KINDS = ["serializer", "handler", "observer", "transport", "gateway", "storage"]
 
 
 def run(*words, cwd=None):
