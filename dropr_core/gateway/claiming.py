@@ -77,7 +77,8 @@ class Claimer:
     def _claim(self, channels: Sequence[str], limit: int) -> list[tuple[Claim, bytes | None]]:
         looked = self._care()
         while True:
-            claims = self._inbox.claim(channels, limit, self.consumer)
+            open_ones = self._runtime.pauses.unpaused(channels)
+            claims = self._inbox.claim(open_ones, limit, self.consumer) if open_ones else []
             if not claims and not looked and self._others:
                 looked = True
                 if self._reap(self._runtime.clock.now()):
@@ -138,9 +139,9 @@ class Claimer:
     def _patience(self, channels: Sequence[str]) -> float:
         now = self._runtime.clock.now()
         limits = [LOOK_AGAIN]
-        due = self._inbox.next_due(channels)
-        if due is not None:
-            limits.append(due - now)
+        pauses = self._runtime.pauses
+        due = self._inbox.next_due(pauses.unpaused(channels))
+        limits += [moment - now for moment in (due, pauses.next_end(channels)) if moment is not None]
         if self._others and not self.holding:
             limits.append(self._next_reap - now)
         return max(0.001, min(limits))

@@ -177,11 +177,12 @@ class NodeDesk:
 
     async def pause(self, channel: str, seconds: float | None = None) -> None:
         """See the contract."""
-        self._hub.pauses.pause(check_channel(channel), seconds)
+        pauses = self._hub.runtime.pauses
+        await self._hub.change(lambda: pauses.pause(check_channel(channel), seconds))
 
     async def resume(self, channel: str) -> None:
         """See the contract."""
-        self._hub.pauses.resume(channel)
+        await self._hub.change(lambda: self._hub.runtime.pauses.unpause(channel))
 
     async def channels(self) -> list[str]:
         """See the contract."""
@@ -190,12 +191,11 @@ class NodeDesk:
     async def counts(self) -> Mapping[str, Counts]:
         """See the contract."""
         found: dict[str, Counts] = await self._hub.read(self._hub.looking.counts)
-        rests = self._hub.pauses.rests()
-        return {name: attrs.evolve(one, paused=rests[name]) if name in rests else one for name, one in found.items()}
+        return found
 
     async def count(self, channel: str) -> Counts:
         """See the contract."""
-        return (await self.counts()).get(channel, Counts(paused=self._hub.pauses.rests().get(channel)))
+        return (await self.counts()).get(channel, Counts())
 
     async def status(self, message_id: str) -> Fate | None:
         """See the contract."""

@@ -15,7 +15,7 @@ from dropr_core.contracts.desk import Change
 from dropr_core.contracts.storage import Claim
 from dropr_core.model import envelope
 from dropr_core.model.message import Message, by_proven_sender
-from dropr_core.model.names import format_id
+from dropr_core.model.names import first_rank, format_id
 
 _HANDLE = struct.Struct(">QI16s8s")
 
@@ -105,7 +105,7 @@ class HeldMessage:
     @property
     def rank(self) -> int:
         """Its priority of 32 bits."""
-        return rank_of(self.claim.priority)
+        return rank_of(self.claim.rank, self.claim.priority)
 
     @property
     def attempt(self) -> int:
@@ -195,6 +195,6 @@ def read_handle(text: str) -> Handle | None:
         return None
 
 
-def rank_of(priority: int) -> int:
-    """The lowest rank of a priority."""
-    return 0 if priority == 0 else 1 << min(31, (priority * 33 + 9) // 10 - 1)
+def rank_of(rank: int, priority: int) -> int:
+    """The rank of a message as a storage gives it; where it gives none, the first of the priority."""
+    return first_rank(priority) if rank < 0 else rank

@@ -16,12 +16,11 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.api.sender import Sender
 from dropr_core.contracts.desk import Change
 from dropr_core.contracts.parcels import Parcel, Placed
-from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
+from dropr_core.contracts.storage import Ack, Bury, Claim, Put, Release, Settlement
 from dropr_core.errors import DroprError
 from dropr_core.gateway.claiming import Claimer, Wanted
 from dropr_core.gateway.held import HeldMessage
 from dropr_core.gateway.looking import Looking, Meddling
-from dropr_core.gateway.pauses import Pauses
 from dropr_core.gateway.placing import Local, Outgoing, Placer, outgoing_number
 from dropr_core.gateway.receipts import Receipts
 from dropr_core.gateway.waiting import Waiting
@@ -62,9 +61,8 @@ class Hub:
         self._outbox_thread: StoreThread[list[Outgoing]] = StoreThread("dropr-gateway-outbox", loop, self._send)
         self._reader: StoreThread[Callable[[], Any]] = StoreThread("dropr-gateway-reader", loop, call_each)
         self.held: dict[int, HeldMessage] = {}
-        self.pauses = Pauses(loop, lambda channel: self.waiting.news(channel))  # noqa: PLW0108 - it is made below
         self.waiting: Waiting[HeldMessage] = Waiting(
-            loop, self._inbox_thread.submit, self._hand_out, self.give_back, self.undo, self.pauses.open
+            loop, self._inbox_thread.submit, self._hand_out, self.give_back, self.undo
         )
         self.receipts = Receipts(runtime, loop, self.read)
         self._background: set[asyncio.Task[Any]] = set()
@@ -154,35 +152,33 @@ class Hub:
         return [[next(done) for _ in order.changes] for order in orders]
 
     def _put_all(self, orders: list[Puts]) -> list[list[tuple[int, bool]]]:
-        known: dict[bytes, int] = {}
-        groups: dict[tuple[str, int], list[Local]] = {}
+        found: dict[int, int] = {}
+        """Local message → its number."""
+        first: dict[bytes, int] = {}
+        """Id of a unique message → that message, the first of those with this id."""
+        puts: dict[tuple[str, int], list[Local]] = {}
         doubles: set[int] = set()
         for one in (one for order in orders for one in order.messages):
             if one.unique:
-                found = self._inbox.status(one.job.id)
-                if found is not None and found.state is not State.EXPIRED:
-                    known[one.job.id] = found.number
-                if found is not None or one.job.id in doubles_of(groups, one):
+                kept = self._inbox.status(one.job.id)
+                if kept is not None and kept.state is not State.EXPIRED:
+                    found[id(one)] = kept.number
+                if id(one) in found or first.setdefault(one.job.id, id(one)) != id(one):
                     doubles.add(id(one))
                     continue
-            groups.setdefault((one.channel, one.priority), []).append(one)
-        for (channel, priority), messages in groups.items():
-            self._inbox.put(channel, priority, self.runtime.name, [one.job for one in messages])
-        for channel in {channel for channel, _ in groups}:
+            puts.setdefault((one.channel, one.priority), []).append(one)
+        name = self.runtime.name
+        numbers = self._inbox.put_all([Put(*at, name, [one.job for one in some]) for at, some in puts.items()])
+        for some, given in zip(puts.values(), numbers, strict=True):
+            found.update(zip(map(id, some), given, strict=True))
+        for channel in {channel for channel, _ in puts}:
             self.runtime.notifier.notify(topics.inbox(channel))
-        results = []
-        for order in orders:
-            numbers = []
-            for one in order.messages:
-                if one.written is not None:
-                    one.written.release()
-                number = known.get(one.job.id)
-                if number is None:
-                    info = self._inbox.status(one.job.id)
-                    number = info.number if info is not None else 0
-                numbers.append((number, id(one) in doubles))
-            results.append(numbers)
-        return results
+        for one in (one for order in orders for one in order.messages):
+            if one.written is not None:
+                one.written.release()
+            if id(one) not in found:
+                found[id(one)] = found[first[one.job.id]]
+        return [[(found[id(one)], id(one) in doubles) for one in order.messages] for order in orders]
 
     # ── leases ───────────────────────────────────────────────────────────────────────────────────
 
@@ -236,13 +232,13 @@ class Hub:
         if change.kind == "ack":
             return Ack(claim, change.result, change.result_type, rules.retention, change.reason)
         if change.kind == "bury":
-            return Bury(claim, change.reason)
+            return Bury(claim, change.reason, change.rank)
         delay = change.delay
         if delay is None:
             if claim.attempt >= rules.attempts:
                 return Bury(claim, change.reason or f"{claim.attempt} attempts")
             delay = rules.backoff.fixed(claim.attempt)
-        return Release(claim, delay, change.reason, change.counted)
+        return Release(claim, delay, change.reason, change.counted, change.rank)
 
     def overdue(self, held: HeldMessage) -> None:
         """The time of a lease is over."""
@@ -287,18 +283,12 @@ class Hub:
         """Do what was begun, give back what is held, end the threads."""
         self.waiting.close()
         self.receipts.close()
-        self.pauses.close()
         while self._background:
             await asyncio.wait(list(self._background))
         with contextlib.suppress(DroprError):
             await self._inbox_thread.do(self.claimer.close)
         for thread in (self._inbox_thread, self._outbox_thread, self._reader):
             await asyncio.to_thread(thread.close)
-
-
-def doubles_of(groups: dict[tuple[str, int], list[Local]], one: Local) -> set[bytes]:
-    """Ids that are to be put with the same commit."""
-    return {other.job.id for other in groups.get((one.channel, one.priority), ()) if other.unique}
 
 
 def _attempt(call: Callable[[], Any]) -> Any:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.gateway import Counts, Seen
-from dropr_core.contracts.storage import Ack, Claim, Inbox, JobInfo, JobMove, Release, Selection
+from dropr_core.contracts.storage import Ack, Claim, Inbox, JobInfo, JobMove, Selection
 from dropr_core.errors import StoreCorrupt
 from dropr_core.gateway.held import rank_of
+from dropr_core.gateway.placing import MAX_OUTSIDE
 from dropr_core.model import envelope, topics
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, format_id
@@ -34,7 +35,7 @@ class Looking:
 
     def peek(self, channel: str, state: State) -> Seen | None:
         """The next one in a state."""
-        return self.seen(peek(self._inbox, channel, state))
+        return self.seen(self._inbox.peek(channel, state))
 
     def seen(self, info: JobInfo | None) -> Seen | None:
         """A message as a dialect sees it; None too if it has gone meanwhile."""
@@ -55,7 +56,7 @@ class Looking:
                 return None
         return Seen(
             id=format_id(info.id), number=info.number, channel=info.channel, state=info.state, body=body,
-            headers=message.headers, content_type=message.content_type, rank=rank_of(info.priority),
+            headers=message.headers, content_type=message.content_type, rank=rank_of(info.rank, info.priority),
             attempts=info.attempts, age=info.age, due_in=info.due_in, ends_in=None, sender=info.sender,
             reason=info.reason,
         )  # fmt: skip
@@ -66,8 +67,13 @@ class Looking:
         outgoing: dict[str, int] = {}
         for (_, channel), states in self._outbox.counts().items():
             outgoing[channel] = outgoing.get(channel, 0) + states.get("queued", 0)
-        names = dict.fromkeys([*self._runtime.config.channels, *sorted(inbox), *sorted(outgoing)])
-        return {name: _counts(inbox.get(name, {}), oldest.get(name, 0.0), outgoing.get(name, 0)) for name in names}
+        now, pauses = self._runtime.clock.now(), self._runtime.pauses.now()
+        rests = {name: math.inf if one.until is None else one.until - now for name, one in pauses.items()}
+        names = dict.fromkeys([*self._runtime.config.channels, *sorted({*inbox, *outgoing, *rests})])
+        return {
+            name: _counts(inbox.get(name, {}), oldest.get(name, 0.0), outgoing.get(name, 0), rests.get(name))
+            for name in names
+        }
 
 
 class Meddling:
@@ -78,15 +84,7 @@ class Meddling:
 
     def claim_number(self, number: int) -> Claim | None:
         """Lease one given message that waits or is buried."""
-        info = find(self._inbox, number)
-        if info is None:
-            return None
-        if info.state in {State.DELAYED, State.BURIED} and not self._move(info, State.READY):
-            return None
-        claims = self._inbox.claim([info.channel], 1000, self._consumer())
-        others = [claim for claim in claims if claim.number != number]
-        self._inbox.settle([Release(claim, counted=False) for claim in others])
-        return next((claim for claim in claims if claim.number == number), None)
+        return self._inbox.claim_number(number, self._consumer()) if is_ours(number) else None
 
     def leased(self, number: int) -> bool:
         """Whether somebody has it."""
@@ -145,25 +143,17 @@ class Meddling:
         return moved
 
 
+def is_ours(number: int) -> bool:
+    """Whether an inbox may have given that number."""
+    return 0 < number < MAX_OUTSIDE
+
+
 def find(inbox: Inbox, number: int) -> JobInfo | None:
     """The message with a number."""
-    if not 0 < number < 1 << 62:
-        return None
-    found = inbox.scan(Selection(), number - 1, 1)
-    return found[0] if found and found[0].number == number else None
+    return inbox.find(number) if is_ours(number) else None
 
 
-def peek(inbox: Inbox, channel: str, state: State) -> JobInfo | None:
-    """The next one of a channel in a state."""
-    found = inbox.all(Selection(states=frozenset({state}), channel=channel))
-    if state is State.BURIED:
-        return next(found, None)
-    if state is State.DELAYED:
-        return min(found, key=lambda one: (one.due_in or 0.0, one.number), default=None)
-    return min(found, key=lambda one: (one.priority, one.number), default=None)
-
-
-def _counts(states: Mapping[str, int], oldest: float, outgoing: int) -> Counts:
+def _counts(states: Mapping[str, int], oldest: float, outgoing: int, paused: float | None) -> Counts:
     names = ("ready", "delayed", "blocked", "leased", "buried", "processed", "bytes")
     known = {name: states.get(name, 0) for name in names}
-    return Counts(outgoing=outgoing, oldest=oldest if math.isfinite(oldest) else 0.0, **known)
+    return Counts(outgoing=outgoing, paused=paused, oldest=oldest if math.isfinite(oldest) else 0.0, **known)

@@ -15,7 +15,16 @@ from dropr_core.contracts.storage import Job, NewMessage
 from dropr_core.errors import TooBig, UsageError
 from dropr_core.model import envelope
 from dropr_core.model.message import Message, check_message
-from dropr_core.model.names import DEFAULT_PRIORITY, IdMaker, MessageId, check_channel, id_of_key, lane_priority
+from dropr_core.model.names import (
+    DEFAULT_PRIORITY,
+    IdMaker,
+    MessageId,
+    check_channel,
+    check_rank,
+    id_of_key,
+    lane_priority,
+    priority_of_rank,
+)
 
 MAX_OUTSIDE = 1 << 62
 """Numbers from here on name messages of the outbox; those of an inbox stay far below."""
@@ -77,7 +86,7 @@ class Placer:
             id=self._identity(parcel),
             sender=self._node,
             channel=name,
-            priority=priority if parcel.rank is None else priority_of(parcel.rank),
+            priority=priority if parcel.rank is None else priority_of_rank(check_rank(parcel.rank)),
             content_type=parcel.content_type,
             headers=dict(parcel.headers),
             key=parcel.key,
@@ -85,13 +94,14 @@ class Placer:
             created_at=self._runtime.clock.wall(),
             delay=delay or None,
             expires_in=life,
+            rank=parcel.rank,
         )
         check_message(message)
         written = self._write(message, body, local=not peers) if len(body) > self._inline else None
         data = envelope.encode(message, body if written is None else written.reference)
         return self._outgoing(message, body, data, peers, parcel, written) if peers else Local(
             name, message.priority,
-            Job(message.message_id, data, 0, parcel.key, receipt, message.delay, life),
+            Job(message.message_id, data, 0, parcel.key, receipt, message.delay, life, rank=parcel.rank),
             parcel.dedup is not None, written,
         )  # fmt: skip
 
@@ -119,13 +129,6 @@ class Placer:
             data, message.receipt, message.expires_in, bool(message.delay), mark,
         )  # fmt: skip
         return Outgoing(new, written)
-
-
-def priority_of(rank: int) -> int:
-    """The priority whose messages a rank stands among."""
-    if not 0 <= rank < 1 << 32:
-        raise UsageError(f"rank {rank}: use a whole number from 0 (first) to 4294967295 (last)")
-    return min(9, rank.bit_length() * 10 // 33)
 
 
 def outgoing_number(message_id: bytes) -> int:

@@ -13,7 +13,6 @@ from typing import Any, Generic, TypeVar
 from dropr_core.errors import Closed
 from dropr_core.gateway.claiming import Taken, Wanted
 from dropr_core.gateway.writer import settle_future
-from dropr_core.system.notifier import LOOK_AGAIN
 
 M = TypeVar("M")
 
@@ -54,13 +53,12 @@ class Waiting(Generic[M]):
         make: Callable[[Any, Any, bytes | None], M],
         give_back: Callable[[list[Any]], None],
         undo: Callable[[list[M]], None],
-        allowed: Callable[[tuple[str, ...]], tuple[str, ...]],
     ) -> None:
         """``ask`` the store; ``make`` a message for a request's owner; ``give_back`` claims that nobody wants any more,
-        and ``undo`` what was made for somebody who has gone. ``allowed``: those channels that do not rest.
+        and ``undo`` what was made for somebody who has gone.
         """
         self._loop, self._ask, self._make, self._give_back = loop, ask, make, give_back
-        self._undo, self._allowed = undo, allowed
+        self._undo = undo
         self._groups: dict[tuple[str, ...], Group[M]] = {}
         self._by_channel: dict[str, set[Group[M]]] = {}
         self._watched: dict[str, int] = {}
@@ -182,12 +180,8 @@ class Waiting(Generic[M]):
             request.asked = True
             limit += request.limit
             waits |= request.waits
-        channels = self._allowed(group.channels)
-        if channels:
-            wanted = Wanted(channels, min(limit, MOST), bool(waits))
-            self._ask(wanted, lambda taken: self._taken(group, taken))
-        else:
-            self._loop.call_soon(self._taken, group, Taken([], LOOK_AGAIN, []))
+        wanted = Wanted(group.channels, min(limit, MOST), bool(waits))
+        self._ask(wanted, lambda taken: self._taken(group, taken))
 
     def _taken(self, group: Group[M], taken: Taken | BaseException) -> None:
         group.asking = False

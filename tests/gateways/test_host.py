@@ -307,3 +307,25 @@ def test_the_angel_keeps_it_and_status_shows_it(road):
     second = eventually(lambda: place.doors()["tiny"][0] if place.doors()["tiny"][0] != first else None)
     with Talk(second) as talk:
         assert talk.ask("take mail -1 0").endswith(" kept")
+
+
+def test_ranks_are_kept_exactly(place):
+    """Of what waits, the lowest of 32 bits goes first, and of equal ones the older."""
+    ranks = [4_294_967_295, 0, 1025, 1024, 7, 1024]
+    with Talk(url_of(place)) as talk:
+        for at, rank in enumerate(ranks):
+            talk.ask(f"rank mail {rank} {at}")
+        got = [talk.ask("take mail 0 0").split()[-1] for _ in ranks]
+        assert got == ["1", "4", "3", "5", "2", "0"]
+
+
+def test_a_pause_holds_for_every_process(place):
+    """`dropr pause` stops the consumers of a gateway, and who waits is served when it ends."""
+    with Talk(url_of(place)) as talk, place.opened() as node:
+        node.pause("mail")
+        talk.ask("put mail 0 job")
+        talk.say("take mail -1 0")
+        with Talk(url_of(place)) as other:
+            assert other.ask("take mail 0 0") == "none"
+        node.unpause("mail")
+        assert talk.hear().endswith(" job")

@@ -73,6 +73,11 @@ class Tiny(Gateway):
         (placed,) = await desk.put(Parcel(channel=channel, body=body.encode(), delay=float(delay) or None))
         return f"put {placed.number}"
 
+    async def do_rank(self, desk, rest):
+        channel, rank, body = rest.split(" ", 2)
+        (placed,) = await desk.put(Parcel(channel=channel, body=body.encode(), rank=int(rank)))
+        return f"put {placed.number}"
+
     async def do_once(self, desk, rest):
         channel, dedup, body = rest.split(" ", 2)
         (placed,) = await desk.put(Parcel(channel=channel, body=body.encode(), dedup=dedup))
