@@ -198,7 +198,9 @@ class GatewayConfig:
     )
     max_connections: int = option(1000, least=1, most=1_000_000, doc="Connections at once; more are closed at once.")
     max_bytes: int = size(
-        "64MiB", least=65536, doc="Most bytes of bodies and answers that all its connections together hold in memory."
+        "64MiB",
+        least=65536,
+        doc="Most bytes that its connections have on their way into the store, and that slow readers leave lying.",
     )
     options: Mapping[str, Any] = given(NOTHING, repr=False)
     """As in the file, references followed; only the plugin knows what of it is secret."""

@@ -12,6 +12,7 @@ import attrs
 from dropr_core.contracts.desk import Change, Desk, Held
 from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen
 from dropr_core.errors import Closed, DroprError
+from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.held import HeldMessage, read_handle
 from dropr_core.gateway.hub import Hub
 from dropr_core.model.message import State
@@ -21,8 +22,9 @@ from dropr_core.model.names import check_channel, parse_id
 class NodeDesk:
     """See `Desk` of the contract."""
 
-    def __init__(self, hub: Hub, peer: str) -> None:
-        self._hub, self.peer = hub, peer
+    def __init__(self, hub: Hub, peer: str, budget: Budget) -> None:
+        """``budget``: that of its gateway."""
+        self._hub, self.peer, self._budget = hub, peer, budget
         self.node, self.stopping = hub.runtime.name, hub.stopping
         self._mine: dict[int, HeldMessage] = {}
         self._closed = self._hurried = False
@@ -73,7 +75,10 @@ class NodeDesk:
     async def put(self, *parcels: Parcel) -> list[Placed]:
         """See the contract."""
         self._check()
-        return await self._hub.put(parcels) if parcels else []
+        if not parcels:
+            return []
+        async with self._budget.spend(sum([len(parcel.body) for parcel in parcels])):
+            return await self._hub.put(parcels)
 
     async def reserve(
         self, channels: Iterable[str], *, limit: int = 1, wait: float | None = 0.0, hold: float | None = None
@@ -207,7 +212,7 @@ class NodeDesk:
 
     def connection(self, peer: str) -> AbstractAsyncContextManager[Desk]:
         """See the contract."""
-        return opened(NodeDesk(self._hub, peer))
+        return opened(NodeDesk(self._hub, peer, self._budget))
 
 
 OLD_HANDLE = 30.0

@@ -14,6 +14,7 @@ from dropr_core.config.schema import GatewayConfig
 from dropr_core.contracts.gateway import Gateway
 from dropr_core.errors import ConfigError, DroprError
 from dropr_core.gateway.address import BACKLOG, Address, all_schemes, bind, read_address, tls_of
+from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.desk import NodeDesk
 from dropr_core.gateway.hub import Hub
 from dropr_core.gateway.line import StreamLine
@@ -33,7 +34,8 @@ class Door:
         self._paths: list[str] = []
         self._open: dict[asyncio.Task[None], tuple[StreamLine, NodeDesk]] = {}
         self._full = False
-        self._desk = NodeDesk(hub, f"gateway {config.name}")
+        self._budget = Budget(config.max_bytes)
+        self._desk = NodeDesk(hub, f"gateway {config.name}", self._budget)
         self.urls: list[str] = []
 
     async def open(self) -> None:
@@ -65,7 +67,7 @@ class Door:
         secure = address.local or address.scheme == "tls"
 
         def line() -> StreamLine:
-            made = StreamLine(self._hub.stopping, self._arrived)
+            made = StreamLine(self._hub.stopping, self._arrived, self._budget)
             made.secure = secure
             return made
 
@@ -91,7 +93,7 @@ class Door:
         if full or self._hub.stopping.is_set():
             line.abort()
             return
-        desk = NodeDesk(self._hub, line.peer)
+        desk = NodeDesk(self._hub, line.peer, self._budget)
         line.on_end = desk.hurry
         task = asyncio.get_running_loop().create_task(self._serve(line, desk))
         self._open[task] = line, desk

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from dropr_core.gateway.budget import Budget
+
 READ_AHEAD = 256 * 1024
 """Bytes that are read before the dialect asks for them."""
 WRITE_AHEAD = 256 * 1024
@@ -19,8 +21,8 @@ SLOW = 30.0
 class StreamLine(asyncio.Protocol):
     """See `Line` of the contract; a protocol of the event loop at the same time."""
 
-    def __init__(self, stopping: asyncio.Event, arrived: Callable[["StreamLine"], None]) -> None:
-        self.stopping, self._arrived = stopping, arrived
+    def __init__(self, stopping: asyncio.Event, arrived: Callable[["StreamLine"], None], budget: Budget) -> None:
+        self.stopping, self._arrived, self._budget = stopping, arrived, budget
         self.peer, self.secure = "?", True
         self.lost = False
         self.on_end: Callable[[], None] = _nothing
@@ -107,11 +109,19 @@ class StreamLine(asyncio.Protocol):
         if self.lost or self._transport.is_closing():
             raise ConnectionResetError(f"{self.peer} has gone")
         self._transport.write(data)
+        if self._room is not None:
+            try:
+                await self._until_taken()
+            finally:
+                self._budget.caught_up(self)
+
+    async def _until_taken(self) -> None:
         while self._room is not None:
             before = self._transport.get_write_buffer_size()
+            self._budget.slow(self, before, self._transport.abort)
             await asyncio.wait([self._room], timeout=SLOW)
             if self.lost:
-                raise ConnectionResetError(f"{self.peer} has gone")
+                raise ConnectionResetError(f"{self.peer} has gone, or was slow when there was no room for its answers")
             if self._room is not None and self._transport.get_write_buffer_size() >= before:
                 self._transport.abort()
                 raise ConnectionAbortedError(f"{self.peer} took nothing for {SLOW:g} s and was cut off")

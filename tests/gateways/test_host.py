@@ -329,3 +329,36 @@ def test_a_pause_holds_for_every_process(place):
             assert other.ask("take mail 0 0") == "none"
         node.unpause("mail")
         assert talk.hear().endswith(" job")
+
+
+def test_a_full_store_refuses_puts_and_goes_on_with_everything_else(road):
+    """A put above the limits is refused in words, alone; messages go out, and when there is room puts come in again."""
+    (place,) = road.build("shop", shop={"gateways": TINY, "limits": {"min_free": 0, "max_messages": 3}})
+    process = place.run("gateway")
+    with Talk(url_of(place)) as one, Talk(url_of(place)) as two:
+        for number in range(3):
+            assert one.ask(f"put mail 0 {number}").startswith("put ")
+        assert one.ask("put mail 0 too-much").startswith("full ")
+        # Several at once: each hears for itself.
+        one.say("put mail 0 too-much")
+        two.say("put mail 0 too-much")
+        assert one.hear().startswith("full ") and two.hear().startswith("full ")
+        number = number_of(two.ask("take mail 0 0"))
+        assert two.ask(f"ack {number}") == "ok"
+        assert one.ask("put mail 0 fits").startswith("put ")
+        assert one.ask("count mail") == "count 3 0 0 0"
+    assert "Traceback" not in process.text
+
+
+def test_a_disk_below_its_floor_refuses_puts(road):
+    """Under the free space that is left alone nothing is stored; leases are given and settled all the same."""
+    (place,) = road.build("shop", shop={"gateways": TINY})
+    with place.opened() as node:
+        node.put(b"before", channel="mail")
+    place.write(limits={"min_free": "1000000GB"})
+    place.run("gateway")
+    with Talk(url_of(place)) as talk:
+        assert talk.ask("put mail 0 no").startswith("full ")
+        number = number_of(talk.ask("take mail 0 0"))
+        assert talk.ask(f"ack {number}") == "ok"
+        assert talk.ask("count mail") == "count 0 0 0 0"

@@ -83,6 +83,7 @@ class OfGateways(GatewayContract):
 
 class TestRight(OfGateways):
     gateway = Right
+    patience = 60.0
 
 
 class AnswersFirst(Right):
