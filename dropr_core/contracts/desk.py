@@ -9,11 +9,11 @@ limit, or the disk is full: nothing was stored, and the same call may succeed la
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 import attrs
 
-from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen
+from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen, Upload
 from dropr_core.model.message import State
 
 if TYPE_CHECKING:
@@ -92,6 +92,17 @@ class Held(Protocol):
         ...
 
     @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """The body as a file to read in a thread, to be closed by the caller. Raises StoreCorrupt if it is damaged or
+        gone: a large one goes when its message is settled, but for those who have it open.
+        """
+        ...
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """As they were put."""
         ...
@@ -149,6 +160,10 @@ class Desk(Protocol):
 
     async def put(self, *parcels: Parcel) -> list[Placed]:
         """Store all or none. Durable when it returns; connections that put meanwhile share the commit."""
+        ...
+
+    def upload(self) -> "AbstractAsyncContextManager[Upload]":
+        """A large body on its way in, for `Parcel.large`; it is gone at the end of the block."""
         ...
 
     async def reserve(

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from dropr_core.contracts.desk import Change, Desk, Held
-from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen
+from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen, Upload
 
 if TYPE_CHECKING:
     import asyncio  # who only wants the names loads no event loop
@@ -29,6 +29,10 @@ class Gateway:
     """Where it listens if the YAML does not say, such as ``tcp://127.0.0.1:11300``."""
     schemes: ClassVar[Sequence[str]] = STREAMS
     """Of STREAMS and WEB: what `serve` (the former) and `application` (the latter) are there for."""
+    large: ClassVar[bool] = False
+    """Whether it gives and takes large bodies without having them in memory, by `Desk.upload` and `Held.open`. Else
+    they are read for it, up to ``max_bytes``.
+    """
     authenticates: bool = False
     """Whether, with the options given, every caller must prove who it is. Else it listens on loopback only."""
 
@@ -76,4 +80,4 @@ class Line(Protocol):
 
 
 __all__ = ["STREAMS", "WEB", "ASGIApplication", "Change", "Counts", "Desk", "Fate", "Gateway", "Held", "Line", "Parcel",
-           "Placed", "Seen", "WebGateway"]  # fmt: skip
+           "Placed", "Seen", "Upload", "WebGateway"]  # fmt: skip

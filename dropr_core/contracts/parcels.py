@@ -5,10 +5,22 @@ know anything else.
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import attrs
 
 from dropr_core.model.message import State
+
+
+class Upload(Protocol):
+    """A large body on its way in (`Desk.upload`): on the disk, whatever its size, and gone if nobody puts it."""
+
+    size: int
+    """Bytes so far."""
+
+    async def write(self, data: bytes) -> None:
+        """The next piece. Raises TooBig, QueueFull (no room on the disk), WriteFailed."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +40,8 @@ class Parcel:
     """Ordering key: of one key one message is handled at a time, in order."""
     dedup: str | None = None
     """The same text in the same channel is the same message: stored once."""
+    large: Upload | None = None
+    """Instead of ``body``."""
     receipt: bool = False
     """Whether `Desk.wait_receipt` will be asked for it."""
 
@@ -54,6 +68,7 @@ class Seen:
     channel: str
     state: State
     body: bytes = attrs.field(repr=False)
+    """Empty for a `Gateway.large` one if it is a file of its own."""
     headers: Mapping[str, str]
     content_type: str
     rank: int
@@ -67,6 +82,8 @@ class Seen:
     sender: str
     reason: str
     """Why it failed or is buried; one line for each attempt."""
+    size: int = 0
+    """Bytes of the body."""
 
 
 @attrs.frozen(kw_only=True)
@@ -103,4 +120,4 @@ class Fate:
     result_type: str = ""
 
 
-__all__ = ["Counts", "Fate", "Parcel", "Placed", "Seen"]
+__all__ = ["Counts", "Fate", "Parcel", "Placed", "Seen", "Upload"]

@@ -31,6 +31,8 @@ class Wanted(NamedTuple):
     limit: int
     waits: bool
     """Whether somebody goes on waiting if there is not enough."""
+    large: bool = False
+    """Whether they take large bodies as files: then those are not read."""
 
 
 class Taken(NamedTuple):
@@ -67,14 +69,14 @@ class Claimer:
 
     def take(self, wanted: Wanted) -> Taken:
         """Lease what is ready; where that is not enough and somebody waits, ask to be notified and look again."""
-        claims = self._claim(wanted.channels, wanted.limit)
+        claims = self._claim(wanted.channels, wanted.limit, large=wanted.large)
         if len(claims) >= wanted.limit or not wanted.waits:
             return Taken(claims, 0.0, [])
         new = self._listen(wanted.channels)
-        claims += self._claim(wanted.channels, wanted.limit - len(claims))
+        claims += self._claim(wanted.channels, wanted.limit - len(claims), large=wanted.large)
         return Taken(claims, self._patience(wanted.channels), new)
 
-    def _claim(self, channels: Sequence[str], limit: int) -> list[tuple[Claim, bytes | None]]:
+    def _claim(self, channels: Sequence[str], limit: int, *, large: bool) -> list[tuple[Claim, bytes | None]]:
         looked = self._care()
         while True:
             open_ones = self._runtime.pauses.unpaused(channels)
@@ -83,15 +85,11 @@ class Claimer:
                 looked = True
                 if self._reap(self._runtime.clock.now()):
                     continue
-            good = [ready for claim in claims if (ready := self._ready(claim)) is not None]
+            good = [ready for claim in claims if (ready := self.ready(claim, large=large)) is not None]
             if good or not claims:
                 return good
 
-    def ready(self, claim: Claim) -> tuple[Claim, bytes | None] | None:
-        """A claim made by other means, as one of `take`."""
-        return self._ready(claim)
-
-    def _ready(self, claim: Claim) -> tuple[Claim, bytes | None] | None:
+    def ready(self, claim: Claim, *, large: bool = False) -> tuple[Claim, bytes | None] | None:
         """A message that can be handed out, with its body if that is large; else it has been dealt with."""
         runtime, name = self._runtime, format_id(claim.id)
         try:
@@ -106,7 +104,7 @@ class Claimer:
         if runtime.observed:
             details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
             runtime.event("message_claimed", details)
-        if reference is None:
+        if reference is None or large:
             return claim, None
         if reference.size > self._max_body:
             self._log.warning(

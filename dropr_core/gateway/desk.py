@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from dropr_core.contracts.desk import Change, Desk, Held
-from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen
+from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen, Upload
 from dropr_core.errors import Closed, DroprError
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.held import HeldMessage, read_handle
@@ -22,9 +22,9 @@ from dropr_core.model.names import check_channel, parse_id
 class NodeDesk:
     """See `Desk` of the contract."""
 
-    def __init__(self, hub: Hub, peer: str, budget: Budget) -> None:
-        """``budget``: that of its gateway."""
-        self._hub, self.peer, self._budget = hub, peer, budget
+    def __init__(self, hub: Hub, peer: str, budget: Budget, *, large: bool = False) -> None:
+        """``budget``: that of its gateway. ``large``: its dialect takes large bodies as files."""
+        self._hub, self.peer, self._budget, self._large = hub, peer, budget, large
         self.node, self.stopping = hub.runtime.name, hub.stopping
         self._mine: dict[int, HeldMessage] = {}
         self._closed = self._hurried = False
@@ -80,6 +80,11 @@ class NodeDesk:
         async with self._budget.spend(sum([len(parcel.body) for parcel in parcels])):
             return await self._hub.put(parcels)
 
+    def upload(self) -> AbstractAsyncContextManager[Upload]:
+        """See the contract."""
+        self._check()
+        return self._hub.upload()
+
     async def reserve(
         self, channels: Iterable[str], *, limit: int = 1, wait: float | None = 0.0, hold: float | None = None
     ) -> list[Held]:
@@ -91,7 +96,8 @@ class NodeDesk:
                 check_channel(name)
         if not names or limit < 1:
             return []
-        got = await self._hub.waiting.get(self, names, limit, 0.0 if self._hurried else wait)
+        patience = 0.0 if self._hurried else wait
+        got = await self._hub.waiting.get(self, names, limit, patience, large=self._large)
         if hold is not None:
             for held in got:
                 held.begin(hold)
@@ -107,7 +113,7 @@ class NodeDesk:
             if found is None and hub.meddling.leased(number):  # perhaps by a process that died
                 hub.claimer.reap()
                 found = hub.meddling.claim_number(number)
-            return None if found is None else hub.claimer.ready(found)
+            return None if found is None else hub.claimer.ready(found, large=self._large)
 
         ready = await hub.change(claim)
         if ready is None:
@@ -144,16 +150,18 @@ class NodeDesk:
 
     async def find(self, number: int) -> Seen | None:
         """See the contract."""
-        return self._with_deadline(await self._hub.read(lambda: self._hub.looking.find(number)))
+        return self._with_deadline(await self._hub.read(lambda: self._hub.looking.find(number, large=self._large)))
 
     async def find_id(self, message_id: str) -> Seen | None:
         """See the contract."""
         identity = parse_id(message_id)
-        return self._with_deadline(await self._hub.read(lambda: self._hub.looking.find_id(identity)))
+        return self._with_deadline(await self._hub.read(lambda: self._hub.looking.find_id(identity, large=self._large)))
 
     async def peek(self, channel: str, state: State = State.READY) -> Seen | None:
         """See the contract."""
-        return self._with_deadline(await self._hub.read(lambda: self._hub.looking.peek(channel, state)))
+        return self._with_deadline(
+            await self._hub.read(lambda: self._hub.looking.peek(channel, state, large=self._large))
+        )
 
     def _with_deadline(self, seen: Seen | None) -> Seen | None:
         held = None if seen is None else self._hub.held.get(seen.number)
@@ -212,7 +220,7 @@ class NodeDesk:
 
     def connection(self, peer: str) -> AbstractAsyncContextManager[Desk]:
         """See the contract."""
-        return opened(NodeDesk(self._hub, peer, self._budget))
+        return opened(NodeDesk(self._hub, peer, self._budget, large=self._large))
 
 
 OLD_HANDLE = 30.0

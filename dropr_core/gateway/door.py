@@ -7,12 +7,13 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
 from dropr_core.config.schema import GatewayConfig
 from dropr_core.contracts.gateway import Gateway
-from dropr_core.errors import ConfigError, DroprError
+from dropr_core.errors import ConfigError, DroprError, PluginError
 from dropr_core.gateway.address import BACKLOG, Address, all_schemes, bind, read_address, tls_of
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.desk import NodeDesk
@@ -35,7 +36,7 @@ class Door:
         self._open: dict[asyncio.Task[None], tuple[StreamLine, NodeDesk]] = {}
         self._full = False
         self._budget = Budget(config.max_bytes)
-        self._desk = NodeDesk(hub, f"gateway {config.name}", self._budget)
+        self._desk = NodeDesk(hub, f"gateway {config.name}", self._budget, large=gateway.large)
         self.urls: list[str] = []
 
     async def open(self) -> None:
@@ -51,16 +52,26 @@ class Door:
             if address.scheme == "unix":
                 self._paths.append(address.path)
             if address.web:
-                from dropr_core.gateway.web import serve
-
-                end, application = asyncio.Event(), self.gateway.application(self._desk)
-                self._ends.append(end)
-                limit, log = self._config.max_connections, self._log
-                self._webs.append(
-                    asyncio.create_task(serve(application, bound, address, self._directory, limit, end, log))
-                )
+                self._serve_web(bound, tls)
             else:
                 await self._listen(address, bound, tls)
+
+    def _serve_web(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
+        try:
+            from dropr_core.gateway.web import WebDoor, serve
+        except ImportError as error:
+            bound.close()
+            raise PluginError(
+                f"{self.urls[-1]} needs uvicorn and httptools ({error}); run: pip install uvicorn httptools"
+            ) from error
+
+        end = asyncio.Event()
+        self._ends.append(end)
+        door = WebDoor(
+            self.gateway.application(self._desk), bound, tls, max_connections=self._config.max_connections,
+            place=f"{self.name}: {self.urls[-1]}", log=self._log,
+        )  # fmt: skip
+        self._webs.append(asyncio.create_task(serve(door, end)))
 
     async def _listen(self, address: Address, bound: socket.socket, tls: object) -> None:
         loop = asyncio.get_running_loop()
@@ -93,7 +104,7 @@ class Door:
         if full or self._hub.stopping.is_set():
             line.abort()
             return
-        desk = NodeDesk(self._hub, line.peer, self._budget)
+        desk = NodeDesk(self._hub, line.peer, self._budget, large=self.gateway.large)
         line.on_end = desk.hurry
         task = asyncio.get_running_loop().create_task(self._serve(line, desk))
         self._open[task] = line, desk

@@ -9,7 +9,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from dropr_core.contracts.desk import Change
 from dropr_core.contracts.storage import Claim
@@ -35,6 +35,10 @@ class Keeper(Protocol):
 
     def now(self) -> float:
         """Node time."""
+        ...
+
+    def open_body(self, claim: Claim) -> BinaryIO:
+        """The body of a claim as a file."""
         ...
 
 
@@ -120,7 +124,21 @@ class HeldMessage:
     @property
     def body(self) -> bytes:
         """As it was put."""
-        return envelope.body_of(self.claim.envelope) if self._body is None else self._body
+        if self._body is not None:
+            return self._body
+        if envelope.reference_of(self.claim.envelope) is None:
+            return envelope.body_of(self.claim.envelope)
+        with self.open() as file:  # a gateway that takes large ones as files asked for one as bytes
+            return file.read()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return envelope.body_size(self.claim.envelope)
+
+    def open(self) -> BinaryIO:
+        """The body as a file."""
+        return self._keeper.open_body(self.claim)
 
     @property
     def headers(self) -> Mapping[str, str]:

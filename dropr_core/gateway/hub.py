@@ -6,10 +6,12 @@ the event loop; desks are made of it. Must not know sockets or dialects.
 
 import asyncio
 import contextlib
+import io
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 from dropr_core.api.received import settle
 from dropr_core.api.runtime import Runtime
@@ -23,9 +25,10 @@ from dropr_core.gateway.held import HeldMessage
 from dropr_core.gateway.looking import Looking, Meddling
 from dropr_core.gateway.placing import Local, Outgoing, Placer, outgoing_number
 from dropr_core.gateway.receipts import Receipts
+from dropr_core.gateway.uploads import SpooledUpload, spooled
 from dropr_core.gateway.waiting import Waiting
 from dropr_core.gateway.writer import StoreThread, call_each
-from dropr_core.model import topics
+from dropr_core.model import envelope, topics
 from dropr_core.model.message import State
 from dropr_core.model.names import format_id
 
@@ -71,6 +74,19 @@ class Hub:
         """Node time."""
         return self.runtime.clock.now()
 
+    def open_body(self, claim: Claim) -> BinaryIO:
+        """The body of a claim as a file."""
+        reference = envelope.reference_of(claim.envelope)
+        if reference is None:
+            return io.BytesIO(envelope.body_of(claim.envelope))
+        return self.runtime.bodies.open_received(claim.sender, claim.id, reference)
+
+    def upload(self) -> AbstractAsyncContextManager[SpooledUpload]:
+        """A large body on its way in."""
+        runtime = self.runtime
+        place = runtime.config.data / "uploads"
+        return spooled(place, runtime.config.limits.max_body, runtime.bodies.check_room)
+
     async def read(self, call: Callable[[], Any]) -> Any:
         """Something that only reads."""
         return await self._reader.do(call)
@@ -84,6 +100,9 @@ class Hub:
     async def put(self, parcels: Sequence[Parcel]) -> list[Placed]:
         """Store all or none of the parcels for one half of the store; the inbox comes first where both are meant."""
         placer = self.placer
+        for parcel in parcels:
+            if isinstance(parcel.large, SpooledUpload):
+                await parcel.large.flush()
         if any(map(placer.is_large, parcels)):
             composed = await asyncio.to_thread(lambda: [placer.compose(parcel) for parcel in parcels])
         else:

@@ -25,19 +25,19 @@ class Looking:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime, self._inbox, self._outbox = runtime, runtime.storage.inbox, runtime.storage.outbox
 
-    def find(self, number: int) -> Seen | None:
-        """A message by its number."""
-        return self.seen(find(self._inbox, number))
+    def find(self, number: int, *, large: bool = False) -> Seen | None:
+        """A message by its number. ``large``: a body that is a file is not read."""
+        return self.seen(find(self._inbox, number), large=large)
 
-    def find_id(self, identity: MessageId) -> Seen | None:
+    def find_id(self, identity: MessageId, *, large: bool = False) -> Seen | None:
         """A message by its id."""
-        return self.seen(self._inbox.status(identity))
+        return self.seen(self._inbox.status(identity), large=large)
 
-    def peek(self, channel: str, state: State) -> Seen | None:
+    def peek(self, channel: str, state: State, *, large: bool = False) -> Seen | None:
         """The next one in a state."""
-        return self.seen(self._inbox.peek(channel, state))
+        return self.seen(self._inbox.peek(channel, state), large=large)
 
-    def seen(self, info: JobInfo | None) -> Seen | None:
+    def seen(self, info: JobInfo | None, *, large: bool = False) -> Seen | None:
         """A message as a dialect sees it; None too if it has gone meanwhile."""
         if info is None or info.state not in LIVE:
             return None
@@ -46,8 +46,8 @@ class Looking:
             return None
         message = envelope.header_of(data)
         reference = envelope.reference_of(data)
-        if reference is None:
-            body = envelope.body_of(data)
+        if reference is None or large:
+            body = envelope.body_of(data) if reference is None else b""
         else:
             try:
                 with self._runtime.bodies.open_received(info.sender, info.id, reference) as file:
@@ -58,7 +58,7 @@ class Looking:
             id=format_id(info.id), number=info.number, channel=info.channel, state=info.state, body=body,
             headers=message.headers, content_type=message.content_type, rank=rank_of(info.rank, info.priority),
             attempts=info.attempts, age=info.age, due_in=info.due_in, ends_in=None, sender=info.sender,
-            reason=info.reason,
+            reason=info.reason, size=envelope.body_size(data),
         )  # fmt: skip
 
     def counts(self) -> dict[str, Counts]:

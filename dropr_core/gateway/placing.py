@@ -5,7 +5,7 @@ API do for values, without serializers: bytes stay as they are. Must not know co
 """
 
 import io
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from dropr_core.api.composer import fingerprint
 from dropr_core.api.runtime import Runtime
@@ -13,6 +13,7 @@ from dropr_core.bodies.store import Written
 from dropr_core.contracts.gateway import Parcel
 from dropr_core.contracts.storage import Job, NewMessage
 from dropr_core.errors import TooBig, UsageError
+from dropr_core.gateway.uploads import SpooledUpload
 from dropr_core.model import envelope
 from dropr_core.model.message import Message, check_message
 from dropr_core.model.names import (
@@ -63,16 +64,16 @@ class Placer:
 
     def is_large(self, parcel: Parcel) -> bool:
         """Whether composing writes a file: then it belongs into a thread."""
-        return len(parcel.body) > self._inline
+        return parcel.large is not None or len(parcel.body) > self._inline
 
     def compose(self, parcel: Parcel) -> Local | Outgoing:
         """Raises UsageError (BadName, TooBig); with a large body QueueFull and WriteFailed."""
-        name, body = parcel.channel, parcel.body
+        name, (source, size) = parcel.channel, _source(parcel)
         channel = self._channels.get(name)
         if channel is None:
             check_channel(name)
-        if self._max_body is not None and len(body) > self._max_body:
-            raise TooBig(f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body)")
+        if self._max_body is not None and size > self._max_body:
+            raise TooBig(f"a body of {size} bytes: the limit is {self._max_body} (limits.max_body)")
         delay, life = parcel.delay, parcel.expires_in
         if channel is not None:
             delay = channel.delay if delay is None else delay
@@ -97,7 +98,8 @@ class Placer:
             rank=parcel.rank,
         )
         check_message(message)
-        written = self._write(message, body, local=not peers) if len(body) > self._inline else None
+        written = self._write(message, source, size, local=not peers) if size > self._inline else None
+        body = source.read() if written is None else b""
         data = envelope.encode(message, body if written is None else written.reference)
         return self._outgoing(message, body, data, peers, parcel, written) if peers else Local(
             name, message.priority,
@@ -112,10 +114,8 @@ class Placer:
             raise UsageError("dedup: an empty text would make all such messages the same one")
         return id_of_key(self._node, parcel.channel, parcel.dedup)
 
-    def _write(self, message: Message, body: bytes, *, local: bool) -> Written:
-        return self._runtime.bodies.write(
-            message.message_id, io.BytesIO(body), size=len(body), inbox_of=self._node if local else None
-        )
+    def _write(self, message: Message, source: BinaryIO, size: int, *, local: bool) -> Written:
+        return self._runtime.bodies.write(message.message_id, source, size=size, inbox_of=self._node if local else None)
 
     def _outgoing(
         self, message: Message, body: bytes, data: bytes, peers: tuple[str, ...], parcel: Parcel,
@@ -129,6 +129,14 @@ class Placer:
             data, message.receipt, message.expires_in, bool(message.delay), mark,
         )  # fmt: skip
         return Outgoing(new, written)
+
+
+def _source(parcel: Parcel) -> tuple[BinaryIO, int]:
+    """The body of a parcel from its beginning, and its size."""
+    if isinstance(parcel.large, SpooledUpload):
+        parcel.large.file.seek(0)
+        return parcel.large.file, parcel.large.size
+    return io.BytesIO(parcel.body), len(parcel.body)
 
 
 def outgoing_number(message_id: bytes) -> int:

@@ -36,8 +36,8 @@ class Request(Generic[M]):
 class Group(Generic[M]):
     """Those who want the same channels."""
 
-    def __init__(self, channels: tuple[str, ...]) -> None:
-        self.channels = channels
+    def __init__(self, channels: tuple[str, ...], *, large: bool) -> None:
+        self.channels, self.large = channels, large
         self.requests: deque[Request[M]] = deque()
         self.asking = self.news = False
         self.timer: asyncio.TimerHandle | None = None
@@ -59,18 +59,22 @@ class Waiting(Generic[M]):
         """
         self._loop, self._ask, self._make, self._give_back = loop, ask, make, give_back
         self._undo = undo
-        self._groups: dict[tuple[str, ...], Group[M]] = {}
+        self._groups: dict[tuple[bool, tuple[str, ...]], Group[M]] = {}
         self._by_channel: dict[str, set[Group[M]]] = {}
         self._watched: dict[str, int] = {}
         self._by_owner: dict[object, set[Request[M]]] = {}
         self._stopped = False
 
-    async def get(self, owner: object, channels: tuple[str, ...], limit: int, wait: float | None) -> list[M]:
-        """Up to ``limit`` messages; waits up to ``wait`` seconds for the first one. Safe to cancel."""
+    async def get(
+        self, owner: object, channels: tuple[str, ...], limit: int, wait: float | None, *, large: bool = False
+    ) -> list[M]:
+        """Up to ``limit`` messages; waits up to ``wait`` seconds for the first one. Safe to cancel. ``large``: their
+        bodies are not read.
+        """
         future: asyncio.Future[list[M]] = self._loop.create_future()
         waits = (wait is None or wait > 0) and not self._stopped
         request = Request(owner, limit, future, waits=waits)
-        group = self._group(channels)
+        group = self._group(channels, large=large)
         group.requests.append(request)
         mine = self._by_owner.setdefault(owner, set())
         mine.add(request)
@@ -135,10 +139,10 @@ class Waiting(Generic[M]):
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
-    def _group(self, channels: tuple[str, ...]) -> Group[M]:
-        group = self._groups.get(channels)
+    def _group(self, channels: tuple[str, ...], *, large: bool) -> Group[M]:
+        group = self._groups.get((large, channels))
         if group is None:
-            group = self._groups[channels] = Group(channels)
+            group = self._groups[large, channels] = Group(channels, large=large)
             for channel in channels:
                 self._by_channel.setdefault(channel, set()).add(group)
         return group
@@ -147,7 +151,7 @@ class Waiting(Generic[M]):
         if group.timer is not None:
             group.timer.cancel()
             group.timer = None
-        if self._groups.pop(group.channels, None) is not None:
+        if self._groups.pop((group.large, group.channels), None) is not None:
             for channel in group.channels:
                 groups = self._by_channel[channel]
                 groups.discard(group)
@@ -180,7 +184,7 @@ class Waiting(Generic[M]):
             request.asked = True
             limit += request.limit
             waits |= request.waits
-        wanted = Wanted(group.channels, min(limit, MOST), bool(waits))
+        wanted = Wanted(group.channels, min(limit, MOST), bool(waits), group.large)
         self._ask(wanted, lambda taken: self._taken(group, taken))
 
     def _taken(self, group: Group[M], taken: Taken | BaseException) -> None:
