@@ -164,12 +164,11 @@ def _store(command: bytes, rest: list[bytes]) -> Request | Block:
     if size is None or size >= _MOST:
         return Say(BAD_FORMAT)
     answers: Answers = _SILENT if silent else TEXT
-    block = Block(size, answers, queue_of(key), plain=command == b"set")
     if not key_ok(key) or flags is None or flags >= 1 << 32 or exptime is None:
-        return attrs.evolve(block, refusal=b"" if silent else BAD_FORMAT)
+        return Block(size, answers, "", refusal=b"" if silent else BAD_FORMAT)
     if command != b"set":
-        return attrs.evolve(block, refusal=answers.refused("client", NO_MEANING[command.decode()]))
-    return attrs.evolve(block, flags=flags, exptime=exptime)
+        return Block(size, answers, "", refusal=answers.refused("client", NO_MEANING[command.decode()]))
+    return Block(size, answers, queue_of(key), flags, exptime, plain=True)
 
 
 def _drop(rest: list[bytes]) -> Request:
