@@ -11,7 +11,7 @@ from support.dialects import DIALECTS
 from support.gateways import Doors, listening
 from support.nodes import eventually
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]  # of strangers' clients
 
 GATEWAYS = sorted(point.name for point in importlib.metadata.entry_points(group="dropr.gateway"))
 NAMES = [*(name for name in GATEWAYS if name in DIALECTS), "python"]

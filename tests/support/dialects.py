@@ -243,7 +243,7 @@ class Gearman(Dialect):
                 got.append(bytes(job.arguments))
                 job.sendWorkComplete(b"")
             worker.unRegisterFunction(channel)
-            _echo(worker)
+            _settled(worker)
         return got
 
     @contextmanager
@@ -257,10 +257,10 @@ class Gearman(Dialect):
             one.shutdown()
 
 
-def _echo(worker: Any) -> None:
+def _settled(worker: Any) -> None:
     """What was said before has been read when this is answered."""
     for connection in worker.active_connections:
-        connection.echo()
+        connection.sendAdminRequest(clients.module("gear").StatusAdminRequest(), timeout=2 * PATIENCE)
 
 
 class Http(Dialect):
