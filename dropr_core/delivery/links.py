@@ -6,7 +6,7 @@ the process around it.
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.store_trouble import READ, StoreTrouble
@@ -43,6 +43,8 @@ class Links:
         self.pullers: dict[str, Puller] = {}
         self.refused: dict[str, str] = {}
         """Peers that cannot be served, and why."""
+        self._quiet: dict[str, tuple[PeerState | None, float | None]] = {}
+        """Peers for which nothing waits and nothing was to do: the state as it was then, and when to look again."""
         self._budget = UploadBudget()
         self._late = LateReceipts(runtime.outbox, runtime.clock, self._trouble)
         self.unloaded = False
@@ -86,7 +88,14 @@ class Links:
         def connect() -> Connection:
             return transport.connect(url)
 
-        return PeerClient(config.node, name, peer.keys, connect, self._post, config.delivery.idle_timeout)
+        def post(call: Callable[[], None]) -> None:
+            def heard() -> None:
+                self._quiet.pop(name, None)
+                call()
+
+            self._post(heard)
+
+        return PeerClient(config.node, name, peer.keys, connect, post, config.delivery.idle_timeout)
 
     def _pusher(self, config: NodeConfig, name: str, peer: PeerConfig) -> Pusher:
         delivery, limits = config.delivery, config.limits
@@ -136,30 +145,46 @@ class Links:
     def turn(self) -> float | None:
         """Do what can be done now; the node time at which to be called again at the latest."""
         wakes: list[float | None] = [puller.turn() for puller in self.pullers.values()]
-        for pusher, waiting, state in self._waiting():
-            wakes.append(pusher.turn(waiting, state))
+        wakes += self._turn_pushers()
         if self._budget.settled:
             self._budget.settled, self.unloaded = False, True
         wakes.append(self._trouble.wakes_at)
         return min((wake for wake in wakes if wake is not None), default=None)
 
-    def _waiting(self) -> list[tuple[Pusher, Sequence[LaneStats], PeerState]]:
-        """What waits for each peer; none at all while the store cannot say it."""
+    def _turn_pushers(self) -> list[float | None]:
+        """Turn those that may have something to do: where nothing waits, nothing changed, and nobody answered since the
+        last time, there is nothing. Of a thousand peers most are quiet, and each message of the others is a turn.
+        """
         thing = (READ, "outbox")
         if not self.pushers or self._trouble.rests(thing):
             return []
+        lanes: dict[str, list[LaneStats]] = {}
+        states: Mapping[str, PeerState] = {}
+        said = False
         with self._trouble.guard(thing):
-            lanes: dict[str, list[LaneStats]] = {}
             for stats in self._runtime.outbox.lanes():
                 lanes.setdefault(stats.lane.peer, []).append(stats)
             states = self._runtime.outbox.peers()
-            return [
-                (pusher, lanes.get(name, ()), states.get(name, PeerState())) for name, pusher in self.pushers.items()
-            ]
-        return []
+            said = True
+        if not said:  # what waits for each peer the store cannot say now
+            return []
+        wakes, now, quiet, nothing = list[float | None](), self._runtime.clock.now(), self._quiet, PeerState()
+        for name, pusher in self.pushers.items():
+            waiting, state = lanes.get(name), states.get(name)
+            known = None if waiting or self._late.expected_from(name) else quiet.get(name)
+            if known is not None and known[0] == state and (known[1] is None or known[1] > now):
+                wakes.append(known[1])
+                continue
+            quiet.pop(name, None)
+            wake = pusher.turn(waiting or (), state or nothing)
+            wakes.append(wake)
+            if not waiting:
+                quiet[name] = state, wake
+        return wakes
 
     def reset_backoff(self, peer: str | None) -> None:
         """A peer talked to us, or a person said retry (None: to all)."""
+        self._quiet.clear()
         for name, pusher in self.pushers.items():
             if peer in {None, name}:
                 pusher.link.reset_backoff()
@@ -171,6 +196,7 @@ class Links:
 
     def announce(self) -> None:
         """Talk once to each peer that is called from here: this node can be reached again, and they may be resting."""
+        self._quiet.clear()
         for name, pusher in self.pushers.items():
             if name not in self.pullers:  # who is fetched from is talked to all the time
                 pusher.link.announce()

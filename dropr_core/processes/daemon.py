@@ -35,6 +35,8 @@ CARE_EVERY = 300.0
 """Seconds between looks at things that nobody notifies for (retention, the clock file)."""
 SHOW_EVERY = 0.5
 """Seconds at least between two words about how far a large body is."""
+SHOW_SHARE = 20.0
+"""So many times as long as it took to write a report there is none: it shall take a twentieth of the time at most."""
 BODIES_EVERY = 5.0
 """Seconds between looks at large bodies, while there are any; more where a look takes long."""
 BODIES_SOON = 1.0
@@ -97,6 +99,8 @@ class Daemon:
         self._wear = RecycleLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
         self._turns = 0
         self._shown, self._shown_at = "", 0.0
+        self._show_at = 0.0
+        """Not before; with a thousand peers a report takes milliseconds."""
         self._state_file = runtime.run_directory / "daemon.json"
         self._carrier = Carrier(runtime, loop, self._log, owned=False)
         self._make_agenda()
@@ -212,6 +216,9 @@ class Daemon:
 
     def _show(self, now: float) -> float:
         """Leave word for `dropr status`, only when something changed."""
+        if now < self._show_at:
+            return self._show_at  # there may be something new: shown then, and not forgotten
+        began = time.perf_counter()
         carrier = self._carrier
         peers = carrier.links.report()
         document = {"pid": os.getpid(), "node": carrier.runtime.name, "peers": peers, "store": carrier.trouble.reason}
@@ -221,6 +228,7 @@ class Daemon:
             # A body moves with every turn; nobody looks that often.
             replace_text(self._state_file, text)
             self._shown, self._shown_at = text, now
+        self._show_at = now + min(SHOW_EVERY, SHOW_SHARE * (time.perf_counter() - began))
         return now + LOOK_AGAIN
 
     # ── reload and end ───────────────────────────────────────────────────────────────────────────
