@@ -27,7 +27,7 @@ from dropr_core.contracts.records import (
 )
 from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome, State
-from dropr_core.model.names import Head, MessageId, SourceLane, StoreId
+from dropr_core.model.names import NOT_URGENT, Head, MessageId, SourceLane, StoreId
 from dropr_core.model.states import SETTLED
 
 ATTEMPTS = 10
@@ -344,6 +344,14 @@ class Inbox(ABC):
             mine[one.state.value] = mine.get(one.state.value, 0) + 1
             mine["bytes"] += one.size if one.state is not State.EXPIRED else 0
         return out
+
+    def urgent(self) -> Mapping[str, int]:
+        """Channel → ready messages of a priority before `names.NOT_URGENT`. The default costs a scan of them all."""
+        found: dict[str, int] = {}
+        for one in self.all(Selection(states=frozenset({State.READY}))):
+            if one.priority < NOT_URGENT:
+                found[one.channel] = found.get(one.channel, 0) + 1
+        return found
 
     def totals(self) -> Mapping[str, int]:
         """Channel → messages ever processed. Optional: nothing is told by default."""

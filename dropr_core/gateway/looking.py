@@ -63,7 +63,7 @@ class Looking:
 
     def counts(self) -> dict[str, Counts]:
         """Every channel of the configuration, and those that hold messages."""
-        inbox, oldest = self._inbox.counts(), self._inbox.oldest()
+        inbox, oldest, urgent = self._inbox.counts(), self._inbox.oldest(), self._inbox.urgent()
         outgoing: dict[str, int] = {}
         for (_, channel), states in self._outbox.counts().items():
             outgoing[channel] = outgoing.get(channel, 0) + states.get("queued", 0)
@@ -71,7 +71,9 @@ class Looking:
         rests = {name: math.inf if one.until is None else one.until - now for name, one in pauses.items()}
         names = dict.fromkeys([*self._runtime.config.channels, *sorted({*inbox, *outgoing, *rests})])
         return {
-            name: _counts(inbox.get(name, {}), oldest.get(name, 0.0), outgoing.get(name, 0), rests.get(name))
+            name: _counts(
+                inbox.get(name, {}), oldest.get(name, 0.0), outgoing.get(name, 0), rests.get(name), urgent.get(name, 0)
+            )
             for name in names
         }
 
@@ -153,7 +155,8 @@ def find(inbox: Inbox, number: int) -> JobInfo | None:
     return inbox.find(number) if is_ours(number) else None
 
 
-def _counts(states: Mapping[str, int], oldest: float, outgoing: int, paused: float | None) -> Counts:
+def _counts(states: Mapping[str, int], oldest: float, outgoing: int, paused: float | None, urgent: int) -> Counts:
     names = ("ready", "delayed", "blocked", "leased", "buried", "processed", "bytes")
     known = {name: states.get(name, 0) for name in names}
-    return Counts(outgoing=outgoing, paused=paused, oldest=oldest if math.isfinite(oldest) else 0.0, **known)
+    oldest = oldest if math.isfinite(oldest) else 0.0
+    return Counts(outgoing=outgoing, paused=paused, urgent=urgent, oldest=oldest, **known)

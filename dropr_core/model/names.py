@@ -36,6 +36,8 @@ _FIRST_RANKS = (0, 16, 128, 512, 1024, 1 << 16, 1 << 20, 1 << 28, 1 << 31, 3 << 
 """Priority → its first rank, which messages without one have. The steps are fine where small numbers are used by hand
 (beanstalkd calls those below 1,024 urgent); and what client libraries give by default (0, 1,024, 2^16, 2^31) is the
 first of a priority, where it costs a storage nothing."""
+NOT_URGENT = 4
+"""The first priority that is not urgent, as beanstalkd means it: the one whose first rank is 1,024."""
 DEFAULT_CHANNEL = "common"
 
 _LETTERS = re.compile(rf"[A-Za-z0-9._/-]{{1,{MAX_CHANNEL}}}")

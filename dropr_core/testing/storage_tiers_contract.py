@@ -151,6 +151,7 @@ ANSWERS: dict[str, Change] = {
     ],
     "inbox counts": lambda _, s: told(s.inbox.counts()),
     "oldest": lambda _, s: dict(s.inbox.oldest()),
+    "urgent": lambda _, s: dict(s.inbox.urgent()),
 }  # fmt: skip
 """What changes nothing: the storage's answer and the default's, on the same store."""
 

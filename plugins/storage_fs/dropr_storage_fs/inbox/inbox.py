@@ -163,6 +163,10 @@ class FsInbox(Inbox):
         """Channel → state → number, and ``processed`` ever, ``bytes``."""
         return self._view.counts()
 
+    def urgent(self) -> Mapping[str, int]:
+        """Channel → ready messages of an urgent priority."""
+        return self._view.urgent()
+
     def oldest(self) -> Mapping[str, float]:
         """Channel → seconds that its first ready message has waited."""
         return self._view.oldest()

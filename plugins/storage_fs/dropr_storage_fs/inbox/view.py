@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.model.message import State
-from dropr_core.model.names import MessageId
+from dropr_core.model.names import NOT_URGENT, MessageId
 from dropr_core.model.states import SETTLED
 from dropr_storage_fs.engine.engine import Engine
 from dropr_storage_fs.files.layout import DUPLICATE, Record
@@ -227,6 +227,18 @@ class InboxView:
                 for name, count in queue.tally.items():
                     mine[str(name)] += count
             return out
+
+        return self._engine.read(job)
+
+    def urgent(self) -> Mapping[str, int]:
+        """Channel → ready messages of an urgent priority; kept, not counted."""
+
+        def job(state: InboxState) -> Counter[str]:
+            out: Counter[str] = Counter()
+            for queue in state.numbers.values():
+                if queue.priority < NOT_URGENT:
+                    out[queue.channel] += self._queues.left(queue) + queue.tally[State.READY]
+            return +out
 
         return self._engine.read(job)
 

@@ -126,6 +126,9 @@ class SqliteInbox(Inbox):
     def counts(self) -> Mapping[str, Mapping[str, int]]:  # noqa: D102
         return self._view.counts()
 
+    def urgent(self) -> Mapping[str, int]:  # noqa: D102
+        return self._view.urgent()
+
     def oldest(self) -> Mapping[str, float]:  # noqa: D102
         return self._view.oldest()
 

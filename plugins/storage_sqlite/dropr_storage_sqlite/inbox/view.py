@@ -9,7 +9,7 @@ from itertools import islice
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
 from dropr_core.model.message import State
-from dropr_core.model.names import MessageId
+from dropr_core.model.names import NOT_URGENT, MessageId
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
@@ -84,6 +84,14 @@ class View:
                 if number:
                     into[state] = into.get(state, 0) + number
         return result
+
+    def urgent(self) -> Mapping[str, int]:
+        """Channel → ready messages of an urgent priority; kept, not counted."""
+        found: dict[str, int] = {}
+        for queue in self._engine.read(queue_rows).values():
+            if queue.ready and queue.priority < NOT_URGENT:
+                found[queue.channel] = found.get(queue.channel, 0) + queue.ready
+        return found
 
     def oldest(self) -> Mapping[str, float]:
         """Channel → seconds that its first ready message has waited."""
