@@ -1,10 +1,10 @@
 """What only looks: at jobs, at tubes, and at all of them together.
 
-Owns the answers to peek, stats and list commands. A tube exists while a connection uses or watches it, and while the
-node has a channel for it. Must not know connections.
+Owns the answers to peek, stats and list commands. A tube exists while a connection uses or watches it, and while there
+are messages in its channel. Must not know connections.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from dropr_core.contracts.gateway import Counts, Desk, Seen
 from dropr_core.model.message import State
@@ -40,10 +40,10 @@ class Survey:
 
     async def tubes(self) -> list[str]:
         """All that exist, "default" first."""
-        return self._with_channels(await self._desk.channels())
+        return self._with_channels(await self._desk.counts())
 
-    def _with_channels(self, channels: Iterable[str]) -> list[str]:
-        names = {tube_of(channel) for channel in channels}
+    def _with_channels(self, channels: Mapping[str, Counts]) -> list[str]:
+        names = {tube_of(channel) for channel, counts in channels.items() if _holds_any(counts)}
         names.update(name for name, tube in self._statistics.tubes.items() if tube.wanted)
         return [DEFAULT, *sorted(names - {DEFAULT})]
 
@@ -52,7 +52,8 @@ class Survey:
         known = self._statistics.tubes.get(tube)
         if tube == DEFAULT or (known is not None and known.wanted):
             return True
-        return channel_of(tube) in await self._desk.channels()
+        channel = channel_of(tube)
+        return channel is not None and _holds_any(await self._desk.count(channel))
 
     async def job(self, number: int) -> bytes:
         """Answers stats-job."""
@@ -79,6 +80,12 @@ class Survey:
 
 def _found(seen: Seen | None) -> bytes:
     return replies.NOT_FOUND if seen is None else replies.found(seen.number, seen.body)
+
+
+def _holds_any(counts: Counts) -> bool:
+    return bool(
+        counts.ready or counts.blocked or counts.delayed or counts.leased or counts.buried or counts.outgoing
+    )  # fmt: skip
 
 
 def _sum(channels: Iterable[Counts]) -> Counts:
