@@ -169,7 +169,7 @@ class Managing:
     async def tags(self, parameters: Mapping[str, Any], _caller: Caller) -> Result:
         """ListQueueTags."""
         queue = await self._counter.queue_of(parameters)
-        return {"Tags": dict(queue.tags)} if queue.tags else {}
+        return {"Tags": dict(queue.tags)}
 
 
 def _without(queue: Queue, keys: list[str]) -> Queue:

@@ -6,9 +6,8 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
+from sqs_boto import KEY, REGION, connect
 from support.nodes import eventually
-
-from conftest import KEY, REGION, connect
 
 
 def receive(sqs, queue, **options):

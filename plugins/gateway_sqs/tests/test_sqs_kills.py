@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
+from sqs_boto import KEY, REGION, SECRET, connect
 from support import clients
 from support.gateways import Doors, listening, open_doors
 from support.nodes import eventually
-
-from conftest import KEY, REGION, SECRET, connect
 
 OPEN = {"sqs": {"credentials": {KEY: SECRET}}}
 FIFO = {"FifoQueue": "true", "VisibilityTimeout": "1200"}
