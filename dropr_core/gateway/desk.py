@@ -11,7 +11,7 @@ import attrs
 
 from dropr_core.contracts.desk import Change, Desk, Held
 from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen, Upload
-from dropr_core.errors import Closed, DroprError
+from dropr_core.errors import Closed, StoreError
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.held import HeldMessage, read_handle
 from dropr_core.gateway.hub import Hub
@@ -61,10 +61,9 @@ class NodeDesk:
         if changes:
             try:
                 await self._hub.settle(changes)
-            except DroprError as error:
-                self._hub.log.warning(
-                    "%s left %d leases, which end with this process only: %s", self.peer, len(changes), error
-                )
+            except StoreError as error:
+                self._hub.log.warning("%s left %d leases, which end later: %s", self.peer, len(changes), error)
+                self._hub.spawn(self._hub.insist(changes))
 
     def _check(self) -> None:
         if self._closed:

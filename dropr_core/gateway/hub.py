@@ -19,7 +19,7 @@ from dropr_core.api.sender import Sender
 from dropr_core.contracts.desk import Change
 from dropr_core.contracts.parcels import Parcel, Placed
 from dropr_core.contracts.storage import Ack, Bury, Claim, Put, Release, Settlement
-from dropr_core.errors import DroprError
+from dropr_core.errors import DroprError, StoreError
 from dropr_core.gateway.claiming import Claimer, Wanted
 from dropr_core.gateway.held import HeldMessage
 from dropr_core.gateway.looking import Looking, Meddling
@@ -44,6 +44,9 @@ class Settles(NamedTuple):
 
     changes: list[Settlement]
 
+
+TRY_AGAIN = 1.0
+"""Seconds after which leases are ended anew that the store refused to end."""
 
 Order: TypeAlias = Puts | Settles | Wanted | Callable[[], Any]
 
@@ -265,7 +268,7 @@ class Hub:
 
     def undo(self, messages: list[HeldMessage]) -> None:
         """They were handed out to somebody who never saw them."""
-        self.spawn(self.settle([held.released(counted=False) for held in messages]))
+        self.spawn(self.insist([held.released(counted=False) for held in messages]))
 
     def give_back(self, claims: list[Claim]) -> None:
         """Claims that nobody wants any more."""
@@ -273,12 +276,24 @@ class Hub:
         channels = {claim.channel for claim in claims}
 
         def done(result: Any) -> None:
-            if isinstance(result, BaseException):
-                self.log.warning("%d messages could not be given back and stay leased: %s", len(claims), result)
+            if isinstance(result, StoreError) and not self.stopping.is_set():
+                self.log.debug("%d messages cannot be given back, tried again: %s", len(claims), result)
+                self.loop.call_later(TRY_AGAIN, self.give_back, claims)
             for channel in channels:
                 self.waiting.news(channel)
 
         self._inbox_thread.submit(Settles(changes), done)
+
+    async def insist(self, changes: Sequence[Change]) -> None:
+        """`settle`, again and again while the store refuses it: nobody else can end these leases but the process."""
+        while not self.stopping.is_set():
+            try:
+                await self.settle(changes)
+            except StoreError as error:
+                self.log.debug("%d leases cannot be ended, tried again: %s", len(changes), error)
+                await asyncio.sleep(TRY_AGAIN)
+            else:
+                return
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
 

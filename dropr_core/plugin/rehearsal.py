@@ -28,6 +28,8 @@ def _problems(config: NodeConfig, context: Context) -> Iterator[str]:
     yield from _only_options(config, "storage", config.storage.use, config.storage.options, "storage")
     for index, observer in enumerate(config.observers):
         yield from _only_options(config, "observer", observer.use, observer.options, f"observers.{index}")
+    for name, gateway in config.gateways.items():
+        yield from _only_options(config, "gateway", gateway.plugin, gateway.options, f"gateways.{name}")
     for name, channel in config.channels.items():
         for kind, component in (("serializer", channel.serializer), ("handler", channel.handler)):
             if component is not None:
