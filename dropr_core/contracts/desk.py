@@ -9,7 +9,8 @@ limit, or the disk is full: nothing was stored, and the same call may succeed la
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Self
 
 import attrs
 
@@ -152,6 +153,24 @@ class Held(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """News in one channel, in the only right order: `prepare`, look, and if there is nothing, `wait`."""
+
+    async def prepare(self) -> None:
+        """From now on news is noticed."""
+        ...
+
+    async def wait(self) -> bool:
+        """Until there was news since `prepare`, which may be of anything; False: look again for another reason."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class Desk(Protocol):
     """The verbs. Each connection has its own: one consumer, whose leases end with it."""
 
@@ -206,6 +225,18 @@ class Desk(Protocol):
         """The next one in that state (READY, DELAYED, BURIED)."""
         ...
 
+    async def browse(self, channel: str, after: int = 0, limit: int = 100) -> list[Seen]:
+        """A page of what lives in a channel (but for the buried), by number: those above ``after``. Large bodies are
+        left out.
+
+        With `watch` and `reserve_number` for dialects that choose among what waits, by its headers.
+        """
+        ...
+
+    def watch(self, channel: str) -> "Watch":
+        """To be told of news in a channel."""
+        ...
+
     async def delete(self, number: int) -> bool:
         """Remove a message that nobody has leased, or that this desk has. False if there is none."""
         ...
@@ -255,4 +286,4 @@ class Desk(Protocol):
         ...
 
 
-__all__ = ["Change", "Desk", "Held"]
+__all__ = ["Change", "Desk", "Held", "Watch"]

@@ -121,6 +121,11 @@ class Claimer:
             settle(runtime, [Release(claim, runtime.rules(claim.channel).backoff.fixed(claim.attempt), str(error))])
             return None
 
+    def listen(self, channels: Sequence[str]) -> tuple[list[tuple[str, Subscription]], float]:
+        """Ask to be notified of news, as `take` does, and say when to look again without."""
+        self._care()
+        return self._listen(channels), self._patience(channels)
+
     def _listen(self, channels: Sequence[str]) -> list[tuple[str, Subscription]]:
         new = []
         for channel in channels:

@@ -9,12 +9,13 @@ from typing import Any
 
 import attrs
 
-from dropr_core.contracts.desk import Change, Desk, Held
+from dropr_core.contracts.desk import Change, Desk, Held, Watch
 from dropr_core.contracts.parcels import Counts, Fate, Parcel, Placed, Seen, Upload
 from dropr_core.errors import Closed, StoreError
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.held import HeldMessage, read_handle
 from dropr_core.gateway.hub import Hub
+from dropr_core.gateway.watching import ChannelWatch
 from dropr_core.model.message import State
 from dropr_core.model.names import check_channel, parse_id
 
@@ -161,6 +162,15 @@ class NodeDesk:
         return self._with_deadline(
             await self._hub.read(lambda: self._hub.looking.peek(channel, state, large=self._large))
         )
+
+    async def browse(self, channel: str, after: int = 0, limit: int = 100) -> list[Seen]:
+        """See the contract."""
+        found: list[Seen] = await self._hub.read(lambda: self._hub.looking.browse(channel, after, limit))
+        return found
+
+    def watch(self, channel: str) -> Watch:
+        """See the contract."""
+        return ChannelWatch(self._hub, check_channel(channel))
 
     def _with_deadline(self, seen: Seen | None) -> Seen | None:
         held = None if seen is None else self._hub.held.get(seen.number)

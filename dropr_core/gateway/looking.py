@@ -16,6 +16,7 @@ from dropr_core.model import envelope, topics
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, format_id
 
+WAITING = frozenset({State.READY, State.DELAYED, State.BLOCKED, State.LEASED})
 LIVE = frozenset({State.READY, State.DELAYED, State.BLOCKED, State.LEASED, State.BURIED})
 
 
@@ -36,6 +37,15 @@ class Looking:
     def peek(self, channel: str, state: State, *, large: bool = False) -> Seen | None:
         """The next one in a state."""
         return self.seen(self._inbox.peek(channel, state), large=large)
+
+    def browse(self, channel: str, after: int, limit: int) -> list[Seen]:
+        """A page of what lives in a channel, but for the buried, by number."""
+        while page := self._inbox.scan(Selection(states=WAITING, channel=channel), after, limit):
+            found = [seen for info in page if (seen := self.seen(info, large=True)) is not None]
+            if found:  # else all of the page have gone meanwhile
+                return found
+            after = page[-1].number
+        return []
 
     def seen(self, info: JobInfo | None, *, large: bool = False) -> Seen | None:
         """A message as a dialect sees it; None too if it has gone meanwhile."""

@@ -63,6 +63,7 @@ class Waiting(Generic[M]):
         self._by_channel: dict[str, set[Group[M]]] = {}
         self._watched: dict[str, int] = {}
         self._by_owner: dict[object, set[Request[M]]] = {}
+        self._told: dict[str, set[asyncio.Event]] = {}
         self._stopped = False
 
     async def get(
@@ -96,6 +97,8 @@ class Waiting(Generic[M]):
 
     def news(self, channel: str) -> None:
         """There may be something on a channel."""
+        for event in self._told.get(channel, ()):
+            event.set()
         for group in sorted(self._by_channel.get(channel, ()), key=lambda one: len(one.channels)):
             self._look(group)
 
@@ -109,9 +112,23 @@ class Waiting(Generic[M]):
         self._watched[channel] = fd
         self._loop.add_reader(fd, readable)
 
+    def tell(self, channel: str, event: asyncio.Event) -> None:
+        """Set it at every `news` of a channel, and when nobody waits any more."""
+        self._told.setdefault(channel, set()).add(event)
+
+    def tell_no_more(self, channel: str, event: asyncio.Event) -> None:
+        """The end of `tell`; safe twice."""
+        events = self._told.get(channel, set())
+        events.discard(event)
+        if not events:
+            self._told.pop(channel, None)
+
     def stop(self) -> None:
         """Nobody waits any more: those who do get nothing, and later ones only what is there."""
         self._stopped = True
+        for events in self._told.values():
+            for event in events:
+                event.set()
         for group in list(self._groups.values()):
             for request in group.requests:
                 if request.waits:

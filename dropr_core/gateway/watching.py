@@ -1,0 +1,48 @@
+"""Waiting for news in a channel without taking anything.
+
+Owns `ChannelWatch`: for dialects that choose among what waits, instead of taking what comes first. Lives in the event
+loop. Must not know what is waited for.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from dropr_core.gateway.hub import Hub
+
+
+class ChannelWatch:
+    """See `Watch` of the contract."""
+
+    def __init__(self, hub: Hub, channel: str) -> None:
+        self._hub, self._channel = hub, channel
+        self._news = asyncio.Event()
+        self._patience = 0.0
+
+    async def prepare(self) -> None:
+        """See the contract."""
+        self._news.clear()
+        hub, channels = self._hub, (self._channel,)
+        new, self._patience = await hub.change(lambda: hub.claimer.listen(channels))
+        for channel, subscription in new:
+            hub.waiting.watch(channel, subscription.fileno(), subscription.drain)
+
+    async def wait(self) -> bool:
+        """See the contract."""
+        if self._hub.stopping.is_set():
+            return False
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def __aenter__(self) -> Self:
+        self._hub.waiting.tell(self._channel, self._news)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hub.waiting.tell_no_more(self._channel, self._news)
