@@ -156,8 +156,8 @@ class Held(Protocol):
 class Watch(Protocol):
     """News in one channel, in the only right order: `prepare`, look, and if there is nothing, `wait`."""
 
-    async def prepare(self) -> None:
-        """From now on news is noticed."""
+    async def prepare(self) -> bool:
+        """From now on news is noticed. False: the channel is paused, and nothing may be taken now."""
         ...
 
     async def wait(self) -> bool:

@@ -19,13 +19,16 @@ class ChannelWatch:
         self._news = asyncio.Event()
         self._patience = 0.0
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> bool:
         """See the contract."""
         self._news.clear()
         hub, channels = self._hub, (self._channel,)
-        new, self._patience = await hub.change(lambda: hub.claimer.listen(channels))
+        new, self._patience, unpaused = await hub.change(
+            lambda: (*hub.claimer.listen(channels), hub.runtime.pauses.unpaused(channels))
+        )
         for channel, subscription in new:
             hub.waiting.watch(channel, subscription.fileno(), subscription.drain)
+        return bool(unpaused)
 
     async def wait(self) -> bool:
         """See the contract."""
