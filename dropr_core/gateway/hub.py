@@ -30,7 +30,10 @@ from dropr_core.gateway.waiting import Waiting
 from dropr_core.gateway.writer import StoreThread, call_each
 from dropr_core.model import envelope, topics
 from dropr_core.model.message import State
-from dropr_core.model.names import format_id
+from dropr_core.model.names import format_id, is_of_key
+
+KEYS_REMEMBERED = 600.0
+"""Seconds for which a message put with a dedup text is known after its end: a second put is a duplicate then."""
 
 
 class Puts(NamedTuple):
@@ -252,7 +255,10 @@ class Hub:
     def _settlement(self, claim: Claim, change: Change) -> Settlement:
         rules = self.runtime.rules(claim.channel)
         if change.kind == "ack":
-            return Ack(claim, change.result, change.result_type, rules.retention, change.reason)
+            keep = rules.retention
+            if is_of_key(claim.id):  # whoever put it may not have heard that it is stored, and put it again
+                keep = max(keep, KEYS_REMEMBERED)
+            return Ack(claim, change.result, change.result_type, keep, change.reason)
         if change.kind == "bury":
             return Bury(claim, change.reason, change.rank)
         delay = change.delay

@@ -220,6 +220,11 @@ def id_of_key(sender: str, channel: str, key: str) -> MessageId:
     return MessageId(bytes(digest))
 
 
+def is_of_key(identity: MessageId) -> bool:
+    """Whether it may be one of `id_of_key`: a version 8 UUID."""
+    return identity[6] >> 4 == 8
+
+
 def make_store_id() -> StoreId:
     """64 random bits."""
     return StoreId(os.urandom(8))

@@ -56,6 +56,9 @@ def test_an_idempotency_key_stores_once(door):
     assert first.json()["id"] == second.json()["id"]
     assert second.json()["duplicate"]
     assert door.counts("orders")["ready"] == 1
+    handle = receive(door).headers["Dropr-Handle"]
+    assert door.ask("POST", f"/leases/{handle}/ack").status_code == 204
+    assert send(door, b"a", Idempotency_Key="order 7").status_code == 200  # the consumer was faster than the retry
 
 
 def test_a_batch_is_one_commit_and_all_or_nothing(door):
