@@ -36,6 +36,11 @@ class NodeDesk:
         """It was handed out to this desk."""
         self._mine[held.number] = held
 
+    @property
+    def closed(self) -> bool:
+        """Whether its connection has ended: it can be given nothing more."""
+        return self._closed
+
     def lost(self, held: HeldMessage) -> None:
         """It is settled, or its time is over."""
         if self._mine.get(held.number) is held:
@@ -115,11 +120,8 @@ class NodeDesk:
                 found = hub.meddling.claim_number(number)
             return None if found is None else hub.claimer.ready(found, large=self._large)
 
-        ready = await hub.change(claim)
-        if ready is None:
-            return None
-        held = hub.hand_out(self, ready)
-        if hold is not None:
+        held = await hub.claim_for(self, claim)
+        if held is not None and hold is not None:
             held.begin(hold)
         return held
 

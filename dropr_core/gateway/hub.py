@@ -19,7 +19,7 @@ from dropr_core.api.sender import Sender
 from dropr_core.contracts.desk import Change
 from dropr_core.contracts.parcels import Parcel, Placed
 from dropr_core.contracts.storage import Ack, Bury, Claim, Put, Release, Settlement
-from dropr_core.errors import DroprError, StoreError
+from dropr_core.errors import Closed, DroprError, StoreError
 from dropr_core.gateway.claiming import Claimer, Wanted
 from dropr_core.gateway.held import HeldMessage
 from dropr_core.gateway.looking import Looking, Meddling
@@ -27,7 +27,7 @@ from dropr_core.gateway.placing import Local, Outgoing, Placer, outgoing_number
 from dropr_core.gateway.receipts import Receipts
 from dropr_core.gateway.uploads import SpooledUpload, spooled
 from dropr_core.gateway.waiting import Waiting
-from dropr_core.gateway.writer import StoreThread, call_each
+from dropr_core.gateway.writer import StoreThread, call_each, settle_future
 from dropr_core.model import envelope, topics
 from dropr_core.model.message import State
 from dropr_core.model.names import format_id, is_of_key
@@ -213,9 +213,28 @@ class Hub:
         owner.takes(held)
         return held
 
-    def hand_out(self, owner: Any, ready: tuple[Claim, bytes | None]) -> HeldMessage:
-        """A claim that was made by number."""
-        return self._hand_out(owner, *ready)
+    async def claim_for(self, owner: Any, claim: Callable[[], Any]) -> HeldMessage | None:
+        """What a call in the inbox's thread claims, in the hands of a desk. If whoever asked has gone meanwhile, it
+        goes back.
+        """
+        future: asyncio.Future[HeldMessage | None] = self.loop.create_future()
+
+        def done(ready: Any) -> None:
+            if ready is None or isinstance(ready, BaseException):
+                settle_future(future, ready)
+            elif future.done() or owner.closed:
+                self.give_back([ready[0]])
+                settle_future(future, Closed("the connection of this desk has ended"))
+            else:
+                future.set_result(self._hand_out(owner, *ready))
+
+        self._inbox_thread.submit(claim, done)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None and (held := future.result()) is not None:
+                self.undo([held])
+            raise
 
     def _drop(self, held: HeldMessage) -> None:
         if self.held.get(held.number) is held:

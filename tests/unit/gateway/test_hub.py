@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import threading
+
+import pytest
 
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import from_mapping
 from dropr_core.contracts.parcels import Parcel
-from dropr_core.errors import WriteFailed
+from dropr_core.errors import Closed, WriteFailed
 from dropr_core.gateway import hub as hubs
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.desk import NodeDesk
@@ -73,6 +76,38 @@ def test_who_is_cancelled_while_it_is_served_loses_nothing(tmp_path):
             if isinstance(got, list):
                 await got[0].release(counted=False)
         (held,) = await two.reserve(["mail"], wait=None)
+        return held.attempt
+
+    assert at_a_hub(tmp_path, main) == 1
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_who_goes_while_it_takes_a_given_message_loses_nothing(tmp_path, how):
+    """A message that was claimed by its number for somebody who has gone meanwhile goes back, uncounted."""
+
+    async def main(hub, desk):
+        one, two, entered, go = desk(), desk(), asyncio.Event(), threading.Event()
+        (placed,) = await two.put(Parcel(channel="mail", body=b"x"))
+        inbox = hub.runtime.storage.inbox
+        claim_number = inbox.claim_number
+
+        def slowly(number, consumer):
+            claim = claim_number(number, consumer)
+            hub.loop.call_soon_threadsafe(entered.set)
+            go.wait(60)
+            return claim
+
+        inbox.claim_number = slowly
+        task = asyncio.create_task(one.reserve_number(placed.number))
+        await entered.wait()
+        if how == "cancelled":
+            task.cancel()
+        else:
+            await one.close()
+        go.set()
+        (got,) = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(got, asyncio.CancelledError if how == "cancelled" else Closed)
+        (held,) = await two.reserve(["mail"], wait=30)
         return held.attempt
 
     assert at_a_hub(tmp_path, main) == 1
