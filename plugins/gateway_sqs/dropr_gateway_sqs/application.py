@@ -34,6 +34,10 @@ _SLOWEST = 30.0
 """Seconds that a client may send nothing while we read its request."""
 
 
+MOST_AT_ONCE = 64 << 20
+"""Bytes of all requests together that are here and not answered: a body comes before its signature can be checked."""
+
+
 class _Gone(Exception):
     """The client has hung up."""
 
@@ -44,6 +48,7 @@ class Application:
     def __init__(self, counter: Counter, verifier: Verifier | None, *, url: str | None) -> None:
         """``verifier``: None if nobody has to sign. ``url``: the base of queue URLs; None: as the client says."""
         self._counter, self._verifier, self._url = counter, verifier, url
+        self._here = 0
         window = Window(counter.clock.now)
         sending, receiving, self._moving = Sending(counter, window), Receiving(counter, window), Moving(counter)
         managing, moving = Managing(counter, receiving), self._moving
@@ -78,10 +83,13 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http":
+            share = _Share(self)
             try:
-                answer = await self._answer(scope, receive)
+                answer = await self._answer(scope, receive, share)
             except _Gone:
                 return
+            finally:
+                share.give_back()
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.body})
         elif scope["type"] == "websocket":
@@ -93,7 +101,13 @@ class Application:
                 if kind == "lifespan.shutdown":
                     return
 
-    async def _answer(self, scope: Scope, receive: Receive) -> answers.Answer:
+    def grow(self, size: int) -> None:
+        """So much more is here. Raises SqsError if that is too much."""
+        self._here += size
+        if size > 0 and self._here > MOST_AT_ONCE:
+            raise SqsError("ServiceUnavailable", "Too much is being sent at once; try again later.", status=503)
+
+    async def _answer(self, scope: Scope, receive: Receive, share: "_Share") -> answers.Answer:
         request_id = str(uuid.uuid4())
         headers = dict(scope["headers"])
         target = headers.get(b"x-amz-target")
@@ -101,7 +115,7 @@ class Application:
         close = False
         try:
             close = True  # until all of the request is read, the rest of it may come any time
-            caller, body = await self._admit(scope, headers, receive)
+            caller, body = await self._admit(scope, headers, receive, share)
             close = False
             if target is not None:
                 request = requests.read_json(target.decode("latin-1"), body)
@@ -157,22 +171,41 @@ class Application:
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> tuple[Caller, bytes]:
+    async def _admit(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, share: "_Share"
+    ) -> tuple[Caller, bytes]:
         """Who asks, and the body. A stranger is refused before it is read."""
         host = headers.get(b"host", b"localhost").decode("latin-1")
         base = self._url or f"{scope.get('scheme', 'http')}://{host}"
         if self._verifier is None:
-            return Caller(base), await _read_body(headers, receive)
+            return Caller(base), await _read_body(headers, receive, share)
         raw_path = scope.get("raw_path") or scope["path"].encode()
         claimed = self._verifier.claim(
             scope["method"], raw_path, scope["query_string"], scope["headers"], self._counter.wall()
         )
-        body = await _read_body(headers, receive)
+        body = await _read_body(headers, receive, share)
         self._verifier.check(claimed, hashlib.sha256(body).hexdigest())
         return Caller(base, claimed.key_id), body
 
 
-async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+class _Share:
+    """What one request has of the bytes that may be here at once."""
+
+    def __init__(self, application: Application) -> None:
+        self._application, self._size = application, 0
+
+    def grow(self, size: int) -> None:
+        """Take so much more. Raises SqsError if there is no more."""
+        self._size += size
+        self._application.grow(size)
+
+    def give_back(self) -> None:
+        """The request is over."""
+        self._application.grow(-self._size)
+        self._size = 0
+
+
+async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, share: _Share) -> bytes:
     announced = headers.get(b"content-length", b"0")
     if announced.isdigit() and int(announced[:20]) > LARGEST_REQUEST:
         raise _too_large()
@@ -188,6 +221,7 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
             raise _Gone
         chunk = message.get("body", b"")
         have += len(chunk)
+        share.grow(len(chunk))
         if have > LARGEST_REQUEST:
             raise _too_large()
         chunks.append(chunk)
