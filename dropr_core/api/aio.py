@@ -166,6 +166,18 @@ class AsyncNode:
         """As `Node.receive_batches`; one of a batch can be settled by itself, awaited."""
         return receive_batches(*batches(self.node.runtime, channels, size, limit, wait, timeout), self._endings)
 
+    async def publish(self, topic: str, value: Any = b"", **options: Unpack[PutOptions]) -> str:
+        """As `Node.publish`."""
+        return await asyncio.to_thread(partial(self.node.publish, topic, value, **options))
+
+    async def subscribe(self, topic: str, name: str, at: str | None = None) -> str:
+        """As `Node.subscribe`."""
+        return await asyncio.to_thread(self.node.subscribe, topic, name, at)
+
+    async def unsubscribe(self, topic: str, name: str, at: str | None = None) -> int:
+        """As `Node.unsubscribe`."""
+        return await asyncio.to_thread(self.node.unsubscribe, topic, name, at)
+
     async def pause(self, channel: str, seconds: Duration | None = None, reason: str = "") -> None:
         """As `Node.pause`."""
         await asyncio.to_thread(self.node.pause, channel, seconds, reason)

@@ -24,7 +24,8 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         "Look, changing nothing",
         {
             "check": "checking", "config": "checking", "schema": "checking", "plugins": "checking",
-            "status": "status", "count": "status", "list": "listing", "show": "listing", "cat": "listing",
+            "status": "status", "count": "status", "topics": "topics",
+            "list": "listing", "show": "listing", "cat": "listing",
         },
     ),
     (
@@ -32,7 +33,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "init": "init", "keygen": "init", "send": "sending", "receive": "receiving",
             "retry": "peers", "hold": "peers", "release": "peers",
-            "pause": "channels", "unpause": "channels",
+            "pause": "channels", "unpause": "channels", "subscribe": "topics", "unsubscribe": "topics",
             "cancel": "messages", "bury": "messages", "kick": "messages", "redrive": "messages", "wipe": "wiping",
             "fsck": "fsck",
         },

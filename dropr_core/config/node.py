@@ -26,6 +26,7 @@ from dropr_core.config.schema import (
     GatewayConfig,
     Limits,
     PeerConfig,
+    TopicConfig,
     WorkerConfig,
     component,
     read_components,
@@ -51,6 +52,9 @@ class NodeConfig:
         dict, doc="Names for several peers.", check_key=lambda key: check_name(key, "group")
     )
     channels: Mapping[str, ChannelConfig] = _option(dict, doc="Channels with their rules.", check_key=check_channel)
+    topics: Mapping[str, TopicConfig] = _option(
+        dict, doc="Topics that are published here, with their rules.", check_key=check_channel
+    )
     transports: Mapping[str, Mapping[str, Any]] = _option(
         dict, doc="Options of transports, by plugin name.", show=False, check_key=lambda k: check_name(k, "transport")
     )
@@ -64,7 +68,7 @@ class NodeConfig:
     run: tuple[Role, ...] = _option(
         (),
         doc="What `dropr up` keeps alive.",
-        unset="daemon; server if `listen`; worker if any channel has a handler; gateway if `gateways`",
+        unset="daemon; server if `listen`; worker if any channel has a handler, or `topics`; gateway if `gateways`",
     )
     limits: Limits = _option(Limits, doc="Limits of this node.")
     delivery: DeliveryConfig = _option(DeliveryConfig, doc="How messages are carried.")
@@ -172,7 +176,7 @@ def _default_run(config: NodeConfig) -> tuple[Role, ...]:
     run: list[Role] = ["daemon"]
     if config.listen:
         run.append("server")
-    if any(channel.handler for channel in config.channels.values()):
+    if config.topics or any(channel.handler for channel in config.channels.values()):
         run.append("worker")
     if config.gateways:
         run.append("gateway")
@@ -193,6 +197,11 @@ def _check(reader: Reader, config: NodeConfig) -> None:
             reader.mistake(("channels", name, "retry_backoff_max"), "is less than retry_backoff_min; swap the two")
         if channel.expires_in is not None and (channel.delay or 0) >= channel.expires_in:
             reader.mistake(("channels", name, "expires_in"), "is not more than delay: every message would expire")
+    for name in config.topics:
+        if name in config.channels and config.channels[name].to:
+            reader.mistake(
+                ("topics", name), "is published where its channel leads (`to:`); declare the topic there alone"
+            )
     for name, peer in config.peers.items():
         _check_peer(reader, config, name, peer)
     for index, url in enumerate(config.listen):

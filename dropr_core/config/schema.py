@@ -180,6 +180,14 @@ class ChannelConfig:
 
 
 @attrs.frozen(kw_only=True)
+class TopicConfig:
+    """A topic of this node: each message that is published on it is copied for each of its subscriptions."""
+
+    name: str = given()
+    join: tuple[str, ...] = option((), doc="Peers that may subscribe from their side; `*` and `?` are wild cards.")
+
+
+@attrs.frozen(kw_only=True)
 class GatewayConfig:
     """A door for programs that speak a foreign dialect. What else stands here are the plugin's own options."""
 

@@ -18,6 +18,7 @@ from dropr_core.errors import ConfigError
 from dropr_core.gateway.door import Door
 from dropr_core.gateway.hub import Hub
 from dropr_core.plugin.registry import create
+from dropr_core.processes.topic_thread import TopicThread
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
@@ -56,6 +57,7 @@ class _Process:
         largest = max(one.max_bytes for one in config.gateways.values())
         hub = Hub(runtime, loop, log, largest)
         presence = Presence(runtime.run_directory, "gateway")
+        copying = TopicThread(runtime, log)
         doors: list[Door] = []
         try:
             for gateway in self._gateways():
@@ -66,6 +68,7 @@ class _Process:
                 presence.announce({"urls": {door.name: door.urls for door in doors}})
             for door in doors:
                 log.info("%s of %s listens on %s", door.name, runtime.name, ", ".join(door.urls))
+            copying.start()
             self._heart.ready()
             self._beat(loop, RecycleLimits(None, config.angel.max_memory))
             why = await self._end
@@ -73,6 +76,7 @@ class _Process:
                 log.info("asks for a fresh start: %s", why)
         finally:
             presence.withdraw()
+            await asyncio.to_thread(copying.stop)
             await _close(doors, hub, max(1.0, config.angel.drain - SHORTER))
         log.info("gateway stopped")
         return Exit.RECYCLE if why else Exit.OK

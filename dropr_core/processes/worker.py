@@ -15,6 +15,7 @@ from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.store_trouble import StoreTrouble
+from dropr_core.api.subscriptions import Subscriptions
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.handler import AsyncHandler, Handler
 from dropr_core.contracts.storage import Ack, Settlement
@@ -26,6 +27,7 @@ from dropr_core.processes.handler_threads import HandlerThreads
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.message_source import MessageSource
 from dropr_core.processes.settling import Settler
+from dropr_core.processes.topic_thread import TopicThread
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.os_errors import store_error
 from dropr_core.system.presence import Presence
@@ -43,10 +45,12 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     log = logging.getLogger("dropr.worker")
     with Runtime.open(config) as runtime, MainLoop(heart) as loop:
         workers = Workers(runtime, loop, log)
+        copying = TopicThread(runtime, log)
         presence = Presence(runtime.run_directory, "worker")
         report = Report(presence, workers, heart.name or "worker")
         try:
             workers.start()
+            copying.start()
             report.tell()
             heart.ready()
             log.info("worker of %s handles %s", runtime.name, ", ".join(workers.channels))
@@ -61,6 +65,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                 recycle = workers.stuck or recycling.due(workers.handled)
                 if not recycle:
                     loop.sleep(pause)
+            copying.stop()
             if not workers.stop(config.worker.drain):
                 # A thread cannot be ended, and its message must not be with two: it is free when this process is gone.
                 workers.withdraw()
@@ -70,6 +75,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                 os._exit(Exit.OK if loop.stopping else Exit.RECYCLE)
         finally:
             presence.withdraw()
+            copying.stop()
             workers.close()
         if loop.stopping:
             log.info("worker stopped after %d messages", workers.handled)
@@ -110,8 +116,9 @@ class Workers:
             if channel.handler is not None:
                 made, place = channel.handler, f"channels.{name}.handler"
                 self._handlers[name] = create("handler", made.use, made.options, context, place, runtime.config.where)
-        if not self._handlers:
-            raise ConfigError([f"node {runtime.name}: no channel has a handler, so a worker has nothing to do"])
+        if not self._handlers and not Subscriptions(runtime).topics():
+            what = "no channel has a handler and there are no topics, so a worker has nothing to do"
+            raise ConfigError([f"node {runtime.name}: {what}"])
         self.channels = tuple(self._handlers)
         self.handled = 0
         self.broken: BaseException | None = None

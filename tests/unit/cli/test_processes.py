@@ -47,7 +47,8 @@ def test_every_key_of_json_is_documented(run, told, put):
         "check": [], "status": [], "count": [], "list": [], "show": [sent["id"]], "send": ["x", "--to", "berlin"],
         "receive": ["jobs", "--peek"], "retry": [], "hold": ["berlin"], "release": ["berlin"], "cancel": [sent["id"]],
         "bury": [identity], "kick": ["--all"], "redrive": ["--all"], "wipe": ["--all", "--yes"], "plugins": None,
-        "fsck": [], "bench": ["--only", "line", "--rounds", "2"],
+        "fsck": [], "bench": ["--only", "line", "--rounds", "2"], "pause": ["notes"], "unpause": ["notes"],
+        "subscribe": ["prices", "audit"], "topics": [], "unsubscribe": ["prices", "audit"],
     }  # fmt: skip
     for name, arguments in commands.items():
         if arguments is None:
