@@ -145,17 +145,18 @@ class Stomp(Dialect):
         self._connection.set_listener("", Listener())
         self._connection.connect(wait=True)
         self._receipts = 0
+        self._kept: dict[str, list[Any]] = {}
 
     def _receipt(self) -> str:
         self._receipts += 1
         return f"r{self._receipts}"
 
     def _await(self, kind: str) -> Any:
-        while True:
+        while not (kept := self._kept.setdefault(kind, [])):
             what, frame = self._frames.get(timeout=2 * PATIENCE)
             assert what != "error", frame
-            if what == kind:
-                return frame
+            self._kept.setdefault(what, []).append(frame)
+        return kept.pop(0)
 
     def put(self, channel: str, bodies: Sequence[bytes]) -> None:
         """SEND with a receipt."""

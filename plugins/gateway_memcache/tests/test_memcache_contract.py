@@ -49,3 +49,13 @@ class TestOpenReads(gateway_contract.GatewayContract):
     @pytest.fixture
     def gateway_case(self):
         return case(b"open/t=60000", lambda answer: b"get kit.mail/close\r\n")
+
+    def test_what_a_connection_holds_comes_back_when_it_ends(self, host, gateway_case):
+        """`/close` acknowledges what was opened first, as in Kestrel; what is open at the end comes back."""
+        with self.caller(host, gateway_case) as one:
+            self.put(one, gateway_case, b"finished", b"kept")
+            assert self.take(one, gateway_case, 2, settle=False) == [b"finished", b"kept"]
+            one.say(gateway_case.done(one.answer))
+            self.put(one, gateway_case, b"last")  # answered: what came before it was carried out
+        with self.caller(host, gateway_case) as two:
+            assert sorted(self.take(two, gateway_case, 2)) == [b"kept", b"last"]
