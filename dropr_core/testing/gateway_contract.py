@@ -33,7 +33,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.gateway import Gateway
 from dropr_core.errors import QueueFull
 from dropr_core.gateway import line as lines
-from dropr_core.testing.contract import Contract
+from dropr_core.testing.contract import Contract, shut
 from dropr_core.testing.gateway_host import Caller, GatewayHost
 
 
@@ -89,7 +89,7 @@ class GatewayContract(Contract):
         try:
             yield host
         finally:
-            host.close()
+            shut(host, 4 * self.patience)
 
     # ── what the tests are written with ──────────────────────────────────────────────────────────
 
@@ -184,7 +184,7 @@ class GatewayContract(Contract):
         for cut in range(len(request) + 1):
             caller = Caller(host.url)
             caller.say(request[:cut])
-            caller.die() if abrupt else caller.close()
+            caller.die() if abrupt else shut(caller)
         self.works(host, gateway_case)
         count = host.waiting(self.channel)
         with self.caller(host, gateway_case) as caller:

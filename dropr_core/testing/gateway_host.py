@@ -82,7 +82,8 @@ class GatewayHost:
             self._do(self._close(patience))
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+            self._thread.join(PATIENCE)
+            assert not self._thread.is_alive(), "the gateway blocks its event loop: a call in it does not come back"
             self._loop.close()
 
     async def _close(self, patience: float) -> None:
