@@ -26,6 +26,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     """
     from dropr_core.config.exposure import find_exposures
     from dropr_core.errors import ConfigError
+    from dropr_core.plugin.confidential import secrets_of
     from dropr_core.plugin.rehearsal import rehearse
     from dropr_core.system.exit_codes import Exit
 
@@ -39,7 +40,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
             raise
         echo_json({"ok": False, "file": str(path), "node": None, "problems": list(error.problems), "warnings": []})
         ctx.exit(Exit.CONFIG)
-    warnings = [*config.warnings, *find_exposures(config)]
+    warnings = [*config.warnings, *find_exposures(config, lambda: (steps for steps, _ in secrets_of(config)))]
     if as_json:
         echo_json({"ok": True, "file": str(path), "node": config.node, "problems": [], "warnings": warnings})
         return
@@ -58,8 +59,10 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
 def config_verb(config_file: Path | None, as_json: bool) -> None:
     """Show the configuration in effect, defaults filled in and secrets masked."""
     from dropr_core.config.docs import masked
+    from dropr_core.plugin.confidential import secrets_of
 
-    document = masked(load_config(config_file))
+    config = load_config(config_file)
+    document = masked(config, frozenset(steps for steps, _ in secrets_of(config)))
     if as_json:
         echo_json(_plain(document))
         return

@@ -119,10 +119,13 @@ def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Pa
     path = find_config(config_file).absolute()
     config = load_config(path)
     log.hide(key.decode("utf-8", "replace") for peer in config.peers.values() for key in peer.keys)
+    from dropr_core.plugin.confidential import IN_PROCESS, secrets_of
+
+    log.hide(text for _, text in secrets_of(config, IN_PROCESS.get(role, ())))
     if role == "angel" or HEARTBEAT not in os.environ:  # else the angel has said it
         from dropr_core.config.exposure import find_exposures
 
-        for warning in (*config.warnings, *find_exposures(config)):
+        for warning in (*config.warnings, *find_exposures(config, lambda: (steps for steps, _ in secrets_of(config)))):
             logging.getLogger("dropr").warning("%s", warning)
     return path, config
 

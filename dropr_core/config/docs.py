@@ -6,7 +6,7 @@ can differ from what is read.
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -33,56 +33,67 @@ def make_key() -> str:
 # ── the effective configuration ──────────────────────────────────────────────────────────────────
 
 
-def masked(config: NodeConfig) -> dict[str, Any]:
+def masked(config: NodeConfig, secrets: Collection[Steps] = ()) -> dict[str, Any]:
     """Everything that is in force, defaults included, in the words of the file; secrets masked.
 
-    An option of a plugin that came from a ``${...}`` is shown as it stands in the file.
+    ``secrets``: where plugins have theirs, as far as that is known. An option of a plugin that came from a ``${...}``
+    is shown as it stands in the file.
     """
-    view: dict[str, Any] = _plain(config, (), config.where)
+    view: dict[str, Any] = _View(config.where, secrets).plain(config, ())
     return view
 
 
-def _plain(value: Any, steps: Steps = (), where: SourceLocation = NOWHERE, note: Note | None = None) -> Any:
-    if note is not None and note.secret and value:
-        return MASK
-    if isinstance(value, Component):
-        return {"use": value.use} | {word: _hide(item, (*steps, word), where) for word, item in value.options.items()}
-    if isinstance(value, GatewayConfig):
-        return _plain_fields(value, steps, where) | {
-            word: _hide(item, (*steps, word), where) for word, item in value.options.items()
+class _View:
+    """A configuration as the file would say it."""
+
+    def __init__(self, where: SourceLocation, secrets: Collection[Steps]) -> None:
+        self._where, self._secrets = where, secrets
+
+    def plain(self, value: Any, steps: Steps, note: Note | None = None) -> Any:
+        if note is not None and note.secret and value:
+            return MASK
+        if isinstance(value, Component):
+            return {"use": value.use} | self._options(value.options, steps)
+        if isinstance(value, GatewayConfig):
+            return self._fields(value, steps) | self._options(value.options, steps)
+        if attrs.has(type(value)):
+            return self._fields(value, steps)
+        if isinstance(value, Mapping):
+            return {word: self.plain(item, (*steps, word)) for word, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [self.plain(item, (*steps, index)) for index, item in enumerate(value)]
+        if note is not None and value is not None and note.kind in {"duration", "size"}:
+            return format_duration(value) if note.kind == "duration" else format_size(value)
+        return str(value) if isinstance(value, Path) else value
+
+    def _fields(self, value: Any, steps: Steps) -> dict[str, Any]:
+        return {
+            word: self._hide(getattr(value, field.name), (word,))
+            if word == "transports"
+            else self.plain(getattr(value, field.name), (*steps, word), note)
+            for word, (field, _, note) in fields_of(type(value)).items()
         }
-    if attrs.has(type(value)):
-        return _plain_fields(value, steps, where)
-    if isinstance(value, Mapping):
-        return {word: _plain(item, (*steps, word), where) for word, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item, (*steps, index), where) for index, item in enumerate(value)]
-    if note is not None and value is not None and note.kind in {"duration", "size"}:
-        return format_duration(value) if note.kind == "duration" else format_size(value)
-    return str(value) if isinstance(value, Path) else value
 
+    def _options(self, options: Mapping[str, Any], steps: Steps) -> dict[str, Any]:
+        return {word: self._hide(item, (*steps, word)) for word, item in options.items()}
 
-def _plain_fields(value: Any, steps: Steps, where: SourceLocation) -> dict[str, Any]:
-    return {
-        word: _hide(getattr(value, field.name), (word,), where)
-        if word == "transports"
-        else _plain(getattr(value, field.name), (*steps, word), where, note)
-        for word, (field, _, note) in fields_of(type(value)).items()
-    }
-
-
-def _hide(value: Any, steps: Steps, where: SourceLocation) -> Any:
-    """A plugin's option; its own class may not be at hand to say what is secret, so names and forms must do."""
-    if isinstance(value, Mapping):
-        return {word: _hide(item, (*steps, word), where) for word, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_hide(item, (*steps, index), where) for index, item in enumerate(value)]
-    original = where.references.get(steps)
-    names = [step.lower() for step in steps if isinstance(step, str)]
-    telling = _TELLING.search(names[-1]) or (isinstance(original or value, str) and "@" in (original or value))
-    if original is not None and (REFERENCE.fullmatch(original) or not telling):
-        return original
-    return MASK if value and (telling or where.hides(steps)) else str(value) if isinstance(value, Path) else value
+    def _hide(self, value: Any, steps: Steps) -> Any:
+        """A plugin's option; where its own class is not at hand to say what is secret, names and forms must do."""
+        if isinstance(value, Mapping):
+            return {word: self._hide(item, (*steps, word)) for word, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [self._hide(item, (*steps, index)) for index, item in enumerate(value)]
+        original = self._where.references.get(steps)
+        names = [step.lower() for step in steps if isinstance(step, str)]
+        telling = (
+            steps in self._secrets
+            or _TELLING.search(names[-1])
+            or (isinstance(original or value, str) and "@" in (original or value))
+        )
+        if original is not None and (REFERENCE.fullmatch(original) or not telling):
+            return original
+        hidden = telling or self._where.hides(steps)
+        return MASK if value and hidden else str(value) if isinstance(value, Path) else value
 
 
 # ── JSON Schema ──────────────────────────────────────────────────────────────────────────────────
@@ -178,7 +189,7 @@ def _default(field: Any, note: Note) -> str:
         return note.unset
     if isinstance(field.default, attrs.Factory) or field.default in ((), None):  # type: ignore[arg-type]
         return "none"
-    text = _plain(field.default, note=note)
+    text = _View(NOWHERE, ()).plain(field.default, (), note)
     if isinstance(text, dict):
         text = text["use"]
     return f"`{str(text).lower() if isinstance(text, bool) else text}`"

@@ -6,20 +6,25 @@ named by ``${file:...}`` is private is asked when it is followed (interpolation.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dropr_core.config.node import NodeConfig
+from dropr_core.config.yamlfile import Steps, format_steps
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def find_exposures(config: NodeConfig) -> tuple[str, ...]:
-    """One finished line for each thing that others could read or change and should not."""
-    return tuple(_find(config))
+def find_exposures(config: NodeConfig, secrets: Callable[[], Iterable[Steps]] = tuple) -> tuple[str, ...]:
+    """One finished line for each thing that others could read or change and should not.
+
+    ``secrets``: where secrets of plugins stand. It is called only if everybody may read the file, for plugins are
+    imported to know it.
+    """
+    return tuple(_find(config, secrets))
 
 
-def _find(config: NodeConfig) -> Iterator[str]:
+def _find(config: NodeConfig, secrets: Callable[[], Iterable[Steps]]) -> Iterator[str]:
     mode = _mode(config.data)
     if mode is not None and mode & _OTHERS_WRITE:
         yield (
@@ -40,9 +45,9 @@ def _find(config: NodeConfig) -> Iterator[str]:
             f"{where.name}: others may write to it (mode {mode:o}): who can change it decides what this node runs; "
             f"run: chmod go-w {where.name}"
         )
-    if mode & stat.S_IROTH and (inline := list(_inline_secrets(config))):
+    if mode & stat.S_IROTH and (inline := list(_inline_secrets(config, secrets))):
         yield (
-            f"{where.name}: everybody on this machine may read it (mode {mode:o}), and {', '.join(inline)} stands in "
+            f"{where.name}: everybody on this machine may read it (mode {mode:o}), and {_named(inline)} in "
             f"it; run: chmod 600 {where.name}, or put it into a file of its own (${{file:...}})"
         )
 
@@ -55,14 +60,20 @@ def _mode(path: Path) -> int | None:
         return None
 
 
-def _inline_secrets(config: NodeConfig) -> Iterator[str]:
+def _named(places: list[str]) -> str:
+    """Some of the places: who has a hundred users need not read of each."""
+    shown = ", ".join(places[:5])
+    if len(places) > 5:
+        return f"{shown} and {len(places) - 5} more secrets stand"
+    return f"{shown} {'stands' if len(places) == 1 else 'stand'}"
+
+
+def _inline_secrets(config: NodeConfig, secrets: Callable[[], Iterable[Steps]]) -> Iterator[str]:
     """Where secrets stand in the file itself."""
     hides = config.where.hides
     for name, peer in config.peers.items():
         if peer.keys and not (hides(("peers", name, "key")) or hides(("peers", name, "key", 0))):
             yield f"peers.{name}.key"
-    for name, channel in config.channels.items():
-        if channel.handler is not None and "secret" in channel.handler.options:
-            steps = ("channels", name, "handler", "secret")
-            if not hides(steps):
-                yield ".".join(steps)
+    for steps in secrets():
+        if not hides(steps):
+            yield format_steps(steps)

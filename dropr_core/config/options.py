@@ -333,5 +333,5 @@ class Reader:
             elif attrs.has(kind) and "name" in attrs.fields_dict(kind) and "name" not in fields_of(kind):
                 results[key] = self.read(kind, item, below, name=key)
             else:
-                results[key] = self.value(kind, Note(), item, below)
+                results[key] = self.value(kind, Note(secret=note.secret), item, below)
         return types.MappingProxyType({key: item for key, item in results.items() if item not in (None, BAD)})

@@ -26,7 +26,7 @@ class Options:
     """Options of the gateway ``memcache``."""
 
     users: Mapping[str, str] = fields.option(
-        dict, show=False,
+        dict, secret=True,
         doc="Users and their passwords. If there are any, each connection says first who it is: by SASL PLAIN in the "
         "binary protocol, by a `set` of `user password` in text, as with memcached's -Y.",
     )  # fmt: skip

@@ -9,11 +9,17 @@ from click.testing import CliRunner
 
 from dropr_core.angel.status_file import write_state
 from dropr_core.cli.app import application
-from dropr_core.config.exposure import find_exposures
+from dropr_core.config.exposure import find_exposures as exposures_of
 from dropr_core.config.node import from_mapping, load
+from dropr_core.plugin.confidential import secrets_of
 from dropr_core.system.clock import FakeClock
 
 KEY = "k" * 32
+
+
+def find_exposures(config):
+    """As the verbs ask: with the secrets of the plugins."""
+    return exposures_of(config, lambda: (steps for steps, _ in secrets_of(config)))
 
 
 @pytest.fixture
@@ -77,6 +83,47 @@ def test_the_secret_of_a_webhook_is_one_as_well(file):
     (warning,) = find_exposures(load(file))
     assert "channels.hooks.handler.secret" in warning
     assert "s3cret" not in warning
+
+
+@pytest.mark.parametrize(
+    ("gateways", "places"),
+    [
+        ({"stomp": {"users": {"app": "s3cret of app"}}}, ["gateways.stomp.users.app stands"]),
+        ({"door": {"use": "memcache", "users": {"app": "s3cret"}}}, ["gateways.door.users.app"]),
+        ({"sqs": {"credentials": {"AKIA1": "s3cret one", "AKIA2": "s3cret two"}}}, ["AKIA1", "AKIA2 stand in"]),
+        ({"http": {"users": {"app": {"token": "s3cret" * 6, "send": "*"}}}}, ["gateways.http.users.app.token"]),
+    ],
+)
+def test_the_secrets_of_gateways_are_some_as_well(file, gateways, places):
+    """A plugin's options say which of them are secret; the place is told, the secret is not."""
+    file.write_text(json.dumps({"node": "shop", "gateways": gateways}))
+    file.chmod(0o644)
+    (warning,) = find_exposures(load(file))
+    assert all(place in warning for place in places)
+    assert "s3cret" not in warning
+
+
+def test_a_password_from_a_file_of_its_own_may_be_named_by_everybody(file):
+    """A reference in a plugin's options is no secret either."""
+    (file.parent / "app").write_text("s3cret of app")
+    (file.parent / "app").chmod(0o600)
+    file.write_text(json.dumps({"node": "shop", "gateways": {"stomp": {"users": {"app": "${file:app}"}}}}))
+    file.chmod(0o644)
+    assert find_exposures(load(file)) == ()
+
+
+def test_nobody_reads_of_a_hundred_users(file):
+    """The warning names some places and counts the others."""
+    users = {f"user{number}": "s3cret of app" for number in range(100)}
+    file.write_text(json.dumps({"node": "shop", "gateways": {"stomp": {"users": users}}}))
+    file.chmod(0o644)
+    (warning,) = find_exposures(load(file))
+    assert "users.user4 and 95 more secrets stand in it" in warning
+
+
+def test_plugins_are_not_asked_about_a_private_file(file):
+    """They would be imported for it, by the angel too."""
+    assert exposures_of(load(file), lambda: pytest.fail("asked")) == ()
 
 
 def test_a_configuration_that_others_may_write_is_said(file):
