@@ -22,10 +22,11 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     """Check the configuration: every mistake at once, with its line and what would be right. Exit 78 if any.
 
     Also what would fail only later: plugins that are not installed, handlers that cannot be imported (they are, for
-    this), programs that are not there, addresses that no transport takes.
+    this), programs that are not there, addresses that no transport takes or at which a gateway may not listen.
     """
     from dropr_core.config.exposure import find_exposures
     from dropr_core.errors import ConfigError
+    from dropr_core.gateway.listening import rehearse_gateways
     from dropr_core.plugin.confidential import secrets_of
     from dropr_core.plugin.rehearsal import rehearse
     from dropr_core.system.exit_codes import Exit
@@ -33,7 +34,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     path = find_config(config_file)
     try:
         config = load_config(path)
-        if problems := rehearse(config):
+        if problems := rehearse(config, rehearse_gateways):
             raise ConfigError(problems)
     except ConfigError as error:
         if not as_json:

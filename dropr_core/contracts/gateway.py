@@ -23,7 +23,10 @@ ASGIApplication: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Gateway:
-    """One dialect. Made once by the hook ``dropr_gateway(options, context)``; serves many connections."""
+    """One dialect. Made once by the hook ``dropr_gateway(options, context)``; serves many connections.
+
+    Making one opens nothing and asks nobody: `dropr check` does it too.
+    """
 
     default_listen: ClassVar[str] = ""
     """Where it listens if the YAML does not say, such as ``tcp://127.0.0.1:11300``."""

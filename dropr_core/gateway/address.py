@@ -5,6 +5,7 @@ Owns the schemes of doors and who may come through them. Must not know dialects 
 
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import stat
@@ -46,12 +47,32 @@ class Address:
         """Whether an application answers here."""
         return self.scheme in WEB
 
+    def meets(self, other: "Address") -> bool:
+        """Whether the two cannot both be listened at: the same socket file, or one port of hosts of which one is the
+        other or stands for every address of the machine. Names are compared, not looked up.
+        """
+        if "unix" in (self.scheme, other.scheme):
+            return self.scheme == other.scheme and os.path.normpath(self.path) == os.path.normpath(other.path)
+        if not self.port or self.port != other.port:
+            return False
+        hosts = {_numeric(self.host), _numeric(other.host)}
+        if len(hosts) == 1 or "::" in hosts:
+            return True
+        return "0.0.0.0" in hosts and not any(":" in host for host in hosts)  # noqa: S104 - compared
+
     def at(self, bound: socket.socket) -> str:
         """The URL with the port that it really has; without what the query says of files."""
         if self.scheme == "unix":
             return f"unix://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{bound.getsockname()[1]}"
+
+
+def _numeric(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if host == "localhost" else host))
+    except ValueError:
+        return host.lower()
 
 
 def read_address(url: str, schemes: tuple[str, ...]) -> Address | str:
@@ -71,6 +92,8 @@ def read_address(url: str, schemes: tuple[str, ...]) -> Address | str:
     if scheme == "unix":
         if parts.netloc or not parts.path.startswith("/") or len(os.fsencode(parts.path)) > 100:
             return f"{url!r}: write it like unix:///run/shop.sock, with a path of up to 100 bytes"
+        if not re.fullmatch("0?[0-7]{3}", query.get("mode", "600")):
+            return f"{url!r}: mode is written like 660"
         return Address(url, scheme, "", 0, parts.path, query)
     if not host or port is None or parts.path not in ("", "/"):
         return f"{url!r}: write it like {scheme}://127.0.0.1:PORT"
@@ -122,9 +145,6 @@ def _bind_unix(address: Address) -> socket.socket:
         path.chmod(int(address.options.get("mode", "600"), 8))
         bound.listen(BACKLOG)
         bound.setblocking(False)
-    except ValueError:
-        bound.close()
-        raise Unreachable(f"cannot listen on {address.url}: mode is written like 660") from None
     except BaseException:
         bound.close()
         raise

@@ -13,12 +13,13 @@ from typing import Any
 
 from dropr_core.config.schema import GatewayConfig
 from dropr_core.contracts.gateway import Gateway
-from dropr_core.errors import ConfigError, DroprError, PluginError
-from dropr_core.gateway.address import BACKLOG, Address, all_schemes, bind, read_address, tls_of
+from dropr_core.errors import DroprError, PluginError
+from dropr_core.gateway.address import BACKLOG, Address, bind, tls_of
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.desk import NodeDesk
 from dropr_core.gateway.hub import Hub
 from dropr_core.gateway.line import StreamLine
+from dropr_core.gateway.listening import addresses_of
 
 
 class Door:
@@ -162,27 +163,3 @@ class Door:
         """After `drain`."""
         await self._desk.close(counted=False)
         await self.gateway.close()
-
-
-def addresses_of(config: GatewayConfig, gateway: Gateway) -> list[Address]:
-    """Where a gateway listens. Raises ConfigError with everything that is wrong."""
-    schemes = all_schemes(tuple(gateway.schemes))
-    urls = config.listen or ((gateway.default_listen,) if gateway.default_listen else ())
-    place = f"gateways.{config.name}.listen"
-    if not urls:
-        raise ConfigError([f"{place}: say where it listens, such as {schemes[0]}://127.0.0.1:PORT"])
-    found, problems = [], []
-    for url in urls:
-        address = read_address(url, schemes)
-        if isinstance(address, str):
-            problems.append(f"{place}: {address}")
-        elif not address.local and not gateway.authenticates and not config.insecure:
-            problems.append(
-                f"{place}: {url} can be reached from elsewhere, and its callers need not prove who they are: listen on "
-                "127.0.0.1, make them prove it in the dialect's own way, or say insecure: true"
-            )
-        else:
-            found.append(address)
-    if problems:
-        raise ConfigError(problems)
-    return found

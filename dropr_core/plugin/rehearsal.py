@@ -6,7 +6,8 @@ a user's handler is imported, as the worker would.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from dropr_core.config.node import NodeConfig
@@ -16,20 +17,24 @@ from dropr_core.plugin.host import make_context
 from dropr_core.plugin.registry import Observers, create, find, read_options, transport_for
 from dropr_core.system.clock import read_clock
 
+Further: TypeAlias = Callable[[NodeConfig, Context], Iterable[str]]
+"""Problems that a room above this one finds."""
 
-def rehearse(config: NodeConfig) -> list[str]:
+
+def rehearse(config: NodeConfig, *further: Further) -> list[str]:
     """Every problem, each with its place in the file."""
     log = logging.getLogger("dropr.check")
     context = make_context(config, read_clock(config.data), log, Observers(), read_only=True)
-    return list(dict.fromkeys(_problems(config, context)))
+    found = list(_problems(config, context))
+    for more in further:
+        found += more(config, context)
+    return list(dict.fromkeys(found))
 
 
 def _problems(config: NodeConfig, context: Context) -> Iterator[str]:
     yield from _only_options(config, "storage", config.storage.use, config.storage.options, "storage")
     for index, observer in enumerate(config.observers):
         yield from _only_options(config, "observer", observer.use, observer.options, f"observers.{index}")
-    for name, gateway in config.gateways.items():
-        yield from _only_options(config, "gateway", gateway.plugin, gateway.options, f"gateways.{name}")
     for name, channel in config.channels.items():
         for kind, component in (("serializer", channel.serializer), ("handler", channel.handler)):
             if component is not None:

@@ -17,6 +17,7 @@ from dropr_core.contracts.gateway import Gateway
 from dropr_core.errors import ConfigError
 from dropr_core.gateway.door import Door
 from dropr_core.gateway.hub import Hub
+from dropr_core.gateway.listening import clashes
 from dropr_core.plugin.registry import create
 from dropr_core.processes.topic_thread import TopicThread
 from dropr_core.system.exit_codes import Exit
@@ -62,6 +63,8 @@ class _Process:
         try:
             for gateway in self._gateways():
                 doors.append(Door(hub, *gateway, config.where.directory, log))
+            if problems := clashes((door.name, address) for door in doors for address in door.addresses):
+                raise ConfigError(problems)
             for door in doors:
                 await door.open()
             with store_errors(presence.path):

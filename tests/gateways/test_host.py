@@ -8,7 +8,7 @@ import sys
 import urllib.request
 
 import pytest
-from support.nodes import Road, eventually
+from support.nodes import Road, eventually, free_port
 from support.talk import Talk
 from support.tiny_gateway import install
 
@@ -290,6 +290,17 @@ def test_a_door_to_the_world_needs_proof_or_a_word(road):
     assert "insecure" not in place.run("gateway").text
     place.write(gateways={"tiny": {"listen": "tcp://0.0.0.0:0", "insecure": True}})
     assert "open to everybody who can reach it" in place.run("gateway").text
+
+
+def test_two_gateways_at_one_address_do_not_begin(road):
+    """It is a mistake of the file, said with both names as `dropr check` does; neither opens a door."""
+    (place,) = road.build("shop", shop={"gateways": {}})
+    listen = f"tcp://127.0.0.1:{free_port()}"
+    place.write(gateways={"tiny": {"listen": listen}, "two": {"use": "tiny", "listen": listen}})
+    process = place.run("gateway", ready=False)
+    assert process.wait() == 78
+    assert f"gateways.two.listen: {listen} is the place of gateways.tiny ({listen}) as well" in process.text
+    assert "listens on" not in process.text
 
 
 def test_the_angel_keeps_it_and_status_shows_it(road):
