@@ -17,7 +17,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
 from dropr_core.api.sender import Sender
 from dropr_core.api.sent import MessageStatus, Sent
-from dropr_core.api.subscriptions import REQUESTS, Subscription, Subscriptions, channel_of, request
+from dropr_core.api.subscriptions import Subscriptions
 from dropr_core.bodies.store import Progress
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.storage import Inbox, Outbox
@@ -151,10 +151,10 @@ class Node:
         """Put a message into a topic, durably: each of its subscriptions gets a copy. Returns its id. A topic whose
         channel has a route (`to:`) is published where that leads. Raises UsageError for a topic that nobody knows.
         """
-        channel = self.runtime.config.channels.get(topic)
-        if channel is not None and channel.to:
+        subscriptions = Subscriptions(self.runtime)
+        if subscriptions.is_sent(topic):
             return self.send(value, channel=topic, **options).id
-        if topic not in Subscriptions(self.runtime).topics():
+        if topic not in subscriptions.topics():
             raise UsageError(f"no topic {topic!r}: name it under `topics:`, or subscribe to it first")
         return self.put(value, channel=topic, **options)
 
@@ -164,21 +164,11 @@ class Node:
         ``at``: the node on which the topic is published; None: this one, or where the topic's channel leads. Another
         node is asked by a message: it joins as soon as that has arrived, if its ``topics`` allow it. Raises UsageError.
         """
-        subscriptions, channel = Subscriptions(self.runtime), channel_of(topic, name)
-        if peer := subscriptions.publisher(topic, at):
-            self.send(request("subscribe", topic, name), to=peer, channel=REQUESTS, receipt=True)
-        else:
-            subscriptions.add(Subscription(topic, name))
-        return channel
+        return Subscriptions(self.runtime).join(self._sender, topic, name, at)
 
     def unsubscribe(self, topic: str, name: str, at: str | None = None) -> int:
         """End it; copies that wait in its channel here are discarded. Returns how many. Raises UsageError."""
-        subscriptions, channel = Subscriptions(self.runtime), channel_of(topic, name)
-        if peer := subscriptions.publisher(topic, at):
-            self.send(request("unsubscribe", topic, name), to=peer, channel=REQUESTS, receipt=True)
-        else:
-            subscriptions.remove(Subscription(topic, name))
-        return subscriptions.discard(channel)
+        return Subscriptions(self.runtime).leave(self._sender, topic, name, at)
 
     def pause(self, channel: str, seconds: Duration | None = None, reason: str = "") -> None:
         """Give consumers of a channel nothing more, in all processes of this node: for so long, or until `unpause`;

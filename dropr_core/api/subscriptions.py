@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.sender import Sender
 from dropr_core.errors import UsageError
 from dropr_core.model import topics
 from dropr_core.model.limits import shorten
@@ -93,6 +94,29 @@ class Subscriptions:
         self._runtime.notifier.notify(topics.inbox(REQUESTS))
         return was
 
+    def is_sent(self, topic: str) -> bool:
+        """Whether a topic is published where its channel leads (`to:`)."""
+        channel = self._runtime.config.channels.get(topic)
+        return channel is not None and bool(channel.to)
+
+    def join(self, sender: Sender, topic: str, name: str, at: str | None) -> str:
+        """What `Node.subscribe` promises; ``sender`` asks another node."""
+        channel = channel_of(topic, name)
+        if peer := self.publisher(topic, at):
+            _ask(sender, peer, request("subscribe", topic, name))
+        else:
+            self.add(Subscription(topic, name))
+        return channel
+
+    def leave(self, sender: Sender, topic: str, name: str, at: str | None) -> int:
+        """What `Node.unsubscribe` promises; ``sender`` tells another node."""
+        channel = channel_of(topic, name)
+        if peer := self.publisher(topic, at):
+            _ask(sender, peer, request("unsubscribe", topic, name))
+        else:
+            self.remove(Subscription(topic, name))
+        return self.discard(channel)
+
     def may_join(self, topic: str, peer: str) -> bool:
         """Whether the configuration lets a peer subscribe to a topic."""
         config = self._runtime.config.topics.get(topic)
@@ -119,6 +143,10 @@ class Subscriptions:
         finally:
             inbox.retire(consumer)
         return gone
+
+
+def _ask(sender: Sender, peer: str, wish: bytes) -> None:
+    sender.send(wish, {"to": peer, "channel": REQUESTS, "receipt": True}, 0.0)
 
 
 def request(verb: str, topic: str, name: str) -> bytes:

@@ -181,6 +181,29 @@ class Desk(Protocol):
         """Store all or none. Durable when it returns; connections that put meanwhile share the commit."""
         ...
 
+    async def publish(self, *parcels: Parcel) -> list[Placed]:
+        """`put` into topics (``channel``), or to the node where the topic's channel leads: each of a topic's
+        subscriptions gets a copy, here and on other nodes. Raises UsageError for one that is not among `topics`.
+        """
+        ...
+
+    async def topics(self, *names: str) -> frozenset[str]:
+        """Those of the names that can be published on: topics of the configuration, with a subscription, or whose
+        channel leads elsewhere. `put` into them publishes, too.
+        """
+        ...
+
+    async def subscribe(self, topic: str, name: str, at: str | None = None) -> str:
+        """From now on get a copy of each message of a topic, durably, whoever is connected; safe again. Returns the
+        channel to `reserve` them from. ``at``: the node that publishes; None: this one, or where the topic's channel
+        leads. Another node is asked by a message.
+        """
+        ...
+
+    async def unsubscribe(self, topic: str, name: str, at: str | None = None) -> int:
+        """End it, and remove the copies that nobody has leased. Returns how many; 0 also if there was none."""
+        ...
+
     def upload(self) -> "AbstractAsyncContextManager[Upload]":
         """A large body on its way in, for `Parcel.large`; it is gone at the end of the block."""
         ...

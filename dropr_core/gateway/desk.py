@@ -85,6 +85,27 @@ class NodeDesk:
         async with self._budget.spend(sum([len(parcel.body) for parcel in parcels])):
             return await self._hub.put(parcels)
 
+    async def publish(self, *parcels: Parcel) -> list[Placed]:
+        """See the contract."""
+        self._check()
+        self._hub.topics.check({parcel.channel for parcel in parcels})
+        return await self.put(*parcels)
+
+    async def topics(self, *names: str) -> frozenset[str]:
+        """See the contract."""
+        return self._hub.topics.known(names)
+
+    async def subscribe(self, topic: str, name: str, at: str | None = None) -> str:
+        """See the contract."""
+        self._check()
+        return await self._hub.topics.subscribe(topic, name, at)
+
+    async def unsubscribe(self, topic: str, name: str, at: str | None = None) -> int:
+        """See the contract."""
+        self._check()
+        channel, gone = await self._hub.topics.unsubscribe(topic, name, at)
+        return gone + await self.purge(channel)  # what is delayed or buried
+
     def upload(self) -> AbstractAsyncContextManager[Upload]:
         """See the contract."""
         self._check()

@@ -25,6 +25,7 @@ from dropr_core.gateway.held import HeldMessage
 from dropr_core.gateway.looking import Looking, Meddling
 from dropr_core.gateway.placing import Local, Outgoing, Placer, outgoing_number
 from dropr_core.gateway.receipts import Receipts
+from dropr_core.gateway.topics import Topics
 from dropr_core.gateway.uploads import SpooledUpload, spooled
 from dropr_core.gateway.waiting import Waiting
 from dropr_core.gateway.writer import StoreThread, call_each, settle_future
@@ -57,7 +58,11 @@ Order: TypeAlias = Puts | Settles | Wanted | Callable[[], Any]
 class Hub:
     """Of one process."""
 
-    def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop, log: logging.Logger, max_body: int) -> None:
+    def __init__(
+        self, runtime: Runtime, loop: asyncio.AbstractEventLoop, log: logging.Logger, max_body: int,
+        copy: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """``copy``: sees to it that what is published is copied from now on, if there are topics."""
         self.runtime, self.loop, self.log = runtime, loop, log
         self.stopping = asyncio.Event()
         self.placer = Placer(runtime)
@@ -73,6 +78,7 @@ class Hub:
         self.waiting: Waiting[HeldMessage] = Waiting(
             loop, self._inbox_thread.submit, self._hand_out, self.give_back, self.undo
         )
+        self.topics = Topics(runtime, self._sender, copy)
         self.receipts = Receipts(runtime, loop, self.read)
         self._background: set[asyncio.Task[Any]] = set()
 

@@ -56,9 +56,9 @@ class _Process:
             loop.add_signal_handler(number, self._finish, "")
         loop.add_signal_handler(signal.SIGHUP, self._finish, "told to reload")
         largest = max(one.max_bytes for one in config.gateways.values())
-        hub = Hub(runtime, loop, log, largest)
-        presence = Presence(runtime.run_directory, "gateway")
         copying = TopicThread(runtime, log)
+        hub = Hub(runtime, loop, log, largest, copying.start)
+        presence = Presence(runtime.run_directory, "gateway")
         doors: list[Door] = []
         try:
             for gateway in self._gateways():

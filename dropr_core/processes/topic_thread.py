@@ -27,8 +27,9 @@ class TopicThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, if there are topics now. Raises StoreError."""
-        if self._fan_out.subscriptions.topics():
+        """Begin, if there are topics now and it has not begun; called again when there may be. Raises StoreError."""
+        begun = self._thread is not None or self._stopping.is_set()
+        if not begun and self._fan_out.subscriptions.topics():
             self._thread = threading.Thread(target=self._run, name="topics", daemon=True)
             self._thread.start()
 

@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
-from dropr_core.contracts.gateway import Change, Desk, Held
+import attrs
+
+from dropr_core.contracts.gateway import Change, Desk, Held, Parcel
 from dropr_core.errors import DroprError
-from dropr_gateway_stomp import events
-from dropr_gateway_stomp.deliveries import Pump, QueuePump, SelectingPump, TopicPump
+from dropr_gateway_stomp import durable, events
+from dropr_gateway_stomp.deliveries import DurablePump, Pump, QueuePump, SelectingPump, TopicPump
 from dropr_gateway_stomp.frames import Limits, ProtocolError
 from dropr_gateway_stomp.heartbeats import HeartBeats, parse
 from dropr_gateway_stomp.mapping import (
-    PLAIN,
     TEMPORARY,
     Destination,
-    kept,
     parse_destination,
     rank_of,
     temporary_channel,
@@ -38,8 +38,6 @@ Ticket: TypeAlias = Held | Published
 
 _MOST_TEMPORARY = 100
 """Temporary queues of a connection."""
-_DURABLE = ("activemq.subscriptionName", "durable-subscription-name", "durable", "persistent")
-"""Headers that ask for a durable subscription, of ActiveMQ, Artemis and RabbitMQ."""
 _GOOD_BYE = 5.0
 """Seconds that a client has to acknowledge what it has, when the gateway stops."""
 _MOST_SENDS = 1000
@@ -59,7 +57,7 @@ class Connection:
     ) -> None:  # fmt: skip
         self._line, self._desk, self._options, self._topics = line, desk, options, topics
         self._log, self._peer, self._stopping, self._wall = log, peer, stopping, wall
-        self.id = secrets.token_hex(8)
+        self.id, self._client_id = secrets.token_hex(8), ""
         self.session: Session[Ticket] = Session(
             Limits(body=options.max_body), prefetch=options.prefetch, transaction_bytes=options.max_transaction
         )
@@ -199,9 +197,9 @@ class Connection:
                 await self._settle(what.settles)
                 publish()
             case events.Subscribe():
-                self._subscribe(what, run[0].receipt)
+                await self._subscribe(what, run[0].receipt)
             case events.Unsubscribe():
-                await self._unsubscribe(what)
+                await self._unsubscribe(what, run[0].receipt)
         await self.write(b"".join(self.session.receipt(one.receipt) for one in run))
         if isinstance(what, events.Disconnect):
             raise _Ended
@@ -215,6 +213,7 @@ class Connection:
             if known is None or not right:
                 self._log.warning("%s was refused: wrong login or passcode for %.60r", self._peer, asked.login)
                 raise ProtocolError("login or passcode is wrong")
+        self._client_id = asked.headers.get("client-id", "")
         least = round(self._options.heart_beat * 1000)
         beats = parse(self.session.heart_beat)
         self._beats = HeartBeats(beats, (least, least), self._now())
@@ -224,15 +223,22 @@ class Connection:
     # ── putting ──────────────────────────────────────────────────────────────────────────────────
 
     async def _store(self, sends: Sequence[events.Send], receipt: str | None) -> Callable[[], None]:
-        """Put what is for queues, all of it or nothing; what is returned publishes what is for topics."""
-        parcels, topics = [], list[tuple[str, Published]]()
+        """Put what is for queues, and for topics that others subscribe to durably, all of it or nothing; what is
+        returned publishes to those who listen in this process.
+        """
+        parcels, topics, published = [], list[tuple[str, Published]](), list[Parcel]()
         try:
             for one in sends:
                 target, headers = parse_destination(one.destination), self._with_reply_to(one.headers)
                 if target.kind == "topic":
-                    topics.append((target.name, self._published(headers, one.body)))
+                    published.append(to_parcel(target.name, headers, one.body, self._wall()))
+                    topics.append((target.name, self._published(headers, published[-1])))
                 else:
                     parcels.append(to_parcel(self._channel(target), headers, one.body, self._wall()))
+            if published:
+                known = await self._desk.topics(*{one.channel for one in published})
+                # What a topic has copied it forgets: a duplicate would be told from others for a while only.
+                parcels += [attrs.evolve(one, dedup=None) for one in published if one.channel in known]
             if parcels:
                 await self._desk.put(*parcels)
         except DroprError as error:
@@ -247,12 +253,11 @@ class Connection:
 
         return publish
 
-    def _published(self, headers: Mapping[str, str], body: bytes) -> Published:
-        parcel = to_parcel("topic", headers, body, self._wall())
+    def _published(self, headers: Mapping[str, str], parcel: Parcel) -> Published:
         if parcel.delay:
             raise ProtocolError("AMQ_SCHEDULED_DELAY works on queues only")
         rank = rank_of(headers)
-        return Published(new_id(), kept(headers), headers.get("content-type") or PLAIN, body,
+        return Published(new_id(), parcel.headers, parcel.content_type, parcel.body,
                          rank_of({"priority": "4"}) or 0 if rank is None else rank, self._wall())  # fmt: skip
 
     def _channel(self, target: Destination) -> str:
@@ -296,7 +301,7 @@ class Connection:
 
     # ── subscriptions ────────────────────────────────────────────────────────────────────────────
 
-    def _subscribe(self, asked: events.Subscribe, receipt: str | None) -> None:
+    async def _subscribe(self, asked: events.Subscribe, receipt: str | None) -> None:
         try:
             wanted = compile_selector(asked.selector) if asked.selector.strip() else None
         except BadSelector as error:
@@ -304,10 +309,13 @@ class Connection:
         target = parse_destination(asked.destination)
         pump: Pump
         if target.kind == "topic":
-            if any(asked.headers.get(name) for name in _DURABLE):
-                text = "durable subscriptions to topics are not supported here: subscribe to a queue of your own"
-                raise ProtocolError(text, receipt)
-            pump = TopicPump(self, asked, wanted, self._topics, target.name, self._options.max_behind)
+            if durable.wanted(asked.headers):
+                name = self._durable_name(asked.headers, receipt)
+                with _told(receipt):
+                    channel = await self._desk.subscribe(target.name, name)
+                pump = DurablePump(self, asked, self._desk, channel, self._wall, wanted)
+            else:
+                pump = TopicPump(self, asked, wanted, self._topics, target.name, self._options.max_behind)
         else:
             if target.name.startswith(TEMPORARY):
                 raise ProtocolError("a temporary queue is read by the connection that made it", receipt)
@@ -321,11 +329,36 @@ class Connection:
         if self._stopping.is_set():
             pump.stop()
 
-    async def _unsubscribe(self, asked: events.Unsubscribe[Ticket]) -> None:
-        await self._pumps.pop(asked.id).close()
-        changes = give_back(asked.unsettled)
+    def _durable_name(self, headers: Mapping[str, str], receipt: str | None) -> str:
+        with _told(receipt):
+            return durable.subscription_name(headers, self._client_id)
+
+    async def _unsubscribe(self, asked: events.Unsubscribe[Ticket], receipt: str | None) -> None:
+        if asked.id in self._pumps:
+            await self._pumps.pop(asked.id).close()
+        over = asked.destination.startswith("/topic/") and durable.wanted(asked.headers)
+        if over:  # for good, with all that it has not read
+            changes = [one.acked() for one in asked.unsettled if not isinstance(one, Published) and not one.settled]
+        else:
+            changes = give_back(asked.unsettled)
         if changes:
             await self._desk.settle(*changes)
+        if over:
+            with _told(receipt):
+                name = self._durable_name(asked.headers, receipt)
+                await self._desk.unsubscribe(parse_destination(asked.destination).name, name)
+
+
+@contextlib.contextmanager
+def _told(receipt: str | None) -> Iterator[None]:
+    """What is wrong with a frame is told with the receipt that it asked for."""
+    try:
+        yield
+    except DroprError as error:
+        raise ProtocolError(str(error), receipt) from None
+    except ProtocolError as error:
+        error.receipt = error.receipt or receipt
+        raise
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

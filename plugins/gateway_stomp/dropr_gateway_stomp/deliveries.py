@@ -178,6 +178,36 @@ class SelectingPump(QueuePump):
         return taken
 
 
+class DurablePump(QueuePump):
+    """A durable subscription to a topic: a queue of its own, in which nothing is for anybody else. So what its selector
+    does not want is done with.
+    """
+
+    def __init__(
+        self, owner: Owner, asked: Subscribe, desk: Desk, channel: str, wall: Callable[[], float], wanted: Wanted | None
+    ) -> None:
+        super().__init__(owner, asked, desk, channel, wall)
+        self._wanted = wanted
+
+    async def _fetch(self, limit: int) -> list[Held]:
+        while True:
+            held = await super()._fetch(limit)
+            mine, others = list[Held](), list[Held]()
+            for one in held:
+                (mine if self._wanted is None or self._wanted(self._facts(one)) else others).append(one)
+            if others:
+                try:
+                    await self._desk.settle(*(one.acked() for one in others))
+                except BaseException:
+                    await asyncio.shield(self._desk.settle(*(one.released(counted=False) for one in mine)))
+                    raise
+            if mine or not held:
+                return mine
+
+    def _facts(self, one: Held) -> dict[str, str]:
+        return selectable(one.headers, message_id=one.id, rank=one.rank, arrived=self._wall() - one.age)
+
+
 class TopicPump(Pump):
     """What is published from now on."""
 

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Generic
 
+from dropr_gateway_stomp import durable
 from dropr_gateway_stomp.events import (
     Commit,
     Connect,
@@ -250,6 +251,8 @@ class Session(Generic[Ticket]):
                 raise ProtocolError("UNSUBSCRIBE needs the header 'id'")
             name = self._needed("UNSUBSCRIBE", headers, "destination")
         found = self.subscriptions.pop(name, None)
+        if found is None and durable.wanted(headers) and headers.get("destination"):
+            return Unsubscribe(name, headers["destination"], headers, [])  # one of which nothing is delivered now
         if found is None:
             raise ProtocolError(f"there is no subscription {name[:80]!r}")
         return Unsubscribe(name, found.asked.destination, headers, found.tickets)

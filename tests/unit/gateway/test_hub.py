@@ -9,7 +9,7 @@ import pytest
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import from_mapping
 from dropr_core.contracts.parcels import Parcel
-from dropr_core.errors import Closed, WriteFailed
+from dropr_core.errors import Closed, UsageError, WriteFailed
 from dropr_core.gateway import hub as hubs
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.desk import NodeDesk
@@ -133,3 +133,20 @@ def test_one_bad_put_does_not_take_the_others_with_it(tmp_path):
     failed, ready = at_a_hub(tmp_path, main)
     assert failed == [number == 3 for number in range(8)]
     assert ready == 7
+
+
+def test_topics_at_the_desk(tmp_path):
+    """What nobody subscribes to cannot be published on; a subscription is made and ended as by the public API."""
+
+    async def main(hub, desk):
+        one = desk()
+        with pytest.raises(UsageError, match="no topic 'prices'"):
+            await one.publish(Parcel(channel="prices", body=b"x"))
+        assert await one.topics("prices") == frozenset()
+        channel = await one.subscribe("prices", "audit")
+        (placed,) = await one.publish(Parcel(channel="prices", body=b"x"))
+        assert await one.topics("prices", "others") == {"prices"}
+        await one.put(Parcel(channel=channel, body=b"late", delay=60))
+        return channel, placed.local, await one.unsubscribe("prices", "audit"), await one.topics("prices")
+
+    assert at_a_hub(tmp_path, main) == ("prices/audit", True, 1, frozenset())
