@@ -124,6 +124,17 @@ def test_statistics(connect, greenstalk):
     assert (told["cmd-put"], told["current-connections"], told["draining"]) == (1, 1, "false")
 
 
+def test_urgent_jobs_are_counted(connect, greenstalk):
+    """Of those that are ready, the ones with a priority before 1,024, in a tube and in all."""
+    client = connect()
+    for priority in (0, 1023, 1024, 5):
+        client.put("job", priority=priority)
+    client.put("later", priority=0, delay=3600)
+    client.reserve()
+    assert client.stats_tube("default")["current-jobs-urgent"] == 2
+    assert client.stats()["current-jobs-urgent"] == 2
+
+
 def test_tubes(connect, greenstalk):
     """use, watch, ignore, pause and the lists."""
     client = connect()
