@@ -64,7 +64,7 @@ class Waiting(Generic[M]):
         self._watched: dict[str, int] = {}
         self._by_owner: dict[object, set[Request[M]]] = {}
         self._told: dict[str, set[asyncio.Event]] = {}
-        self._stopped = False
+        self._stopped = self._closed = False
 
     async def get(
         self, owner: object, channels: tuple[str, ...], limit: int, wait: float | None, *, large: bool = False
@@ -146,8 +146,9 @@ class Waiting(Generic[M]):
                 self._in_vain(request)
 
     def close(self) -> None:
-        """Watch nothing more."""
+        """Watch nothing more. What is still taken for somebody is not dealt out: its lease ends with the consumer."""
         self.stop()
+        self._closed = True
         watched, self._watched = self._watched, {}
         for fd in watched.values():
             self._loop.remove_reader(fd)
@@ -206,6 +207,10 @@ class Waiting(Generic[M]):
 
     def _taken(self, group: Group[M], taken: Taken | BaseException) -> None:
         group.asking = False
+        if self._closed:  # the subscriptions that it made are closed as well, or will be
+            for request in group.requests:
+                settle_future(request.future, [])
+            return
         if isinstance(taken, BaseException):
             self._failed(group, taken)
             return

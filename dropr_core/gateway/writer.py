@@ -76,7 +76,7 @@ class StoreThread(Generic[J]):
         for job, result in zip(jobs, results, strict=True):
             job.result = result
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_tell, jobs)
+            self._loop.call_soon_threadsafe(_tell, self._loop, jobs)
 
     def close(self) -> None:
         """Do what was submitted before, then end. Safe twice."""
@@ -86,9 +86,13 @@ class StoreThread(Generic[J]):
         self._thread.join()
 
 
-def _tell(jobs: list[Job[J]]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, jobs: list[Job[J]]) -> None:
     for job in jobs:
-        job.done(job.result)
+        try:
+            job.done(job.result)
+        except Exception as error:  # a fault of one must not keep the others waiting for ever
+            text = "what was done at the store could not be told to who had asked for it"
+            loop.call_exception_handler({"message": text, "exception": error})
 
 
 def settle_future(future: "asyncio.Future[Any]", result: Any) -> None:

@@ -42,10 +42,6 @@ class TestTaking(gateway_contract.GatewayContract):
     def gateway_case(self):
         return case(b"t=60000", None)
 
-    @pytest.mark.skip(reason="a plain get that waits holds up the drain until it is cut off: not mended yet")
-    def test_it_drains(self):
-        """Connections that hold nothing end at once when the gateway ends."""
-
 
 class TestOpenReads(gateway_contract.GatewayContract):
     """`get q/open`, `get q/close`."""
