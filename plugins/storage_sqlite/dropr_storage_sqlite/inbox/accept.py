@@ -107,7 +107,7 @@ class Filling:
                 self._connection.executemany(sql.READY_RANKED, ranks)
             rows = list(zip(*columns))  # noqa: B905 -- some have no end
             size, plain, jobs = sum(sizes), len(rows), ()
-        for message_id, envelope, _, key, receipt, due_in, expires_in, duplicate, rank in jobs:
+        for at, (message_id, envelope, _, key, receipt, due_in, expires_in, duplicate, rank) in enumerate(jobs):
             place += 1
             if key is None and due_in is None and expires_in is None and not duplicate and is_first(rank):
                 length = len(envelope)
@@ -115,7 +115,8 @@ class Filling:
                 size += length
                 plain += 1
             elif duplicate and (stands := self._stands(message_id, envelope, rows)):
-                standing[place & sql.MASK] = stands
+                standing[at] = stands
+                place -= 1
             else:
                 flags = (sql.RECEIPT if receipt else 0) | (sql.DUPLICATE if duplicate else 0)
                 expires = None if expires_in is None else now + expires_in
@@ -131,7 +132,11 @@ class Filling:
             insert(connection, sql.RANK, ranks)
         self._book.count(queue.number, "ready", plain)
         self._book.count(queue.number, "bytes", size)
-        return [standing.get(number, number) for number in numbers] if standing else numbers
+        if standing:  # they need no number of their own
+            connection.execute(sql.NUMBERS, (-len(standing),)).fetchall()
+            fresh = iter(numbers)
+            return [standing[at] if at in standing else next(fresh) for at in range(len(numbers))]
+        return numbers
 
     def _stands(self, message_id: bytes, envelope: bytes, rows: list[tuple[Any, ...]]) -> int:
         """The number of this very message, if it is here already, else 0 (same id, other content: keep both)."""
