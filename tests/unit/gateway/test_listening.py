@@ -59,7 +59,7 @@ def test_gateways_that_may_listen_are_well(tmp_path):
             "gateways.door.listen: http://sqs.example:80 can",
         ),
         ({"beanstalk": {"listen": "tcp://127.0.0.1"}}, "write it like tcp://127.0.0.1:PORT"),
-        ({"beanstalk": {"listen": "unix:///tmp/x?mode=rw"}}, "mode is written like 660"),
+        ({"beanstalk": {"listen": "unix:///run/x?mode=rw"}}, "mode is written like 660"),
         ({"beanstalk": {"listen": "tls://127.0.0.1:1"}}, "say its certificate and key"),
         ({"beanstalk": {"listen": "tls://127.0.0.1:1?cert=no.pem&key=no.key"}}, "its certificate, key or ca: "),
         (
