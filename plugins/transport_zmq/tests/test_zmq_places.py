@@ -187,7 +187,7 @@ def test_keys_that_are_sent_away_fill_no_log(transport, secret, echo, caplog):
 
 def test_a_penalised_address_has_few_new_connections_and_keeps_those_of_peers(transport, secret, echo, monkeypatch):
     """Once many were refused, new ones are cut off before their handshake; who was admitted goes on."""
-    monkeypatch.setattr(penalties, "GRACE", 2.5)
+    monkeypatch.setattr(penalties, "GRACE", 3)
     monkeypatch.setattr(penalties, "HALF_LIFE", 1e9)
     monkeypatch.setattr(penalties, "PASSES", 0.0)
     listener = transport(key=secret).listen("zmq+tcp://127.0.0.1:0", echo)
@@ -209,7 +209,7 @@ def test_a_penalised_address_has_few_new_connections_and_keeps_those_of_peers(tr
 
 def test_a_flood_on_one_connection_is_cut_off_and_no_longer_read(transport, echo, raw, monkeypatch):
     """Of a penalised address not even what is thrown away is taken in."""
-    monkeypatch.setattr(penalties, "GRACE", 2.5)
+    monkeypatch.setattr(penalties, "GRACE", 3)
     monkeypatch.setattr(lines, "REFUSALS", 5)
     listener = transport(curve=False).listen("zmq+tcp://127.0.0.1:0", echo)
     stranger = raw(zmq.DEALER)
