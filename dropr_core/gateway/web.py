@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from dropr_core.contracts.gateway import ASGIApplication
-from dropr_core.system.tally import Tally
+from dropr_core.system.tally import Tally, quiet
 
 PATIENCE = 30.0
 """Seconds within which the head of a request must be there, some of its body must come, some of an answer be read."""
@@ -61,7 +61,7 @@ class WebDoor:
         )  # fmt: skip
         self._config.load()
         self.state = ServerState()
-        self._quiet = _quiet(log, place)
+        self._quiet = quiet(log, place)
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -265,29 +265,3 @@ def _web_sockets() -> Any:
                 self._writing.begin(self._look_at_reader)
 
     return _WebSocket
-
-
-def _quiet(log: logging.Logger, place: str) -> logging.Logger:
-    """A log for one door in which strangers cannot write a line with each request that is no HTTP."""
-    made = logging.Logger(f"{log.name}.http", logging.WARNING)  # noqa: LOG001 - one for each door
-    made.parent = log
-    made.addFilter(_Rare(place))
-    return made
-
-
-class _Rare(logging.Filter):
-    """Lets warnings through rarely, and says how many there were; errors always."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__()
-        self._place, self._tally = place, Tally()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written."""
-        if record.levelno > logging.WARNING:
-            return True
-        if not self._tally.add():
-            return False
-        record.msg = f"{self._place}: {record.getMessage().rstrip('.')} ({self._tally.count} so far)"
-        record.args = ()
-        return True

@@ -13,7 +13,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from dropr_core.system.tally import Tally
+from dropr_core.system import tally
 from dropr_transport_curl.accepting import Visit
 from dropr_transport_curl.asgi import ADMITTED, REFUSED
 from dropr_transport_curl.filling import EXTENSION, Filler
@@ -121,28 +121,4 @@ class GuardedProtocol(HttpToolsProtocol):
 
 def quiet(log: logging.Logger, place: str) -> logging.Logger:
     """A log for one listener in which strangers cannot write a line with each request that is no HTTP."""
-    made = logging.Logger(f"{log.name}.http", logging.WARNING)  # noqa: LOG001 - one for each listener
-    made.parent = log
-    made.addFilter(_Rare(place))
-    return made
-
-
-class _Rare(logging.Filter):
-    """Lets warnings through rarely, and says how many there were; errors always."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__()
-        self._place, self._tally = place, Tally()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written."""
-        if record.levelno > logging.WARNING:
-            return True
-        if not self._tally.add():
-            return False
-        record.msg = (
-            f"{self._place}: {record.getMessage().rstrip('.')} ({self._tally.count} so far); whoever sends this speaks "
-            "no HTTP, or https where http is meant"
-        )
-        record.args = ()
-        return True
+    return tally.quiet(log, place, "; whoever sends this speaks no HTTP, or https where http is meant")
