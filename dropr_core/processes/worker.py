@@ -177,7 +177,10 @@ class Workers:
             self._log.debug("%s on %s took %.3f s", received.id, received.channel, took)
         with self._counting:
             self.handled += 1
-        if self._recycle_after and self.handled % self._recycle_after == 0:
+            worn = self._recycle_after is not None and self.handled >= self._recycle_after
+        if worn:  # no thread takes another message, however long the main loop needs to notice
+            for source in self._sources:
+                source.stop()
             self._loop.wake()
 
     def watch(self) -> float | None:
