@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,16 @@ import attrs
 import msgspec
 
 from dropr_core.api.body_source import Body, Rejoined, opened, read_up_to
-from dropr_core.api.send_options import MessageRef, PutOptions, SendOptions, as_seconds, check_options, names_of
+from dropr_core.api.send_options import (
+    MessageRef,
+    PutOptions,
+    SendOptions,
+    as_seconds,
+    check_options,
+    delay_of,
+    epoch_seconds,
+    names_of,
+)
 from dropr_core.bodies.store import Bodies, Progress, Written
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.serializer import Serializer
@@ -145,8 +155,8 @@ class Composer:
         route = self._route(options.get("to"), options.get("channel"))
         body, content_type = self._body(value, route.channel, options.get("content_type"))
         own, identity = self._identity(route.channel, options.get("id"), options.get("dedup_key"))
-        receipt, rank = options.get("receipt"), options.get("rank")
-        delay, life = as_seconds(options.get("delay"), "delay"), as_seconds(options.get("expires_in"), "expires_in")
+        receipt, rank, now = options.get("receipt"), options.get("rank"), self._clock.wall()
+        delay, life = delay_of(options, now), as_seconds(options.get("expires_in"), "expires_in")
         message = Message(
             id=identity,
             sender=self._config.node,
@@ -156,7 +166,7 @@ class Composer:
             headers=_headers(options.get("headers"), value),
             key=options.get("key"),
             receipt=route.receipt if receipt is None else receipt,
-            created_at=self._clock.wall(),
+            created_at=now,
             delay=route.delay if delay is None else delay,
             expires_in=route.expires_in if life is None else life,
             rank=rank,
@@ -173,7 +183,11 @@ class Composer:
             message.receipt,
             message.expires_in,
             bool(message.delay),
-            fingerprint(message, inline if written is None else written.reference.digest, route.peers) if own else None,
+            fingerprint(
+                message, inline if written is None else written.reference.digest, route.peers, options.get("at")
+            )
+            if own
+            else None,
         )
         return Composed(outgoing, written)
 
@@ -210,6 +224,7 @@ class Composer:
         check_options(options, _PUT, "put")
         config = self._config.channels.get(check_channel(channel))
         body, content_type = self._body(value, channel, None)
+        now = self._clock.wall()
         message = Message(
             id=self._make_id(),
             sender=self._config.node,
@@ -218,8 +233,8 @@ class Composer:
             content_type=content_type,
             headers=_headers(options.get("headers"), value),
             key=options.get("key"),
-            created_at=self._clock.wall(),
-            delay=as_seconds(options.get("delay"), "delay"),
+            created_at=now,
+            delay=delay_of(options, now),
             expires_in=as_seconds(options.get("expires_in"), "expires_in"),
             rank=options.get("rank"),
         )
@@ -294,10 +309,15 @@ def _check_times(message: Message) -> None:
         )
 
 
-def fingerprint(message: Message, body: bytes, peers: tuple[str, ...]) -> bytes:
-    """Equal for the same content: everything that `send` was told but the moment it was told."""
+def fingerprint(message: Message, body: bytes, peers: tuple[str, ...], at: datetime | None = None) -> bytes:
+    """Equal for the same content: everything that `send` was told but the moment it was told. ``at``: the moment for
+    which the message waits, where that was said instead of a delay.
+    """
     facts = msgspec.structs.replace(message, created_at=0.0)
-    digest = hashlib.blake2b(msgspec.msgpack.encode((facts, sorted(peers))), digest_size=16)
+    said: tuple[object, ...] = (facts, sorted(peers))
+    if at is not None:  # the delay that follows from it is another one with each call
+        said = (msgspec.structs.replace(facts, delay=None), sorted(peers), epoch_seconds(at))
+    digest = hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=16)
     digest.update(body)
     return digest.digest()
 

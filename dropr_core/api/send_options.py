@@ -6,10 +6,10 @@ composer.py.
 
 import uuid
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeAlias, TypedDict
 
-from dropr_core.config.units import parse_duration
+from dropr_core.config.units import LONGEST, parse_duration
 from dropr_core.errors import UsageError
 from dropr_core.model.limits import shorten
 
@@ -29,6 +29,8 @@ class PutOptions(TypedDict, total=False):
     """The order within a priority, 0 (first) to 2^32 - 1; the priority follows from it (`names.priority_of_rank`)."""
     delay: Duration | None
     """Before that long no consumer gets it."""
+    at: datetime | None
+    """Instead of ``delay``: before that moment no consumer gets it; a past one is now. With a time zone."""
     expires_in: Duration | None
     """After that long nobody gets it any more; more than ``delay``."""
     headers: Mapping[str, str] | None
@@ -57,6 +59,11 @@ _TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("receipt", bool, "True or False"),
     ("dedup_key", str, "a text"),
     ("content_type", str, "a text such as application/json"),
+    (
+        "at",
+        datetime,
+        "a datetime with a time zone, such as datetime(2026, 12, 24, 18, tzinfo=ZoneInfo('Europe/Berlin'))",
+    ),
 )
 
 
@@ -90,6 +97,33 @@ def names_of(to: object) -> str | tuple[str, ...] | None:
 def as_seconds(value: Duration | None, what: str = "duration") -> float | None:
     """A duration as seconds, None as None. Raises UsageError, which begins with ``what``."""
     return None if value is None else seconds(value, what)
+
+
+def delay_of(options: PutOptions, wall: float) -> float | None:
+    """Seconds that a message has to wait, from ``delay`` or ``at``; None: nothing was said. ``wall``: the time now, in
+    seconds since the epoch. Raises UsageError.
+    """
+    moment = options.get("at")
+    if moment is None:
+        return as_seconds(options.get("delay"), "delay")
+    if options.get("delay") is not None:
+        raise UsageError("give delay= or at=, not both")
+    return min(max(0.0, epoch_seconds(moment) - wall), LONGEST)
+
+
+def epoch_seconds(moment: datetime, what: str = "at") -> float:
+    """A moment as seconds since the epoch. Raises UsageError for one without a time zone, and for one of no year that
+    a clock can show.
+    """
+    if moment.utcoffset() is None:
+        raise UsageError(
+            f"{what}: {moment.isoformat()} has no time zone, so nobody knows which moment that is; for that of this "
+            f"machine write .astimezone() behind it, for another one .replace(tzinfo=ZoneInfo('Europe/Berlin'))"
+        )
+    try:
+        return moment.timestamp()
+    except (OverflowError, ValueError):
+        raise UsageError(f"{what}: {moment.isoformat()} is beyond what clocks can show") from None
 
 
 def seconds(value: Duration, what: str = "duration") -> float:

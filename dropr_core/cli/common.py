@@ -180,6 +180,29 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only since
             self.fail(str(error), param, ctx)
 
 
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
+    """A moment with its time zone: ``2026-12-24T18:00:00+01:00``, ``2026-12-24 17:00Z``."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read one, as ISO 8601 writes it."""
+        from datetime import datetime
+
+        try:
+            moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no moment; write it like 2026-12-24T18:00:00+01:00", param, ctx)
+        if moment.utcoffset() is None:
+            self.fail(
+                f"{value!r} has no time zone, so nobody knows which moment that is; write "
+                f"{moment.isoformat()}Z for UTC, or the difference to it such as {moment.isoformat()}+01:00",
+                param,
+                ctx,
+            )
+        return moment
+
+
 class Pair(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """A header: ``name=value``."""
 
@@ -196,4 +219,5 @@ class Pair(click.ParamType):  # type: ignore[type-arg]  # generic only since cli
 
 
 DURATION = Duration()
+MOMENT = Moment()
 PAIR = Pair()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from dropr_core.cli.bars import bar
-from dropr_core.cli.common import DURATION, PAIR, opened, verb
+from dropr_core.cli.common import DURATION, MOMENT, PAIR, opened, verb
 from dropr_core.cli.failures import Stop
 from dropr_core.cli.output import echo, echo_json
 from dropr_core.cli.streams import forget_output
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     help="A finer order, 0 first; the priority follows from it.",
 )
 @click.option("--delay", type=DURATION, metavar="DURATION", help="No consumer gets it earlier, such as 30s, 5m.")
+@click.option("--at", type=MOMENT, metavar="MOMENT", help="The same as a moment, such as 2026-12-24T18:00+01:00.")
 @click.option("--expires-in", type=DURATION, metavar="DURATION", help="No consumer gets it later, such as 1h, 7d.")
 @click.option("--header", "headers", type=PAIR, multiple=True, metavar="NAME=VALUE", help="A header; may be repeated.")
 @click.option("--key", help="Ordering key: messages of one key are handled one after the other.")

@@ -1,7 +1,7 @@
 """The rules of `send`: routes, defaults of a channel, limits, ids, times. Nothing is stored here."""
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from support.one_node import configure, facts
@@ -184,3 +184,39 @@ def test_what_a_channel_cannot_say_is_refused_with_the_remedy(compose):
     """Without a serializer only bytes and text go as they are."""
     with pytest.raises(UsageError, match=r"channels\.common\.serializer: json"):
         compose({"a": 1}, to="rome")
+
+
+def test_a_moment_is_a_delay_from_now(compose):
+    """`at` waits until that moment, whatever its time zone; a past one is now, and beats the channel's delay."""
+    now = datetime.fromtimestamp(compose.clock.wall(), UTC)
+    later = (now + timedelta(minutes=5)).astimezone(timezone(timedelta(hours=-7)))
+    assert envelope.header_of(compose(to="rome", at=later).envelope).delay == 300.0
+    assert envelope.header_of(compose(channel="orders", at=now - timedelta(days=1)).envelope).delay == 0.0
+    local, _, _ = compose.composer.compose_local(b"x", "jobs", {"at": later})
+    assert local.delay == 300.0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"at": datetime(2026, 12, 24, tzinfo=UTC).replace(tzinfo=None)}, r"no time zone.*\.astimezone\(\)"),
+        ({"at": "2026-12-24T18:00Z"}, r"is not a datetime with a time zone"),
+        ({"at": datetime(2026, 12, 24, tzinfo=UTC), "delay": 5}, "delay= or at=, not both"),
+        ({"at": datetime(2026, 12, 24, tzinfo=UTC), "expires_in": 5}, "would expire before"),
+    ],
+)
+def test_a_moment_that_says_nothing_certain_is_refused(compose, options, says):
+    """A naive datetime, a text, a second delay: each is said with what to write, for peers and for this node."""
+    with pytest.raises(UsageError, match=says):
+        compose(to="rome", **options)
+    with pytest.raises(UsageError, match=says):
+        compose.composer.compose_local(b"x", "jobs", options)
+
+
+def test_the_same_moment_said_later_is_the_same_message(compose):
+    """With a key of its own, `at` counts as the moment that was said and not as the delay that is left."""
+    moment = datetime.fromtimestamp(compose.clock.wall(), UTC) + timedelta(hours=1)
+    first = compose(to="rome", dedup_key="k", at=moment)
+    compose.clock.advance(60)
+    assert compose(to="rome", dedup_key="k", at=moment).fingerprint == first.fingerprint
+    assert compose(to="rome", dedup_key="k", at=moment + timedelta(seconds=1)).fingerprint != first.fingerprint

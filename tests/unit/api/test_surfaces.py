@@ -74,7 +74,7 @@ def test_an_option_that_does_not_exist_is_refused_with_the_near_one(tmp_path):
     with Node.open(parse(YAML, tmp_path)) as node:
         with pytest.raises(TypeError, match=r"send\(\) has no option 'prioritty'; did you mean 'priority'"):
             node.send(b"x", to="w", prioritty=3)
-        with pytest.raises(TypeError, match=r"put\(\) has no option 'receipt' \(known: delay, "):
+        with pytest.raises(TypeError, match=r"put\(\) has no option 'receipt' \(known: at, delay, "):
             node.put(b"x", receipt=True)
         with node.batch() as batch, pytest.raises(TypeError, match="no option 'colour'"):
             batch.send(b"x", to="w", colour="red")

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -45,6 +46,15 @@ def test_send_passes_every_option_on(run, told):
     assert "to berlin: queued" in text
 
 
+def test_send_takes_a_moment(run, told):
+    """--at is the delay until then; one that has passed is now."""
+    moment = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    sent = told("send", "x", "--to", "berlin", "--at", moment)
+    assert 7000 < told("show", sent["id"])["message"]["delay"] <= 7200
+    sent = told("send", "x", "--to", "berlin", "--at", "2001-01-01 00:00+01:00")
+    assert told("show", sent["id"])["message"]["delay"] == 0.0
+
+
 def test_send_twice_with_a_dedup_key_is_one_message(told, run):
     """The same dedup key and content: the first message; other content: exit 64."""
     first = told("send", "a", "--to", "berlin", "--dedup-key", "order-1")
@@ -65,6 +75,9 @@ def test_send_twice_with_a_dedup_key_is_one_message(told, run):
         ["no json", "--channel", "orders"],
         ["x", "--to", "berlin", "--channel", "not a channel"],
         ["x", "--to", "berlin", "--delay", "soon"],
+        ["x", "--to", "berlin", "--at", "soon"],
+        ["x", "--to", "berlin", "--at", "2026-12-24T18:00:00"],
+        ["x", "--to", "berlin", "--at", "2026-12-24T18:00:00Z", "--delay", "5s"],
         ["x", "--to", "berlin", "--priority", "10"],
         ["x", "--to", "berlin", "--header", "none"],
         ["x", "--to", "berlin", "--header", "a=1", "--header", "a=2"],
