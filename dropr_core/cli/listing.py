@@ -39,7 +39,6 @@ from dropr_core.cli.output import (
     text_or_base64,
     write_stream,
 )
-from dropr_core.cli.peers import daemon_report
 from dropr_core.cli.selection import select, walk_inbox, walk_outbox
 
 if TYPE_CHECKING:
@@ -191,6 +190,7 @@ def held_peers(node: "Runtime") -> frozenset[str]:
 def why_it_waits(node: "Runtime", message_id: "MessageId") -> dict[str, str]:
     """Peer → what the daemon says of a message that waits for a reason of its own."""
     from dropr_core.model.names import format_id
+    from dropr_core.monitor.process_reports import daemon_report
 
     peers = (daemon_report(node) or {}).get("peers", {})
     return {

@@ -4,9 +4,8 @@ Owns nothing but the words; the outbox keeps what is held, the daemon is told by
 """
 
 import contextlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,30 +29,12 @@ def known_peer(node: "Runtime", peer: str) -> str:
     return peer
 
 
-def daemon_runs(node: "Runtime") -> bool:
-    """Whether a daemon works on this node now."""
-    from dropr_core.system.locks import is_held
-    from dropr_core.system.os_errors import store_errors
-
-    path = node.config.data / "daemon.lock"
-    with store_errors(path):
-        return is_held(path)
-
-
-def daemon_report(node: "Runtime") -> dict[str, Any] | None:
-    """What the daemon tells of itself; None if none runs, empty if it tells nothing (yet)."""
-    if not daemon_runs(node):
-        return None
-    try:
-        return dict(json.loads((node.run_directory / "daemon.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
 @verb("retry", keys="`peer` (null: all), `daemon` (whether one runs and was told).")
 @click.argument("peer", required=False)
 def retry_verb(config_file: Path | None, as_json: bool, peer: str | None) -> None:
     """Try a peer (or every peer) again now, instead of when its rest is over."""
+    from dropr_core.monitor.process_reports import daemon_runs
+
     with opened(config_file, change=True) as node:
         if peer is not None:
             known_peer(node, peer)

@@ -185,8 +185,8 @@ def _headers(pairs: tuple[tuple[str, str], ...]) -> dict[str, str] | None:
 
 
 def _wait(node: "Runtime", sent: "Sent", seconds: float) -> _Ended:
-    from dropr_core.cli.peers import daemon_runs
     from dropr_core.errors import DeliveryFailed, WaitTimeout
+    from dropr_core.monitor.process_reports import daemon_runs
 
     try:
         return _Ended(sent.wait(seconds))

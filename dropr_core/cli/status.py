@@ -1,162 +1,60 @@
 """The verbs that show how a node does: status, count.
 
-Owns what is gathered (stores, and the reports that processes leave in the run directory) and how it
-is shown. A report is believed only while the process that wrote it holds its lock.
+Owns how a snapshot (dropr_core/monitor/) is shown. Must not know where its numbers come from.
 """
 
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dropr_core.cli.common import opened, verb
 from dropr_core.cli.output import echo, echo_json, echo_table, say_age, say_count, say_size
-from dropr_core.cli.peers import daemon_report
-
-if TYPE_CHECKING:
-    from dropr_core.api.runtime import Runtime
 
 QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
 
 
-@verb(
-    "status",
-    keys="`node`, `data`, `storage`; `processes`: `daemon` (`pid`, or null), `servers` (a list: `pid`, `urls`), "
-    "`gateways` (a list: `pid`, `urls`: name of the gateway → list), "
-    "`workers` (a list, one for each process: `pid`, `name`, `channels`, `threads` and `tasks` (most that functions "
-    "and async ones handle at once), `at_work` (messages at this moment), `longest` (null, or of the one that takes "
-    "longest: `id`, `channel`, `seconds`)), `angel` (null, or `pid`, `children`: a list: `name`, `state`, `pid`, "
-    "`restarts`, `last_exit`); "
-    "`peers`, a list: `peer`, `mode` (`push`, `pull`, or null: not in the configuration), `state` (`up`, `idle`, "
-    "`resting`, `refused`, `held`, or `unknown`: no daemon runs), `reason`, `waiting` (deliveries), `bytes`, `oldest` "
-    "(seconds or null), `awaiting` (receipts), `held`, `failures`, `next_try_in` (seconds or null), `body` "
-    "(a large body on its way: `id`, `bytes`, `of`; or null), `last_contact` (seconds since it last asked "
-    "here, or null), `unreadable` (messages whose large body cannot be read here, a list: `id`, `lane`, `reason`), "
-    "`dead`, `failed`; "
-    "`channels`, a list: `channel`, `ready`, `blocked`, `delayed`, `leased`, `buried`, `processed` (ever), "
-    "`bytes`, `oldest` (seconds or null), `paused`, `paused_for` (seconds; null: until 'dropr unpause'), "
-    "`paused_because`; `dead_letters`: `outbox` (dead and failed), `inbox` (buried).",
+COMMON = (
+    "`pid`, `name`, `since` (seconds of its life), `memory` (bytes), `cpu` (seconds of a processor), `last_report` "
+    "(seconds since it wrote something about itself)"
 )
+KEYS = (
+    "`node`, `data`, `storage`, `at` (node time in seconds, for differences), `wall` (seconds since the epoch); "
+    f"`processes`: each with {COMMON}; what nobody can tell is null; `daemon` (or null; `store`: what is wrong "
+    "with it), `servers` (a list: `urls`), `gateways` (a list: `urls`: name of the gateway → list), `workers` (a "
+    "list: `channels`, `threads` and `tasks` (most that functions and async ones handle at once), `at_work` "
+    "(messages at this moment), `longest` (null, or of the one that takes longest: `id`, `channel`, `seconds`)), "
+    "`angel` (or null; `children`: a list: `name`, `state`, `pid`, `restarts`, `last_exit`, `next_start_in` "
+    "(seconds or null)); `peers`, a list: `peer`, `mode` (`push`, `pull`, or null: not in the configuration), "
+    "`url` (without password, or null), `state` (`up`, `idle` (not greeted), `resting`, `refused`, `held`, or "
+    "`unknown`: no daemon runs, or it only calls), `state_for` (seconds or null), `reason`, `waiting` "
+    "(deliveries), `bytes`, `oldest` (seconds or null), `in_flight` (of them, sent and not answered), `awaiting` "
+    "(receipts), `held`, `failures`, `next_try_in` (seconds or null), `last_error` and `last_error_age` (seconds "
+    "or null), `last_answer` (seconds since it last answered, or null), `last_contact` (seconds since it last "
+    "asked here, or null), `body` (a large body on its way: `id`, `bytes`, `of`; or null), `unreadable` (messages "
+    "whose large body cannot be read here, a list: `id`, `lane`, `reason`), `dead`, `failed` (kept), and ever: "
+    "`sent`, `shipped` (they do not wait any more), `received` (positions); `flows`, a list: `peer`, `channel`, "
+    "`waiting`, `awaiting`, `oldest`, `bytes`, `sent`, `shipped`, `ended` (state → number kept); `lanes` with "
+    "something unsent, a list: `peer`, `channel`, `priority`, `large`, `waiting`, `bytes`, `oldest`; `channels`, "
+    "a list: `channel`, `ready`, `blocked`, `delayed`, `leased`, `buried`, `processed` (ever), `received` "
+    "(processed and kept), `bytes`, `oldest` (seconds or null), `paused`, `paused_for` (seconds; null: until "
+    "'dropr unpause'), `paused_because`; `dead_letters`: `outbox` (dead and failed), `inbox` (buried); `disk`: "
+    "`used` (bytes of the data directory), `whole` (false: so many at least), `free`, `total`, `floor` (must stay "
+    "free), `reserve`."
+)
+
+
+@verb("status", keys=KEYS)
 def status_verb(config_file: Path | None, as_json: bool) -> None:
     """Show the node at a glance: processes, peers, channels, dead letters."""
+    from dropr_core.monitor.gathering import take_snapshot
+
     with opened(config_file) as node:
-        document = gather(node)
+        document = take_snapshot(node).as_dict()
     if as_json:
         echo_json(document)
     else:
         show(document)
-
-
-def gather(node: "Runtime") -> dict[str, Any]:
-    """Everything that status tells, as its JSON has it."""
-    channels = _channels(node)
-    peers = _peers(node)
-    return {
-        "node": node.name,
-        "data": str(node.config.data),
-        "storage": node.config.storage.use,
-        "processes": _processes(node),
-        "peers": peers,
-        "channels": channels,
-        "dead_letters": {
-            "outbox": sum(peer["dead"] + peer["failed"] for peer in peers),
-            "inbox": sum(channel["buried"] for channel in channels),
-        },
-    }
-
-
-# ── gathering ────────────────────────────────────────────────────────────────────────────────────
-
-
-def _processes(node: "Runtime") -> dict[str, Any]:
-    from dropr_core.angel.status_file import read_state
-    from dropr_core.system.locks import is_held
-    from dropr_core.system.os_errors import store_errors
-    from dropr_core.system.presence import living
-
-    directory = node.run_directory
-    daemon = daemon_report(node)
-    found: dict[str, Any] = {"daemon": None if daemon is None else {"pid": daemon.get("pid")}}
-    with store_errors(directory):
-        for name in ("server", "worker", "gateway"):
-            found[f"{name}s"] = list(living(directory, name))
-        angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
-    for worker in found["workers"]:
-        if longest := worker.get("longest"):
-            longest["seconds"] = round(max(0.0, time.time() - longest.pop("since")), 1)
-    found["angel"] = None
-    if angel is not None:
-        children = [
-            {"name": c.name, "state": c.state, "pid": c.pid, "restarts": c.restarts, "last_exit": c.last_exit}
-            for c in angel.children
-        ]
-        found["angel"] = {"pid": angel.pid, "children": children}
-    return found
-
-
-def _peers(node: "Runtime") -> list[dict[str, Any]]:
-    daemon = daemon_report(node) or {}
-    seen: Mapping[str, Mapping[str, Any]] = daemon.get("peers", {})
-    oldest: dict[str, float] = {}
-    for lane in node.outbox.lanes():
-        oldest[lane.lane.peer] = max(oldest.get(lane.lane.peer, 0.0), lane.oldest)
-    ended: dict[str, dict[str, int]] = {}
-    for (peer, _channel), counts in node.outbox.counts().items():
-        mine = ended.setdefault(peer, {"dead": 0, "failed": 0})
-        for end in mine:
-            mine[end] += counts.get(end, 0)
-    kept, configured = node.outbox.peers(), node.config.peers
-    from dropr_core.serving.contacts import read_contacts
-
-    heard = read_contacts(node.run_directory)
-    now, rows = node.clock.now(), []
-    for name in [*configured, *sorted({*kept, *ended} - {*configured})]:
-        state, report = kept.get(name), seen.get(name, {})
-        if report.get("state") == "idle":  # nothing to ship: what the fetching side says is the news
-            report = report.get("fetch", report)
-        held = state is not None and state.held
-        next_try = report.get("next_try")
-        rows.append(
-            {
-                "peer": name,
-                "mode": configured[name].mode if name in configured else None,
-                "state": "held" if held else report.get("state", "unknown"),
-                "reason": state.reason if held and state else report.get("reason", ""),
-                "waiting": state.waiting if state else 0,
-                "bytes": state.bytes if state else 0,
-                "oldest": round(oldest[name], 3) if name in oldest else None,
-                "awaiting": state.awaiting if state else 0,
-                "held": held,
-                "failures": report.get("failures", 0),
-                "next_try_in": None if next_try is None or held else round(max(0.0, next_try - now), 3),
-                "body": report.get("body"),
-                "unreadable": report.get("unreadable", []),
-                "last_contact": round(heard[name], 3) if name in heard else None,
-                **ended.get(name, {"dead": 0, "failed": 0}),
-            }
-        )
-    return rows
-
-
-def _channels(node: "Runtime") -> list[dict[str, Any]]:
-    counts, oldest, paused = node.inbox.counts(), node.inbox.oldest(), node.pauses.now()
-    now, rows = node.clock.now(), []
-    for channel in sorted({*counts, *oldest, *paused}):
-        pause = paused.get(channel)
-        mine = counts.get(channel, {})
-        rows.append(
-            {
-                "channel": channel,
-                **{state: mine.get(state, 0) for state in QUEUES},
-                "processed": mine.get("processed", 0),
-                "bytes": mine.get("bytes", 0),
-                "oldest": round(oldest[channel], 3) if channel in oldest else None,
-                "paused": pause is not None,
-                "paused_for": None if pause is None or pause.until is None else round(pause.until - now, 3),
-                "paused_because": "" if pause is None else pause.reason,
-            }
-        )
-    return rows
 
 
 # ── showing ──────────────────────────────────────────────────────────────────────────────────────

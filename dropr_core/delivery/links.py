@@ -18,6 +18,7 @@ from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
 from dropr_core.delivery.pusher import Pusher
+from dropr_core.delivery.talk_record import TalkRecord
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import PluginError, UsageError
 from dropr_core.model import topics
@@ -43,6 +44,7 @@ class Links:
         self.pullers: dict[str, Puller] = {}
         self.refused: dict[str, str] = {}
         """Peers that cannot be served, and why."""
+        self._records: dict[str, TalkRecord] = {}
         self._quiet: dict[str, tuple[PeerState | None, float | None]] = {}
         """Peers for which nothing waits and nothing was to do: the state as it was then, and when to look again."""
         self._budget = UploadBudget()
@@ -95,7 +97,8 @@ class Links:
 
             self._post(heard)
 
-        return PeerClient(config.node, name, peer.keys, connect, post, config.delivery.idle_timeout)
+        record = self._records.setdefault(name, TalkRecord(self._runtime.clock))
+        return PeerClient(config.node, name, peer.keys, connect, post, config.delivery.idle_timeout, record.note)
 
     def _pusher(self, config: NodeConfig, name: str, peer: PeerConfig) -> Pusher:
         delivery, limits = config.delivery, config.limits
@@ -202,7 +205,10 @@ class Links:
                 pusher.link.announce()
 
     def report(self) -> dict[str, dict[str, object]]:
-        """State of each peer for people: peer → state, reason, failures, next try (node time)."""
+        """State of each peer for people: peer → state and since when, reason, failures, next try (times are node time).
+
+        What changes with every answer stands under ``moving``.
+        """
         out: dict[str, dict[str, object]] = {}
         for name, pusher in self.pushers.items():
             link = pusher.link
@@ -224,7 +230,18 @@ class Links:
                 out[name] = mine
         for name, reason in self.refused.items():
             out[name] = {"state": "refused", "reason": reason, "failures": 0, "next_try": None}
+        for name, record in self._records.items():
+            if (shown := out.get(name)) is not None:
+                shown["moving"] = {**record.report(), "in_flight": self._in_flight(name)}
+                fetch = shown.get("fetch") if shown["state"] == "idle" else None
+                news = fetch if isinstance(fetch, dict) else shown
+                shown["since"] = record.since(str(news["state"]))
         return out
+
+    def _in_flight(self, name: str) -> int:
+        """Deliveries in pushes to a peer that are not answered yet."""
+        pusher = self.pushers.get(name)
+        return 0 if pusher is None else pusher.in_flight
 
     @property
     def busy(self) -> bool:

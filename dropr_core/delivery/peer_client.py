@@ -32,13 +32,16 @@ class PeerClient:
         connect: Callable[[], Connection],
         post: Callable[[Callable[[], None]], None],
         idle: float,
+        note: Callable[[object], None] = lambda _result: None,
     ) -> None:
+        """``note``: told of each answer or error, before whoever asked is."""
         self._node, self._peer = node, peer
         self._keys = list(keys) or [UNSIGNED_KEY]
         self._connect = connect
         self._connection: Connection | None = None
         self._post = post
         self._idle = idle
+        self._note = note
         self._counter = 0
         self.session = b""
         self.under_way = 0
@@ -80,6 +83,7 @@ class PeerClient:
                 result = self._classify(error)
             except Exception as error:
                 result = Unanswered(f"the transport broke its contract: {type(error).__name__}: {error}")
+            self._note(result)
             done(result)
 
         self.under_way += 1

@@ -71,6 +71,8 @@ class Pusher:
         self._talk, self._outbox, self._clock = talk, outbox, clock
         self._node_id, self._on_reset, self._batch_bytes = node_id, on_reset, batch_bytes
         self._notify, self._event, self._log = notify, event, log
+        self.in_flight = 0
+        """Deliveries in pushes that are not answered yet."""
         self._rate = LineRate(clock)
         self._cursor = (b"", 0)
         self._awaiting = False
@@ -201,6 +203,7 @@ class Pusher:
         push = wire.Push(store, [pack(batch) for batch in batches], cursor)
         self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, store, batches, answer))
         self.link.begin(order)
+        self.in_flight += sum(len(batch.entries) for batch in batches)
 
     def _take(self, lane: Lane, count: int, room: int, most: int) -> Batch | None:
         """What follows in a lane, without the messages that the peer cannot take even alone: those are set aside.
@@ -247,6 +250,7 @@ class Pusher:
         self._apply(self.link.probed(order, answer.heads), store)
 
     def _pushed(self, order: Ship, store: StoreId, batches: list[Batch], answer: wire.Pushed | Exception) -> None:
+        self.in_flight -= sum(len(batch.entries) for batch in batches)
         if isinstance(answer, wire.Pushed) and len(answer.verdicts) != len(batches):
             answer = Unanswered(f"{len(answer.verdicts)} verdicts for {len(batches)} lanes")
         if isinstance(answer, Exception):

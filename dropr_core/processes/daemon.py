@@ -34,7 +34,9 @@ SWEEP_EVERY = 0.25
 CARE_EVERY = 300.0
 """Seconds between looks at things that nobody notifies for (retention, the clock file)."""
 SHOW_EVERY = 0.5
-"""Seconds at least between two words about how far a large body is."""
+"""Seconds at least between two words about what moves: how far a large body is, when a peer answered."""
+MOVING = frozenset({"body", "moving"})
+"""What of a peer's report moves."""
 SHOW_SHARE = 20.0
 """So many times as long as it took to write a report there is none: it shall take a twentieth of the time at most."""
 BODIES_EVERY = 5.0
@@ -99,6 +101,8 @@ class Daemon:
         self._wear = RecycleLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
         self._turns = 0
         self._shown, self._shown_at = "", 0.0
+        self._still: object = None
+        """What of the report that was written last does not move."""
         self._show_at = 0.0
         """Not before; with a thousand peers a report takes milliseconds."""
         self._state_file = runtime.run_directory / "daemon.json"
@@ -223,13 +227,16 @@ class Daemon:
         peers = carrier.links.report()
         document = {"pid": os.getpid(), "node": carrier.runtime.name, "peers": peers, "store": carrier.trouble.reason}
         text = json.dumps(document, sort_keys=True)
-        carrying = any("body" in peer for peer in peers.values())
-        if text != self._shown and not (carrying and now < self._shown_at + SHOW_EVERY):
-            # A body moves with every turn; nobody looks that often.
+        # What moves with every answer, and a body with every turn: nobody looks that often.
+        quiet = {
+            name: {word: told for word, told in peer.items() if word not in MOVING} for name, peer in peers.items()
+        }
+        still, soon = (quiet, carrier.trouble.reason), self._shown_at + SHOW_EVERY
+        if text != self._shown and (still != self._still or now >= soon):
             replace_text(self._state_file, text)
-            self._shown, self._shown_at = text, now
+            self._shown, self._shown_at, self._still = text, now, still
         self._show_at = now + min(SHOW_EVERY, SHOW_SHARE * (time.perf_counter() - began))
-        return now + LOOK_AGAIN
+        return now + LOOK_AGAIN if text == self._shown else max(soon, self._show_at)
 
     # ── reload and end ───────────────────────────────────────────────────────────────────────────
 
