@@ -25,6 +25,7 @@ from dropr_core.errors import DroprError, UsageError
 from dropr_core.model.backoff import Backoff
 from dropr_core.system.clock import Clock
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.log_fields import about
 
 __all__ = ["Angel", "AwakeClock", "ChildSpec", "role_child"]
 
@@ -192,7 +193,7 @@ class Angel:
             return before
         for child in before:
             if child.spec.name not in wanted:
-                self._log.info("%s is not wanted any more", child.spec.name)
+                self._log.info("%s is not wanted any more", child.spec.name, extra=about(child=child.spec.name))
                 child.dismissed = True
                 self._do(child, child.child_state.stop(now), now)
         for name, spec in wanted.items():
@@ -212,6 +213,7 @@ class Angel:
     def _do(self, child: Child, action: Action | None, now: float) -> None:
         child_state = child.child_state
         who = f"{child_state.name} (pid {child_state.pid})"
+        fields = about(child=child_state.name, child_pid=child_state.pid)
         if action is None:
             return
         if action is Action.START:
@@ -221,31 +223,33 @@ class Angel:
         elif action is Action.TERMINATE:
             if child_state.why is Why.HUNG:
                 silence = round(now - child_state.heard_at, 1)
-                self._log.error("%s is stuck: no heart-beat for %g s; ending it", who, silence)
+                self._log.error("%s is stuck: no heart-beat for %g s; ending it", who, silence, extra=fields)
             self._send(child, signal.SIGTERM)
         elif action is Action.KILL:
-            self._log.warning("%s did not end when asked: killing it and what it started", who)
+            self._log.warning("%s did not end when asked: killing it and what it started", who, extra=fields)
             self._send(child, signal.SIGKILL)
         else:
-            self._log.error("%s hangs in the kernel and cannot be killed; look for a dead disk or mount", who)
+            self._log.error("%s hangs in the kernel and cannot be killed; look for a dead disk or mount", who,
+                            extra=fields)  # fmt: skip
 
     def _start(self, child: Child, now: float) -> None:
         try:
             pid = child.start(self._lifeline[0], self._policy.hang / 4)
         except (OSError, ValueError) as error:
             verdict = child.child_state.start_failed(now, str(error))
-            self._log.log(verdict.level, "%s", verdict.text)
+            self._log.log(verdict.level, "%s", verdict.text, extra=about(child=child.spec.name))
             return
         if child.beats is not None:
             self._selector.register(child.beats, selectors.EVENT_READ, child)
         child.child_state.started(now, pid)
-        self._log.info("%s started (pid %d)", child.spec.name, pid)
+        self._log.info("%s started (pid %d)", child.spec.name, pid, extra=about(child=child.spec.name, child_pid=pid))
 
     def _send(self, child: Child, number: signal.Signals) -> None:
         try:
             child.send(number)
         except PermissionError as error:  # it became another user
-            self._log.error("%s (pid %s): no %s: %s", child.spec.name, child.child_state.pid, number.name, error)
+            self._log.error("%s (pid %s): no %s: %s", child.spec.name, child.child_state.pid, number.name, error,
+                            extra=about(child=child.spec.name, child_pid=child.child_state.pid))  # fmt: skip
 
     def _reap(self, now: float) -> None:
         """Collect every dead child of this process: ours, and as PID 1 or sub-reaper all orphans too."""
@@ -265,7 +269,7 @@ class Angel:
             self._listen(child, now)  # what it said before it died
             self._forget_pipe(child)
             verdict = child.child_state.ended(now, code)
-            self._log.log(verdict.level, "%s", verdict.text)
+            self._log.log(verdict.level, "%s", verdict.text, extra=about(child=child.spec.name, child_pid=pid))
 
     def _listen(self, child: Child, now: float) -> None:
         """Read what a child says on its beat pipe, and weigh it."""
@@ -284,6 +288,7 @@ class Angel:
             self._log.info(
                 "%s (pid %d) holds %s, the limit is %s: it drains and a fresh one starts",
                 child.spec.name, child.process.pid, mebibytes(held), mebibytes(self._policy.max_memory),
+                extra=about(child=child.spec.name, child_pid=child.process.pid),
             )  # fmt: skip
             self._do(child, action, now)
 

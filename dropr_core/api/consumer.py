@@ -20,6 +20,7 @@ from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, StoreError, UsageError
 from dropr_core.model import envelope, topics
 from dropr_core.model.names import check_stored_channel, format_id
+from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN
 
 OnError: TypeAlias = Literal["raise", "continue"]
@@ -98,7 +99,8 @@ class Consumer:
             envelope.check(claim.envelope)
         except BadEnvelope as error:
             runtime.event("corrupt", {"id": format_id(claim.id), "error": str(error)})
-            runtime.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error)
+            runtime.log.error("message %s is damaged at rest and buried: %s", format_id(claim.id), error,
+                              extra=about(message=claim.id, channel=claim.channel))  # fmt: skip
             settle(runtime, [Bury(claim, f"damaged at rest: {error}")])
             return False
         if runtime.observed:

@@ -21,6 +21,7 @@ from dropr_core.model import envelope, topics
 from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message, by_proven_sender
 from dropr_core.model.names import format_id
+from dropr_core.system.log_fields import about
 
 
 class Keeper(Protocol):
@@ -268,7 +269,8 @@ class Received(msgspec.Struct, eq=False, gc=False):
             return False
         what = describe(error)
         change = self.make_failure(None, what)
-        self._runtime.log.warning("%s on %s failed: %s; %s", self.id, self.channel, what, self.outlook(change))
+        self._runtime.log.warning("%s on %s failed: %s; %s", self.id, self.channel, what, self.outlook(change),
+                                  extra=about(message=self.id, channel=self.channel))  # fmt: skip
         self._settle(change)
         return self._swallow
 

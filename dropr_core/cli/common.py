@@ -7,6 +7,7 @@ know any single verb. Imports only click at the top: every verb pays for what st
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
     from dropr_core.cli.logs import Line
     from dropr_core.config.node import NodeConfig
+    from dropr_core.config.schema import LogsConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_FILE = "dropr.yaml"
+LOG_FORMS = ("text", "json", "syslog")
 
 
 class Settings:
@@ -31,8 +34,8 @@ class Settings:
 
     def __init__(self) -> None:
         self.verbosity = 0
-        self.log_form = os.environ.get("DROPR_LOG", "text")
-        """``text`` or ``json``."""
+        self.log_form = os.environ.get("DROPR_LOG", "")
+        """One of LOG_FORMS; empty: as the configuration says."""
         self.closed: frozenset[str] = frozenset()
         """The standard streams that the caller had closed."""
 
@@ -89,8 +92,8 @@ def verbosity_options() -> list[click.Option]:
             help="Say more; twice: also tracebacks and what libraries say.",
         ),
         click.Option(
-            ["--log"], type=click.Choice(["text", "json"]), expose_value=False, callback=form,
-            help="Form of the log: lines for people, or JSON objects. Default: $DROPR_LOG, else text.",
+            ["--log"], type=click.Choice(LOG_FORMS), expose_value=False, callback=form,
+            help="Form of the log: lines for people, JSON objects, or to syslog. Default: $DROPR_LOG, else `logs:`.",
         ),
         click.Option(
             ["-q", "--quiet"], is_flag=True, expose_value=False, callback=quieter, help="Say warnings only."
@@ -132,7 +135,7 @@ def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Runti
         from dropr_core.api.runtime import Runtime
 
         if ctx is not None:
-            start_log(ctx, "dropr", least=-1)
+            start_log(ctx, "dropr", least=-1, node=config.node)
     if not change and not (config.data / "node.id").exists():
         raise Stop(
             Exit.NO_INPUT,
@@ -144,19 +147,31 @@ def opened(config_file: Path | None, *, change: bool = False) -> Iterator["Runti
         yield node
 
 
-def start_log(ctx: click.Context, role: str, *, name: str = "", least: int = 0) -> "Line":
-    """Log to the error stream until the verb ends; ``least`` is what -v counts from, ``name`` that of one among
-    several of its role.
+def start_log(
+    ctx: click.Context, role: str, *, name: str = "", least: int = 0, node: str = "", logs: "LogsConfig | None" = None
+) -> "Line":
+    """Log until the verb ends; ``least`` is what -v counts from, ``name`` that of one among several of its role.
 
-    Returns the form of its lines, which can be told secrets to hide.
+    ``logs``: what the configuration of ``node`` says, for processes that run for long; what verbs say to the person
+    who typed them stays on the error stream. Returns the form of its lines, which can be told secrets to hide.
     """
     from dropr_core.cli.logs import to_error_stream
 
     settings = ctx.ensure_object(Settings)
-    if settings.log_form not in {"text", "json"}:
-        raise Stop(Exit.USAGE, f"$DROPR_LOG is {settings.log_form!r}; use text or json")
-    form, own = settings.log_form, role == "worker"
-    return ctx.with_resource(to_error_stream(name or role, settings.verbosity + least, form=form, own=own)).line
+    form = settings.log_form or (logs.form if logs else "text")
+    if form not in LOG_FORMS:
+        raise Stop(Exit.USAGE, f"$DROPR_LOG is {form!r}; use {', '.join(LOG_FORMS[:-1])} or {LOG_FORMS[-1]}")
+    instead = None
+    if logs is not None:
+        least += {"warning": -1, "info": 0, "debug": 1}[logs.level]
+        if form == "syslog":
+            from dropr_core.cli.syslog import SyslogHandler
+
+            instead = partial(SyslogHandler, address=logs.syslog, facility=logs.facility)
+    stream = to_error_stream(
+        name or role, settings.verbosity + least, form=form, own=role == "worker", node=node, instead=instead
+    )
+    return ctx.with_resource(stream).line
 
 
 # ── types of arguments ───────────────────────────────────────────────────────────────────────────

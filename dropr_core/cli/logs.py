@@ -2,7 +2,7 @@
 
 Owns the form of a line (``2026-11-21 09:00:01 daemon  message``), how much is said, and two promises:
 one event is one line whatever a peer put into it, and no secret that this module was told of appears.
-Must not know who logs what, nor read the configuration.
+Must not know who logs what, nor read the configuration; another place for the lines is syslog.py.
 """
 
 import json
@@ -10,10 +10,12 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TextIO
+
+from dropr_core.system.log_fields import fields_of
 
 MASK = "***"
 SHORTEST_SECRET = 4
@@ -36,9 +38,10 @@ class Line(logging.Formatter):
     So does the text of the attribute ``stack``: where that code is.
     """
 
-    def __init__(self, role: str, *, tracebacks: bool = False, timed: bool = True) -> None:
+    def __init__(self, role: str, *, tracebacks: bool = False, timed: bool = True, node: str = "") -> None:
         super().__init__()
-        self._role, self._tracebacks, self._timed = role, tracebacks, timed
+        self.role, self.node = role, node
+        self._tracebacks, self._timed = tracebacks, timed
         self._secrets: tuple[str, ...] = ()
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -48,6 +51,11 @@ class Line(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The finished line or lines, without the last newline."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created)) if self._timed else ""
+        return when + self.untimed(record)
+
+    def untimed(self, record: logging.LogRecord) -> str:
+        """The same without the time."""
         try:
             text = record.getMessage()
         except Exception as error:  # a wrong logging call must not cost the event, nor the process
@@ -60,24 +68,25 @@ class Line(logging.Formatter):
             text += f": {type(problem).__name__}: {problem}"
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
-        when = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(record.created)) if self._timed else ""
-        line = f"{when}{self._role:<7} {one_line(self._masked(text))}"
+        line = f"{self.role:<7} {one_line(self.masked(text))}"
         if problem is not None and traced and record.exc_info:
-            trace = self._masked(self.formatException(record.exc_info))
+            trace = self.masked(self.formatException(record.exc_info))
             line += "".join(f"\n    | {one_line(part)}" for part in trace.splitlines())
         if stack := getattr(record, "stack", ""):
-            line += "".join(f"\n    | {one_line(part)}" for part in self._masked(stack).splitlines())
+            line += "".join(f"\n    | {one_line(part)}" for part in self.masked(stack).splitlines())
         return line
 
-    def _masked(self, text: str) -> str:
+    def masked(self, text: str) -> str:
+        """``text`` without the secrets that are known."""
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
 
 
 class JsonLine(Line):
-    """The same as one JSON object a line: `time` (ISO 8601, UTC), `level`, `role`, `logger`, `message`, `traceback`
-    and `stack` where there is one.
+    """The same as one JSON object a line: `time` (ISO 8601, UTC), `level`, `node`, `role` (the process: `worker-2`),
+    `pid`, `logger`, `message`; what it is about, as far as it is about one: `message_id`, `channel`, `peer`, `lane`,
+    `child`, `child_pid`, `caller`; `traceback` and `stack` where there is one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -89,30 +98,45 @@ class JsonLine(Line):
         document = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "role": self._role,
+            **({"node": self.node} if self.node else {}),
+            "role": self.role,
+            "pid": record.process,
             "logger": record.name,
-            "message": self._masked(text),
+            "message": self.masked(text),
+            **{
+                key: self.masked(value) if isinstance(value, str) else value for key, value in fields_of(record).items()
+            },
         }
         if record.exc_info and record.exc_info[1] is not None:
-            document["traceback"] = self._masked(self.formatException(record.exc_info))
+            document["traceback"] = self.masked(self.formatException(record.exc_info))
         if stack := getattr(record, "stack", ""):
-            document["stack"] = self._masked(stack)
+            document["stack"] = self.masked(stack)
         return json.dumps(document)
+
+
+def severity(level: int) -> int:
+    """What syslog and the journal call a level of logging: 7 debug, 6 info, 4 warning, 3 error, 2 critical."""
+    steps = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+    return next((number for least, number in steps if level >= least), 7)
 
 
 class ErrorStream(logging.Handler):
     """Writes to what is the error stream at that moment. A stream that is gone or full costs nothing else."""
 
-    def __init__(self, line: Line, stream: TextIO | None = None) -> None:
+    def __init__(self, line: Line, stream: TextIO | None = None, *, journal: bool = False) -> None:
+        """``journal``: each line begins with its priority (``<4>``), which the system's journal takes off and keeps."""
         super().__init__()
         self.setFormatter(line)
-        self.line, self._stream = line, stream
+        self.line, self._stream, self._journal = line, stream, journal
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one event."""
         stream = self._stream or sys.stderr
+        text = self.format(record)
+        if self._journal:
+            text = "\n".join(f"<{severity(record.levelno)}>{part}" for part in text.splitlines())
         try:
-            stream.write(self.format(record) + "\n")
+            stream.write(text + "\n")
             stream.flush()
         except (OSError, ValueError):  # closed, full or a broken pipe: work goes on without a log
             return
@@ -127,18 +151,24 @@ def to_error_stream(
     stream: TextIO | None = None,
     form: str = "text",
     own: bool = False,
+    node: str = "",
+    instead: Callable[[ErrorStream], ErrorStream] | None = None,
 ) -> Iterator[ErrorStream]:
     """Log to the error stream (or ``stream``) as ``role`` for as long as the block lasts.
 
     ``verbosity``: below 0 warnings only, 0 what an operator wants to know, 1 and more everything of
     dropr, 2 and more also tracebacks and what the libraries say. What is yielded has ``line.hide()``
     for secrets that are known only later. ``form``: ``text``, or ``json`` for an object a line. ``own``: code of the
-    user's runs here, and what it logs from INFO on passes through.
+    user's runs here, and what it logs from INFO on passes through. ``instead`` makes what takes the lines in place of
+    the error stream, which it is given for those that it cannot take.
     """
     kind = JsonLine if form == "json" else Line
-    line = kind(role, tracebacks=verbosity >= 2, timed=not in_journal(os.environ, stream))
+    journal = in_journal(os.environ, stream)
+    line = kind(role, tracebacks=verbosity >= 2, timed=not journal, node=node)
     line.hide(secrets)
-    handler = ErrorStream(line, stream)
+    handler = ErrorStream(line, stream, journal=journal)
+    if instead is not None:
+        handler = instead(handler)
     root, ours = logging.getLogger(), logging.getLogger("dropr")
     levels = root.level, ours.level
     others = logging.INFO if own and verbosity >= 0 else logging.WARNING
@@ -151,6 +181,7 @@ def to_error_stream(
         root.removeHandler(handler)
         root.setLevel(levels[0])
         ours.setLevel(levels[1])
+        handler.close()
 
 
 def in_journal(environ: Mapping[str, str], stream: TextIO | None = None) -> bool:

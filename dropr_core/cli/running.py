@@ -115,9 +115,9 @@ def _ignore_reloads() -> None:
 
 def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Path, NodeConfig]":
     _ignore_reloads()
-    log = start_log(ctx, role, name=os.environ.get(CHILD_NAME, ""))
     path = find_config(config_file).absolute()
     config = load_config(path)
+    log = start_log(ctx, role, name=os.environ.get(CHILD_NAME, ""), node=config.node, logs=config.logs)
     log.hide(key.decode("utf-8", "replace") for peer in config.peers.values() for key in peer.keys)
     from dropr_core.plugin.confidential import IN_PROCESS, secrets_of
 

@@ -25,6 +25,7 @@ from dropr_core.config.schema import (
     DeliveryConfig,
     GatewayConfig,
     Limits,
+    LogsConfig,
     PeerConfig,
     TopicConfig,
     WorkerConfig,
@@ -74,6 +75,7 @@ class NodeConfig:
     delivery: DeliveryConfig = _option(DeliveryConfig, doc="How messages are carried.")
     worker: WorkerConfig = _option(WorkerConfig, doc="How `dropr worker` works.")
     angel: AngelConfig = _option(AngelConfig, doc="How `dropr up` watches.")
+    logs: LogsConfig = _option(LogsConfig, doc="What the processes of this node say, and where.")
     insecure: Literal[False, True, "really"] = _option(
         False, doc="Peers without a key: `true` allows them on loopback, `really` anywhere. Anybody can be that peer."
     )

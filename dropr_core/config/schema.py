@@ -14,6 +14,7 @@ from dropr_core.config.options import BAD, Note, Reader, duration, fields_of, gi
 from dropr_core.config.yamlfile import Steps
 from dropr_core.model.limits import MAX_BATCH_BYTES, MAX_BATCH_COUNT, MAX_INLINE
 from dropr_core.model.names import check_channel, check_name, check_pattern
+from dropr_core.system.syslog_address import parse_syslog_address
 
 MIN_KEY = 16
 """Characters of the shortest key: shorter ones can be guessed."""
@@ -288,6 +289,25 @@ class WorkerConfig:
 
 
 @attrs.frozen(kw_only=True)
+class LogsConfig:
+    """What the processes of this node say. `--log`, `-v` and `-q` of the command line count for more."""
+
+    form: Literal["text", "json", "syslog"] = option(
+        "text",
+        doc="Lines for people, or JSON objects, on the error stream; or syslog. `--log` and $DROPR_LOG count for more.",
+    )
+    level: Literal["debug", "info", "warning"] = option("info", doc="What is said; each `-v` more, each `-q` less.")
+    syslog: str = option(
+        "/dev/log",
+        doc="Where syslog listens: a socket of this machine, `udp://HOST:514` or `tcp://HOST:601` (RFC 5424).",
+        check=parse_syslog_address,
+    )
+    facility: Literal[
+        "daemon", "user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"
+    ] = option("daemon", doc="What syslog sorts by.")
+
+
+@attrs.frozen(kw_only=True)
 class AngelConfig:
     """How `dropr up` watches."""
 
@@ -308,6 +328,7 @@ __all__ = [
     "DeliveryConfig",
     "GatewayConfig",
     "Limits",
+    "LogsConfig",
     "PeerConfig",
     "WorkerConfig",
     "check_channel",

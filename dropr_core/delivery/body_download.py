@@ -17,6 +17,7 @@ from dropr_core.model.envelope import header_of, reference_of
 from dropr_core.model.names import MessageId
 from dropr_core.protocol import messages as wire
 from dropr_core.system.clock import Clock
+from dropr_core.system.log_fields import about
 
 WINDOW = 4
 PIECE = 1024 * 1024
@@ -144,7 +145,8 @@ class BodyDownloads:
         if self._said.get(name) != kind:  # what it says may differ from try to try (bytes that are free)
             self._said[name] = kind
             self._log.warning("%s: a body on %s:%d cannot be brought, it is tried every %.0f s: %s",
-                              self._peer, name[0], name[1], REST, shown)  # fmt: skip
+                              self._peer, name[0], name[1], REST, shown,
+                              extra=about(peer=self._peer, channel=name[0]))  # fmt: skip
 
     def close(self) -> None:
         """Give up what is under way; what arrived stays. Safe twice."""

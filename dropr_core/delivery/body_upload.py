@@ -27,6 +27,7 @@ from dropr_core.model.limits import clip
 from dropr_core.model.names import Lane, MessageId, format_id
 from dropr_core.protocol import messages as wire
 from dropr_core.system.clock import Clock
+from dropr_core.system.log_fields import about
 
 WINDOW = 4
 """Pieces of one body under way at once."""
@@ -258,13 +259,15 @@ class BodyUploads:
         self._unreadable[lane] = _Unreadable(sequence, identity, reason, tries, until)
         if tries == 1:
             self._log.error("%s: message %s on %s waits, and what is behind it: %s; given up after a minute",
-                            self.peer, format_id(identity), lane, reason)  # fmt: skip
+                            self.peer, format_id(identity), lane, reason,
+                            extra=about(message=identity, peer=self.peer, lane=lane))  # fmt: skip
 
     def _give_up(self, lane: Lane, sequence: int, reason: str) -> None:
         if self._trouble.attempt((WRITE, lane), lambda: self._outbox.dead_letter(lane, sequence, clip(reason))):
             self._unreadable.pop(lane, None)
             self._rest(SOON)
-            self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason)
+            self._log.error("%s: delivery #%d of %s is set aside as dead: %s", self.peer, sequence, lane, reason,
+                            extra=about(peer=self.peer, lane=lane))  # fmt: skip
             self._event("corrupt", {"peer": self.peer, "lane": str(lane), "error": reason})
 
     def _ask_have(self, upload: Upload) -> None:
@@ -342,7 +345,8 @@ class BodyUploads:
             self._rest(PATIENCE)
             return
         self._failures += 1
-        self._log.debug("%s: body of %s: %s", self.peer, format_id(upload.id), error)
+        self._log.debug("%s: body of %s: %s", self.peer, format_id(upload.id), error,
+                        extra=about(message=upload.id, peer=self.peer))  # fmt: skip
         self._rest(self._backoff.fixed(self._failures))
         if isinstance(error, Unreachable):
             self._unreachable(error)

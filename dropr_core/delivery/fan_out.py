@@ -32,6 +32,7 @@ from dropr_core.errors import QueueFull, StoreError
 from dropr_core.model import envelope, topics
 from dropr_core.model.names import Head, SourceLane, StoreId, id_of_key, lane_priority
 from dropr_core.system.files import replace_text
+from dropr_core.system.log_fields import about
 from dropr_core.system.os_errors import store_errors
 
 LANES = StoreId(b"topics\0\0")
@@ -76,11 +77,13 @@ class FanOut:
             self.subscriptions.remove(one)
         elif one.peer and not self.subscriptions.may_join(topic, one.peer):
             reason = f"topics.{topic}.join of {self._runtime.name} does not name {one.peer}"
-            self._log.warning("%s may not subscribe to %s: %s", one.peer, topic, reason)
+            self._log.warning("%s may not subscribe to %s: %s", one.peer, topic, reason,
+                              extra=about(peer=one.peer, channel=topic))  # fmt: skip
             settle(self._runtime, [Bury(asked.claim, reason)])
             return
         elif self.subscriptions.add(one):
-            self._log.info("%s subscribes to %s as %s", one.peer or "this node", topic, name)
+            self._log.info("%s subscribes to %s as %s", one.peer or "this node", topic, name,
+                           extra=about(peer=one.peer, channel=topic))  # fmt: skip
         settle(self._runtime, [Ack(asked.claim)])
 
     # ── copies ───────────────────────────────────────────────────────────────────────────────────

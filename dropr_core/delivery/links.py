@@ -25,6 +25,7 @@ from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.protocol.endpoint import Access
 from dropr_core.protocol.link import Link, LinkSettings
+from dropr_core.system.log_fields import about
 
 BY_CONFIG = "configuration: "
 """Prefix of the reason of a hold that the configuration caused, and a better one ends."""
@@ -62,7 +63,9 @@ class Links:
                     self.pullers[name] = self._puller(config, name, peer)
             except (PluginError, UsageError) as error:
                 self.refused[name] = str(error)
-                self._log.error("%s: cannot be served, its deliveries are held: %s", name, error)
+                self._log.error(
+                    "%s: cannot be served, its deliveries are held: %s", name, error, extra=about(peer=name)
+                )
         for name in self._runtime.outbox.peers():
             if name not in config.peers:
                 self.refused[name] = "no longer in the configuration"
@@ -73,7 +76,7 @@ class Links:
         for name, state in states.items():
             if state.held and state.reason.startswith(BY_CONFIG) and name not in self.refused:
                 self._runtime.outbox.release(name)
-                self._log.info("%s: can be served again", name)
+                self._log.info("%s: can be served again", name, extra=about(peer=name))
 
     @staticmethod
     def _fetches(config: NodeConfig, peer: PeerConfig) -> bool:

@@ -28,6 +28,7 @@ from dropr_core.protocol.endpoint import from_outcome
 from dropr_core.protocol.rests import GENTLY, GREETINGS, longest_rest
 from dropr_core.system.clock import Clock
 from dropr_core.system.line_rate import LineRate, besides
+from dropr_core.system.log_fields import about
 
 Event = Callable[[str, Mapping[str, object]], None]
 _Name = tuple[bytes, str, int]
@@ -256,7 +257,7 @@ class Puller:
             count = counts.pop(code, 0)
             if count and (more := self._rate.note((part.channel, code), count)) is not None:
                 self._log.warning("%s: message %d on %s refused: %s: %s%s", self.peer, index, part.channel, code,
-                                  reason, besides(more))  # fmt: skip
+                                  reason, besides(more), extra=about(peer=self.peer, channel=part.channel))  # fmt: skip
 
     def _note_rejections(self, part: wire.LanePart, verdict: wire.PushResult) -> None:
         """Keep what the sender must be told; not of an envelope so damaged that nobody can say which message it was."""
@@ -282,7 +283,7 @@ class Puller:
         self.failures, self.rest_until = 0, 0.0
         if self.down_reason is not None:
             self.down_reason = None
-            self._log.info("%s: can be fetched from again", self.peer)
+            self._log.info("%s: can be fetched from again", self.peer, extra=about(peer=self.peer))
             self._event("peer_up", {"peer": self.peer})
 
     def _failed(self, error: Exception) -> None:
@@ -297,7 +298,7 @@ class Puller:
         self.rest_until = self._clock.now() + min(backoff.delay(self.failures, self._rng), longest_rest(error))
         if self.down_reason is None:
             self._event("peer_down", {"peer": self.peer, "reason": str(error)})
-            self._log.warning("%s: cannot fetch: %s", self.peer, error)
+            self._log.warning("%s: cannot fetch: %s", self.peer, error, extra=about(peer=self.peer))
         self.down_reason = str(error)
 
     def _has_answered(self) -> bool:

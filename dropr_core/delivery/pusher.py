@@ -42,6 +42,7 @@ from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
 from dropr_core.protocol.rests import GENTLY
 from dropr_core.system.clock import Clock
 from dropr_core.system.line_rate import LineRate, besides
+from dropr_core.system.log_fields import about
 
 Event = Callable[[str, Mapping[str, object]], None]
 
@@ -288,14 +289,15 @@ class Pusher:
         self._trouble.attempt(self._receipts_of, partial(self._store_receipts, page))
 
     def _store_receipts(self, page: wire.Outcomes) -> None:
-        rows = to_outcomes(page.rows, lambda text: self._log.warning("%s: %s", self.peer, text))
+        warn = partial(self._log.warning, "%s: %s", self.peer, extra=about(peer=self.peer))
+        rows = to_outcomes(page.rows, warn)
         if any(row.state is State.FAILED for row in rows):
             self._late.failed(self.peer)
         if self._outbox.receipts(self.peer, StoreId(page.log), rows, page.upto):
             self._notify(topics.RECEIPTS)
 
     def _failed(self, order: Order, batches: Sequence[Batch], error: Exception, store: StoreId | None = None) -> None:
-        self._log.debug("%s: %s: %s", self.peer, type(order).__name__, error)
+        self._log.debug("%s: %s: %s", self.peer, type(order).__name__, error, extra=about(peer=self.peer))
         self._apply(self.link.failed(order, batches, error, self._clock.now()), store)
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────────
@@ -316,10 +318,10 @@ class Pusher:
 
     def _tell(self, effect: PeerUp | PeerDown) -> None:
         if isinstance(effect, PeerDown):
-            self._log.warning("%s: down: %s", self.peer, effect.reason)
+            self._log.warning("%s: down: %s", self.peer, effect.reason, extra=about(peer=self.peer))
             self._event("peer_down", {"peer": self.peer, "reason": effect.reason})
         else:
-            self._log.info("%s: up", self.peer)
+            self._log.info("%s: up", self.peer, extra=about(peer=self.peer))
             self._event("peer_up", {"peer": self.peer})
 
     def _apply_one(self, effect: Settle | Compare | ClearInFlight | DeadLetter, heads: Reconciler) -> None:
@@ -344,13 +346,14 @@ class Pusher:
             count = counts.pop(rejection.code, 0)
             if count and (more := self._rate.note((lane, rejection.code), count)) is not None:
                 self._log.warning("%s refused %s #%d: %s: %s%s", self.peer, lane, rejection.sequence,
-                                  rejection.code, rejection.reason, besides(more))  # fmt: skip
+                                  rejection.code, rejection.reason, besides(more), extra=about(lane=lane))  # fmt: skip
 
     def _set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
         if (more := self._rate.note((lane, "dead"))) is not None:
             self._log.error(
-                "%s: delivery #%d of %s is set aside as dead: %s%s", self.peer, sequence, lane, reason, besides(more)
-            )
+                "%s: delivery #%d of %s is set aside as dead: %s%s", self.peer, sequence, lane, reason, besides(more),
+                extra=about(lane=lane),
+            )  # fmt: skip
         self._outbox.dead_letter(lane, sequence, clip(reason))
         self._notify(topics.RECEIPTS)
 

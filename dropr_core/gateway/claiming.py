@@ -17,6 +17,7 @@ from dropr_core.contracts.storage import Bury, Claim, Release
 from dropr_core.errors import BadEnvelope, Closed, DroprError, WriteFailed
 from dropr_core.model import envelope, topics
 from dropr_core.model.names import format_id
+from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN, Subscription
 
 MAX_SUBSCRIPTIONS = 1000
@@ -97,7 +98,8 @@ class Claimer:
                 envelope.check(claim.envelope)
         except BadEnvelope as error:
             runtime.event("corrupt", {"id": name, "error": str(error)})
-            runtime.log.error("message %s is damaged at rest and buried: %s", name, error)
+            runtime.log.error("message %s is damaged at rest and buried: %s", name, error,
+                              extra=about(message=name, channel=claim.channel))  # fmt: skip
             settle(runtime, [Bury(claim, f"damaged at rest: {error}")])
             return None
         reference = envelope.reference_of(claim.envelope)
@@ -110,6 +112,7 @@ class Claimer:
             self._log.warning(
                 "message %s on %s has a body of %d bytes, which no gateway of this node hands out (max_bytes: %d in "
                 "all); receive it with Python, or raise max_bytes", name, claim.channel, reference.size, self._max_body,
+                extra=about(message=name, channel=claim.channel),
             )  # fmt: skip
             settle(runtime, [Release(claim, TOO_LARGE_REST, counted=False)])
             return None
@@ -117,7 +120,8 @@ class Claimer:
             with runtime.bodies.open_received(claim.sender, claim.id, reference) as file:
                 return claim, file.read()
         except (DroprError, OSError) as error:
-            self._log.error("the body of message %s cannot be read: %s", name, error)
+            self._log.error("the body of message %s cannot be read: %s", name, error,
+                            extra=about(message=name, channel=claim.channel))  # fmt: skip
             settle(runtime, [Release(claim, runtime.rules(claim.channel).backoff.fixed(claim.attempt), str(error))])
             return None
 

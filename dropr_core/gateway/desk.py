@@ -18,6 +18,7 @@ from dropr_core.gateway.hub import Hub
 from dropr_core.gateway.watching import ChannelWatch
 from dropr_core.model.message import State
 from dropr_core.model.names import check_channel, parse_id
+from dropr_core.system.log_fields import about
 
 
 class NodeDesk:
@@ -68,7 +69,8 @@ class NodeDesk:
             try:
                 await self._hub.settle(changes)
             except StoreError as error:
-                self._hub.log.warning("%s left %d leases, which end later: %s", self.peer, len(changes), error)
+                self._hub.log.warning("%s left %d leases, which end later: %s", self.peer, len(changes), error,
+                                      extra=about(caller=self.peer))  # fmt: skip
                 self._hub.spawn(self._hub.insist(changes))
 
     def _check(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dropr_core.api.received import Received
 from dropr_core.processes.stacks import task_stack, thread_stack
+from dropr_core.system.log_fields import about
 
 LONG = 60.0
 """Seconds after which a handler without a `timeout` is named in the log; then after twice as long, and so on."""
@@ -127,7 +128,9 @@ class AtWork:
         )
 
     def _say(self, level: int, text: str, running: Running) -> None:
-        self._log.log(level, "%s; it is at:", text, extra={"stack": running.stack})
+        received = running.received
+        fields = about(message=received.id, channel=received.channel)
+        self._log.log(level, "%s; it is at:", text, extra={"stack": running.stack, **fields})
 
 
 __all__ = ["AtWork", "Running"]

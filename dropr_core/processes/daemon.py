@@ -26,6 +26,7 @@ from dropr_core.system.clock import keep_clock
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.files import replace_text
 from dropr_core.system.locks import FileLock
+from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN
 from dropr_core.system.os_errors import store_errors
 
@@ -206,7 +207,8 @@ class Daemon:
         if ended:
             runtime.notifier.notify(topics.RECEIPTS)
             for message_id in ended:
-                self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id))
+                self._log.warning("message %s ended undelivered: see `dropr show`", format_id(message_id),
+                                  extra=about(message=message_id))  # fmt: skip
         return now + CARE_EVERY if due is None else max(now + SWEEP_EVERY, due)
 
     def _sweep_bodies(self, now: float) -> float:

@@ -6,6 +6,7 @@ settlement that the store takes; only that message suffers, never the worker. Mu
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from dropr_core.api.failures import describe, excerpt, text_of
@@ -15,6 +16,7 @@ from dropr_core.contracts.handler import AsyncHandler, Handler, NoResult, Work
 from dropr_core.contracts.storage import Ack, Bury, Settlement
 from dropr_core.errors import ProtocolError, Reject, Retry, UsageError
 from dropr_core.model.limits import clip
+from dropr_core.system.log_fields import about
 
 
 def call(handler: Handler, received: Received, log: logging.Logger) -> Settlement:
@@ -56,7 +58,7 @@ def _not_done(received: Received, error: BaseException, log: logging.Logger) -> 
         return _again(received, error, log)
     if isinstance(error, Reject | ProtocolError):
         reason = text_of(error)
-        log.warning("%s on %s is buried: %s", received.id, received.channel, reason)
+        log.warning("%s on %s is buried: %s", received.id, received.channel, reason, extra=_about(received))
         return Bury(received.claim, reason)
     return _failed(received, error, log)
 
@@ -71,7 +73,7 @@ def _done(received: Received, result: Any, log: logging.Logger) -> Ack:
         except UsageError as error:
             why = text_of(error)
     reason = f"processed, but its result cannot be sent: {why}"
-    log.warning("%s on %s: %s", received.id, received.channel, reason)
+    log.warning("%s on %s: %s", received.id, received.channel, reason, extra=_about(received))
     return received.make_done(reason)
 
 
@@ -85,7 +87,7 @@ def _again(received: Received, again: Retry, log: logging.Logger) -> Settlement:
     change = received.make_failure(delay, reason)
     log.log(
         level, "%s on %s asks to be tried again: %s; %s",
-        received.id, received.channel, reason, received.outlook(change),
+        received.id, received.channel, reason, received.outlook(change), extra=_about(received),
     )  # fmt: skip
     return change
 
@@ -95,9 +97,13 @@ def _failed(received: Received, error: BaseException, log: logging.Logger) -> Se
     change = received.make_failure(None, reason)
     log.warning(
         "%s on %s failed: %s; %s", received.id, received.channel, reason, received.outlook(change),
-        exc_info=excerpt(error), extra={"traceback": True},
+        exc_info=excerpt(error), extra={"traceback": True, **_about(received)},
     )  # fmt: skip
     return change
+
+
+def _about(received: Received) -> Mapping[str, object]:
+    return about(message=received.id, channel=received.channel)
 
 
 def as_work(received: Received) -> Work:

@@ -22,6 +22,7 @@ from dropr_core.contracts.storage import Release, Settlement
 from dropr_core.processes.at_work import AtWork, Running
 from dropr_core.processes.handler_call import call_async
 from dropr_core.processes.stacks import thread_stack
+from dropr_core.system.log_fields import about
 
 BLOCKED = 5.0
 """Seconds without a turn of the loop after which the log says what blocks it; then after twice as long, and so on."""
@@ -138,7 +139,8 @@ class HandlerTasks:
         else:
             change = received.make_failure(None, "its handler cancelled itself")
             self._log.warning("%s on %s: its handler cancelled itself; %s", received.id, received.channel,
-                              received.outlook(change))  # fmt: skip
+                              received.outlook(change),
+                              extra=about(message=received.id, channel=received.channel))  # fmt: skip
         self._settling.put((received, change, took))
 
     def _give_up(self) -> None:

@@ -14,6 +14,7 @@ from dropr_core.api.store_trouble import WRITE, StoreTrouble
 from dropr_core.contracts.storage import Bury, Settlement
 from dropr_core.errors import LeaseLost, StoreError
 from dropr_core.system.clock import Clock
+from dropr_core.system.log_fields import about
 
 
 class Settler:
@@ -33,7 +34,8 @@ class Settler:
             except (StoreError, OSError) as error:
                 self._trouble.failed((WRITE, "settle", received.id), error)
             except Exception:  # what is to be done about it stands below
-                self._log.debug("the first try to settle %s failed", received.id, exc_info=True)
+                self._log.debug("the first try to settle %s failed", received.id, exc_info=True,
+                                extra=about(message=received.id, channel=received.channel))  # fmt: skip
             else:
                 return
         self._settle(received, change)
@@ -45,7 +47,8 @@ class Settler:
             if not said:
                 said = True
                 self._log.warning("%s is handled, but the store cannot take that in now: tried again until it does, "
-                                  "the handler is not called again", received.id)  # fmt: skip
+                                  "the handler is not called again", received.id,
+                                  extra=about(message=received.id, channel=received.channel))  # fmt: skip
             if self._stopping.wait(max(0.0, self._trouble.until(thing) - self._clock.now())):
                 with self._trouble.guard(thing):
                     # Counted, so that a message which can never be settled ends as a dead letter.
@@ -61,6 +64,7 @@ class Settler:
         except Exception as error:  # a storage that cannot take it is at fault; the other messages are not
             if isinstance(change, Bury):
                 raise
-            self._log.exception("%s is buried: its settlement cannot be stored", received.id)
+            self._log.exception("%s is buried: its settlement cannot be stored", received.id,
+                                extra=about(message=received.id, channel=received.channel))  # fmt: skip
             self.settle(received, Bury(received.claim, f"its settlement cannot be stored: {describe(error)}"))
             return True

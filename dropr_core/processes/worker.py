@@ -29,6 +29,7 @@ from dropr_core.processes.message_source import MessageSource
 from dropr_core.processes.settling import Settler
 from dropr_core.processes.topic_thread import TopicThread
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.log_fields import about
 from dropr_core.system.os_errors import store_error
 from dropr_core.system.presence import Presence
 
@@ -174,7 +175,8 @@ class Workers:
         except LeaseLost as error:
             self._log.warning("%s", error)
         if self._says_each:
-            self._log.debug("%s on %s took %.3f s", received.id, received.channel, took)
+            self._log.debug("%s on %s took %.3f s", received.id, received.channel, took,
+                            extra=about(message=received.id, channel=received.channel))  # fmt: skip
         with self._counting:
             self.handled += 1
             worn = self._recycle_after is not None and self.handled >= self._recycle_after

@@ -10,6 +10,7 @@ from dropr_core.contracts.transport import Caller
 from dropr_core.errors import Refused
 from dropr_core.system.clock import Clock
 from dropr_core.system.line_rate import LineRate, besides
+from dropr_core.system.log_fields import about
 
 ADVICE = {
     "unknown_peer": "if it may come in, name it under peers: with the pair's key; it must call this node by its name",
@@ -31,4 +32,5 @@ class RefusalLog:
         if more is None:
             return
         advice = f"; {ADVICE[refusal.code]}" if refusal.code in ADVICE else ""
-        self._log.warning("refused a caller at %s: %s%s%s", caller.address, refusal.reason, besides(more), advice)
+        self._log.warning("refused a caller at %s: %s%s%s", caller.address, refusal.reason, besides(more), advice,
+                          extra=about(caller=caller.address))  # fmt: skip

@@ -1,11 +1,20 @@
 """What the processes say: one event is one line, and no secret is in it."""
 
+import ast
 import io
 import json
 import logging
+import os
+import re
 from datetime import datetime
+from pathlib import Path
 
-from dropr_core.cli.logs import Line, in_journal, to_error_stream
+from dropr_core.cli.logs import ErrorStream, Line, in_journal, to_error_stream
+from dropr_core.model.names import Lane
+from dropr_core.system.log_fields import about
+
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+TELLING = re.compile(r"format_id\(|\b(received|claim)\.id\b|\b\w+\.channel\b|self\._?peer\b|\bone\.peer\b|\blane\b")
 
 
 def test_a_line_has_time_role_and_message():
@@ -144,3 +153,59 @@ def test_a_log_of_json_lines_has_an_object_for_each_event():
     assert first["message"] == "two\nlines of ***"
     assert datetime.fromisoformat(first["time"]).tzinfo is not None
     assert "ValueError: *** broke" in second["traceback"]
+
+
+def test_a_json_line_says_what_it_is_about_in_fields():
+    """Node, process and pid on every line; message, channel, peer and lane on a line about them; secrets masked."""
+    stream = io.StringIO()
+    with to_error_stream("worker-2", secrets=["hush-hush"], stream=stream, form="json", node="shop"):
+        log = logging.getLogger("dropr.test")
+        log.info("about nothing")
+        log.info("a message", extra=about(message=bytes(range(16)), channel="orders"))
+        log.info("a lane", extra=about(lane=Lane("berlin", "orders", 5)))
+        log.info("a caller", extra=about(caller="hush-hush:4711"))
+        log.info("what code of the user's adds", extra={"about": "body", "payload": "body"})
+    plain, message, lane, caller, own = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (plain["node"], plain["role"], plain["pid"]) == ("shop", "worker-2", os.getpid())
+    assert {"message_id", "channel", "peer", "lane"}.isdisjoint(plain)
+    assert message["message_id"] == "00010203-0405-0607-0809-0a0b0c0d0e0f"
+    assert message["channel"] == "orders"
+    assert (lane["peer"], lane["channel"]) == ("berlin", "orders")
+    assert lane["lane"] == str(Lane("berlin", "orders", 5))
+    assert caller["caller"] == "***:4711"
+    assert "body" not in own.values()
+
+
+def test_lines_about_a_message_or_a_peer_carry_it_as_a_field():
+    """No call in core writes an id, a channel or a peer into the text of a line without the field for it."""
+    bare = []
+    core = Path(__file__).resolve().parents[3] / "dropr_core"
+    for path in sorted(core.rglob("*.py")):
+        if path.relative_to(core).parts[0] in {"demo", "bench", "testing"}:
+            continue
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if call.func.attr not in LEVELS or not ast.unparse(call.func.value).endswith("log"):
+                continue
+            names = TELLING.search(" ".join(ast.unparse(one) for one in call.args[1:]))
+            if names and not any(keyword.arg == "extra" for keyword in call.keywords):
+                bare.append(f"{path.name}:{call.lineno}: {names[0]}")
+    assert bare == []
+
+
+def test_lines_in_the_journal_begin_with_their_priority():
+    """Each line of an event, its traceback too, carries the priority that the journal sorts by."""
+    stream = io.StringIO()
+    handler = ErrorStream(Line("daemon", tracebacks=True, timed=False), stream, journal=True)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        handler.emit(logging.LogRecord("dropr", level, __file__, 1, "said", (), None))
+    try:
+        raise ValueError("it broke")
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+        handler.emit(logging.LogRecord("dropr", logging.ERROR, __file__, 1, "failed", (), info))
+    lines = stream.getvalue().splitlines()
+    assert [line[:3] for line in lines[:5]] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert all(line.startswith("<3>") for line in lines[5:])
+    assert len(lines) > 8
