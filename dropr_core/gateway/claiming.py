@@ -1,4 +1,4 @@
-"""Taking messages out of the inbox for a whole process, in its store thread.
+"""Taking messages out of the inbox for a whole process, in its turns at the store.
 
 Owns the process's one consumer, the care for the queue that comes with taking (dead consumers, expiry), and what is
 done with messages that cannot be handed out. Must not know connections or the event loop.
@@ -25,15 +25,16 @@ MAX_SUBSCRIPTIONS = 1000
 TOO_LARGE_REST = 60.0
 
 
-class Wanted(NamedTuple):
-    """What a group of waiting connections wants."""
+class Wanted:
+    """What a group of waiting connections wants. More of them may join until the turn at the store begins."""
 
-    channels: tuple[str, ...]
-    limit: int
-    waits: bool
-    """Whether somebody goes on waiting if there is not enough."""
-    large: bool = False
-    """Whether they take large bodies as files: then those are not read."""
+    __slots__ = ("channels", "large", "limit", "waits")
+
+    def __init__(self, channels: tuple[str, ...], limit: int = 0, *, waits: bool = False, large: bool = False) -> None:
+        """``waits``: somebody goes on waiting if there is not enough. ``large``: they take large bodies as files, so
+        those are not read.
+        """
+        self.channels, self.limit, self.waits, self.large = channels, limit, waits, large
 
 
 class Taken(NamedTuple):
@@ -48,7 +49,7 @@ class Taken(NamedTuple):
 
 
 class Claimer:
-    """For one thread."""
+    """For one turn at a time."""
 
     def __init__(self, runtime: Runtime, max_body: int, log: logging.Logger) -> None:
         """``max_body``: larger bodies are not loaded, their messages stay for consumers of another kind."""

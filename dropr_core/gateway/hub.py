@@ -1,6 +1,6 @@
 """What all connections of a gateway process share.
 
-Owns the threads at the store and what is given to them, the leases in hand and their deadlines, and who waits. Lives in
+Owns the work at the store and what is given to it, the leases in hand and their deadlines, and who waits. Lives in
 the event loop; desks are made of it. Must not know sockets or dialects.
 """
 
@@ -28,7 +28,7 @@ from dropr_core.gateway.receipts import Receipts
 from dropr_core.gateway.topics import Topics
 from dropr_core.gateway.uploads import SpooledUpload, spooled
 from dropr_core.gateway.waiting import Waiting
-from dropr_core.gateway.writer import StoreThread, call_each, settle_future
+from dropr_core.gateway.writer import StoreWorker, call_each, settle_future
 from dropr_core.model import envelope, topics
 from dropr_core.model.message import State
 from dropr_core.model.names import format_id, is_of_key
@@ -52,6 +52,8 @@ class Settles(NamedTuple):
 TRY_AGAIN = 1.0
 """Seconds after which leases are ended anew that the store refused to end."""
 
+_QUICK = (Puts, Settles, Wanted)
+"""Orders of one commit each; any other call may go through a whole channel."""
 Order: TypeAlias = Puts | Settles | Wanted | Callable[[], Any]
 
 
@@ -71,12 +73,16 @@ class Hub:
         self.meddling = Meddling(runtime, lambda: self.claimer.consumer)
         self._sender = Sender(runtime)
         self._inbox = runtime.storage.inbox
-        self._inbox_thread: StoreThread[Order] = StoreThread("dropr-gateway-inbox", loop, self._turn)
-        self._outbox_thread: StoreThread[list[Outgoing]] = StoreThread("dropr-gateway-outbox", loop, self._send)
-        self._reader: StoreThread[Callable[[], Any]] = StoreThread("dropr-gateway-reader", loop, call_each)
+        self._inbox_work: StoreWorker[Order] = StoreWorker(
+            "dropr-gateway-inbox", loop, self._turn, quick=lambda order: isinstance(order, _QUICK)
+        )
+        self._outbox_work: StoreWorker[list[Outgoing]] = StoreWorker(
+            "dropr-gateway-outbox", loop, self._send, quick=lambda _: True
+        )
+        self._reader: StoreWorker[Callable[[], Any]] = StoreWorker("dropr-gateway-reader", loop, call_each)
         self.held: dict[int, HeldMessage] = {}
         self.waiting: Waiting[HeldMessage] = Waiting(
-            loop, self._inbox_thread.submit, self._hand_out, self.give_back, self.undo
+            loop, self._inbox_work.submit, self._hand_out, self.give_back, self.undo
         )
         self.topics = Topics(runtime, self._sender, copy)
         self.receipts = Receipts(runtime, loop, self.read)
@@ -104,8 +110,8 @@ class Hub:
         return await self._reader.do(call)
 
     async def change(self, call: Callable[[], Any]) -> Any:
-        """Something at the inbox, in the thread that has its consumer."""
-        return await self._inbox_thread.do(call)
+        """Something at the inbox, by itself among the turns there."""
+        return await self._inbox_work.do(call)
 
     # ── putting ──────────────────────────────────────────────────────────────────────────────────
 
@@ -123,20 +129,20 @@ class Hub:
         outgoing = [one for one in composed if isinstance(one, Outgoing)]
         placed: dict[int, Placed] = {}
         if local:
-            numbers = await self._inbox_thread.do(Puts(local))
+            numbers = await self._inbox_work.do(Puts(local))
             for one, (number, duplicate) in zip(local, numbers, strict=True):
                 placed[id(one)] = Placed(format_id(one.job.id), number, duplicate)
             for channel in {one.channel for one in local}:
                 self.waiting.news(channel)
         if outgoing:
-            results = await self._outbox_thread.do(outgoing)
+            results = await self._outbox_work.do(outgoing)
             for sent, result in zip(outgoing, results, strict=True):
                 number = outgoing_number(result.id)
                 placed[id(sent)] = Placed(format_id(result.id), number, result.existed, local=False)
         return [placed[id(one)] for one in composed]
 
     def _send(self, orders: list[list[Outgoing]]) -> list[Any]:
-        """A turn of the outbox's thread: one commit for all, or each by itself if that fails."""
+        """A turn at the outbox: one commit for all, or each by itself if that fails."""
 
         def store(messages: list[Outgoing]) -> Sequence[Any]:
             written = [one.written for one in messages if one.written is not None]
@@ -148,7 +154,7 @@ class Hub:
                 return [[next(placed) for _ in order] for order in orders]
         return [_attempt(partial(store, order)) for order in orders]
 
-    # ── the turns of the inbox's thread ──────────────────────────────────────────────────────────
+    # ── turns at the inbox ────────────────────────────────────────────────────────────────────────────
 
     def _turn(self, orders: list[Order]) -> list[Any]:
         """Settlements first, for they may free what others wait for; then what is put, in one commit; then claims."""
@@ -220,7 +226,7 @@ class Hub:
         return held
 
     async def claim_for(self, owner: Any, claim: Callable[[], Any]) -> HeldMessage | None:
-        """What a call in the inbox's thread claims, in the hands of a desk. If whoever asked has gone meanwhile, it
+        """What a call at the inbox claims, in the hands of a desk. If whoever asked has gone meanwhile, it
         goes back.
         """
         future: asyncio.Future[HeldMessage | None] = self.loop.create_future()
@@ -234,7 +240,7 @@ class Hub:
             else:
                 future.set_result(self._hand_out(owner, *ready))
 
-        self._inbox_thread.submit(claim, done)
+        self._inbox_work.submit(claim, done)
         try:
             return await future
         except asyncio.CancelledError:
@@ -260,7 +266,7 @@ class Hub:
         if not mine:
             return results
         try:
-            done = await self._inbox_thread.do(Settles([one for _, _, one in mine]))
+            done = await self._inbox_work.do(Settles([one for _, _, one in mine]))
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):  # else it is being done all the same
                 for _, held, _ in mine:
@@ -313,7 +319,7 @@ class Hub:
             for channel in channels:
                 self.waiting.news(channel)
 
-        self._inbox_thread.submit(Settles(changes), done)
+        self._inbox_work.submit(Settles(changes), done)
 
     async def insist(self, changes: Sequence[Change]) -> None:
         """`settle`, again and again while the store refuses it: nobody else can end these leases but the process."""
@@ -351,9 +357,9 @@ class Hub:
         while self._background:
             await asyncio.wait(list(self._background))
         with contextlib.suppress(DroprError):
-            await self._inbox_thread.do(self.claimer.close)
-        for thread in (self._inbox_thread, self._outbox_thread, self._reader):
-            await asyncio.to_thread(thread.close)
+            await self._inbox_work.do(self.claimer.close)
+        for work in (self._inbox_work, self._outbox_work, self._reader):
+            await work.close()
 
 
 def _attempt(call: Callable[[], Any]) -> Any:

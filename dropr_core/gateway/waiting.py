@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from dropr_core.errors import Closed
 from dropr_core.gateway.claiming import Taken, Wanted
-from dropr_core.gateway.writer import settle_future
+from dropr_core.gateway.writer import Job, settle_future
 
 M = TypeVar("M")
 
@@ -30,7 +30,7 @@ class Request(Generic[M]):
     def __init__(self, owner: object, limit: int, future: "asyncio.Future[list[M]]", *, waits: bool) -> None:
         self.owner, self.limit, self.future, self.waits = owner, limit, future, waits
         self.asked = False
-        """Whether the store was asked since it came."""
+        """Whether the store is asked for it, or was."""
 
 
 class Group(Generic[M]):
@@ -39,7 +39,12 @@ class Group(Generic[M]):
     def __init__(self, channels: tuple[str, ...], *, large: bool) -> None:
         self.channels, self.large = channels, large
         self.requests: deque[Request[M]] = deque()
-        self.asking = self.news = False
+        self.asking: Job[Any] | None = None
+        """What the store is asked for, if it is."""
+        self.wanted = Wanted(channels, large=large)
+        self.beyond: list[Request[M]] = []
+        """For whom there was no room in what is asked for."""
+        self.news = False
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -49,7 +54,7 @@ class Waiting(Generic[M]):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        ask: Callable[[Wanted, Callable[[Taken | BaseException], None]], None],
+        ask: Callable[[Wanted, Callable[[Taken | BaseException], None]], Job[Any]],
         make: Callable[[Any, Any, bytes | None], M],
         give_back: Callable[[list[Any]], None],
         undo: Callable[[list[M]], None],
@@ -181,8 +186,11 @@ class Waiting(Generic[M]):
         settle_future(request.future, [])
 
     def _look(self, group: Group[M]) -> None:
-        if group.asking:
-            group.news = True
+        if group.asking is not None:
+            if group.asking.begun:
+                group.news = True
+            else:  # it will see what is new, and may bring something for those who came meanwhile
+                self._ask_for(group, [request for request in group.requests if not request.asked])
             return
         requests = group.requests
         while requests and requests[0].future.done():
@@ -196,17 +204,25 @@ class Waiting(Generic[M]):
         if group.timer is not None:
             group.timer.cancel()
             group.timer = None
-        group.asking, group.news = True, False
-        limit = waits = 0
-        for request in alive:
-            request.asked = True
-            limit += request.limit
-            waits |= request.waits
-        wanted = Wanted(group.channels, min(limit, MOST), bool(waits), group.large)
-        self._ask(wanted, lambda taken: self._taken(group, taken))
+        group.news = False
+        group.wanted = Wanted(group.channels, large=group.large)
+        self._ask_for(group, alive)
+        group.asking = self._ask(group.wanted, lambda taken: self._taken(group, taken))
+
+    @staticmethod
+    def _ask_for(group: Group[M], requests: list[Request[M]]) -> None:
+        wanted = group.wanted
+        for request in requests:
+            request.asked = wanted.limit < MOST
+            if request.asked:
+                wanted.limit = min(MOST, wanted.limit + request.limit)
+                wanted.waits |= request.waits
+            else:
+                group.beyond.append(request)
 
     def _taken(self, group: Group[M], taken: Taken | BaseException) -> None:
-        group.asking = False
+        group.asking = None
+        beyond, group.beyond = group.beyond, []
         if self._closed:  # the subscriptions that it made are closed as well, or will be
             for request in group.requests:
                 settle_future(request.future, [])
@@ -214,6 +230,9 @@ class Waiting(Generic[M]):
         if isinstance(taken, BaseException):
             self._failed(group, taken)
             return
+        if len(taken.claims) < group.wanted.limit:
+            for request in beyond:  # there was not even enough for those before
+                request.asked = True
         for channel, subscription in taken.subscriptions:
             self.watch(channel, subscription.fileno(), subscription.drain)
         self._deal(group, taken)

@@ -1,14 +1,17 @@
-"""Threads that work at the store for an event loop.
+"""Work at the store for an event loop.
 
-Owns `StoreThread`: jobs that came while one turn was under way are done together in the next one, so that what many
-connections put or settle at the same time is one commit, while a lone connection waits for one step to the thread, its
-commit, and one step back. Must not know what a job does.
+Owns `StoreWorker`: jobs that came in the same step of the loop, or while a turn was under way, are done together in the
+next turn, so that what many connections put or settle at the same time is one commit. While the store is quick the loop
+does the turn itself, as Redis does with its log before it sleeps: a step to a thread and back would cost more than the
+commit. As soon as a turn is slow, a thread does the next ones, and the loop serves whoever does not wait for the store.
+Must not know what a job does.
 """
 
 import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -16,38 +19,60 @@ from dropr_core.errors import Closed
 
 J = TypeVar("J")
 
+QUICK = 0.002
+"""Seconds: a turn at the store that takes longer belongs into a thread. Everybody whose answer is a commit waits for it
+in any case; what others notice is a pause like that of a large message.
+"""
+
 
 class Job(Generic[J]):
     """Something to do, and who waits for it."""
 
-    __slots__ = ("done", "order", "result")
+    __slots__ = ("begun", "done", "order", "result")
 
     def __init__(self, order: J, done: Callable[[Any], None]) -> None:
         """``done`` is called in the event loop with the result, or with the exception."""
         self.order, self.done = order, done
         self.result: Any = None
+        self.begun = False
+        """Whether its turn has: an order of which one can ask more may be changed before, never after."""
 
 
-class StoreThread(Generic[J]):
-    """One thread. `submit` belongs to the event loop; ``turn`` is called in the thread with all that waits, and returns
-    a result or an exception for each, in the same order.
+class StoreWorker(Generic[J]):
+    """`submit` and `close` belong to the event loop; ``turn`` is called with all that waits, and returns a result or an
+    exception for each, in the same order. There is one turn at a time, but not always in the same thread.
     """
 
     def __init__(
-        self, name: str, loop: asyncio.AbstractEventLoop, turn: Callable[[list[J]], Sequence[Any]], most: int = 1000
-    ) -> None:
-        self._loop, self._turn, self._most = loop, turn, most
-        self._queue: queue.SimpleQueue[Job[J] | None] = queue.SimpleQueue()
+        self, name: str, loop: asyncio.AbstractEventLoop, turn: Callable[[list[J]], Sequence[Any]], *,
+        quick: Callable[[J], bool] | None = None, most: int = 1000, clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        """``quick``: whether an order may be done in the event loop, by its kind; without it none is. ``most``: jobs of
+        a turn.
+        """
+        self._loop, self._turn, self._quick, self._most, self._clock = loop, turn, quick, most, clock
+        self._waiting: list[Job[J]] = []
+        self._planned = self._away = False
+        self._expected = 10 * QUICK
+        """Seconds that a turn takes: what the last ones took, the slowest of them longest remembered."""
         self._closed = False
+        self._idle: asyncio.Future[None] | None = None
+        self._queue: queue.SimpleQueue[list[Job[J]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, order: J, done: Callable[[Any], None]) -> None:
+    def submit(self, order: J, done: Callable[[Any], None]) -> Job[J]:
         """Have it done; after `close` it fails with Closed."""
+        job = Job(order, done)
         if self._closed:
+            job.begun = True
             self._loop.call_soon(done, Closed("the gateway is closed"))
-        else:
-            self._queue.put(Job(order, done))
+            return job
+        self._waiting.append(job)
+        if not (self._planned or self._away):
+            self._planned = True
+            self._loop.call_soon(self._begin)
+        return job
 
     async def do(self, order: J) -> Any:
         """The result of an order. It is carried out even if whoever asked is cancelled."""
@@ -55,35 +80,73 @@ class StoreThread(Generic[J]):
         self.submit(order, lambda result: settle_future(future, result))
         return await future
 
+    # ── turns ────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self) -> None:
+        self._planned = False
+        jobs = self._waiting[: self._most]
+        del self._waiting[: len(jobs)]
+        for job in jobs:
+            job.begun = True
+        if not jobs:
+            self._rest()
+        elif self._may_do(jobs):
+            self._do(jobs)
+            self._told(jobs)
+        else:
+            self._away = True
+            self._queue.put(jobs)
+
+    def _may_do(self, jobs: list[Job[J]]) -> bool:
+        quick = self._quick
+        return quick is not None and self._expected <= QUICK and all(quick(job.order) for job in jobs)
+
     def _run(self) -> None:
-        take, take_now = self._queue.get, self._queue.get_nowait
-        while True:
-            jobs = [take()]
-            with contextlib.suppress(queue.Empty):
-                while len(jobs) < self._most:
-                    jobs.append(take_now())
-            work = [job for job in jobs if job is not None]
-            if work:
-                self._do(work)
-            if len(work) < len(jobs):
-                return
+        while (jobs := self._queue.get()) is not None:
+            self._do(jobs)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._came_back, jobs)
+
+    def _came_back(self, jobs: list[Job[J]]) -> None:
+        self._away = False
+        self._told(jobs)
 
     def _do(self, jobs: list[Job[J]]) -> None:
+        begun = self._clock()
         try:
             results = self._turn([job.order for job in jobs])
-        except BaseException as error:  # whoever waits must hear of it, and the thread goes on
+        except BaseException as error:  # whoever waits must hear of it, and the work goes on
             results = [error] * len(jobs)
+        took = self._clock() - begun
+        self._expected = max(took, self._expected + (took - self._expected) / 8)
         for job, result in zip(jobs, results, strict=True):
             job.result = result
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(_tell, self._loop, jobs)
 
-    def close(self) -> None:
+    def _told(self, jobs: list[Job[J]]) -> None:
+        _tell(self._loop, jobs)
+        if self._away or self._planned:
+            return
+        if self._waiting:
+            self._planned = True
+            self._loop.call_soon(self._begin)
+        else:
+            self._rest()
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────
+
+    def _rest(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def close(self) -> None:
         """Do what was submitted before, then end. Safe twice."""
         if not self._closed:
             self._closed = True
+            if self._waiting or self._planned or self._away:
+                self._idle = self._loop.create_future()
+                await self._idle
             self._queue.put(None)
-        self._thread.join()
+        await asyncio.to_thread(self._thread.join)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, jobs: list[Job[J]]) -> None:

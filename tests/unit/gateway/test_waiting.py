@@ -1,0 +1,117 @@
+"""Who waits for messages, and how often the store is asked for them."""
+
+import asyncio
+
+from dropr_core.gateway import waiting
+from dropr_core.gateway.claiming import Taken
+from dropr_core.gateway.waiting import MOST, Waiting
+from dropr_core.gateway.writer import Job
+
+
+class Store:
+    """Answers what it was asked when told to; claims are numbers."""
+
+    def __init__(self):
+        self.asked = []
+        self.waiting = Waiting(
+            asyncio.get_running_loop(), self.ask, lambda owner, claim, body: claim, [].append, [].append
+        )
+
+    def ask(self, wanted, done):
+        job = Job(wanted, done)
+        self.asked.append(job)
+        return job
+
+    def begin(self):
+        """The limit of what is asked for, from now on fixed."""
+        self.asked[-1].begun = True
+        return self.asked[-1].order.limit
+
+    def answer(self, *claims):
+        """End the last turn."""
+        self.asked[-1].done(Taken([(claim, None) for claim in claims], 60.0, []))
+
+    def get(self, *, wait=0.0, limit=1):
+        """One more connection that asks."""
+        return asyncio.ensure_future(self.waiting.get(object(), ("jobs",), limit, wait))
+
+
+async def step():
+    """Let what was started reach its first wait."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_all_who_ask_before_the_turn_begins_share_one_question():
+    """Eight connections that reserve in the same step are one claim of eight, dealt out in their order."""
+
+    async def scenario():
+        store = Store()
+        asking = [store.get() for _ in range(8)]
+        await step()
+        assert (len(store.asked), store.begin()) == (1, 8)
+        store.answer(*range(8))
+        assert await asyncio.gather(*asking) == [[number] for number in range(8)]
+
+    asyncio.run(scenario())
+
+
+def test_who_asks_during_a_turn_is_asked_for_in_the_next_one():
+    """A question under way is never made larger: whoever came too late for it is not told that there is nothing."""
+
+    async def scenario():
+        store = Store()
+        first = store.get()
+        await step()
+        assert store.begin() == 1
+        late = store.get()
+        await step()
+        store.answer("one")
+        assert await first == ["one"]
+        await step()
+        assert (len(store.asked), store.begin()) == (2, 1)
+        store.answer("two")
+        assert await late == ["two"]
+
+    asyncio.run(scenario())
+
+
+def test_news_before_the_turn_begins_asks_nothing_twice():
+    """A message that comes while a question waits for its turn is seen by it: the store is asked once."""
+
+    async def scenario():
+        store = Store()
+        asking = store.get(wait=60.0)
+        await step()
+        store.waiting.news("jobs")
+        assert store.begin() == 1
+        store.answer("it")
+        assert await asking == ["it"]
+        assert len(store.asked) == 1
+
+    asyncio.run(scenario())
+
+
+def test_more_than_one_question_may_ask_for_are_served_by_the_next(monkeypatch):
+    """Beyond the bound of a claim nobody is told that there is nothing while there is; with too little, all hear it."""
+    monkeypatch.setattr(waiting, "MOST", 3)
+    assert MOST > 3
+
+    async def scenario():
+        store = Store()
+        asking = [store.get() for _ in range(5)]
+        await step()
+        assert store.begin() == 3
+        store.answer(1, 2, 3)
+        await step()
+        assert store.begin() == 2
+        store.answer(4, 5)
+        assert await asyncio.gather(*asking) == [[1], [2], [3], [4], [5]]
+        asking = [store.get() for _ in range(5)]
+        await step()
+        assert store.begin() == 3
+        store.answer(1)
+        assert await asyncio.gather(*asking) == [[1], [], [], [], []]
+        assert len(store.asked) == 3
+
+    asyncio.run(scenario())
