@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
@@ -36,8 +37,17 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     if not config.gateways:
         raise ConfigError([f"node {config.node}: there are no `gateways:`, so a gateway process has nothing to do"])
     heart = heart or Heartbeat.from_environment()
-    with Runtime.open(config) as runtime, asyncio.Runner() as runner:
+    with Runtime.open(config) as runtime, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_Process(runtime, heart).main())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop where it is installed (`pip install dropr-core[fast]`), else None: asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 class _Process:
