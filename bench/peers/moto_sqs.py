@@ -1,7 +1,7 @@
-"""SQS by boto3: what a program of Amazon's gets out of a door, whoever stands behind it.
+"""SQS by boto3, and by a lean client: what a program of Amazon's gets out of a door, and what stands behind it can do.
 
-Owns moto's server as a peer (in memory, unsigned), and the client's side of the comparison. boto3's own work is in
-every figure.
+Owns moto's server as a peer (in memory, unsigned), and the client's side of the comparison. boto3's own work, about two
+milliseconds a call, is in its figures; the lean client is there to see the server.
 """
 
 import importlib.util
@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.peers.figure import BODY, Figure, repeated
 from bench.peers.servers import free_port, server
+from bench.peers.sqs_lean import LeanClient
 
 NAME = "moto's server"
 KEY, SECRET = "AKIDBENCH", "a-secret-of-the-bench"
@@ -72,7 +73,14 @@ class Client:
         self._sqs.close()
 
 
-def rates(client: Client, messages: int, runs: int) -> Iterator[tuple[str, float, float]]:
+def clients(url: str) -> Iterator[tuple[str, "Client | LeanClient"]]:
+    """Name and client, each open while it is used."""
+    for name, client in (("boto3", Client(url)), ("lean client", LeanClient(url, KEY, SECRET))):
+        yield name, client
+        client.close()
+
+
+def rates(client: "Client | LeanClient", messages: int, runs: int) -> Iterator[tuple[str, float, float]]:
     """What, messages a second, spread: sent and then taken, one by one and in tens."""
     count = max(10, messages // 10 * 10)
     for suffix, send, take in (("", client.send, client.take), (" 10", client.send_tens, client.take_tens)):
@@ -97,7 +105,7 @@ def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
     port = free_port()
     words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with server([sys.executable, *words], home / "moto", port):
-        client = Client(f"http://127.0.0.1:{port}")
-        for what, rate, spread in rates(client, messages, runs):
-            yield Figure(what, rate, False, "boto3, in memory, signatures unchecked", " ".join(words), spread)
-        client.close()
+        for name, client in clients(f"http://127.0.0.1:{port}"):
+            for what, rate, spread in rates(client, messages, runs):
+                words_of = f"{name}, in memory, signatures unchecked"
+                yield Figure(f"{what}, {name}", rate, False, words_of, " ".join(words), spread)
