@@ -173,6 +173,7 @@ def _keep(
 ) -> int:
     """Keep children alive until told to stop; after a reload those that the file says then. The angel's exit code."""
     from dropr_core.angel.angel import Angel
+    from dropr_core.angel.systemd import ServiceManager
 
     settings = config.angel
     angel = Angel(
@@ -183,6 +184,7 @@ def _keep(
         backoff=(settings.backoff_min, settings.backoff_max),
         healthy=settings.healthy,
         max_memory=settings.max_memory,
+        manager=ServiceManager.from_environment(),  # taken out of it: the children are not its business
         renew=lambda: children(load_config(path)),
     )
     return angel.run()
