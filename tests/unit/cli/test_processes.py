@@ -49,6 +49,7 @@ def test_every_key_of_json_is_documented(run, told, put):
         "bury": [identity], "kick": ["--all"], "redrive": ["--all"], "wipe": ["--all", "--yes"], "plugins": None,
         "fsck": [], "bench": ["--only", "line", "--rounds", "2"], "pause": ["notes"], "unpause": ["notes"],
         "subscribe": ["prices", "audit"], "topics": [], "unsubscribe": ["prices", "audit"],
+        "install": ["--user", "--print"],
     }  # fmt: skip
     for name, arguments in commands.items():
         if arguments is None:
