@@ -113,16 +113,34 @@ class Client:
 
     async def submit(self, packets: Sequence[Packet]) -> None:
         """Store them, side by side, and answer in their order."""
+        answers: Sequence[bytes | Waiting] | None
         if len(packets) == 1:
             answers = [await self._answer(packets[0])]
         else:
-            answers = await asyncio.gather(*(self._answer(packet) for packet in packets))
+            answers = await self._plain_ones(packets)
+            if answers is None:
+                answers = await asyncio.gather(*(self._answer(packet) for packet in packets))
         for answer in answers:
             if isinstance(answer, Waiting):
                 for one in answer.created():
                     self.outgoing.push(one)
             else:
                 self.outgoing.push(answer)
+
+    async def _plain_ones(self, packets: Sequence[Packet]) -> list[bytes] | None:
+        """Background jobs that nothing joins: one call of the desk for all. None if there are others among them, or one
+        of them is refused: then each is answered by itself.
+        """
+        try:
+            requests = [read_request(packet) for packet in packets]
+            if any(one.foreground or one.key or one.channel in self._hall.limits for one in requests):
+                return None
+            placed = await self._desk.put(*[one.parcel(None) for one in requests])
+        except (Refused, QueueFull, UsageError):  # nothing is stored
+            return None
+        except DroprError as error:
+            return [encode(Kind.ERROR, "QUEUE_ERROR", str(error))] * len(packets)
+        return [encode(Kind.JOB_CREATED, self._hall.handles.of(one.id)) for one in placed]
 
     async def _answer(self, packet: Packet) -> "bytes | Waiting":
         try:

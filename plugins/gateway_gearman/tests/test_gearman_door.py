@@ -237,3 +237,16 @@ def _refused(port):
     except OSError:
         return True
     return False
+
+
+def test_one_refused_among_many_ahead_is_refused_alone(shop):
+    """A hundred jobs in one write, one of them impossible: the others are created once each, in their order."""
+    jobs = [encode(Kind.SUBMIT_JOB_BG, b"ahead", b"", b"%d" % number, magic=REQUEST) for number in range(100)]
+    jobs[40] = encode(Kind.SUBMIT_JOB_BG, b"ahead", b"u" * 65, b"too long a unique", magic=REQUEST)
+    with Peer(shop.port) as client:
+        for sent in (jobs, jobs[:40]):
+            client.socket.sendall(b"".join(sent))
+            kinds = [client.get()[0] for _ in sent]
+            assert [at for at, kind in enumerate(kinds) if kind is not Kind.JOB_CREATED] == [40][: len(sent) // 100]
+    expected = [b"%d" % number for number in range(100) if number != 40]
+    assert drain(shop.port, b"ahead", 139) == expected + expected[:40]
