@@ -14,12 +14,12 @@ from typing import Any
 from dropr_core.config.schema import GatewayConfig
 from dropr_core.contracts.gateway import Gateway
 from dropr_core.errors import DroprError, PluginError
-from dropr_core.gateway.address import BACKLOG, Address, bind, tls_of
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.desk import NodeDesk
 from dropr_core.gateway.hub import Hub
 from dropr_core.gateway.line import StreamLine
 from dropr_core.gateway.listening import addresses_of
+from dropr_core.system.address import BACKLOG, Address, bind, tls_of
 
 
 class Door:
@@ -59,7 +59,7 @@ class Door:
 
     def _serve_web(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
         try:
-            from dropr_core.gateway.web import WebDoor, serve
+            from dropr_core.system.web import WebDoor, serve
         except ImportError as error:
             bound.close()
             raise PluginError(

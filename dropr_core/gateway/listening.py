@@ -9,15 +9,15 @@ from pathlib import Path
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.schema import GatewayConfig
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.gateway import Gateway
+from dropr_core.contracts.gateway import STREAMS, WEB, Gateway
 from dropr_core.errors import ConfigError, DroprError
-from dropr_core.gateway.address import Address, all_schemes, read_address, tls_of
 from dropr_core.plugin.registry import create
+from dropr_core.system.address import Address, read_address, tls_of
 
 
 def addresses_of(config: GatewayConfig, gateway: Gateway) -> list[Address]:
     """Where a gateway listens. Raises ConfigError with everything that is wrong."""
-    schemes = all_schemes(tuple(gateway.schemes))
+    schemes = tuple(one for one in (*STREAMS, *WEB) if one in gateway.schemes)
     urls = config.listen or ((gateway.default_listen,) if gateway.default_listen else ())
     place = f"gateways.{config.name}.listen"
     if not urls:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from dropr_core.cli.app import application
-from dropr_core.gateway.address import Address, read_address
+from dropr_core.system.address import Address, read_address
 from dropr_core.system.exit_codes import Exit
 
 ALL = ("tcp", "tls", "unix", "http", "https")
@@ -48,7 +48,7 @@ def test_gateways_that_may_listen_are_well(tmp_path):
     [
         (
             {"beanstalk": {"listen": "http://127.0.0.1:1"}},
-            "gateways.beanstalk.listen: 'http://127.0.0.1:1': this gateway listens at tcp://, tls://, unix://",
+            "gateways.beanstalk.listen: 'http://127.0.0.1:1': what listens here does so at tcp://, tls://, unix://",
         ),
         (
             {"stomp": {"listen": "tcp://0.0.0.0:61613"}},

@@ -1,8 +1,8 @@
-"""ASGI applications of gateways, served by uvicorn in the event loop of the gateway's process.
+"""An ASGI application at one listening socket, served by uvicorn in an event loop of the process that asks for it.
 
 Owns uvicorn's settings, the limits that it lacks, and the end in good order. Takes a socket that is bound and listens.
-Imported only where a gateway of the web is wanted: it needs uvicorn and httptools, WebSockets need websockets (the
-plugin's distribution names them). Must not know what is served, nor to whom.
+Imported only where something of the web is served: it needs uvicorn and httptools, WebSockets need websockets (whoever
+serves names them among its dependencies). Must not know what is served, nor to whom.
 
 What a request's head, chunk framing and trailers may take is bounded before anything of it is parsed, and who sends or
 reads nothing is cut off. Requests with two lengths, or a length and chunks, are refused by httptools, which is strict.
@@ -12,13 +12,13 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from dropr_core.contracts.gateway import ASGIApplication
 from dropr_core.system.tally import Tally, quiet
 
 PATIENCE = 30.0
@@ -42,7 +42,7 @@ class WebDoor:
 
     def __init__(
         self,
-        application: ASGIApplication,
+        application: Callable[[Any, Any, Any], Awaitable[None]],
         sock: socket.socket,
         context: ssl.SSLContext | None,
         *,

@@ -1,23 +1,27 @@
-"""Where a gateway listens: URLs read, checked, and bound.
+"""Where a process listens for programs: URLs read, checked, and bound.
 
-Owns the schemes of doors and who may come through them. Must not know dialects or what is served.
+Owns how such a URL is written, which of them can be reached from elsewhere, and the socket and the TLS of each. Must
+not know what is served there (gateways, the monitor), nor to whom.
 """
 
 import ipaddress
 import os
 import re
 import socket
-import ssl
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
-from dropr_core.contracts.gateway import STREAMS, WEB
 from dropr_core.errors import Unreachable
 
+if TYPE_CHECKING:
+    import ssl
+
 BACKLOG = 1024
+_WEB = ("http", "https")
 _QUERY = {"tls": {"cert", "key", "ca"}, "https": {"cert", "key", "ca"}, "unix": {"mode"}}
 
 
@@ -45,7 +49,7 @@ class Address:
     @property
     def web(self) -> bool:
         """Whether an application answers here."""
-        return self.scheme in WEB
+        return self.scheme in _WEB
 
     def meets(self, other: "Address") -> bool:
         """Whether the two cannot both be listened at: the same socket file, or one port of hosts of which one is the
@@ -85,7 +89,7 @@ def read_address(url: str, schemes: tuple[str, ...]) -> Address | str:
         return f"{url!r} is not a URL: {error}"
     scheme = parts.scheme
     if scheme not in schemes:
-        return f"{url!r}: this gateway listens at {', '.join(f'{one}://' for one in schemes)}"
+        return f"{url!r}: what listens here does so at {', '.join(f'{one}://' for one in schemes)}"
     if unknown := set(query) - _QUERY.get(scheme, set()):
         known = ", ".join(sorted(_QUERY.get(scheme, set()))) or "none"
         return f"{url!r}: no option is called {min(unknown)!r} (known: {known})"
@@ -100,11 +104,6 @@ def read_address(url: str, schemes: tuple[str, ...]) -> Address | str:
     if scheme in ("tls", "https") and not {"cert", "key"} <= set(query):
         return f"{url!r}: say its certificate and key, such as {scheme}://{host}:{port}?cert=door.pem&key=door.key"
     return Address(url, scheme, host, port, "", query)
-
-
-def all_schemes(schemes: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of a gateway that exist."""
-    return tuple(one for one in (*STREAMS, *WEB) if one in schemes)
 
 
 def bind(address: Address) -> socket.socket:
@@ -160,10 +159,12 @@ def _answers(path: str) -> bool:
         return True
 
 
-def tls_of(address: Address, directory: Path) -> ssl.SSLContext | None:
+def tls_of(address: Address, directory: Path) -> "ssl.SSLContext | None":
     """The TLS of an address; None if it has none. Raises Unreachable."""
     if address.scheme not in ("tls", "https"):
         return None
+    import ssl
+
     options = {name: str(directory / value) for name, value in address.options.items()}
     try:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.get("ca"))

@@ -1,8 +1,8 @@
-"""Where gateways listen."""
+"""Where doors listen."""
 
 import socket
 
-from dropr_core.gateway.address import bind, read_address
+from dropr_core.system.address import bind, read_address
 
 
 def test_small_answers_do_not_wait():
