@@ -18,13 +18,13 @@ from dropr_core.cli.streams import forget_output, open_standard_streams
 SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Run",
-        dict.fromkeys(("daemon", "server", "worker", "gateway", "angel", "up"), "running"),
+        dict.fromkeys(("daemon", "server", "worker", "gateway", "monitor", "angel", "up"), "running"),
     ),
     (
         "Look, changing nothing",
         {
             "check": "checking", "config": "checking", "schema": "checking", "plugins": "checking",
-            "status": "status", "count": "status", "topics": "topics",
+            "status": "status", "dashboard": "dashboard", "count": "status", "topics": "topics",
             "list": "listing", "show": "listing", "cat": "listing",
         },
     ),

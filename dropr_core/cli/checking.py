@@ -27,6 +27,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     from dropr_core.config.exposure import find_exposures
     from dropr_core.errors import ConfigError
     from dropr_core.gateway.listening import rehearse_gateways
+    from dropr_core.monitor.host import rehearse_monitor
     from dropr_core.plugin.confidential import secrets_of
     from dropr_core.plugin.rehearsal import rehearse
     from dropr_core.system.exit_codes import Exit
@@ -34,7 +35,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     path = find_config(config_file)
     try:
         config = load_config(path)
-        if problems := rehearse(config, rehearse_gateways):
+        if problems := rehearse(config, rehearse_gateways, lambda config, _context: rehearse_monitor(config)):
             raise ConfigError(problems)
     except ConfigError as error:
         if not as_json:

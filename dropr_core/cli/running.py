@@ -1,4 +1,4 @@
-"""The verbs that run until they are told to stop: daemon, server, worker, gateway, angel, up.
+"""The verbs that run until they are told to stop: daemon, server, worker, gateway, monitor, angel, up.
 
 Owns how a process of dropr begins: its configuration, its log, its exit code. What it then does is
 in the module of its name; the angel starts these very verbs.
@@ -30,7 +30,7 @@ HEARTBEAT = "DROPR_HEARTBEAT_FD"
 CHILD_NAME = "DROPR_CHILD_NAME"
 """What it calls us (the same)."""
 
-ROLES = ("daemon", "server", "worker", "gateway")
+ROLES = ("daemon", "server", "worker", "gateway", "monitor")
 
 
 @verb("daemon")
@@ -88,11 +88,34 @@ def gateway_verb(ctx: click.Context, config_file: Path | None) -> None:
     ctx.exit(run(config, path=path))
 
 
+@verb("monitor")
+@click.pass_context
+def monitor_verb(ctx: click.Context, config_file: Path | None) -> None:
+    """Serve the page that shows how this node does, in a process of its own: where `monitor:` listens.
+
+    A node whose `run:` does not name monitor has it served by its server. 'dropr dashboard' shows the link.
+    """
+    path, config = _begin(ctx, "monitor", config_file)
+    if not config.monitor.listen:
+        raise Stop(
+            Exit.CONFIG,
+            f"{path}: node {config.node} has no page; say where: monitor: {{listen: http://127.0.0.1:8429}}",
+        )
+    with collector_paused():
+        from dropr_core.processes.monitor import run
+
+    collect_rarely()
+    ctx.exit(run(config, path=path))
+
+
 @verb("angel")
 @click.argument("roles", metavar="ROLE...", nargs=-1, required=True, type=click.Choice(ROLES))
 @click.pass_context
 def angel_verb(ctx: click.Context, config_file: Path | None, roles: tuple[str, ...]) -> None:
-    """Keep these processes of a node alive: daemon, server, worker, gateway. SIGHUP makes them read the file again."""
+    """Keep these processes of a node alive: daemon, server, worker, gateway, monitor.
+
+    SIGHUP makes them read the file again.
+    """
     path, config = _begin(ctx, "angel", config_file)
     _watch(ctx, path, config, lambda _config: list(dict.fromkeys(roles)))
 
@@ -119,6 +142,7 @@ def _begin(ctx: click.Context, role: str, config_file: Path | None) -> "tuple[Pa
     config = load_config(path)
     log = start_log(ctx, role, name=os.environ.get(CHILD_NAME, ""), node=config.node, logs=config.logs)
     log.hide(key.decode("utf-8", "replace") for peer in config.peers.values() for key in peer.keys)
+    log.hide(filter(None, [config.monitor.token]))
     from dropr_core.plugin.confidential import IN_PROCESS, secrets_of
 
     log.hide(text for _, text in secrets_of(config, IN_PROCESS.get(role, ())))

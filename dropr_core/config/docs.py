@@ -227,10 +227,10 @@ def init_text(
         "# groups: {everywhere: [" + peer + "]}",
     ]
     lines += _comments(NodeConfig, "# ", skip=("node", "peers", "channels", "listen", "groups", "limits", "delivery",
-                                               "worker", "angel"))  # fmt: skip
+                                               "worker", "angel", "monitor"))  # fmt: skip
     for title, cls in _sections():
         name = title.strip("`")
-        if name in {"limits", "delivery", "worker", "angel"}:
+        if name in {"limits", "delivery", "worker", "angel", "monitor"}:
             lines += ["", f"# {name}:", *_comments(cls, "#   ")]
     return "\n".join(lines) + "\n"
 

@@ -74,6 +74,8 @@ def _inline_secrets(config: NodeConfig, secrets: Callable[[], Iterable[Steps]]) 
     for name, peer in config.peers.items():
         if peer.keys and not (hides(("peers", name, "key")) or hides(("peers", name, "key", 0))):
             yield f"peers.{name}.key"
+    if config.monitor.token and not hides(("monitor", "token")):
+        yield "monitor.token"
     for steps in secrets():
         if not hides(steps):
             yield format_steps(steps)

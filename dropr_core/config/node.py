@@ -19,6 +19,8 @@ from dropr_core.config.options import Reader, given, own, path, suggest
 from dropr_core.config.options import option as _option
 from dropr_core.config.schema import (
     GATEWAYS_SCHEMA,
+    MIN_KEY,
+    MONITOR_SCHEMES,
     AngelConfig,
     ChannelConfig,
     Component,
@@ -26,6 +28,7 @@ from dropr_core.config.schema import (
     GatewayConfig,
     Limits,
     LogsConfig,
+    MonitorConfig,
     PeerConfig,
     TopicConfig,
     WorkerConfig,
@@ -36,7 +39,7 @@ from dropr_core.config.schema import (
 from dropr_core.errors import ConfigError, UnknownPeer
 from dropr_core.model.names import check_channel, check_name
 
-Role = Literal["daemon", "server", "worker", "gateway"]
+Role = Literal["daemon", "server", "worker", "gateway", "monitor"]
 _ANY: Mapping[str, Any] = {"type": "array"}
 
 
@@ -69,13 +72,15 @@ class NodeConfig:
     run: tuple[Role, ...] = _option(
         (),
         doc="What `dropr up` keeps alive.",
-        unset="daemon; server if `listen`; worker if any channel has a handler, or `topics`; gateway if `gateways`",
+        unset="daemon; server if `listen`; worker if any channel has a handler, or `topics`; gateway if `gateways`; "
+        "monitor if `monitor` listens and there is no server, which serves it as well",
     )
     limits: Limits = _option(Limits, doc="Limits of this node.")
     delivery: DeliveryConfig = _option(DeliveryConfig, doc="How messages are carried.")
     worker: WorkerConfig = _option(WorkerConfig, doc="How `dropr worker` works.")
     angel: AngelConfig = _option(AngelConfig, doc="How `dropr up` watches.")
     logs: LogsConfig = _option(LogsConfig, doc="What the processes of this node say, and where.")
+    monitor: MonitorConfig = _option(MonitorConfig, doc="The page that shows how this node does.")
     insecure: Literal[False, True, "really"] = _option(
         False, doc="Peers without a key: `true` allows them on loopback, `really` anywhere. Anybody can be that peer."
     )
@@ -182,6 +187,8 @@ def _default_run(config: NodeConfig) -> tuple[Role, ...]:
         run.append("worker")
     if config.gateways:
         run.append("gateway")
+    if config.monitor is not None and config.monitor.listen and "server" not in run:
+        run.append("monitor")
     return tuple(run)
 
 
@@ -217,6 +224,8 @@ def _check(reader: Reader, config: NodeConfig) -> None:
             if not _is_loopback(url):
                 reader.mistake(("listen", index), f"peer '{open_peers[0]}' has no key, so this node may listen on "
                                "loopback only; give it a key, or say insecure: really")  # fmt: skip
+    if config.monitor is not None:
+        _check_monitor(reader, config.monitor)
     worker = config.worker
     if worker is not None and worker.concurrency not in (None, worker.threads) and worker.threads != 1:
         reader.mistake(("worker", "concurrency"), "is the old name of threads, which is given as well; remove it")
@@ -224,6 +233,25 @@ def _check(reader: Reader, config: NodeConfig) -> None:
         section = getattr(config, kind)
         if section is not None and section.backoff_max < section.backoff_min:
             reader.mistake((kind, "backoff_max"), "is less than backoff_min; swap the two")
+
+
+def _check_monitor(reader: Reader, monitor: MonitorConfig) -> None:
+    if monitor.listen:
+        from dropr_core.system.address import read_address
+    for index, url in enumerate(monitor.listen):
+        address = read_address(url, MONITOR_SCHEMES)
+        if isinstance(address, str):
+            reader.mistake(("monitor", "listen", index), address)
+        elif not address.local and address.scheme == "http" and not monitor.insecure:
+            reader.mistake(
+                ("monitor", "listen", index),
+                f"{url} can be reached from elsewhere, and others on the way can read the token: listen on 127.0.0.1, "
+                "use https://HOST:PORT?cert=FILE&key=FILE, or say insecure: true",
+            )
+    if monitor.token is not None and len(monitor.token) < MIN_KEY:
+        reader.mistake(
+            ("monitor", "token"), f"is shorter than {MIN_KEY} characters; leave it out, and the node makes one"
+        )
 
 
 def _check_peer(reader: Reader, config: NodeConfig, name: str, peer: PeerConfig) -> None:
@@ -284,5 +312,5 @@ def _is_loopback(url: str) -> bool:
         return False
 
 
-__all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "GatewayConfig", "Limits", "NodeConfig",
-           "PeerConfig", "WorkerConfig", "from_mapping", "load", "parse"]  # fmt: skip
+__all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "GatewayConfig", "Limits",
+           "MonitorConfig", "NodeConfig", "PeerConfig", "WorkerConfig", "from_mapping", "load", "parse"]  # fmt: skip

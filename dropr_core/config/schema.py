@@ -19,6 +19,8 @@ from dropr_core.system.syslog_address import parse_syslog_address
 MIN_KEY = 16
 """Characters of the shortest key: shorter ones can be guessed."""
 
+MONITOR_SCHEMES = ("http", "https", "unix")
+
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -320,8 +322,31 @@ class AngelConfig:
     recycle_after: int | None = option(None, least=1, doc="Messages before a fresh start.", unset="never")
 
 
+@attrs.frozen(kw_only=True)
+class MonitorConfig:
+    """The page that shows how this node does, and what other programs read of it: off unless it listens somewhere."""
+
+    listen: tuple[str, ...] = option(
+        (),
+        doc="URLs: `http://127.0.0.1:8429`, `https://HOST:PORT?cert=FILE&key=FILE`, `unix:///PATH`.",
+        unset="there is no page",
+    )
+    token: str | None = secret(
+        None,
+        doc="Whoever shows it may look and act, at least 16 characters.",
+        unset="made by the node, in the file `monitor.token` of its data directory",
+    )
+    hosts: tuple[str, ...] = option(
+        (), doc="Names by which browsers reach it, besides those in `listen`, this machine's own and numbers."
+    )
+    insecure: bool = option(
+        False, doc="Listen beyond loopback without TLS: others on the way can read the token, and use it."
+    )
+
+
 __all__ = [
     "GATEWAYS_SCHEMA",
+    "MONITOR_SCHEMES",
     "AngelConfig",
     "ChannelConfig",
     "Component",
@@ -329,6 +354,7 @@ __all__ = [
     "GatewayConfig",
     "Limits",
     "LogsConfig",
+    "MonitorConfig",
     "PeerConfig",
     "WorkerConfig",
     "check_channel",

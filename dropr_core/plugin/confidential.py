@@ -20,6 +20,7 @@ IN_PROCESS: Mapping[str, Collection[str]] = {
     "server": ("storage", "observer", "transport"),
     "worker": ("storage", "observer", "serializer", "handler"),
     "gateway": ("storage", "observer", "gateway"),
+    "monitor": ("storage", "observer"),
 }
 """The kinds of plugins that a process uses: others are not imported for its log."""
 

@@ -15,6 +15,7 @@ from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.transport import Listener
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import ConfigError, StoreError
+from dropr_core.monitor.host import Guest, serves_monitor
 from dropr_core.plugin.registry import asgi_application, transport_for
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.protocol.endpoint import Access, Endpoint, Limits
@@ -36,6 +37,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
         dispatcher = make_dispatcher(runtime, log)
         listeners: list[Listener] = []
         presence = Presence(runtime.run_directory, "server")
+        monitor = Guest(runtime, logging.getLogger("dropr.monitor")) if serves_monitor(config, "server") else None
         try:
             for url in config.listen:
                 listeners.append(transports.for_url(url).listen(url, dispatcher))
@@ -45,6 +47,8 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             log.info("server of %s listens on %s", runtime.name, ", ".join(urls) or "nothing")
             heart.ready()
             _announce(runtime, log)
+            if monitor is not None:
+                monitor.start()
             recycling = RecycleLimits(None, config.angel.max_memory)
             while not loop.stopping:
                 loop.run_posts()
@@ -57,6 +61,8 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
                 loop.sleep(None)
         finally:
             presence.withdraw()
+            if monitor is not None:
+                monitor.close()
             dispatcher.close_waiting()
             for listener in listeners:
                 listener.close(drain=config.angel.drain)

@@ -152,9 +152,13 @@ class Place:
 
     def await_ready(self, process: Process, times: int = 1) -> None:
         """Wait until a process has said ``times`` times that it is up."""
-        word = {"daemon": "daemon of", "server": "listens on", "worker": "handles", "gateway": "listens on"}[
-            process.role
-        ]
+        word = {
+            "daemon": "daemon of",
+            "server": "listens on",
+            "worker": "handles",
+            "gateway": "listens on",
+            "monitor": "the page of",
+        }[process.role]
 
         def ready() -> bool:
             if not process.alive:

@@ -1,0 +1,17 @@
+"""Every route of the monitor, in one place: who adds something to be looked at adds its routes here."""
+
+import logging
+from collections.abc import Callable
+
+from dropr_core.api.runtime import Runtime
+from dropr_core.monitor.routes import Route
+
+Maker = Callable[[Runtime, logging.Logger], list[Route]]
+"""Makes the routes of one subject, over an open node. Opens nothing and starts nothing."""
+
+MAKERS: tuple[Maker, ...] = ()
+
+
+def routes_of(runtime: Runtime, log: logging.Logger) -> list[Route]:
+    """All of them."""
+    return [route for make in MAKERS for route in make(runtime, log)]
