@@ -1,7 +1,7 @@
 """What all connections of a gateway process share.
 
-Owns the work at the store and what is given to it, the leases in hand and their deadlines, and who waits. Lives in
-the event loop; desks are made of it. Must not know sockets or dialects.
+Owns the workers at the store, the leases in hand and their deadlines, and who waits. Lives in the event loop; desks are
+made of it. Must not know sockets or dialects.
 """
 
 import asyncio
@@ -11,50 +11,32 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
+from typing import Any, BinaryIO, cast
 
-from dropr_core.api.received import settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.sender import Sender
 from dropr_core.contracts.desk import Change
 from dropr_core.contracts.parcels import Parcel, Placed
-from dropr_core.contracts.storage import Ack, Bury, Claim, Put, Release, Settlement
+from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import Closed, DroprError, StoreError
-from dropr_core.gateway.claiming import Claimer, Wanted
+from dropr_core.gateway.claiming import Claimer
 from dropr_core.gateway.held import HeldMessage
 from dropr_core.gateway.looking import Looking, Meddling
 from dropr_core.gateway.placing import Local, Outgoing, Placer, outgoing_number
 from dropr_core.gateway.receipts import Receipts
 from dropr_core.gateway.topics import Topics
+from dropr_core.gateway.turns import QUICK_ORDERS, InboxTurns, Order, Puts, Settles, attempt
 from dropr_core.gateway.uploads import SpooledUpload, spooled
 from dropr_core.gateway.waiting import Waiting
 from dropr_core.gateway.writer import StoreWorker, call_each, settle_future
-from dropr_core.model import envelope, topics
-from dropr_core.model.message import State
+from dropr_core.model import envelope
 from dropr_core.model.names import format_id, is_of_key
 
 KEYS_REMEMBERED = 600.0
 """Seconds for which a message put with a dedup text is known after its end: a second put is a duplicate then."""
 
-
-class Puts(NamedTuple):
-    """Messages of one call for this node's inbox."""
-
-    messages: list[Local]
-
-
-class Settles(NamedTuple):
-    """Changes of one call."""
-
-    changes: list[Settlement]
-
-
 TRY_AGAIN = 1.0
 """Seconds after which leases are ended anew that the store refused to end."""
-
-_QUICK = (Puts, Settles, Wanted)
-"""Orders of one commit each; any other call may go through a whole channel."""
-Order: TypeAlias = Puts | Settles | Wanted | Callable[[], Any]
 
 
 class Hub:
@@ -72,15 +54,15 @@ class Hub:
         self.claimer = Claimer(runtime, max_body, log)
         self.meddling = Meddling(runtime, lambda: self.claimer.consumer)
         self._sender = Sender(runtime)
-        self._inbox = runtime.storage.inbox
+        self.held: dict[int, HeldMessage] = {}
+        turns = InboxTurns(runtime, self.claimer, self.held.__len__)
         self._inbox_work: StoreWorker[Order] = StoreWorker(
-            "dropr-gateway-inbox", loop, self._turn, quick=lambda order: isinstance(order, _QUICK)
+            "dropr-gateway-inbox", loop, turns.turn, quick=lambda order: isinstance(order, QUICK_ORDERS)
         )
         self._outbox_work: StoreWorker[list[Outgoing]] = StoreWorker(
             "dropr-gateway-outbox", loop, self._send, quick=lambda _: True
         )
         self._reader: StoreWorker[Callable[[], Any]] = StoreWorker("dropr-gateway-reader", loop, call_each)
-        self.held: dict[int, HeldMessage] = {}
         self.waiting: Waiting[HeldMessage] = Waiting(
             loop, self._inbox_work.submit, self._hand_out, self.give_back, self.undo
         )
@@ -152,70 +134,7 @@ class Hub:
             with contextlib.suppress(DroprError):
                 placed = iter(store([one for order in orders for one in order]))
                 return [[next(placed) for _ in order] for order in orders]
-        return [_attempt(partial(store, order)) for order in orders]
-
-    # ── turns at the inbox ────────────────────────────────────────────────────────────────────────────
-
-    def _turn(self, orders: list[Order]) -> list[Any]:
-        """Settlements first, for they may free what others wait for; then what is put, in one commit; then claims."""
-        results: dict[int, Any] = {}
-        settles = [(at, order) for at, order in enumerate(orders) if isinstance(order, Settles)]
-        puts = [(at, order) for at, order in enumerate(orders) if isinstance(order, Puts)]
-        self._together(settles, lambda some: self._settle_all([order for _, order in some]), results)
-        self._together(puts, lambda some: self._put_all([order for _, order in some]), results)
-        self.claimer.holding = len(self.held)
-        for at, order in enumerate(orders):
-            if isinstance(order, Wanted):
-                results[at] = _attempt(partial(self.claimer.take, order))
-            elif not isinstance(order, Settles | Puts):
-                results[at] = _attempt(order)
-        return [results[at] for at in range(len(orders))]
-
-    @staticmethod
-    def _together(some: list[Any], do: Callable[[list[Any]], list[Any]], results: dict[int, Any]) -> None:
-        """All in one commit; if that fails each by itself, so that whoever is to blame hears of it alone."""
-        if not some:
-            return
-        if len(some) > 1:
-            with contextlib.suppress(DroprError):
-                results.update(zip([at for at, _ in some], do(some), strict=True))
-                return
-        for one in some:
-            done = _attempt(partial(do, [one]))
-            results[one[0]] = done if isinstance(done, BaseException) else done[0]
-
-    def _settle_all(self, orders: list[Settles]) -> list[list[bool]]:
-        done = iter(settle(self.runtime, [change for order in orders for change in order.changes]))
-        return [[next(done) for _ in order.changes] for order in orders]
-
-    def _put_all(self, orders: list[Puts]) -> list[list[tuple[int, bool]]]:
-        found: dict[int, int] = {}
-        """Local message → its number."""
-        first: dict[bytes, int] = {}
-        """Id of a unique message → that message, the first of those with this id."""
-        puts: dict[tuple[str, int], list[Local]] = {}
-        doubles: set[int] = set()
-        for one in (one for order in orders for one in order.messages):
-            if one.unique:
-                kept = self._inbox.status(one.job.id)
-                if kept is not None and kept.state is not State.EXPIRED:
-                    found[id(one)] = kept.number
-                if id(one) in found or first.setdefault(one.job.id, id(one)) != id(one):
-                    doubles.add(id(one))
-                    continue
-            puts.setdefault((one.channel, one.priority), []).append(one)
-        name = self.runtime.name
-        numbers = self._inbox.put_all([Put(*at, name, [one.job for one in some]) for at, some in puts.items()])
-        for some, given in zip(puts.values(), numbers, strict=True):
-            found.update(zip(map(id, some), given, strict=True))
-        for channel in {channel for channel, _ in puts}:
-            self.runtime.notifier.notify(topics.inbox(channel))
-        for one in (one for order in orders for one in order.messages):
-            if one.written is not None:
-                one.written.release()
-            if id(one) not in found:
-                found[id(one)] = found[first[one.job.id]]
-        return [[(found[id(one)], id(one) in doubles) for one in order.messages] for order in orders]
+        return [attempt(partial(store, order)) for order in orders]
 
     # ── leases ───────────────────────────────────────────────────────────────────────────────────
 
@@ -360,10 +279,3 @@ class Hub:
             await self._inbox_work.do(self.claimer.close)
         for work in (self._inbox_work, self._outbox_work, self._reader):
             await work.close()
-
-
-def _attempt(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as error:
-        return error
