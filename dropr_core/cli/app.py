@@ -40,6 +40,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     ),
     ("Try", {"demo": "demo", "bench": "bench"}),
     ("Extend", {"new": "new"}),
+    ("Set up a shell", {"completion": "completion", "manual": "manual"}),
 )  # fmt: skip
 """Heading → verb → the file of this package that has it, as the variable ``<verb>_verb``."""
 

@@ -19,7 +19,8 @@ This page is written by `python -m dropr_core.cli.reference > docs/cli.md`; do n
 `dropr VERB [OPTION]... [ARGUMENT]...`; `dropr VERB --help` explains one verb. `python -m dropr_core` is the same.
 
 - **Configuration.** `-c FILE` (`--config FILE`), else `$DROPR_CONFIG`, else `./dropr.yaml`. Every verb takes it but
-  `schema`, `plugins`, `init`, `keygen`, `demo` and `new`, which need no node; `bench` does without one.
+  `schema`, `plugins`, `init`, `keygen`, `demo`, `new`, `completion` and `manual`, which need no node; `bench` does
+  without one.
 - **Loudness.** Every verb takes `-v` (`--verbose`: say more; twice: also tracebacks and what libraries say), `-q`
   (`--quiet`: warnings only) and `-h` (`--help`). `dropr --version` says the version.
 - **Durations** are `250ms`, `30s`, `1h30m`, `5d`; a bare number is seconds. **Ids** are UUIDs.
