@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,10 @@ def take_apart(figure: Figure, asked: argparse.Namespace, home: Path, limit: flo
             words += [f"--{option}", value]
     started, problem, found = time.monotonic(), "", None
     with log.open("wb") as file:
-        child = subprocess.Popen(words, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True)
+        child = subprocess.Popen(
+            words, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True,
+            env=with_bytecode(os.environ, home),
+        )  # fmt: skip
     try:
         child.wait(limit)
     except subprocess.TimeoutExpired:
@@ -95,6 +99,16 @@ def take_apart(figure: Figure, asked: argparse.Namespace, home: Path, limit: flo
     problem = problem or f"failed: ended with {child.returncode}: {lines[-1] if lines else 'no word'}"
     print(f"\n{figure.number} {figure.name}: {problem}\n{tail}", file=sys.stderr)
     return found or as_document(figure, None, seconds=time.monotonic() - started, problem=problem)
+
+
+def with_bytecode(environment: Mapping[str, str], home: Path) -> dict[str, str]:
+    """The environment for what is measured: compiled code is kept, as an installed package has it. Where Python was
+    told to write none (PYTHONDONTWRITEBYTECODE), each start would compile all of dropr anew; then ``home`` keeps it.
+    """
+    found = dict(environment)
+    if found.pop("PYTHONDONTWRITEBYTECODE", ""):
+        found.setdefault("PYTHONPYCACHEPREFIX", str(home / "bytecode"))
+    return found
 
 
 def take_all(wanted: list[Figure], asked: argparse.Namespace, home: Path) -> list[dict[str, Any]]:

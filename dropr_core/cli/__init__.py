@@ -6,9 +6,12 @@
 
 def main() -> None:
     """Run ``dropr`` with the arguments of this process and exit."""
-    from dropr_core.system.loading import collector_paused
+    from dropr_core.system.loading import collector_paused, end_uncollected
 
-    with collector_paused():
-        from dropr_core.cli.app import application
+    try:
+        with collector_paused():
+            from dropr_core.cli.app import application
 
-    application().main(prog_name="dropr")
+        application().main(prog_name="dropr")
+    finally:
+        end_uncollected()
