@@ -62,7 +62,7 @@ class Puller:
         self.peer = peer
         self.down_reason: str | None = None
         self.failures = 0
-        self.rest_until = 0.0
+        self.rest_until = self._failing_since = 0.0
         self._talk, self._inbox, self._clock = talk, inbox, clock
         self._node_id, self._allows, self._max_body = node_id, allows, max_body
         self._backoff, self._rng = backoff, rng
@@ -293,9 +293,13 @@ class Puller:
                 return
             # It forgets each session at once: two processes answer in turn, or it dies of what is asked.
         self._talk.session = b""
+        now = self._clock.now()
+        if self.failures == 0:
+            self._failing_since = now
         self.failures += 1
         backoff = self._backoff if self._has_answered() else self._backoff.before_contact()
-        self.rest_until = self._clock.now() + min(backoff.delay(self.failures, self._rng), longest_rest(error))
+        rest = backoff.delay(self.failures, self._rng, now - self._failing_since)
+        self.rest_until = now + min(rest, longest_rest(error))
         if self.down_reason is None:
             self._event("peer_down", {"peer": self.peer, "reason": str(error)})
             self._log.warning("%s: cannot fetch: %s", self.peer, error, extra=about(peer=self.peer))

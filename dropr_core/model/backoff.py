@@ -1,5 +1,6 @@
 """How long to rest after a failure. Pure: attempt in, seconds out; knows no clock."""
 
+import math
 import random
 
 import attrs
@@ -24,9 +25,12 @@ class Backoff:
         """Longest rest in seconds after ``attempt`` failures in a row (1 = the first)."""
         return float(min(self.cap, self.first * 2.0 ** min(max(attempt, 1) - 1, 60)))
 
-    def delay(self, attempt: int, rng: random.Random) -> float:
-        """Seconds to rest after ``attempt`` failures in a row."""
-        return self.ceiling(attempt) * rng.uniform(0.1, 1.0)
+    def delay(self, attempt: int, rng: random.Random, lasted: float = math.inf) -> float:
+        """Seconds to rest after ``attempt`` failures in a row, which have gone on for ``lasted`` seconds: no rest is
+        longer than that, but for the first. Several requests that fail at once, or one unlucky draw, would else
+        put a rest of many seconds behind a cut of one or two.
+        """
+        return min(self.ceiling(attempt), max(self.ceiling(1), lasted)) * rng.uniform(0.1, 1.0)
 
     def before_contact(self) -> "Backoff":
         """The same for a peer that has never answered: it is tried again soon, however often it failed."""

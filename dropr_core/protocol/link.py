@@ -81,7 +81,7 @@ class Link:
         self.settings = settings
         self.welcome: Welcome | None = None
         self.down_reason: str | None = None
-        self.failures = 0
+        self.failures, self._failing_since = 0, 0.0
         self.rest_until = 0.0
         self.accepted = 0
         self.idle = True
@@ -328,8 +328,8 @@ class Link:
             effects.extend(self._suspect(batches, str(error), certain=error.signed))
             if error.signed:
                 return effects
-        if error.code in MISCONFIGURED:
-            self.failures = max(self.failures, 10)  # straight to the cap
+        if error.code in MISCONFIGURED:  # straight to the cap: only a person mends it
+            self.failures, self._failing_since = max(self.failures, 10), -math.inf
         elif error.code == "busy":
             for batch in batches:
                 self._shape(batch.lane).count = 1  # nobody sends megabytes again and again for a no
@@ -372,18 +372,18 @@ class Link:
     def _down(
         self, reason: str, now: float, *, refused: type[Order] | None = None, most: float = math.inf
     ) -> list[Effect]:
+        self._failing_since = self._failing_since if self.failures else now
         self.failures += 1
         self._tested = False
         self._refused_kind = refused if refused in (Ship, Collect) else None
         backoff = self.settings.backoff if self.answered else self.settings.backoff.before_contact()
-        rest = min(backoff.delay(self.failures, self._rng), most)
+        rest = min(backoff.delay(self.failures, self._rng, now - self._failing_since), most)
         if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
             rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
         self.rest_until = max(self.rest_until, now + rest)
         self._late_at = max(self.rest_until, now + LATE)
-        first = self.down_reason is None
-        self.down_reason = reason
-        return [PeerDown(reason)] if first else []
+        known, self.down_reason = self.down_reason, reason
+        return [] if known is not None else [PeerDown(reason)]
 
     def unreachable(self, error: Exception, now: float) -> list[Effect]:
         """Something asked beside the orders did not reach the peer."""

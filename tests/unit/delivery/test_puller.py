@@ -143,6 +143,19 @@ def test_a_failure_is_rested_from_longer_each_time_and_told_once(node, clock):
     assert (node.puller.failures, node.puller.down_reason, node.told("peer_up")) == (0, None, 1)
 
 
+def test_no_rest_is_longer_than_the_outage_so_far(clock):
+    """The first rest is a second at most, each later one as long as it has failed: whatever the draws are."""
+    for seed in range(50):
+        node, began = Fetching(clock), clock.now()
+        node.puller._rng = random.Random(seed)
+        for _ in range(6):
+            node.puller.turn()
+            node.talk.answer(Unanswered("gone"))
+            rest, lasted = node.puller.rest_until - clock.now(), clock.now() - began
+            assert 0.0 < rest <= max(1.0, lasted)
+            clock.advance(rest)
+
+
 def test_a_peer_whose_store_fails_is_down_once_and_not_up_with_each_greeting(node, clock):
     """It greets, and refuses what is asked: one word when that begins and one when it ends, however many tries."""
     node.greeted()

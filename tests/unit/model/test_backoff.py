@@ -25,6 +25,14 @@ def test_every_rest_is_between_a_tenth_of_the_ceiling_and_the_ceiling(first, cap
     assert backoff.fixed(attempt) == ceiling
 
 
+@given(SECONDS, SECONDS, st.integers(1, 10**9), st.integers(), st.floats(0.0, 1e6))
+def test_no_rest_is_longer_than_it_has_failed_so_far(first, cap, attempt, seed, lasted):
+    """But for the first rest, which is there from the start; it is jittered all the same."""
+    backoff = Backoff(first, cap)
+    most = min(backoff.ceiling(attempt), max(backoff.ceiling(1), lasted))
+    assert most / 10 <= backoff.delay(attempt, random.Random(seed), lasted) <= most
+
+
 @given(SECONDS, SECONDS, st.integers(1, 100))
 def test_before_the_first_contact_no_rest_is_long(first, cap, attempt):
     """Unless the configuration begins with a longer one."""
