@@ -30,7 +30,8 @@ from dropr_core.errors import Closed, StoreError
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.plugin.host import make_context
-from dropr_core.plugin.registry import Observers, create
+from dropr_core.plugin.observers import Observers
+from dropr_core.plugin.registry import create
 from dropr_core.system.clock import SystemClock, open_clock, read_clock
 from dropr_core.system.notifier import Notifier
 from dropr_core.system.os_errors import store_errors

@@ -110,7 +110,8 @@ def _of_storage(config: "NodeConfig", *, repair: bool) -> "Iterator[Finding]":
 
     from dropr_core.contracts.storage import Finding
     from dropr_core.plugin.host import make_context
-    from dropr_core.plugin.registry import Observers, create
+    from dropr_core.plugin.observers import Observers
+    from dropr_core.plugin.registry import create
     from dropr_core.system.clock import open_clock, read_clock
 
     log = logging.getLogger(f"dropr.{config.node}")

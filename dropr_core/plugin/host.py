@@ -10,7 +10,7 @@ from typing import Any
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.schema import ChannelConfig, PeerConfig
 from dropr_core.contracts.context import Context
-from dropr_core.plugin.registry import Observers
+from dropr_core.plugin.observers import Observers
 from dropr_core.system.clock import SystemClock
 
 

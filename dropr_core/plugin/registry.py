@@ -1,13 +1,11 @@
 """Plugins: found by name, checked before use, built.
 
-Owns the way from a name in the YAML to an instance that keeps its contract (`find`, `create`), the list of
-what is installed, and the observers with their guard. stevedore finds, pluggy checks and calls. Only what
-is named is imported. Must not know what any plugin does, nor read the YAML.
+Owns the way from a name in the YAML to an instance that keeps its contract (`find`, `create`), and the list of what
+is installed. stevedore finds, pluggy checks and calls. Only what is named is imported. Must not know what any plugin
+does, nor read the YAML.
 """
 
 import importlib.metadata
-import inspect
-import logging
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -149,11 +147,11 @@ def create(
     that is missing or broken; a DroprError of the plugin's own passes through.
     """
     found = find(kind, name)
-    manager = _register(found, found.module)
+    manager = register(found, found.module)
     hook = f"dropr_{kind}"
     if not getattr(manager.hook, hook).get_hookimpls():
         raise PluginError(f"{found} has no function {hook}(options, context) marked with @hookimpl; tell its author")
-    instance = _make(found, manager, hook, read_options(found, options, where or kind, at), context)
+    instance = make(found, manager, hook, read_options(found, options, where or kind, at), context)
     _check(found, instance)
     return instance
 
@@ -178,7 +176,7 @@ def keypair(name: str, secret: str | None = None) -> tuple[str, str]:
     Raises PluginError if this transport has none, UsageError for a secret that is none of its.
     """
     found = find("transport", name)
-    manager = _register(found, found.module)
+    manager = register(found, found.module)
     if not manager.hook.dropr_keypair.get_hookimpls():
         raise PluginError(f"{found} needs no keys of its own; `dropr keygen` without a name makes the key of a pair")
     pair: tuple[str, str] = manager.hook.dropr_keypair(secret=secret)
@@ -188,7 +186,7 @@ def keypair(name: str, secret: str | None = None) -> tuple[str, str]:
 def asgi_application(name: str, answerer: "Answerer") -> Callable[..., Any]:
     """The ASGI application of the transport ``name``, which answers peers. Raises PluginError if it has none."""
     found = find("transport", name)
-    manager = _register(found, found.module)
+    manager = register(found, found.module)
     if not manager.hook.dropr_asgi.get_hookimpls():
         raise PluginError(f"{found} cannot be mounted into an application; use one that serves http://, such as 'curl'")
     application: Callable[..., Any] = manager.hook.dropr_asgi(answerer=answerer)
@@ -206,7 +204,7 @@ def installed(kinds: Iterable[str] = KINDS) -> list[Installed]:
             error = ""
             try:
                 found = find(kind, entry.name)
-                _register(found, found.module)
+                register(found, found.module)
                 abilities = _abilities(found)
             except DroprError as problem:
                 error = str(problem)
@@ -253,70 +251,7 @@ def schemes_of(found: Found) -> tuple[str, ...]:
     return tuple(_of_classes(found, "schemes") if schemes is None else schemes)
 
 
-class Observers:
-    """The observers of a node. Each call is guarded: an observer that raises is logged, nothing else happens."""
-
-    def __init__(self) -> None:
-        self._observers: list[tuple[str, pluggy.PluginManager, object, logging.Logger]] = []
-        self._failed: dict[tuple[str, str], int] = {}
-
-    @property
-    def present(self) -> bool:
-        """Whether there is anybody to tell; what follows is not worth its cost otherwise."""
-        return bool(self._observers)
-
-    def add(
-        self, name: str, options: Any, context: Context, where: str = "observers", at: SourceLocation = NOWHERE
-    ) -> None:
-        """Find, check and build the observer ``name``; raises PluginError or ConfigError."""
-        found = find("observer", name)
-        manager = _register(found, found.module)
-        values = read_options(found, options, where, at)
-        observer: object = found.module
-        if manager.hook.dropr_observer.get_hookimpls():
-            observer = _make(found, manager, "dropr_observer", values, context)
-            manager = _register(found, observer)
-        if not any(caller.name not in _MAKERS for caller in manager.get_hookcallers(observer) or ()):
-            raise PluginError(f"{found} observes nothing: it has no method marked with @hookimpl; tell its author")
-        self._observers.append((name, manager, observer, context.log))
-
-    def call(self, hook: str, **arguments: Any) -> None:
-        """Call one hook of every observer; never raises (but for KeyboardInterrupt)."""
-        for name, manager, _, log in self._observers:
-            try:
-                getattr(manager.hook, hook)(**arguments)
-            except (Exception, SystemExit):
-                times = self._failed[name, hook] = self._failed.get((name, hook), 0) + 1
-                if times & (times - 1) == 0:  # the 1st, 2nd, 4th …: it may well fail for every message
-                    log.exception("observer '%s' raised in %s (%d times)", name, hook, times)
-
-    def tell(self, node: str, event: str, details: Mapping[str, Any]) -> None:
-        """Call the hook ``dropr_<event>`` if there is one, else ``dropr_store_event``."""
-        hook = f"dropr_{event}"
-        if self._observers:
-            if hook in _EVENTS:
-                told = dict.fromkeys(inspect.signature(getattr(hookspecs, hook)).parameters)
-                self.call(hook, **{**told, **details, "node": node})
-            else:
-                self.call("dropr_store_event", node=node, event=event, details=types.MappingProxyType(dict(details)))
-
-    def close(self) -> None:
-        """Close the observers that have a ``close``; safe twice."""
-        observers, self._observers = self._observers, []
-        for name, _, observer, log in observers:
-            close = getattr(observer, "close", None)
-            if observer is not None and not isinstance(observer, types.ModuleType) and callable(close):
-                try:
-                    close()
-                except Exception:
-                    log.exception("observer '%s' raised in close", name)
-
-
-_MAKERS = frozenset([*(f"dropr_{kind}" for kind in KINDS), "dropr_keypair", "dropr_asgi"])
-_EVENTS = frozenset(name for name in vars(hookspecs) if name.startswith("dropr_")) - _MAKERS - {"dropr_store_event"}
-
-
-def _register(found: Found, plugin: object) -> pluggy.PluginManager:
+def register(found: Found, plugin: object) -> pluggy.PluginManager:
     """A manager of its own for each plugin: nothing of one can get into the way of another."""
     manager = pluggy.PluginManager("dropr")
     manager.add_hookspecs(hookspecs)
@@ -329,7 +264,8 @@ def _register(found: Found, plugin: object) -> pluggy.PluginManager:
     return manager
 
 
-def _make(found: Found, manager: pluggy.PluginManager, hook: str, options: Any, context: Context) -> Any:
+def make(found: Found, manager: pluggy.PluginManager, hook: str, options: Any, context: Context) -> Any:
+    """What a hook of a plugin makes. Raises PluginError; a DroprError of the plugin's own passes through."""
     call: Callable[..., Any] = getattr(manager.hook, hook)
     try:
         return call(options=options, context=context)

@@ -14,7 +14,8 @@ from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.context import Context
 from dropr_core.errors import ConfigError, DroprError
 from dropr_core.plugin.host import make_context
-from dropr_core.plugin.registry import Observers, create, find, read_options, transport_for
+from dropr_core.plugin.observers import Observers
+from dropr_core.plugin.registry import create, find, read_options, transport_for
 from dropr_core.system.clock import read_clock
 
 Further: TypeAlias = Callable[[NodeConfig, Context], Iterable[str]]

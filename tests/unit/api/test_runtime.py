@@ -11,7 +11,7 @@ from dropr_core.api.node import Node
 from dropr_core.api.runtime import Runtime
 from dropr_core.config.node import from_mapping
 from dropr_core.errors import Closed, StoreCorrupt, StoreReadOnly, WriteFailed
-from dropr_core.plugin.registry import Observers
+from dropr_core.plugin.observers import Observers
 
 KEY = "k" * 40
 

@@ -13,7 +13,8 @@ from dropr_core.builtin.serializers.json import Json
 from dropr_core.contracts.context import Context
 from dropr_core.errors import ConfigError, PluginError, UsageError
 from dropr_core.plugin import registry as plugins
-from dropr_core.plugin.registry import Observers, create, find, installed, transport_for
+from dropr_core.plugin.observers import Observers
+from dropr_core.plugin.registry import create, find, installed, transport_for
 from dropr_core.system.clock import FakeClock
 
 
