@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plugins/transport_zmq \
   plugins/gateway_beanstalk plugins/gateway_gearman plugins/gateway_http plugins/gateway_memcache \
-  plugins/gateway_sqs plugins/gateway_stomp
+  plugins/gateway_sqs plugins/gateway_stomp plugins/observer_opentelemetry
 # Tests wait more than they compute: one worker more than there are processors. JOBS=0 runs them one after the other.
 JOBS   ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 1))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

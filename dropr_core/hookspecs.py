@@ -19,7 +19,8 @@ A plugin is a module, named by an entry point of the group ``dropr.<kind>``:
 An implementation may leave out arguments that it does not need, and must not invent others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # a plugin of one kind loads no contract of another
     from dropr_core.contracts.serializer import Serializer
     from dropr_core.contracts.storage import Storage
     from dropr_core.contracts.transport import Answerer, Transport
+    from dropr_core.model.facts import MessageFacts
     from dropr_core.model.names import MessageId
 
 CONTRACT = 1
@@ -97,13 +99,27 @@ def dropr_observer(options: Any, context: "Context") -> object:
 
 
 @hookspec
-def dropr_message_queued(node: str, id: "MessageId", channel: str, peers: Sequence[str]) -> None:  # noqa: A002
-    """A message was stored by `send`, with one delivery for each of ``peers``."""
+def dropr_message_queued(
+    node: str,
+    id: "MessageId",  # noqa: A002
+    channel: str,
+    peers: Sequence[str],
+    facts: "MessageFacts",
+) -> None:
+    """A message was stored by `send`, with one delivery for each of ``peers``. ``facts``: its headers and the like,
+    never its body.
+    """
 
 
 @hookspec
-def dropr_batch_accepted(node: str, side: str, peer: str, count: int) -> None:
-    """``count`` messages entered a queue: ours from ``peer`` (side ``inbox``), or the peer's (``outbox``)."""
+def dropr_batch_accepted(
+    node: str, side: str, peer: str, count: int, messages: "Iterable[MessageFacts]", seconds: float | None
+) -> None:
+    """``count`` messages entered a queue: ours from ``peer`` (side ``inbox``), or the peer's (``outbox``).
+
+    ``messages``: each of them, read only as far as somebody iterates. ``seconds``: how long that took, from the request
+    to the answer; None where it is not measured.
+    """
 
 
 @hookspec
@@ -117,7 +133,13 @@ def dropr_peer_up(node: str, peer: str) -> None:
 
 
 @hookspec
-def dropr_message_claimed(node: str, id: "MessageId", channel: str, attempt: int) -> None:  # noqa: A002
+def dropr_message_claimed(
+    node: str,
+    id: "MessageId",  # noqa: A002
+    channel: str,
+    attempt: int,
+    facts: "MessageFacts",
+) -> None:
     """A consumer of this node was given the message; ``attempt`` is 1 at the first try."""
 
 
@@ -129,3 +151,26 @@ def dropr_message_settled(node: str, id: "MessageId", channel: str, outcome: str
 @hookspec
 def dropr_store_event(node: str, event: str, details: Mapping[str, Any]) -> None:
     """Something about the store that people should know: ``rolled_back``, ``corrupt``, ``full``, ``read_only`` …"""
+
+
+# ── propagators: an observer that also has these carries a context (a trace) along ───────────────
+
+
+@hookspec
+def dropr_message_headers(node: str, channel: str) -> Mapping[str, str] | None:
+    """Headers that go along with a message that is being sent on ``channel``, or None.
+
+    Called by ``send`` in the thread that sends, before anything is stored. Only those in `PROPAGATED` (``traceparent``,
+    ``tracestate``, ``baggage``), 4096 characters together; others are left out and logged. What the sender himself gave
+    under one of these names counts, and then nothing is added. They do not count for whether two messages with the same
+    id are the same.
+    """
+
+
+@hookspec
+def dropr_message_handling(node: str, facts: "MessageFacts", attempt: int) -> "AbstractContextManager[object] | None":
+    """What is entered around the call of a handler, in its thread or task, and left with the handler's exception.
+
+    It can set what the thread or task has as its context (contextvars); it cannot stop the handler, nor swallow what it
+    raises.
+    """

@@ -32,6 +32,8 @@ from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
 from dropr_core.model import envelope
+from dropr_core.model.facts import PROPAGATED
+from dropr_core.model.limits import MAX_HEADERS
 from dropr_core.model.message import Message, check_message
 from dropr_core.model.message import check_options as check_facts
 from dropr_core.model.names import (
@@ -82,8 +84,10 @@ class Composer:
         clock: Clock,
         serializer: Callable[[str, Any], tuple[Serializer | None, bytes, str]],
         bodies: Bodies,
+        propagate: Callable[[str], Mapping[str, str]] | None = None,
     ) -> None:
-        self._config = config
+        """``propagate``: headers that go along with a message on a channel, of a trace for instance."""
+        self._config, self._propagate = config, propagate
         self._clock = clock
         self._serialize = serializer
         self._make_id = IdMaker(clock.wall)
@@ -100,6 +104,8 @@ class Composer:
 
     def compose_plain(self, value: Any, to: str | Iterable[str] | None, channel: str | None) -> Composed:
         """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
+        if self._propagate is not None:  # each has headers of its own
+            return self.compose(value, {"to": to, "channel": channel})
         if type(value) is bytes and len(value) <= self._small:  # as they are, on a way that was taken before
             plain = (to is None or type(to) is str) and type(channel) is str
             fill = self._fills.get((to, channel)) if plain else None
@@ -179,7 +185,7 @@ class Composer:
             route.channel,
             lane_priority(message.priority, large=written is not None),
             route.peers,
-            envelope.encode(message, content),
+            envelope.encode(self._carrying(message), content),
             message.receipt,
             message.expires_in,
             bool(message.delay),
@@ -190,6 +196,14 @@ class Composer:
             else None,
         )
         return Composed(outgoing, written)
+
+    def _carrying(self, message: Message) -> Message:
+        """The message with the headers that go along with it, unless the sender gave one of that kind himself."""
+        if self._propagate is None or not PROPAGATED.isdisjoint(message.headers):
+            return message
+        if sum(len(name) + len(value) for name, value in message.headers.items()) > MAX_HEADERS // 2:
+            return message  # whose headers were checked already: what goes along shall not make them too large
+        return msgspec.structs.replace(message, headers={**message.headers, **self._propagate(message.channel)})
 
     def _inside(
         self, identity: MessageId, body: Body, progress: Progress | None = None, inbox_of: str | None = None
@@ -240,7 +254,8 @@ class Composer:
         )
         _check_times(check_message(message))
         inline, written = self._inside(message.message_id, body, inbox_of=self._config.node)
-        return message, envelope.encode(message, inline if written is None else written.reference), written
+        content = inline if written is None else written.reference
+        return message, envelope.encode(self._carrying(message), content), written
 
     def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[Body, str]:
         body: Body

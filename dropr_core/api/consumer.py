@@ -19,6 +19,7 @@ from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, StoreError, UsageError
 from dropr_core.model import envelope, topics
+from dropr_core.model.facts import facts_of
 from dropr_core.model.names import check_stored_channel, format_id
 from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN
@@ -104,8 +105,13 @@ class Consumer:
             settle(runtime, [Bury(claim, f"damaged at rest: {error}")])
             return False
         if runtime.observed:
-            details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
-            runtime.event("message_claimed", details)
+            told = {
+                "id": claim.id,
+                "channel": claim.channel,
+                "attempt": claim.attempt,
+                "facts": facts_of(claim.envelope),
+            }
+            runtime.event("message_claimed", told)
         return True
 
     def look(self, step: Claim) -> list[Received]:

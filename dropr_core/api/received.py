@@ -7,6 +7,7 @@ peers, transports or handlers.
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self
 
@@ -18,6 +19,7 @@ from dropr_core.api.send_options import Duration, as_seconds
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import LeaseLost, StoreError, TooBig, UsageError
 from dropr_core.model import envelope, topics
+from dropr_core.model.facts import facts_of
 from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message, by_proven_sender
 from dropr_core.model.names import format_id
@@ -273,6 +275,17 @@ class Received(msgspec.Struct, eq=False, gc=False):
                                   extra=about(message=self.id, channel=self.channel))  # fmt: skip
         self._settle(change)
         return self._swallow
+
+
+_NOBODY: AbstractContextManager[None] = contextlib.nullcontext()
+
+
+def handling(received: Received) -> AbstractContextManager[None]:
+    """To be entered around the call of a handler: observers may carry a context along."""
+    runtime = received._runtime  # noqa: SLF001 - of this file
+    if not runtime.observed or not runtime.observers.embracing:
+        return _NOBODY
+    return runtime.observers.handling(runtime.name, facts_of(received.claim.envelope), received.claim.attempt)
 
 
 def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:

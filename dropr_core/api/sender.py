@@ -9,6 +9,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from dropr_core.bodies.store import Progress, Written
 from dropr_core.contracts.storage import AppendResult, Job, NewMessage
 from dropr_core.errors import QueueFull, UsageError, WriteFailed
 from dropr_core.model import topics
+from dropr_core.model.facts import facts_of
 
 _ROUTE = frozenset({"to", "channel"})
 """Options with which a message needs nothing that its route does not have: the common case."""
@@ -35,7 +37,11 @@ class Sender:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._composer = Composer(runtime.config, runtime.clock, runtime.serialization.dump, runtime.bodies)
+        observers = runtime.observers
+        self._composer = Composer(
+            runtime.config, runtime.clock, runtime.serialization.dump, runtime.bodies,
+            partial(observers.headers, runtime.name) if observers.propagating else None,
+        )  # fmt: skip
         self._staging = runtime.staging
         self._interval = frozenset(
             name
@@ -115,8 +121,13 @@ class Sender:
 
     def _tell(self, messages: Sequence[NewMessage]) -> None:
         for message in messages:
-            details = {"id": message.id, "channel": message.channel, "peers": message.peers}
-            self._runtime.event("message_queued", details)
+            self._runtime.event(
+                "message_queued",
+                {
+                    "id": message.id, "channel": message.channel, "peers": message.peers,
+                    "facts": facts_of(message.envelope),
+                },
+            )  # fmt: skip
 
     def _patiently(self, store: Callable[[], T], patience: float) -> T:
         """Try again whenever there may be room."""

@@ -20,10 +20,11 @@ from dropr_core.errors import BadEnvelope, Refused
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.envelope import decode
+from dropr_core.model.facts import FactsOf
 from dropr_core.model.limits import MAX_LANES, MAX_RECEIPTS, MAX_WAIT
 from dropr_core.model.names import START, Head, MessageId, StoreId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import accept_push, refuse_lane
+from dropr_core.protocol.batches import accept_push, refuse_lane, taken_of
 from dropr_core.protocol.endpoint import from_outcome
 from dropr_core.protocol.rests import GENTLY, GREETINGS, longest_rest
 from dropr_core.system.clock import Clock
@@ -246,6 +247,9 @@ class Puller:
                     del self._refused[next(iter(self._refused))]
             self._note_rejections(part, verdict)
             self._tell_refused(part, verdict)
+        if taken := taken_of([part.envelopes for part in parts], verdicts):
+            told = {"side": "inbox", "peer": self.peer, "count": len(taken), "messages": FactsOf(taken)}
+            self._event("batch_accepted", told)
         later = [verdict.later for verdict in verdicts if verdict.later is not None and not verdict.missing]
         if later:
             self._full_until = self._clock.now() + max(later)

@@ -17,11 +17,12 @@ from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Unanswered
 from dropr_core.model import topics
+from dropr_core.model.facts import FactsOf
 from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, clip, max_request
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, StoreId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import pack
+from dropr_core.protocol.batches import pack, taken_of
 from dropr_core.protocol.endpoint import to_outcomes
 from dropr_core.protocol.link import Link
 from dropr_core.protocol.orders import (
@@ -202,7 +203,8 @@ class Pusher:
         # Receipts that could not be stored would come with each answer.
         cursor = None if self._trouble.rests(self._receipts_of) else wire.Cursor(*self._cursor)
         push = wire.Push(store, [pack(batch) for batch in batches], cursor)
-        self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, store, batches, answer))
+        begun = self._clock.now()
+        self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, store, batches, answer, begun))
         self.link.begin(order)
         self.in_flight += sum(len(batch.entries) for batch in batches)
 
@@ -250,7 +252,9 @@ class Pusher:
             return
         self._apply(self.link.probed(order, answer.heads), store)
 
-    def _pushed(self, order: Ship, store: StoreId, batches: list[Batch], answer: wire.Pushed | Exception) -> None:
+    def _pushed(
+        self, order: Ship, store: StoreId, batches: list[Batch], answer: wire.Pushed | Exception, begun: float
+    ) -> None:
         self.in_flight -= sum(len(batch.entries) for batch in batches)
         if isinstance(answer, wire.Pushed) and len(answer.verdicts) != len(batches):
             answer = Unanswered(f"{len(answer.verdicts)} verdicts for {len(batches)} lanes")
@@ -261,13 +265,10 @@ class Pusher:
         for batch, verdict in zip(batches, answer.verdicts, strict=True):
             if verdict.missing and self.uploads is not None:
                 self.uploads.missing(batch.lane)
-        count = sum(
-            len(batch.entries) - len(verdict.rejected)
-            for batch, verdict in zip(batches, answer.verdicts, strict=True)
-            if verdict.taken
-        )
-        if count:
-            self._event("batch_accepted", {"side": "outbox", "peer": self.peer, "count": count})
+        if taken := taken_of([batch.envelopes for batch in batches], answer.verdicts):
+            told = {"side": "outbox", "peer": self.peer, "count": len(taken), "messages": FactsOf(taken),
+                    "seconds": self._clock.now() - begun}  # fmt: skip
+            self._event("batch_accepted", told)
         if answer.receipts is not None:
             self._receipts(answer.receipts)
 

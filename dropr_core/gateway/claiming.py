@@ -16,6 +16,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Bury, Claim, Release
 from dropr_core.errors import BadEnvelope, Closed, DroprError, WriteFailed
 from dropr_core.model import envelope, topics
+from dropr_core.model.facts import facts_of
 from dropr_core.model.names import format_id
 from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN, Subscription
@@ -105,8 +106,13 @@ class Claimer:
             return None
         reference = envelope.reference_of(claim.envelope)
         if runtime.observed:
-            details = {"id": claim.id, "channel": claim.channel, "attempt": claim.attempt}
-            runtime.event("message_claimed", details)
+            told = {
+                "id": claim.id,
+                "channel": claim.channel,
+                "attempt": claim.attempt,
+                "facts": facts_of(claim.envelope),
+            }
+            runtime.event("message_claimed", told)
         if reference is None or large:
             return claim, None
         if reference.size > self._max_body:

@@ -44,6 +44,7 @@ _PACKAGES = {
     ("gateway", "memcache"): "dropr-gateway-memcache",
     ("gateway", "sqs"): "dropr-gateway-sqs",
     ("gateway", "stomp"): "dropr-gateway-stomp",
+    ("observer", "opentelemetry"): "dropr-observer-opentelemetry",
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dropr_core.api.failures import describe, excerpt, text_of
-from dropr_core.api.received import Received
+from dropr_core.api.received import Received, handling
 from dropr_core.api.send_options import as_seconds
 from dropr_core.contracts.handler import AsyncHandler, Handler, NoResult, Work
 from dropr_core.contracts.storage import Ack, Bury, Settlement
@@ -22,7 +22,8 @@ from dropr_core.system.log_fields import about
 def call(handler: Handler, received: Received, log: logging.Logger) -> Settlement:
     """Call a handler for a message, and say how the message is to be settled. Raises nothing."""
     try:
-        result = handler.handle(as_work(received))
+        with handling(received):
+            result = handler.handle(as_work(received))
     except BaseException as error:  # also SystemExit: a handler that calls exit() ends no thread
         return _not_done(received, error, log)
     return _done(received, result, log)
@@ -37,7 +38,8 @@ async def call_async(
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            result = await handler.handle_async(as_work(received))
+            with handling(received):
+                result = await handler.handle_async(as_work(received))
     except asyncio.CancelledError as error:
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise

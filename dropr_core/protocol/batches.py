@@ -97,6 +97,16 @@ def accept_push(
     return [next(said) if verdict is None else verdict for verdict in verdicts], channels
 
 
+def taken_of(parts: Sequence[Sequence[bytes]], verdicts: Sequence[wire.PushResult]) -> list[bytes]:
+    """Of the envelopes of each part those that entered a queue."""
+    taken: list[bytes] = []
+    for envelopes, verdict in zip(parts, verdicts, strict=True):
+        if verdict.taken:
+            rejected = {index for index, _, _ in verdict.rejected}
+            taken += [data for at, data in enumerate(envelopes) if at not in rejected] if rejected else envelopes
+    return taken
+
+
 def _note_bodies(bodies: Bodies, sender: str, arrivals: Sequence[Arrival], words: Sequence[wire.PushResult]) -> None:
     for arrival, word in zip(arrivals, words, strict=True):
         if word.taken and arrival.source.large:

@@ -16,6 +16,7 @@ from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import BadFrame, Closed, Refused, StoreError
 from dropr_core.model import topics
+from dropr_core.model.facts import FactsOf
 from dropr_core.model.limits import (
     MAX_BATCH_COUNT,
     MAX_CONTENT_TYPE,
@@ -30,7 +31,7 @@ from dropr_core.model.limits import (
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, MessageId, StoreId, is_channel
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import accept_push, build_fetch_response
+from dropr_core.protocol.batches import accept_push, build_fetch_response, taken_of
 from dropr_core.protocol.body_requests import BodyRequests
 from dropr_core.protocol.frames import (
     ANSWER,
@@ -262,13 +263,9 @@ class Endpoint:
         )  # fmt: skip
         for channel in channels:
             self._notify(topics.inbox(channel))
-        count = sum(
-            len(part.envelopes) - len(verdict.rejected)
-            for part, verdict in zip(push.lanes, verdicts, strict=True)
-            if verdict.taken
-        )
-        if count:
-            self._event("batch_accepted", {"side": "inbox", "peer": request.peer, "count": count})
+        if taken := taken_of([part.envelopes for part in push.lanes], verdicts):
+            told = {"side": "inbox", "peer": request.peer, "count": len(taken), "messages": FactsOf(taken)}
+            self._event("batch_accepted", told)
         receipts = None
         if push.receipts is not None:
             receipts = self._page(request.peer, push.receipts)

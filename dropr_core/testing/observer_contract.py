@@ -18,9 +18,12 @@ import pluggy
 import pytest
 
 from dropr_core import hookspecs
+from dropr_core.model.facts import MAX_PROPAGATED, PROPAGATED, MessageFacts
 from dropr_core.testing.builders import CHANNEL, PEER, SENDER, new_id
 from dropr_core.testing.contract import Contract, together, within
 
+TRACED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+"""The header of a message that is traced."""
 KINDS = ("storage", "transport", "keypair", "asgi", "serializer", "handler", "gateway", "observer")
 MAKERS = frozenset(f"dropr_{kind}" for kind in KINDS)
 
@@ -36,13 +39,20 @@ class ObserverCase:
 def events(times: int = 1) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every hook of an observer with arguments as the host passes them, and as a newer host might."""
     id_ = new_id()
+    facts = MessageFacts(id_, SENDER, CHANNEL, {"traceparent": TRACED}, 1.0, 100)
     for _ in range(times):
-        yield "dropr_message_queued", {"node": SENDER, "id": id_, "channel": CHANNEL, "peers": (PEER, "berlin")}
+        yield "dropr_message_queued", {
+            "node": SENDER, "id": id_, "channel": CHANNEL, "peers": (PEER, "berlin"), "facts": facts,
+        }  # fmt: skip
         for side in ("inbox", "outbox"):
-            yield "dropr_batch_accepted", {"node": SENDER, "side": side, "peer": PEER, "count": 3}
+            yield "dropr_batch_accepted", {
+                "node": SENDER, "side": side, "peer": PEER, "count": 3, "messages": (facts,) * 3, "seconds": 0.1,
+            }  # fmt: skip
         yield "dropr_peer_down", {"node": SENDER, "peer": PEER, "reason": "no route to host"}
         yield "dropr_peer_up", {"node": SENDER, "peer": PEER}
-        yield "dropr_message_claimed", {"node": SENDER, "id": id_, "channel": CHANNEL, "attempt": 1}
+        yield "dropr_message_claimed", {
+            "node": SENDER, "id": id_, "channel": CHANNEL, "attempt": 1, "facts": facts,
+        }  # fmt: skip
         for outcome in ("ack", "release", "bury"):
             yield "dropr_message_settled", {"node": SENDER, "id": id_, "channel": CHANNEL, "outcome": outcome}
         for event in ("rolled_back", "full", "an_event_of_a_newer_dropr"):
@@ -119,6 +129,26 @@ class ObserverContract(Contract):
                 getattr(hooks, hook)(**arguments)
 
         together(self.patience, [tell] * 4, "events told in four threads")
+
+    def test_what_it_adds_to_a_message_may_travel(self, hooks: Any) -> None:
+        """Headers that it adds to what is sent are texts under the names that may be added, and small."""
+        for _ in range(3):
+            for added in hooks.dropr_message_headers(node=SENDER, channel=CHANNEL):
+                assert set(added) <= PROPAGATED
+                assert all(isinstance(value, str) for value in added.values())
+                assert sum(len(name) + len(value) for name, value in added.items()) <= MAX_PROPAGATED
+
+    def test_a_handler_goes_on_within_it(self, hooks: Any) -> None:
+        """What it puts around a handler's call can be entered and left, twice within each other, and lets the
+        handler's exceptions through.
+        """
+        facts = MessageFacts(new_id(), SENDER, CHANNEL, {"traceparent": TRACED}, 1.0, 100)
+        for outer in hooks.dropr_message_handling(node=SENDER, facts=facts, attempt=1):
+            with pytest.raises(LookupError, match="the handler's own"), outer:  # noqa: PT012
+                for inner in hooks.dropr_message_handling(node=SENDER, facts=facts, attempt=2):
+                    with inner:
+                        pass
+                raise LookupError("the handler's own")
 
     def test_close_twice(self, observer_case: ObserverCase) -> None:
         """Where it has a `close`, it comes back and may be called again."""

@@ -1,5 +1,6 @@
 """Serializers, observers and pairs of nodes with one mistake each; see test_wrong_plugins.py."""
 
+import contextlib
 import json
 import pickle
 import re
@@ -368,6 +369,26 @@ class TestObserverKnowsItsEventsOnly(WrongObserver):
         @hookimpl
         def dropr_store_event(self, event, details):
             {"full": print, "rolled_back": print}[event]
+
+
+class TestObserverAddsAnyHeader(WrongObserver):
+    __test__ = True
+    caught_by = "test_what_it_adds_to_a_message_may_travel"
+
+    class made:  # noqa: N801
+        @hookimpl
+        def dropr_message_headers(self, channel):
+            return {"x-mine": channel}
+
+
+class TestObserverSwallowsWhatAHandlerRaises(WrongObserver):
+    __test__ = True
+    caught_by = "test_a_handler_goes_on_within_it"
+
+    class made:  # noqa: N801
+        @hookimpl
+        def dropr_message_handling(self, facts):
+            return contextlib.suppress(Exception)
 
 
 class TestObserverIsSlow(WrongObserver):

@@ -12,6 +12,9 @@ from dropr_core.api.node import Node
 from dropr_core.builtin.serializers.json import Json
 from dropr_core.contracts.context import Context
 from dropr_core.errors import ConfigError, PluginError, UsageError
+from dropr_core.model.facts import MessageFacts, facts_of
+from dropr_core.model.names import MessageId, parse_id
+from dropr_core.plugin import observers as told
 from dropr_core.plugin import registry as plugins
 from dropr_core.plugin.observers import Observers
 from dropr_core.plugin.registry import create, find, installed, transport_for
@@ -382,4 +385,94 @@ def test_an_event_that_lacks_an_argument_is_told_with_none(install, context, cap
 def test_every_event_hook_is_known():
     """The hooks that the architecture names are all there."""
     names = ("message_queued", "batch_accepted", "peer_down", "peer_up", "message_claimed", "message_settled")
-    assert {f"dropr_{name}" for name in names} == plugins._EVENTS
+    assert {f"dropr_{name}" for name in names} == told._EVENTS
+
+
+CARRIER = """
+    import contextlib
+    NOTES = []
+    @contextlib.contextmanager
+    def around(name):
+        NOTES.append(f"enter {name}")
+        try:
+            yield
+        except Exception as error:
+            NOTES.append(repr(error))
+            raise
+        finally:
+            NOTES.append(f"leave {name}")
+    @hookimpl
+    def dropr_message_headers(node, channel): return {"traceparent": f"00-{node}-{channel}"}
+    @hookimpl
+    def dropr_message_handling(facts, attempt): return around(f"{facts.channel} {attempt}")
+"""
+WRONG = """
+    import contextlib
+    class Wrong:
+        def __enter__(self): raise ValueError("wrong at the door")
+        def __exit__(self, *_): pass
+    class Greedy:
+        def __enter__(self): pass
+        def __exit__(self, *_): return True
+    @hookimpl
+    def dropr_message_headers(node, channel): return {"password": "x", "traceparent": "mine"}
+    @hookimpl
+    def dropr_message_handling(facts, attempt): return Wrong() if attempt == 1 else Greedy()
+"""
+FACTS = MessageFacts(MessageId(b"m" * 16), "shop", "orders", {}, 0.0, 1)
+
+
+def test_headers_go_along_with_what_is_sent(install, context):
+    """Those of every observer that has some; one that only watches adds none."""
+    install("carry-pack", "observer", "carry", CARRIER)
+    install("plain-pack", "observer", "plain", MODULE)
+    observers = Observers()
+    observers.add("plain", {}, context)
+    assert not observers.propagating
+    assert not observers.embracing
+    observers.add("carry", {}, context)
+    assert observers.propagating
+    assert observers.headers("shop", "orders") == {"traceparent": "00-shop-orders"}
+
+
+def test_a_propagator_that_is_wrong_disturbs_nobody(install, context, caplog):
+    """Headers that may not be added, a context that cannot be entered, one that swallows: logged, and nothing else."""
+    module = install("carry-pack", "observer", "carry", CARRIER)
+    install("wrong-pack", "observer", "wrong", WRONG)
+    observers = Observers()
+    observers.add("wrong", {}, context)
+    observers.add("carry", {}, context)
+    assert observers.headers("shop", "orders") == {"traceparent": "00-shop-orders"}
+    assert "observer 'wrong' raised in dropr_message_headers" in caplog.text
+    for attempt in (1, 2):
+        with pytest.raises(LookupError, match="of the handler"), observers.handling("shop", FACTS, attempt):
+            raise LookupError("of the handler")
+    assert "observer 'wrong' raised in dropr_message_handling" in caplog.text
+    error = "LookupError('of the handler')"
+    assert [
+        "enter orders 1", error, "leave orders 1", "enter orders 2", error, "leave orders 2",
+    ] == sys.modules[module].NOTES  # fmt: skip
+
+
+def test_the_context_of_a_message_is_not_part_of_what_it_says(install, tmp_path):
+    """Sent again under the same key, in another trace, it is the same message; a header of the sender's own counts."""
+    code = """
+        COUNT = []
+        @hookimpl
+        def dropr_message_headers(node, channel):
+            COUNT.append(1)
+            return {"traceparent": f"trace {len(COUNT)}"}
+    """
+    install("carry-pack", "observer", "carry", code)
+    file = node_file(tmp_path, "  - carry\npeers: {berlin: {url: 'http://127.0.0.1:9', key: '" + "k" * 40 + "'}}\n")
+    with Node.open(file) as node:
+        first = node.send(b"x", to="berlin", channel="orders", dedup_key="one")
+        again = node.send(b"x", to="berlin", channel="orders", dedup_key="one")
+        assert again.existed
+        assert again.id == first.id
+        own = node.send(b"x", to="berlin", channel="orders", headers={"traceparent": "mine", "a": "b"})
+        plain = node.send(b"x", to="berlin", channel="orders")
+        node.put(b"x", channel="local")
+        headers = [facts_of(node.outbox.envelope(parse_id(one.id))).headers for one in (first, own, plain)]
+        assert headers == [{"traceparent": "trace 1"}, {"traceparent": "mine", "a": "b"}, {"traceparent": "trace 3"}]
+        assert [one.headers for one in node.receive("local", wait=0)] == [{"traceparent": "trace 4"}]
