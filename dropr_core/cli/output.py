@@ -57,12 +57,18 @@ def echo_json_list(head: Mapping[str, object], name: str, items: Iterable[object
 
 
 def echo_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, header: bool = True, notes: Sequence[str] | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    header: bool = True,
+    notes: Sequence[str] | None = None,
+    style: Callable[[str, str], str] = lambda _column, _cell: "",
 ) -> None:
     """Print a table. Columns whose name ends in ``>`` are aligned to the right.
 
     Into a pipe, lines are as long as they must be; on a terminal rich fits them to its width. ``notes``: a text for
-    each row (may be empty), which follows it on a line of its own, indented.
+    each row (may be empty), which follows it on a line of its own, indented. ``style``: how a terminal shows a cell of
+    a column, in rich's words.
     """
     terminal = sys.stdout.isatty()
     cells = [[one_line(str(cell)) for cell in row] for row in rows]
@@ -85,7 +91,7 @@ def echo_table(
         overflow: Literal["ellipsis", "fold"] = "fold" if notes is None else "ellipsis"
         table.add_column(Text(column.rstrip(">")), justify=side, no_wrap=whole, overflow=overflow)
     for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell, style(column, cell)) for column, cell in zip(columns, row, strict=True)))
     with console.capture() as captured:
         console.print(table)
     _finish_table([line.rstrip() for line in captured.get().splitlines()], notes, header=header)

@@ -1,19 +1,28 @@
 """The verbs that show how a node does: status, count.
 
-Owns how a snapshot (dropr_core/monitor/) is shown. Must not know where its numbers come from.
+Owns what is measured for them, and the reference of their JSON; `overview.py` has the words. Must not know where the
+numbers of a snapshot (dropr_core/monitor/) come from.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dropr_core.cli.common import opened, verb
-from dropr_core.cli.output import echo, echo_json, echo_table, say_age, say_count, say_size
+import click
 
-QUEUES = ("ready", "blocked", "delayed", "leased", "buried")
+from dropr_core.cli.common import DURATION, opened, verb
+from dropr_core.cli.output import echo, echo_json, echo_table, on_terminal
 
+if TYPE_CHECKING:
+    from dropr_core.cli.overview import Table
+    from dropr_core.monitor.rates import Rates
+    from dropr_core.monitor.snapshot import Snapshot
 
+LOOK = 0.5
+"""Seconds between two looks, where a person waits for the rates."""
+LONGEST = 3600.0
+"""Seconds between two looks at most."""
 COMMON = (
     "`pid`, `name`, `since` (seconds of its life), `memory` (bytes), `cpu` (seconds of a processor), `last_report` "
     "(seconds since it wrote something about itself)"
@@ -41,109 +50,62 @@ KEYS = (
     "'dropr unpause'), `paused_because`; `dead_letters`: `outbox` (dead and failed), `inbox` (buried); `disk`: "
     "`used` (bytes of the data directory), `whole` (false: so many at least), `free`, `total`, `floor` (must stay "
     "free), `reserve`."
+    " `rates` (null without --rates): `seconds`, `peers` and `channels` (name → speeds), `flows` (a list: `peer`, "
+    "`channel` and speeds), `cpu` (process → share of a processor); speeds are `sent`, `shipped`, `received` and "
+    "`backlog` (by how much it grows) a second; of a channel `sent` is what came in and `shipped` what was processed."
 )
 
 
 @verb("status", keys=KEYS)
-def status_verb(config_file: Path | None, as_json: bool) -> None:
-    """Show the node at a glance: processes, peers, channels, dead letters."""
+@click.option(
+    "--rates", "over", type=DURATION, metavar="DURATION",
+    help="Measure for so long how fast it goes; 0: do not. Default: 0.5s on a terminal, else 0.",
+)  # fmt: skip
+def status_verb(config_file: Path | None, as_json: bool, over: float | None) -> None:
+    """Show the node at a glance: processes, peers, channels, dead letters, disk."""
     from dropr_core.monitor.gathering import take_snapshot
 
+    if over is None:
+        over = LOOK if on_terminal() and not as_json else 0.0
+    speeds = None
     with opened(config_file) as node:
-        document = take_snapshot(node).as_dict()
+        seen = take_snapshot(node)
+        if over > 0:
+            from dropr_core.monitor.rates import rates
+
+            time.sleep(min(over, LONGEST))
+            before, seen = seen, take_snapshot(node)
+            speeds = rates(before, seen)
     if as_json:
-        echo_json(document)
+        echo_json({**seen.as_dict(), "rates": None if speeds is None else speeds.as_dict()})
     else:
-        show(document)
+        show(seen, speeds)
 
 
-# ── showing ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def show(document: Mapping[str, Any]) -> None:
+def show(seen: "Snapshot", speeds: "Rates | None") -> None:
     """The same for people."""
-    echo(f"node {document['node']}, {document['storage']} in {document['data']}")
-    _show_processes(document["processes"])
-    if document["peers"]:
+    from dropr_core.cli import overview
+
+    echo(overview.title(seen))
+    echo(overview.running(seen))
+    for line in overview.about_processes(seen):
+        echo(line)
+    if seen.peers:
         echo("")
-        rows = [
-            (
-                peer["peer"], peer["state"], peer["waiting"], say_size(peer["bytes"]), say_age(peer["oldest"]),
-                peer["awaiting"], peer["dead"], peer["failed"], say_age(peer["next_try_in"]),
-            )
-            for peer in document["peers"]
-        ]  # fmt: skip
-        names = ["peer", "state", "waiting>", "size>", "oldest>", "awaiting>", "dead>", "failed>", "next try>"]
-        echo_table(names, rows, notes=[_why(peer) for peer in document["peers"]])
-        for peer in document["peers"]:
-            if body := peer["body"]:
-                share = body["bytes"] / body["of"]
-                echo(
-                    f"  to {peer['peer']}: body of {body['id']}, {say_size(body['bytes'])} of {say_size(body['of'])} "
-                    f"({share:.0%})"
-                )
-            for message in peer["unreadable"]:
-                echo(f"  to {peer['peer']}: {message['id']} waits, and what is behind it: {message['reason']}")
-    if document["channels"]:
+        _show_table(overview.peers(seen, speeds), overview.style_of)
+        for line in overview.about_peers(seen):
+            echo(line)
+    if seen.channels:
         echo("")
-        echo_table(
-            ["channel", *(f"{state}>" for state in QUEUES), "processed>", "size>", "oldest>"],
-            [
-                [
-                    channel["channel"], *(channel[state] for state in QUEUES), channel["processed"],
-                    say_size(channel["bytes"]), say_age(channel["oldest"]),
-                ]
-                for channel in document["channels"]
-            ],
-            notes=[_at_rest(channel) for channel in document["channels"]],
-        )  # fmt: skip
-    dead = document["dead_letters"]
-    if dead["outbox"] or dead["inbox"]:
-        echo("")
-        echo(
-            f"dead letters: {dead['outbox']} going out ('dropr list --state dead --state failed', 'dropr redrive'), "
-            f"{dead['inbox']} buried here ('dropr list --state buried', 'dropr kick')"
-        )
+        _show_table(overview.channels(seen, speeds), overview.style_of)
+    echo("")
+    echo(overview.disk(seen))
+    if dead := overview.dead_letters(seen):
+        echo(dead)
 
 
-def _at_rest(channel: Mapping[str, Any]) -> str:
-    """That consumers of a channel get nothing, on a line of its own."""
-    if not channel["paused"]:
-        return ""
-    until = "" if channel["paused_for"] is None else f" for {say_age(channel['paused_for'])} more"
-    return f"paused{until}: {channel['paused_because']} ('dropr unpause {channel['channel']}')"
-
-
-def _why(peer: Mapping[str, Any]) -> str:
-    """What explains a peer's state, on a line of its own."""
-    seen = [] if peer["last_contact"] is None else [f"last heard of {say_age(peer['last_contact'])} ago"]
-    return "; ".join([*filter(None, [peer["reason"]]), *seen])
-
-
-def _show_processes(processes: Mapping[str, Any]) -> None:
-    words = []
-    if processes["angel"]:
-        words.append(f"angel {processes['angel']['pid']}")
-    if processes["daemon"]:
-        words.append(f"daemon {processes['daemon']['pid'] or 'starting'}")
-    for server in processes["servers"]:
-        words.append(f"server {server['pid']} ({', '.join(server.get('urls', [])) or 'no doors'})")
-    for gateway in processes["gateways"]:
-        doors = "; ".join(f"{name}: {', '.join(urls)}" for name, urls in gateway.get("urls", {}).items())
-        words.append(f"gateway {gateway['pid']} ({doors})")
-    words += [f"{worker.get('name', 'worker')} {worker['pid']}" for worker in processes["workers"]]
-    echo(f"running: {', '.join(words)}" if words else "nothing runs here: 'dropr up' starts everything")
-    for worker in processes["workers"]:
-        places = " and ".join(say_count(worker[kind], kind[:-1]) for kind in ("threads", "tasks") if worker.get(kind))
-        longest = worker.get("longest")
-        echo(
-            f"  {worker.get('name', 'worker')}: {worker.get('at_work', 0)} at work, {places}"
-            + (f"; {longest['id']} on {longest['channel']} for {say_age(longest['seconds'])}" if longest else "")
-        )
-    for child in (processes["angel"] or {}).get("children", []):
-        if child["state"] != "running" or child["restarts"]:
-            last = f", last {child['last_exit']}" if child["last_exit"] else ""
-            echo(f"  {child['name']}: {child['state']}, {say_count(child['restarts'], 'restart')}{last}")
+def _show_table(table: "Table", style: Callable[[str, str], str]) -> None:
+    echo_table(table.columns, table.rows, notes=table.notes, style=style)
 
 
 # ── counting ─────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,8 @@
 Owns the arithmetic. Must not know how they were taken, nor who looks.
 """
 
+from typing import Any
+
 from dropr_core.monitor.snapshot import Part, Snapshot
 
 
@@ -30,6 +32,16 @@ class Rates(Part, frozen=True, kw_only=True):
     channels: dict[str, Speed]
     cpu: dict[int, float]
     """Process → share of one processor, 1.0 is all of one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it; flows as a list."""
+        return {
+            "seconds": self.seconds,
+            "peers": {name: one.as_dict() for name, one in self.peers.items()},
+            "flows": [{"peer": at[0], "channel": at[1], **one.as_dict()} for at, one in self.flows.items()],
+            "channels": {name: one.as_dict() for name, one in self.channels.items()},
+            "cpu": {str(pid): share for pid, share in self.cpu.items()},
+        }
 
     @property
     def total(self) -> Speed:

@@ -65,6 +65,28 @@ def test_status_shows_peers_channels_and_no_processes(run, put, told):
     assert "berlin" in text
 
 
+def test_status_measures_when_it_is_asked_to(run, put, told):
+    """With --rates there are speeds, in JSON and in the tables; without, scripts wait for nothing."""
+    put(b"x")
+    assert told("status")["rates"] is None
+    assert "out/s" not in run("status").stdout
+    found = told("status", "--rates", "0.01s")["rates"]
+    assert found["seconds"] > 0
+    assert found["peers"]["berlin"]["sent"] == 0
+    assert found["channels"]["jobs"]["backlog"] == 0
+    text = run("status", "--rates", "0.01s").stdout
+    assert "out/s" in text
+    assert "done/s" in text
+
+
+def test_status_says_how_the_disk_is(run, put, monkeypatch):
+    """What is used and free is one line; a disk below the floor says what that means."""
+    put(b"x")
+    assert "disk: " in run("status").stdout
+    monkeypatch.setattr("dropr_core.monitor.gathering.floor_of", lambda _total, _least: 1 << 60)
+    assert "nothing more is taken in" in run("status").stdout
+
+
 def test_status_believes_only_the_living(run, file, told):
     """A report that a dead process left is not shown, whoever has its number since."""
     run("send", "x", "--to", "berlin")
