@@ -25,7 +25,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "check": "checking", "config": "checking", "schema": "checking", "plugins": "checking",
             "status": "status", "dashboard": "dashboard", "count": "status", "topics": "topics",
-            "list": "listing", "show": "listing", "cat": "listing",
+            "list": "listing", "show": "listing", "cat": "listing", "trace": "tracing",
         },
     ),
     (

@@ -46,6 +46,7 @@ from dropr_core.protocol.frames import (
     verify,
 )
 from dropr_core.protocol.replay_guard import ReplayGuard
+from dropr_core.protocol.tracing import build_trace
 
 UNSIGNED_KEY = b"insecure"
 """Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
@@ -157,6 +158,7 @@ class Endpoint:
             wire.HAVE: self._have,
             wire.CHUNK: self._chunk,
             wire.READ: self._read,
+            wire.TRACE: self._trace,
         }
 
     # ── who asks ─────────────────────────────────────────────────────────────────────────────────
@@ -340,6 +342,10 @@ class Endpoint:
     def _read(self, request: Request, _round: Round) -> wire.Piece:
         return self._carry.read(request.peer, wire.decode(request.body, wire.Read))
 
+    def _trace(self, request: Request, _round: Round) -> wire.Traced:
+        ask = wire.decode(request.body, wire.AskTrace)
+        return build_trace(self._outbox, self._inbox, request.peer, MessageId(ask.id))
+
     def close(self) -> None:
         """Let go of files that are being written; safe twice."""
         self._carry.close()
@@ -388,6 +394,3 @@ def to_outcomes(rows: Sequence[wire.OutcomeRow], wrong: Callable[[str], None]) -
         except BadFrame as error:
             wrong(f"receipt ignored: {error}")
     return page
-
-
-__all__ = ["Access", "Endpoint", "Limits", "Request", "Wait"]

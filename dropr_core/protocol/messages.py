@@ -23,6 +23,7 @@ FETCH = "fetch"  # Fetch → Fetched             (long poll)
 HAVE = "have"  # Have → Had                  (bodies in chunks)
 CHUNK = "chunk"  # Chunk → Had
 READ = "read"  # Read → Piece                (bodies for a node that fetches)
+TRACE = "trace"  # AskTrace → Traced           (since 2026-11; an older node refuses it as unsupported)
 
 Position = tuple[int, bytes]
 """(sequence, message id), as it stands there: `batches.py` checks it, so that one impossible lane stops no other."""
@@ -219,6 +220,50 @@ class Had(msgspec.Struct, frozen=True, array_like=True):
     """How many bytes of the body are here; all of them only if they are complete and on stable storage."""
 
     offset: Count
+
+
+class AskTrace(msgspec.Struct, frozen=True, array_like=True):
+    """What became of this message, which went from one of us to the other?"""
+
+    id: Identity
+
+
+class TracedDelivery(msgspec.Struct, frozen=True, array_like=True):
+    """A delivery to the asker, as its sender has it."""
+
+    channel: str
+    priority: Count
+    state: str
+    sequence: Count
+    age: Seconds
+    """Since it was sent; once nothing more is done with it by itself, since then."""
+    reason: str = ""
+    receipt: bool = False
+    possible_duplicate: bool = False
+
+
+class TracedJob(msgspec.Struct, frozen=True, array_like=True):
+    """A message of the asker, as its receiver has it in its queue."""
+
+    channel: str
+    priority: Count
+    state: str
+    age: Seconds
+    """Since it arrived; once it is done or buried, since then."""
+    attempts: Count
+    errors: str = ""
+    """One line for each attempt that failed, the newest last."""
+    consumer: str = ""
+    """Who has it, while it is leased."""
+    due_in: Seconds | None = None
+    possible_duplicate: bool = False
+
+
+class Traced(msgspec.Struct, frozen=True, array_like=True):
+    """Both lists are empty where nothing is known of the message, or not between this pair of nodes."""
+
+    deliveries: list[TracedDelivery]
+    jobs: list[TracedJob]
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -45,6 +45,7 @@ def test_every_key_of_json_is_documented(run, told, put):
     sent = told("send", "x", "--to", "berlin")
     commands = {
         "check": [], "status": [], "count": [], "list": [], "show": [sent["id"]], "send": ["x", "--to", "berlin"],
+        "trace": [sent["id"], "--local"],
         "receive": ["jobs", "--peek"], "retry": [], "hold": ["berlin"], "release": ["berlin"], "cancel": [sent["id"]],
         "bury": [identity], "kick": ["--all"], "redrive": ["--all"], "wipe": ["--all", "--yes"], "plugins": None,
         "fsck": [], "bench": ["--only", "line", "--rounds", "2"], "pause": ["notes"], "unpause": ["notes"],
