@@ -140,7 +140,8 @@ def _endpoint(name: str, notes: _Notes) -> Any:
     from dropr_core.contracts.context import Context
     from dropr_core.contracts.records import Accepted, Arrival
     from dropr_core.model import envelope
-    from dropr_core.protocol.endpoint import Access, Endpoint
+    from dropr_core.protocol.access import Access
+    from dropr_core.protocol.endpoint import Endpoint
     from dropr_core.system.clock import SystemClock
 
     context = Context(node=name, data=Path(), clock=SystemClock(), log=logging.getLogger("bench"), min_free=0)

@@ -17,8 +17,8 @@ import attrs
 
 from dropr_core import options as fields
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.transport import Answerer, Caller, Connection, Listener, Transport
-from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
+from dropr_core.contracts.transport import Answerer, Caller, Connection, Introduction, Listener, Transport
+from dropr_core.errors import Closed, Refused, Unanswered, Unreachable, UsageError
 from dropr_core.hookspecs import hookimpl
 
 SCHEMES = ("loopback",)
@@ -269,6 +269,10 @@ class LoopbackTransport(Transport):
     def check(self, url: str, *, listen: bool) -> str | None:  # noqa: ARG002
         """See the contract."""
         return None if _URL.fullmatch(url) else f"'{url}' must look like loopback://name"
+
+    def introduce(self, url: str) -> Introduction:
+        """See the contract."""
+        raise UsageError(f"'{url}' stays inside one process: nobody can be invited there")
 
     def connect(self, url: str) -> Connection:
         """See the contract."""

@@ -31,7 +31,8 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
     (
         "Act",
         {
-            "init": "init", "keygen": "init", "install": "install", "send": "sending", "receive": "receiving",
+            "init": "init", "keygen": "init", "install": "install", "invite": "joining", "join": "joining",
+            "send": "sending", "receive": "receiving",
             "retry": "peers", "hold": "peers", "release": "peers",
             "pause": "channels", "unpause": "channels", "subscribe": "topics", "unsubscribe": "topics",
             "cancel": "messages", "bury": "messages", "kick": "messages", "redrive": "messages", "wipe": "wiping",

@@ -65,30 +65,49 @@ def _transport_key(as_json: bool, transport: str, file: Path | None, public_of: 
     echo(f"public: {public}" if shown else public)
 
 
-@verb("init", keys="`config`, `key`: the files that were written.", config=False)
+@verb("init", keys="`config`, `key`: the files that were written (`key` null with --listen).", config=False)
 @click.argument("file", type=click.Path(path_type=Path), default=Path(DEFAULT_FILE), required=False)
 @click.option("--node", default="shop", show_default=True, help="What peers will call this node.")
-@click.option("--peer", default="warehouse", show_default=True, help="What this node calls its first peer.")
+@click.option("--peer", help="What this node calls its first peer. Default: warehouse; with --listen: none yet.")
 @click.option("--url", default="http://127.0.0.1:8420", show_default=True, help="Where that peer listens.")
-def init_verb(as_json: bool, file: Path, node: str, peer: str, url: str) -> None:
-    """Write a commented configuration to FILE (default: dropr.yaml), and a key beside it. Never overwrites."""
+@click.option("--listen", multiple=True, metavar="URL", help="Where this node listens, such as http://0.0.0.0:8420.")
+def init_verb(as_json: bool, file: Path, node: str, peer: str | None, url: str, listen: tuple[str, ...]) -> None:
+    """Write a commented configuration to FILE (default: dropr.yaml), and a key beside it. Never overwrites.
+
+    With --listen there is no peer yet and no key: `dropr invite NAME`, and `dropr join` on the other machine, write
+    them.
+    """
     from dropr_core.config.docs import init_text, make_key
+    from dropr_core.config.node import parse
     from dropr_core.model.names import check_name
 
     check_name(node, "node")
-    check_name(peer, "peer")
-    key_file = file.with_suffix(".key")
+    if peer is None and not listen:
+        peer = "warehouse"
+    key_file = None if peer is None else file.with_suffix(".key")
+    if peer is not None:
+        check_name(peer, "peer")
     for path in (file, key_file):
-        if os.path.lexists(path):
+        if path is not None and os.path.lexists(path):
             raise Stop(Exit.CANTCREAT, f"{path} exists already and is left as it is; name another file")
-    write_new(key_file, make_key() + "\n")
+    text = init_text(node, peer, url, f"${{file:{key_file.name}}}" if key_file else "", listen)
+    if key_file is None:
+        parse(text, file.absolute().parent, str(file))  # the URLs came from outside
+    else:
+        write_new(key_file, make_key() + "\n")
     try:
-        write_new(file, init_text(node, peer, url, f"${{file:{key_file.name}}}"))
+        write_new(file, text)
     except BaseException:
-        key_file.unlink(missing_ok=True)
+        if key_file is not None:
+            key_file.unlink(missing_ok=True)
         raise
     if as_json:
-        echo_json({"config": str(file), "key": str(key_file)})
+        echo_json({"config": str(file), "key": str(key_file) if key_file else None})
+        return
+    if key_file is None:
+        echo(f"wrote {file}")
+        where = "" if file == Path(DEFAULT_FILE) else f" -c {file}"
+        echo(f"next: 'dropr up{where}' to run it, 'dropr invite NAME{where}' to let another machine join")
         return
     echo(f"wrote {file} and {key_file}")
     echo(f"next: look through {file}, carry {key_file} to {peer} by a safe way, then 'dropr check -c {file}'")

@@ -6,7 +6,7 @@ can differ from what is read.
 
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -199,32 +199,42 @@ def _default(field: Any, note: Note) -> str:
 
 
 def init_text(
-    node: str = "shop", peer: str = "warehouse", url: str = "http://127.0.0.1:8420", key: str = "${file:pair.key}"
+    node: str = "shop",
+    peer: str | None = "warehouse",
+    url: str = "http://127.0.0.1:8420",
+    key: str = "${file:pair.key}",
+    listen: Sequence[str] = (),
 ) -> str:
     """A commented file to begin with; every option that is commented out stands at its default.
 
-    Whatever has no default value stands with nothing after it, which is as good as not being there.
+    Whatever has no default value stands with nothing after it, which is as good as not being there. Without a ``peer``
+    there is none yet, as for a node that will invite others or be invited.
     """
+    off = "# " if peer is None else ""
+    example = peer or "warehouse"
+    listens = ", ".join(f'"{one}"' for one in listen)
     lines = [
         f"# The dropr node '{node}'. `dropr check` says what is wrong with it, `dropr config` what is in force.",
         f"node: {node}",
         "",
-        "# The other nodes. The key is the same on both sides.",
+        *([f"listen: [{listens}]     # URLs at which peers reach this node", ""] if listen else []),
+        "# The other nodes. The key is the same on both sides."
+        + ("" if peer else " `dropr invite NAME` and `dropr join TOKEN` write them here."),
         "peers:",
-        f"  {peer}:",
-        f'    url: "{url}"',
-        f'    key: "{key}"',
-        *_comments(PeerConfig, "    # ", skip=("url", "key")),
+        f"  {off}{example}:",
+        f'  {off}  url: "{url}"',
+        f'  {off}  key: "{key}"',
+        *_comments(PeerConfig, "  #   " if off else "    # ", skip=("url", "key")),
         "",
         "# What is sent on a channel goes to its peers; what arrives on it goes to its handler, if it has one.",
         "channels:",
         "  orders:",
-        f"    to: {peer}",
+        f"    {off}to: {example}",
         "    serializer: json",
         *_comments(ChannelConfig, "    # ", skip=("to", "serializer")),
         "",
-        '# listen: ["http://127.0.0.1:8421"]     # URLs at which peers reach this node',
-        "# groups: {everywhere: [" + peer + "]}",
+        *([] if listen else ['# listen: ["http://127.0.0.1:8421"]     # URLs at which peers reach this node']),
+        "# groups: {everywhere: [" + example + "]}",
     ]
     lines += _comments(NodeConfig, "# ", skip=("node", "peers", "channels", "listen", "groups", "limits", "delivery",
                                                "worker", "angel", "monitor"))  # fmt: skip

@@ -109,6 +109,26 @@ class Listener(ABC):
         """
 
 
+@attrs.frozen
+class Introduction:
+    """What another node must know to reach a listener of this one."""
+
+    url: str
+    """As the other node writes it into its configuration."""
+    certificate: str = ""
+    """SHA-256 (hexadecimal) of the certificate that the listener shows; empty where the transport has none."""
+
+
+@attrs.frozen
+class Trust:
+    """What this node must add to its configuration to believe a listener's certificate."""
+
+    option: tuple[str, ...]
+    """Which option of the transport shall name the file, such as ``("tls", "ca")``."""
+    content: str
+    """The file: the certificate, as text."""
+
+
 class Transport(ABC):
     """One technology."""
 
@@ -129,6 +149,22 @@ class Transport(ABC):
     @abstractmethod
     def listen(self, url: str, answerer: Answerer) -> Listener:
         """Open the door; raises Unreachable saying why it cannot (port taken, no permission)."""
+
+    def introduce(self, url: str) -> Introduction:
+        """How another node reaches the listener of this node at ``url``: for `dropr invite`. Reads files at most.
+
+        Raises UsageError where an invitation cannot bring a node in, saying why.
+        """
+        return Introduction(url)
+
+    def trust(self, introduction: Introduction) -> Trust | None:  # noqa: ARG002
+        """What must be added so that connections to ``introduction.url`` believe the certificate of an invitation:
+        for `dropr join`. None: nothing, it is believed already. Does network I/O, some seconds at most.
+
+        Raises UsageError if another certificate than the one of the invitation is shown there, or if an option that
+        stands already is in the way; TransportError if nobody answers there.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

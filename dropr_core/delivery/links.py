@@ -23,7 +23,7 @@ from dropr_core.delivery.transports import Transports
 from dropr_core.errors import PluginError, UsageError
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
-from dropr_core.protocol.endpoint import Access
+from dropr_core.protocol.access import Access
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.system.log_fields import about
 

@@ -15,7 +15,7 @@ from dropr_core.contracts.transport import Connection, Tail
 from dropr_core.errors import BadFrame, DroprError, Refused, TransportError, Unanswered
 from dropr_core.model.limits import MAX_ANSWER
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.endpoint import UNSIGNED_KEY
+from dropr_core.protocol.access import UNSIGNED_KEY
 from dropr_core.protocol.frames import ANSWER, OK, REQUEST, FrameHeader, open_body, read_head, request_id, seal, verify
 
 _T = TypeVar("_T")

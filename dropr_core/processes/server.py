@@ -14,13 +14,15 @@ from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.contracts.transport import Listener
 from dropr_core.delivery.transports import Transports
-from dropr_core.errors import ConfigError, StoreError
+from dropr_core.errors import ConfigError, DroprError, StoreError
 from dropr_core.monitor.host import Guest, serves_monitor
 from dropr_core.plugin.registry import asgi_application, transport_for
 from dropr_core.processes.mainloop import MainLoop
-from dropr_core.protocol.endpoint import Access, Endpoint, Limits
+from dropr_core.protocol.access import Access
+from dropr_core.protocol.endpoint import Endpoint, Limits
 from dropr_core.serving.contacts import note_contact
 from dropr_core.serving.dispatcher import Dispatcher
+from dropr_core.serving.joining import JoinDesk
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
@@ -34,7 +36,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     log = logging.getLogger("dropr.server")
     with Runtime.open(config) as runtime, MainLoop(heart) as loop:
         transports = Transports(config.transports, runtime.context(log), config.where)
-        dispatcher = make_dispatcher(runtime, log)
+        dispatcher = make_dispatcher(runtime, log, transports)
         listeners: list[Listener] = []
         presence = Presence(runtime.run_directory, "server")
         monitor = Guest(runtime, logging.getLogger("dropr.monitor")) if serves_monitor(config, "server") else None
@@ -79,9 +81,10 @@ def _announce(runtime: Runtime, log: logging.Logger) -> None:
         log.warning("peers are not told that this node can be reached again: %s", error)
 
 
-def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
-    """Everything that answers requests for a node; also what `asgi` mounts."""
+def make_dispatcher(runtime: Runtime, log: logging.Logger, transports: Transports | None = None) -> Dispatcher:
+    """Everything that answers requests for a node; also what `asgi` mounts. ``transports``: those that are open."""
     config = runtime.config
+    made = transports or Transports(config.transports, runtime.context(log), config.where)
     # Peers come again by themselves, so nothing rests by it; observers are told by the endpoint.
     trouble = StoreTrouble(runtime.clock, lambda _name, _details: None, log, COME_AGAIN)
 
@@ -90,6 +93,15 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
             trouble.worked((verb, peer))
         else:
             trouble.failed((verb, peer), error)
+
+    def usable(url: str) -> bool:
+        try:
+            return made.for_url(url).check(url, listen=False) is None
+        except (DroprError, ValueError):  # a url of another kind than this node speaks
+            return False
+
+    def joined(config: NodeConfig) -> None:
+        endpoint.access = access_of(config)
 
     endpoint = Endpoint(
         config.node,
@@ -103,6 +115,7 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger) -> Dispatcher:
         notify=runtime.notifier.notify,
         event=runtime.event,
         store_said=store_said,
+        joins=JoinDesk(config, usable, joined, log),
     )
 
     def alive(peer: str) -> None:

@@ -4,7 +4,6 @@ Owns who may ask, and what each verb does. It is given an outbox and an inbox an
 else; long polls are answered with `Wait`, and `server.py` asks again when the notifier notifies.
 """
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -29,42 +28,22 @@ from dropr_core.model.limits import (
     max_request,
 )
 from dropr_core.model.message import Outcome, State
-from dropr_core.model.names import START, MessageId, StoreId, is_channel
+from dropr_core.model.names import START, MessageId, StoreId
 from dropr_core.protocol import messages as wire
+from dropr_core.protocol.access import Access, Joins, NoJoins, authenticate
 from dropr_core.protocol.batches import accept_push, build_fetch_response, taken_of
 from dropr_core.protocol.body_requests import BodyRequests
 from dropr_core.protocol.frames import (
     ANSWER,
     HEAD_SIZE,
     OK,
-    REQUEST,
     FrameHeader,
     Head,
     open_body,
-    read_head,
     seal,
-    verify,
 )
 from dropr_core.protocol.replay_guard import ReplayGuard
 from dropr_core.protocol.tracing import build_trace
-
-UNSIGNED_KEY = b"insecure"
-"""Stands for the key of a peer that has none, which only ``insecure: true`` permits."""
-
-
-@attrs.frozen
-class Access:
-    """What one peer may do here."""
-
-    keys: tuple[bytes, ...] = attrs.field(repr=False)
-    may_write: tuple[str, ...] | None = None
-    """Patterns of channels; None: all."""
-
-    def allows(self, channel: str) -> bool:
-        """Whether the peer may write into the channel."""
-        if not is_channel(channel):
-            return False
-        return self.may_write is None or any(fnmatch.fnmatchcase(channel, pattern) for pattern in self.may_write)
 
 
 @attrs.frozen
@@ -136,8 +115,11 @@ class Endpoint:
         notify: Callable[[str], None] = _quiet,
         event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
         store_said: Callable[[str, str, StoreError | None], None] = lambda _peer, _verb, _error: None,
+        joins: Joins | None = None,
     ) -> None:
-        """``store_said``: told after each request whether the store could do what its verb wants for the peer."""
+        """``store_said``: told after each request whether the store could do what its verb wants for the peer;
+        ``joins``: who was invited to become a peer.
+        """
         self._node, self._node_id = node, node_id
         self.access = access
         self._outbox, self._inbox = outbox, inbox
@@ -145,6 +127,7 @@ class Endpoint:
         self._bodies = bodies
         self._carry = BodyRequests(outbox, bodies, lambda: self.limits.max_body, event)
         self._on_reset = on_reset
+        self._joins: Joins = joins or NoJoins()
         self._notify, self._event, self._store_said = notify, event, store_said
         self._sessions = ReplayGuard()
         self._begun: set[str] = set()
@@ -159,6 +142,7 @@ class Endpoint:
             wire.CHUNK: self._chunk,
             wire.READ: self._read,
             wire.TRACE: self._trace,
+            wire.JOIN: self._join,
         }
 
     # ── who asks ─────────────────────────────────────────────────────────────────────────────────
@@ -178,20 +162,10 @@ class Endpoint:
         return Request(head.header.sender, head.header.verb, body, head.header, head.mac, key, tail)
 
     def _authenticate(self, data: bytes, caller: Caller) -> tuple[Head, bytes]:
-        try:
-            head = read_head(data, self.limits.max_request)
-        except BadFrame as error:
-            raise Refused("bad_frame", str(error)) from None
-        header = head.header
-        access = self.access.get(header.sender)
-        if access is None or header.receiver != self._node or head.kind != REQUEST:
-            self._event("refused_caller", {"address": caller.address, "claims": header.sender[:64]})
-            raise Refused("unknown_peer", "no such pair of nodes here")
-        key = verify(head, access.keys or (UNSIGNED_KEY,))
-        if key is None:
-            self._event("refused_caller", {"address": caller.address, "claims": header.sender[:64]})
-            raise Refused("bad_signature", f"not signed with the key that {self._node} and {header.sender} share")
-        return head, key
+        def refused(name: str) -> None:
+            self._event("refused_caller", {"address": caller.address, "claims": name[:64]})
+
+        return authenticate(data, self._node, self.access, self._joins, self.limits.max_request, refused)
 
     # ── what is asked ────────────────────────────────────────────────────────────────────────────
 
@@ -201,10 +175,11 @@ class Endpoint:
         Raises Refused, unsigned, if the asker may not ask any more: the configuration was read again while it waited.
         """
         access = self.access.get(request.peer)
-        if access is None or request.key not in (access.keys or (UNSIGNED_KEY,)):
+        joins = request.verb == wire.JOIN
+        if not joins and (access is None or request.key not in access.valid_keys):
             raise Refused("unknown_peer", "this pair of nodes, or its key, is not known here any more")
         try:
-            if first and request.verb != wire.HELLO:
+            if first and request.verb != wire.HELLO and not joins:
                 self._sessions.use(request.peer, request.header.session, request.header.counter)
             verb = self._verbs.get(request.verb)
             if verb is None:
@@ -345,6 +320,10 @@ class Endpoint:
     def _trace(self, request: Request, _round: Round) -> wire.Traced:
         ask = wire.decode(request.body, wire.AskTrace)
         return build_trace(self._outbox, self._inbox, request.peer, MessageId(ask.id))
+
+    def _join(self, request: Request, _round: Round) -> wire.Joined:
+        join = wire.decode(request.body, wire.Join)
+        return self._joins.join(request.header.session, request.peer, join)
 
     def close(self) -> None:
         """Let go of files that are being written; safe twice."""

@@ -24,6 +24,7 @@ HAVE = "have"  # Have → Had                  (bodies in chunks)
 CHUNK = "chunk"  # Chunk → Had
 READ = "read"  # Read → Piece                (bodies for a node that fetches)
 TRACE = "trace"  # AskTrace → Traced           (since 2026-11; an older node refuses it as unsupported)
+JOIN = "join"  # Join → Joined               (signed with the key of an invitation)
 
 Position = tuple[int, bytes]
 """(sequence, message id), as it stands there: `batches.py` checks it, so that one impossible lane stops no other."""
@@ -59,6 +60,25 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     batch_bytes: Room
     batch_count: Room
     max_body: Count
+
+
+Url = Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class Join(msgspec.Struct, frozen=True, array_like=True):
+    """Make me, whom you invited, your peer."""
+
+    nonce: Identity
+    """Random; with the key of the invitation it makes the key of the pair."""
+    urls: Annotated[list[Url], msgspec.Meta(max_length=16)]
+    """Where I can be reached; nothing: nowhere, I fetch."""
+
+
+class Joined(msgspec.Struct, frozen=True, array_like=True):
+    """You are my peer; the configuration says so."""
+
+    url: Url
+    """Where I shall reach you; empty: I wait for you to fetch."""
 
 
 class LanePart(msgspec.Struct, frozen=True, array_like=True):

@@ -15,6 +15,7 @@ from dropr_core.system.log_fields import about
 ADVICE = {
     "unknown_peer": "if it may come in, name it under peers: with the pair's key; it must call this node by its name",
     "bad_signature": "compare the key of the pair on both sides (peers: NAME: key:)",
+    "bad_invitation": "`dropr invite --list` shows whom this node invited; `dropr invite NAME` makes a new invitation",
     "too_big": "its node may send larger batches than limits: here allow",
 }
 """What a person can do about it; the other codes are told without."""

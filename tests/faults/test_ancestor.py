@@ -20,7 +20,8 @@ from dropr_core.model import envelope
 from dropr_core.model.message import Message, State
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.endpoint import Access, Endpoint
+from dropr_core.protocol.access import Access
+from dropr_core.protocol.endpoint import Endpoint
 from dropr_core.system.locks import FileLock
 
 YAML = """

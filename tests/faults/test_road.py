@@ -12,7 +12,7 @@ from dropr_core.model import envelope
 from dropr_core.model.limits import MAX_HOPS
 from dropr_core.model.message import Message, State
 from dropr_core.model.names import START, Lane
-from dropr_core.protocol.endpoint import Access
+from dropr_core.protocol.access import Access
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.protocol.messages import Welcome
 from dropr_core.protocol.orders import Greet, Probe, Ship

@@ -3,7 +3,7 @@
 import pytest
 from support.lanes import SHOP, THERE, Fetcher, Node, Sender, ident
 
-from dropr_core.protocol.endpoint import Access
+from dropr_core.protocol.access import Access
 from dropr_core.system.clock import FakeClock
 
 

@@ -5,7 +5,7 @@ from support.lanes import KEY, SHOP, THERE, Node, Sender, ident
 
 from dropr_core.errors import Refused
 from dropr_core.model.names import Lane
-from dropr_core.protocol.endpoint import Access
+from dropr_core.protocol.access import Access
 
 
 def send(sender, *numbers, **fields):

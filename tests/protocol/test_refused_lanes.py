@@ -14,7 +14,7 @@ from dropr_core.model.limits import MAX_LANES
 from dropr_core.model.message import Message
 from dropr_core.model.names import check_channel, check_pattern, check_stored_channel
 from dropr_core.protocol import batches, endpoint, reconcile
-from dropr_core.protocol.endpoint import Access
+from dropr_core.protocol.access import Access
 from dropr_core.system.clock import FakeClock
 
 

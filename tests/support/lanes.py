@@ -26,7 +26,8 @@ from dropr_core.model import envelope
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import Message
 from dropr_core.model.names import MessageId, lane_priority
-from dropr_core.protocol.endpoint import Access, Endpoint, Wait
+from dropr_core.protocol.access import Access
+from dropr_core.protocol.endpoint import Endpoint, Wait
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.testing.builders import make_context
 

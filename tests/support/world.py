@@ -28,7 +28,8 @@ from dropr_core.model import envelope
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import Message
 from dropr_core.model.names import Lane, MessageId
-from dropr_core.protocol.endpoint import Access, Endpoint, Limits, Wait
+from dropr_core.protocol.access import Access
+from dropr_core.protocol.endpoint import Endpoint, Limits, Wait
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.system.clock import FakeClock
 

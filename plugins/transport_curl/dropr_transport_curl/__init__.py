@@ -9,13 +9,14 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.transport import Answerer, Connection, Listener, Transport
+from dropr_core.contracts.transport import Answerer, Connection, Introduction, Listener, Transport, Trust
 from dropr_core.errors import Closed, Unreachable
 from dropr_core.hookspecs import hookimpl
 from dropr_transport_curl.asgi import DroprApp
 from dropr_transport_curl.client import Client, CurlConnection
 from dropr_transport_curl.listener import CurlListener
 from dropr_transport_curl.options import Options, Tls
+from dropr_transport_curl.trusting import find_trust, own_fingerprint
 
 __all__ = ["SCHEMES", "CurlTransport", "DroprApp", "Options", "Tls", "asgi_app", "dropr_asgi", "dropr_transport"]
 
@@ -72,6 +73,17 @@ class CurlTransport(Transport):
             listener = CurlListener(url, answerer, self._options, self._log)
             self._listeners.append(listener)
             return listener
+
+    def introduce(self, url: str) -> Introduction:
+        """See the contract."""
+        return Introduction(url, own_fingerprint(self._options) if urlsplit(url).scheme == "https" else "")
+
+    def trust(self, introduction: Introduction) -> Trust | None:
+        """See the contract."""
+        url, certificate = introduction.url, introduction.certificate
+        if not certificate or urlsplit(url).scheme != "https":
+            return None
+        return find_trust(url, certificate, self._options)
 
     def close(self) -> None:
         """See the contract."""

@@ -25,7 +25,14 @@ ADMITTED = "dropr.admitted"
 REFUSED = "dropr.refused"
 """Name of the ASGI extension: ``extension()`` says that the request is refused; seconds until the caller is told."""
 
-_STATUS = {"unknown_peer": 401, "bad_signature": 401, "too_big": 413, "bad_frame": 400, "busy": 503}
+_STATUS = {
+    "unknown_peer": 401,
+    "bad_signature": 401,
+    "bad_invitation": 401,
+    "too_big": 413,
+    "bad_frame": 400,
+    "busy": 503,
+}
 _ANSWER = (b"content-type", CONTENT_TYPE.encode())
 _LINGER, _LINGER_BYTES = 2.0, 4 << 20
 _LONG = 128 << 10

@@ -24,7 +24,7 @@ FIRST_LOOK_AGAIN, LAST_LOOK_AGAIN = 0.01, 1.0
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 
 
-_NO_KEY = frozenset({"unknown_peer", "bad_signature", "bad_frame"})
+_NO_KEY = frozenset({"unknown_peer", "bad_signature", "bad_invitation", "bad_frame"})
 """Who is refused with one of these codes is a stranger; others might be a peer, and shall be told."""
 
 

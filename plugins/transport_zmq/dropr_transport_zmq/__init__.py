@@ -10,7 +10,7 @@ from functools import partial
 from typing import ClassVar
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.transport import Answerer, Connection, Listener, Transport
+from dropr_core.contracts.transport import Answerer, Connection, Introduction, Listener, Transport
 from dropr_core.errors import Closed, Unreachable, UsageError
 from dropr_core.hookspecs import hookimpl
 from dropr_core.system.tally import Tally
@@ -171,6 +171,21 @@ class ZmqTransport(Transport):
         if new or rare:
             self._log.warning("%s was sent away: its public CURVE key %s is not among 'clients' (%d so far)",
                               address, key, self._sent.count)  # fmt: skip
+
+    def introduce(self, url: str) -> Introduction:
+        """See the contract."""
+        address, options = self._address(url, listen=True), self._options
+        if address.kind == "inproc":
+            raise UsageError(f"'{url}' stays inside one process: nobody can be invited there")
+        if address.kind == "tcp" and options.curve:
+            if options.clients:
+                raise UsageError(
+                    f"'{url}' lets in only the public keys of transports.zmq.clients, so no invitation can open it: "
+                    "add the new node's key there and name the peer by hand (docs/transports/zmq.md)"
+                )
+            if not address.curve:
+                return Introduction(f"{url.rstrip('/')}?curve={public_of(options.key)}")
+        return Introduction(url)
 
     def close(self) -> None:
         """See the contract."""

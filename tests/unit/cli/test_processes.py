@@ -50,7 +50,7 @@ def test_every_key_of_json_is_documented(run, told, put):
         "bury": [identity], "kick": ["--all"], "redrive": ["--all"], "wipe": ["--all", "--yes"], "plugins": None,
         "fsck": [], "bench": ["--only", "line", "--rounds", "2"], "pause": ["notes"], "unpause": ["notes"],
         "subscribe": ["prices", "audit"], "topics": [], "unsubscribe": ["prices", "audit"],
-        "install": ["--user", "--print"],
+        "install": ["--user", "--print"], "invite": ["--list"],
     }  # fmt: skip
     for name, arguments in commands.items():
         if arguments is None:
@@ -66,7 +66,7 @@ def test_every_key_of_json_is_documented(run, told, put):
             for key in each:
                 known = f"`{key}`" in keys or key in {"queued", "ready", "held", "state"}
                 assert known, f"{name} --json: {key} is not in the reference"
-    covered = {*commands, "config", "dashboard", "init", "keygen", "schema"}
+    covered = {*commands, "config", "dashboard", "init", "join", "keygen", "schema"}
     assert covered | {"cat", "completion", "demo", "manual", "new", *SECTIONS[0][1]} == {
         name for _, verbs in SECTIONS for name in verbs
     }

@@ -13,7 +13,8 @@ from dropr_core.model.limits import MAX_SECONDS, MAX_SEQUENCE
 from dropr_core.model.message import State
 from dropr_core.model.names import MessageId
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.endpoint import Access, Endpoint
+from dropr_core.protocol.access import Access
+from dropr_core.protocol.endpoint import Endpoint
 from dropr_core.protocol.frames import REQUEST, FrameHeader, open_body, read_head, request_id, seal
 from dropr_core.protocol.tracing import MAX_ERRORS, MOST, build_trace, last_lines
 
