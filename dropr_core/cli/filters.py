@@ -14,9 +14,6 @@ from dropr_core.cli.ids import IDENTIFIER, known_ids
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
 
-OUTBOX_STATES = ("queued", "accepted", "held", "processed", "failed", "expired", "cancelled", "dead")
-INBOX_STATES = ("ready", "blocked", "delayed", "leased", "done", "buried", "expired")
-
 
 def side_option(default: str = "both") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """--in, passed as ``side``."""

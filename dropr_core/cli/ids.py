@@ -3,15 +3,15 @@
 Owns how a beginning finds its message, and how short an id may be shown. Must not know any verb.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NewType
 
 import click
 
 from dropr_core.cli.failures import Stop, not_found
-from dropr_core.cli.selection import select, walk_inbox, walk_outbox
 from dropr_core.errors import DroprError
+from dropr_core.monitor.messages import beginning_with
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def known_id(node: "Runtime", given: "bytes | Beginning") -> "MessageId":
 
     if isinstance(given, bytes):
         return MessageId(given)
-    found = list(islice(_beginning(node, given), 3))
+    found = list(islice(beginning_with(node, given), 3))
     if not found:
         raise not_found(f"no message here has an id that begins with {given}")
     if len(found) > 1:
@@ -71,15 +71,6 @@ def known_id(node: "Runtime", given: "bytes | Beginning") -> "MessageId":
 def known_ids(node: "Runtime", given: "Iterable[bytes | Beginning]") -> "tuple[MessageId, ...]":
     """`known_id` for each."""
     return tuple(known_id(node, one) for one in given)
-
-
-def _beginning(node: "Runtime", digits: str) -> "Iterator[MessageId]":
-    seen = set()
-    sent = (delivery.id for delivery in walk_outbox(node.outbox, select()))
-    for identity in chain(sent, (job.id for job in walk_inbox(node.inbox, select()))):
-        if identity not in seen and identity.hex().startswith(digits):
-            seen.add(identity)
-            yield identity
 
 
 def shortened(ids: Iterable[str]) -> dict[str, str]:

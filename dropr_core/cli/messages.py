@@ -1,7 +1,7 @@
 """The verbs that change what becomes of messages: cancel, bury, kick, redrive.
 
-Owns their words and when an answer is no (exit 1) or nothing is there (exit 66). Whether a change is
-possible is for the stores to say.
+Owns their words and when an answer is no (exit 1) or nothing is there (exit 66). What they do is in
+`monitor/actions.py`, as for the page.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,11 @@ from dropr_core.cli.failures import Stop, not_found
 from dropr_core.cli.filters import age_option, channel_option, id_option, peer_option, resolve
 from dropr_core.cli.ids import IDENTIFIER, Beginning, known_id
 from dropr_core.cli.output import echo, echo_json, say_count
-from dropr_core.cli.peers import known_peer
-from dropr_core.cli.selection import select
-from dropr_core.model import topics
+from dropr_core.monitor import actions
+from dropr_core.monitor.selection import select
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:
-    from dropr_core.api.runtime import Runtime
     from dropr_core.model.names import MessageId
 
 
@@ -39,10 +37,7 @@ def cancel_verb(
         shown = format_id(message_id)
         if not node.outbox.status(message_id):
             raise not_found(f"{shown}: no such message was sent from here, or it ended and was forgotten")
-        for peer in peers:
-            known_peer(node, peer)
-        cancelled, late = node.outbox.cancel(message_id, peers or None)
-        node.notifier.notify(topics.RECEIPTS)  # somebody may wait for its end
+        cancelled, late = actions.cancel(node, message_id, peers)
     if as_json:
         echo_json({"id": shown, "cancelled": cancelled, "too_late": late})
     else:
@@ -57,16 +52,13 @@ def cancel_verb(
 @click.option("--reason", default="buried by hand", show_default=True, help="Kept with it; its sender sees it.")
 def bury_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Beginning", reason: str) -> None:
     """Put a message that waits in the inbox on the dead-letter list. Exit 1 if it is leased or has ended."""
-    from dropr_core.model.limits import clip
     from dropr_core.model.names import format_id
 
     with opened(config_file, change=True) as node:
         message_id = known_id(node, message_id)
         shown = format_id(message_id)
-        buried = node.inbox.bury(message_id, clip(reason))
+        buried = actions.bury(node, message_id, reason)
         info = node.inbox.status(message_id)
-        if buried and info is not None:
-            node.notifier.notify(topics.outcomes(info.sender))  # its sender may wait for the receipt
     if not buried and info is None:
         raise not_found(f"{shown}: no such message came in here, or it ended and was forgotten")
     if as_json:
@@ -89,9 +81,7 @@ def kick_verb(config_file: Path | None, as_json: bool, everything: bool, **filte
     _need_filter(filters, everything)
     with opened(config_file, change=True) as node:
         filters = resolve(node, filters)
-        selection = select(**filters)
-        count = node.inbox.kick(selection)
-        wake_consumers(node, filters)
+        count = actions.kick(node, select(**filters))
         _missing(count, filters["ids"], [i for i in filters["ids"] if node.inbox.status(i) is None])
     if as_json:
         echo_json({"kicked": count})
@@ -110,8 +100,7 @@ def redrive_verb(config_file: Path | None, as_json: bool, everything: bool, **fi
     _need_filter(filters, everything)
     with opened(config_file, change=True) as node:
         filters = resolve(node, filters)
-        count = node.outbox.redrive(select(**filters))
-        wake_shippers(node)
+        count = actions.redrive(node, select(**filters))
         _missing(count, filters["ids"], [i for i in filters["ids"] if not node.outbox.status(i)])
     if as_json:
         echo_json({"redriven": count})
@@ -130,17 +119,3 @@ def _missing(count: int, ids: Sequence[bytes], missing: "Sequence[MessageId]") -
 
     if ids and not count and len(missing) == len(ids):
         raise not_found("; ".join(f"{format_id(i)}: no such message here" for i in missing))
-
-
-def wake_consumers(node: "Runtime", filters: dict[str, Any]) -> None:
-    """Tell those who wait for messages that some became ready."""
-    for channel in [filters["channel"]] if filters["channel"] else list(node.inbox.counts()):
-        node.notifier.notify(topics.inbox(channel))
-
-
-def wake_shippers(node: "Runtime") -> None:
-    """Tell the daemon, and those who fetch from here, that something new is to be shipped."""
-    node.notifier.notify(topics.OUTBOX)
-    for name, peer in node.config.peers.items():
-        if peer.mode == "pull":
-            node.notifier.notify(topics.mail(name))

@@ -1,32 +1,15 @@
 """The verbs about peers: retry, hold, release.
 
-Owns nothing but the words; the outbox keeps what is held, the daemon is told by the node's notifier.
+Owns nothing but the words; what they do is in `monitor/actions.py`, as for the page.
 """
 
-import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from dropr_core.cli.common import opened, verb
 from dropr_core.cli.output import echo, echo_json
-from dropr_core.errors import StoreError
-from dropr_core.model import topics
-
-if TYPE_CHECKING:
-    from dropr_core.api.runtime import Runtime
-
-
-def known_peer(node: "Runtime", peer: str) -> str:
-    """``peer``, if it is configured or the outbox still has something for it; else UnknownPeer."""
-    from dropr_core.config.options import suggest
-    from dropr_core.errors import UnknownPeer
-
-    names = {*node.config.peers, *node.outbox.peers()}
-    if peer not in names:
-        raise UnknownPeer(f"no peer is called {peer!r}{suggest(peer, names)}")
-    return peer
+from dropr_core.monitor import actions
 
 
 @verb("retry", keys="`peer` (null: all), `daemon` (whether one runs and was told).")
@@ -36,9 +19,7 @@ def retry_verb(config_file: Path | None, as_json: bool, peer: str | None) -> Non
     from dropr_core.monitor.process_reports import daemon_runs
 
     with opened(config_file, change=True) as node:
-        if peer is not None:
-            known_peer(node, peer)
-        node.retry_now(peer)
+        actions.retry(node, peer)
         told = daemon_runs(node)
     if as_json:
         echo_json({"peer": peer, "daemon": told})
@@ -53,12 +34,8 @@ def retry_verb(config_file: Path | None, as_json: bool, peer: str | None) -> Non
 @click.option("--reason", default="held by hand", show_default=True, help="Shown by status, for whoever looks next.")
 def hold_verb(config_file: Path | None, as_json: bool, peer: str, reason: str) -> None:
     """Ship nothing more to a peer until release. Sending to it goes on and is kept."""
-    from dropr_core.model.limits import clip
-
-    reason = clip(reason)
     with opened(config_file, change=True) as node:
-        node.outbox.hold(known_peer(node, peer), reason)
-        node.notifier.notify(topics.CONTROL)
+        reason = actions.hold(node, peer, reason)
     if as_json:
         echo_json({"peer": peer, "held": True, "reason": reason})
     else:
@@ -70,12 +47,7 @@ def hold_verb(config_file: Path | None, as_json: bool, peer: str, reason: str) -
 def release_verb(config_file: Path | None, as_json: bool, peer: str) -> None:
     """Ship to a peer again that was held."""
     with opened(config_file, change=True) as node:
-        known_peer(node, peer)
-        before = node.outbox.peers().get(peer)
-        was_held = before is not None and before.held
-        node.outbox.release(peer)
-        with contextlib.suppress(StoreError):  # it is released all the same, and tried when its rest is over
-            node.retry_now(peer)
+        was_held = actions.release(node, peer)
     if as_json:
         echo_json({"peer": peer, "held": False, "was_held": was_held})
     else:

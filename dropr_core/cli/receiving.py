@@ -152,10 +152,10 @@ def _facts(message: "Message") -> dict[str, Any]:
 
 
 def _peeked(node: "Runtime", channels: tuple[str, ...], limit: int | None) -> Messages:
-    from dropr_core.cli.listing import open_body
-    from dropr_core.cli.selection import select, walk_inbox
     from dropr_core.model.envelope import body_size, header_of
     from dropr_core.model.names import format_id
+    from dropr_core.monitor.messages import open_body
+    from dropr_core.monitor.selection import select, walk_inbox
 
     left = limit
     for channel in channels:

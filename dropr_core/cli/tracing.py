@@ -55,7 +55,7 @@ def trace_verb(
     Peers are asked at once and signed, as daemons ask them; each tells only of messages between it and this node, and
     nothing of what is in them.
     """
-    from dropr_core.cli.peers import known_peer
+    from dropr_core.monitor.actions import known_peer
     from dropr_core.monitor.story import local_story
     from dropr_core.monitor.timeline import timeline, whereabouts
 

@@ -22,7 +22,7 @@ from dropr_core.cli.filters import (
     state_option,
 )
 from dropr_core.cli.output import echo, echo_json, say_count
-from dropr_core.cli.selection import select, walk_inbox, walk_outbox
+from dropr_core.monitor.selection import select, walk_inbox, walk_outbox
 from dropr_core.system.exit_codes import Exit
 
 if TYPE_CHECKING:

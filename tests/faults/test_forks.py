@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import dropr_core as dropr
-from dropr_core.cli.selection import select, walk_outbox
+from dropr_core.monitor.selection import select, walk_outbox
 
 YAML = """
 node: shop

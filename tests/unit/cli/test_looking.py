@@ -19,7 +19,7 @@ def test_a_node_without_data_says_so(run, file):
 
 def test_list_filters_and_pages(run, put, told, monkeypatch):
     """list walks page by page and shows what the filters mean, on both sides."""
-    monkeypatch.setattr("dropr_core.cli.selection.PAGE", 2)
+    monkeypatch.setattr("dropr_core.monitor.selection.PAGE", 2)
     put(*[str(n).encode() for n in range(5)])
     put(b"later", channel="late", delay="1h")
     for _ in range(5):
