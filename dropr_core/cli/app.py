@@ -24,7 +24,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         "Look, changing nothing",
         {
             "check": "checking", "config": "checking", "schema": "checking", "plugins": "checking",
-            "status": "status", "dashboard": "dashboard", "count": "status", "topics": "topics",
+            "status": "status", "top": "top", "dashboard": "dashboard", "count": "status", "topics": "topics",
             "list": "listing", "show": "listing", "cat": "listing", "trace": "tracing",
         },
     ),

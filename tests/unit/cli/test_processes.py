@@ -44,7 +44,8 @@ def test_every_key_of_json_is_documented(run, told, put):
     (identity,) = put(b"x")
     sent = told("send", "x", "--to", "berlin")
     commands = {
-        "check": [], "status": [], "count": [], "list": [], "show": [sent["id"]], "send": ["x", "--to", "berlin"],
+        "check": [], "status": [], "top": ["--count", "1"],
+        "count": [], "list": [], "show": [sent["id"]], "send": ["x", "--to", "berlin"],
         "trace": [sent["id"], "--local"],
         "receive": ["jobs", "--peek"], "retry": [], "hold": ["berlin"], "release": ["berlin"], "cancel": [sent["id"]],
         "bury": [identity], "kick": ["--all"], "redrive": ["--all"], "wipe": ["--all", "--yes"], "plugins": None,
@@ -58,8 +59,8 @@ def test_every_key_of_json_is_documented(run, told, put):
         else:
             document = told(name, *arguments)
         keys = application().get_command(None, name).keys
-        if name == "show":
-            keys += application().get_command(None, "list").keys
+        for other in {"show": ["list"], "top": ["status"]}.get(name, []):
+            keys += application().get_command(None, other).keys
         documents = [document, *[i for v in document.values() if isinstance(v, list) for i in v if isinstance(i, dict)]]
         documents += [value for key, value in document.items() if isinstance(value, dict) and key not in FREE]
         for each in documents:
