@@ -11,7 +11,7 @@ PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plug
 JOBS   ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 1))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help demo fmt check unit test test-all bench house dist dist-check changelog clean
+.PHONY: help demo fmt check unit test test-all own-suite bench house dist dist-check changelog clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -59,6 +59,10 @@ test-all: check ## the whole suite with every supported Python that this machine
 	  $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$found .venv-$$version/.installed && \
 	  .venv-$$version/bin/python -m pytest -n $(JOBS) --dist worksteal || exit 1; \
 	done
+
+# Those suites assert timings of 50 ms: for a machine that has nothing else to do.
+own-suite: $(VENV)/.installed ## a client's own test suite against our doors: SUITE=greenstalk|stomp-py SOURCE=its tree
+	$(BIN)/python tests/gateways/own_suites.py $(SUITE) $(SOURCE) -- -q
 
 # matplotlib and huey are wanted here alone. Without them the bench goes on: no pictures, nothing to compare with.
 $(VENV)/.bench: $(VENV)/.installed

@@ -1,11 +1,57 @@
-"""greenstalk, the Python client, against the door: what its own test suite asks of a beanstalkd, without timings."""
+"""greenstalk, the Python client, against the door: what its own test suite asks of a beanstalkd, without timings.
+
+That suite itself is in no package, only in the client's repository, and asserts timings of 50 ms:
+`make own-suite SUITE=greenstalk` runs it. COVERED says, test by test, where its scenarios are held here.
+"""
 
 import os
+import socket
+import sys
 
 import pytest
 from support import clients
 
 pytestmark = pytest.mark.e2e
+
+COVERED = {
+    "test_basic_usage": "test_put_reserve_delete",
+    "test_put_priority": "test_put_reserve_delete",
+    "test_delays": "test_delays_release_bury_and_kick",
+    "test_ttr": "test_time_to_run",
+    "test_reserve_raises_on_timeout": "test_time_to_run",
+    "test_reserve_job": "test_jobs_by_their_ids",
+    "test_initialize_with_tubes": "test_put_reserve_delete",
+    "test_initialize_watch_multiple": "test_put_reserve_delete",
+    "test_binary_jobs": "test_put_reserve_delete",
+    "test_peek": "test_jobs_by_their_ids",
+    "test_peek_not_found": "test_jobs_by_their_ids",
+    "test_peek_ready": "test_peeking",
+    "test_peek_ready_not_found": "test_delays_release_bury_and_kick",
+    "test_peek_delayed": "test_delays_release_bury_and_kick",
+    "test_peek_delayed_not_found": "test_peeking",
+    "test_peek_buried": "test_delays_release_bury_and_kick",
+    "test_peek_buried_not_found": "test_peeking",
+    "test_kick": "test_delays_release_bury_and_kick",
+    "test_kick_job": "test_delays_release_bury_and_kick",
+    "test_stats_job": "test_statistics",
+    "test_stats_tube": "test_statistics",
+    "test_stats": "test_statistics",
+    "test_tubes": "test_tubes",
+    "test_using": "test_tubes",
+    "test_watching": "test_tubes",
+    "test_pause_tube": "test_tubes",
+    "test_max_job_size": "test_tubes",
+    "test_job_not_found": "test_jobs_by_their_ids",
+    "test_delete_job_reserved_by_other": "test_jobs_by_their_ids",
+    "test_not_ignored": "test_tubes",
+    "test_init_already_connected_socket_with_timeout": "test_a_connection_that_is_given",
+    "test_client_repr_already_connected_inet": "test_a_connection_that_is_given",
+    "test_client_repr_already_connected_unix": "test_a_unix_socket",
+    "test_client_repr_unix": "test_a_unix_socket",
+    "test_client_repr_inet": "test_tubes",
+}
+"""Left out: test_drain_mode, which differs (docs/gateways/beanstalk.md; DRAINING itself is in test_beanstalk_door.py),
+and what asks no server: of greenstalk's parser and of how its objects are shown."""
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +201,37 @@ def test_tubes(connect, greenstalk):
     assert client.reserve(timeout=30).body == ""
     with pytest.raises(greenstalk.JobTooBigError):
         client.put("x" * 2**16)
+
+
+def test_peeking(connect, greenstalk):
+    """Each state has its own first job, or none."""
+    client = connect()
+    for peek in (client.peek_ready, client.peek_delayed, client.peek_buried):
+        with pytest.raises(greenstalk.NotFoundError):
+            peek()
+    number = client.put("ready")
+    assert (client.peek_ready().id, client.peek_ready().body) == (number, "ready")
+    for peek in (client.peek_delayed, client.peek_buried):
+        with pytest.raises(greenstalk.NotFoundError):
+            peek()
+
+
+def test_a_connection_that_is_given(place, greenstalk):
+    """A program that gave up its wait for a job leaves nothing behind that would take the next one."""
+    host, _, port = place.doors()["beanstalk"][0].removeprefix("tcp://").rpartition(":")
+    given = socket.create_connection((host, int(port)))
+    given.settimeout(0.01)
+    with greenstalk.Client(given) as client, pytest.raises(TimeoutError):
+        client.reserve()
+    with greenstalk.Client((host, int(port))) as other:
+        other.put("job")
+        assert other.reserve().body == "job"
+
+
+def test_each_scenario_of_its_suite_has_its_test_here():
+    """Nothing named in COVERED has been renamed or taken out."""
+    here = vars(sys.modules[__name__])
+    assert [name for name in COVERED.values() if not callable(here.get(name))] == []
 
 
 def test_a_unix_socket(road, greenstalk, tmp_path):
