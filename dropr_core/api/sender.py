@@ -7,7 +7,6 @@ addresses.
 
 import contextlib
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
@@ -22,6 +21,7 @@ from dropr_core.contracts.storage import AppendResult, Job, NewMessage
 from dropr_core.errors import QueueFull, UsageError, WriteFailed
 from dropr_core.model import topics
 from dropr_core.model.facts import facts_of
+from dropr_core.model.names import format_id
 
 _ROUTE = frozenset({"to", "channel"})
 """Options with which a message needs nothing that its route does not have: the common case."""
@@ -156,13 +156,18 @@ class Sender:
     def put(self, value: Any, channel: str, options: PutOptions) -> str:
         """Queue a message for this node's own consumers; what `Node.put` promises."""
         runtime = self._runtime
-        message, data, written = self._composer.compose_local(value, channel, options)
-        job = Job(message.message_id, data, 0, message.key, False, message.delay, message.expires_in,
-                  rank=message.rank)  # fmt: skip
-        try:
-            runtime.inbox.put(channel, message.priority, runtime.name, [job])
-        finally:
-            if written is not None:
-                written.release()
+        plain = None if options else self._composer.compose_local_plain(value, channel)
+        if plain is not None:
+            identity = plain.id
+            runtime.inbox.put(channel, plain.priority, runtime.name, [Job(identity, plain.envelope)])
+        else:
+            message, data, written = self._composer.compose_local(value, channel, options)
+            identity = message.message_id
+            job = Job(identity, data, 0, message.key, False, message.delay, message.expires_in, rank=message.rank)
+            try:
+                runtime.inbox.put(channel, message.priority, runtime.name, [job])
+            finally:
+                if written is not None:
+                    written.release()
         runtime.notifier.notify(topics.inbox(channel))
-        return str(uuid.UUID(bytes=message.id))
+        return format_id(identity)

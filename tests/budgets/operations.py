@@ -67,6 +67,11 @@ class Bench:
         for _ in range(count):
             self.node.send(BODY, channel="orders")
 
+    def put(self, count: int) -> None:
+        """One by one, for this node itself."""
+        for _ in range(count):
+            self.node.put(BODY, channel="own")
+
     def send_batch(self, count: int) -> None:
         """In one batch."""
         with self.node.batch() as batch:
@@ -139,6 +144,7 @@ class Operation:
 
 OPERATIONS = {
     "send": Operation(100, Bench.nothing, Bench.send),
+    "put": Operation(100, Bench.nothing, Bench.put),
     "send batch": Operation(1000, Bench.nothing, Bench.send_batch),
     "ship": Operation(1000, Bench.send_batch, Bench.ship),
     "accept": Operation(1000, Bench.arrive, Bench.accept),

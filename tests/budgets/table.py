@@ -15,6 +15,12 @@ TABLE = {
                 "fcntl": 6, "fdatasync": 1, "pwrite64": 4.46, "stat": 1,
             },
         ),
+        "put": Cost(
+            functions=130.03, statements=7, steps=163, peak=None,
+            system={
+                "fcntl": 6, "fdatasync": 1, "pwrite64": 8.42, "stat": 1.01,
+            },
+        ),
         "send batch": Cost(
             functions=23.139, statements=0.02, steps=36.232, peak=859,
             system={
@@ -61,6 +67,12 @@ TABLE = {
             functions=197.03, statements=0, steps=0, peak=None,
             system={
                 "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
+            },
+        ),
+        "put": Cost(
+            functions=217.3, statements=0, steps=0, peak=None,
+            system={
+                "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.04,
             },
         ),
         "send batch": Cost(

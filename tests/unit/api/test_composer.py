@@ -1,5 +1,6 @@
 """The rules of `send`: routes, defaults of a channel, limits, ids, times. Nothing is stored here."""
 
+import re
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -11,7 +12,7 @@ from dropr_core.api.serialization import Serialization
 from dropr_core.bodies.store import Bodies
 from dropr_core.errors import BadName, TooBig, UnknownPeer, UsageError
 from dropr_core.model import envelope
-from dropr_core.model.names import id_of_key
+from dropr_core.model.names import MessageId, id_of_key
 from dropr_core.system.clock import FakeClock
 from dropr_core.testing.builders import make_context
 
@@ -194,6 +195,39 @@ def test_a_moment_is_a_delay_from_now(compose):
     assert envelope.header_of(compose(channel="orders", at=now - timedelta(days=1)).envelope).delay == 0.0
     local, _, _ = compose.composer.compose_local(b"x", "jobs", {"at": later})
     assert local.delay == 300.0
+
+
+@pytest.mark.parametrize("channel", ["orders", "plain", "unrouted", "unknown/channel"])
+@pytest.mark.parametrize("value", [b"", b"x", b"y" * 200, "text", {"a": 1}], ids=str)
+def test_put_without_options_makes_the_same_message_in_less_time(compose, value, channel):
+    """By what all of a channel have in common: the bytes, the priority and the refusals of the long way, the second
+    time as the first.
+    """
+    composer = compose.composer
+    composer._make_id = lambda *_: MessageId(b"i" * 16)
+    for _ in range(2):
+        try:
+            message, data, written = composer.compose_local(value, channel, {})
+        except UsageError as error:
+            with pytest.raises(UsageError, match=re.escape(str(error))):
+                composer.compose_local_plain(value, channel)
+            continue
+        assert written is None
+        assert composer.compose_local_plain(value, channel) == (b"i" * 16, message.priority, data)
+
+
+def test_put_leaves_what_is_large_or_wrong_to_the_long_way(compose, tmp_path):
+    """A body for a file of its own, a file, a channel that is none, and headers that come along with each."""
+    (tmp_path / "movie").write_bytes(b"m")
+    assert compose.composer.compose_local_plain(b"x" * 70_000, "jobs") is None
+    assert compose.composer.compose_local_plain(tmp_path / "movie", "jobs") is None
+    assert compose.composer.compose_local_plain(b"x", "jobs") is not None
+    compose.composer._propagate = lambda _: {"traceparent": "00-1-2-01"}
+    assert compose.composer.compose_local_plain(b"x", "jobs") is None
+    compose.composer._propagate = None
+    for channel in ("no channel", 7, ["jobs"], ""):
+        with pytest.raises(UsageError):
+            compose.composer.compose_local_plain(b"x", channel)
 
 
 @pytest.mark.parametrize(
