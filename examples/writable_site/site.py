@@ -23,7 +23,7 @@ from pymemcache.exceptions import MemcacheError
 QUEUE = "guestbook"
 DATABASE = os.environ.get("SITE_DATABASE", "site.db")
 MEMCACHE = os.environ.get("SITE_MEMCACHE", "127.0.0.1:11211")
-PORT = int(os.environ.get("SITE_PORT", "8080"))
+ADDRESS = os.environ.get("SITE_ADDRESS", "127.0.0.1:8080")
 
 
 def read() -> list[tuple[str, str]] | None:
@@ -70,8 +70,8 @@ def application(queue: PooledClient) -> Callable[..., Iterable[bytes]]:
 
 def main() -> None:
     """Serve until told to stop."""
-    host, _, port = MEMCACHE.rpartition(":")
-    with make_server("127.0.0.1", PORT, application(PooledClient((host, int(port)), timeout=10))) as server:
+    (door_host, door_port), (host, port) = (address.split(":") for address in (MEMCACHE, ADDRESS))
+    with make_server(host, int(port), application(PooledClient((door_host, int(door_port)), timeout=10))) as server:
         server.serve_forever()
 
 

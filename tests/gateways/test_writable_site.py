@@ -32,7 +32,7 @@ class Site:
         config = directory / "site.yaml"
         config.write_text(config.read_text().replace("11211", str(memcache)) + "limits: {min_free: 0}\n")
         self.env = os.environ | {
-            "SITE_MEMCACHE": f"127.0.0.1:{memcache}", "SITE_PORT": str(self.port), "PYTHONUNBUFFERED": "1",
+            "SITE_MEMCACHE": f"127.0.0.1:{memcache}", "SITE_ADDRESS": f"127.0.0.1:{self.port}", "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
         self.database = directory / "site.db"
         subprocess.run([sys.executable, "writer.py"], cwd=directory, env=self.env, check=True)

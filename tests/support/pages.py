@@ -30,7 +30,7 @@ PATIENCE = 90.0
 """Seconds after which a block that has not ended fails the page."""
 
 RUNNABLE = frozenset({"sh", "python"})
-_PORT = re.compile(r"\b(127\.0\.0\.1|localhost)(:|\", )(\d{4,5})\b")
+_PORT = re.compile(r"(?<![\w.])(127\.0\.0\.1(?=[:\"])|localhost(?=[:\"])|--port)(:|\", | )(\d{4,5})\b")
 _STAYS = re.compile(r"^dropr up\b[^&\n]*\Z", re.MULTILINE)
 _NOTE = re.compile(r"<!-- (not run|fails|endless)(?:: (.*?))? -->")
 _FILE = re.compile(r"^`([\w./-]+)`[^`\n]*:$")
@@ -123,6 +123,13 @@ class Reader:
             raise AssertionError(
                 f"line {block.line}: nobody knows what to do with a block of {block.kind or 'no kind'}"
             )
+
+    def take_over(self, directory):
+        """Free ports for those in the files that are there already; the blocks of the page get the same."""
+        for path in directory.rglob("*"):
+            if path.is_file():
+                text = path.read_text(encoding="utf-8")
+                path.write_text(_PORT.sub(self._free, text), encoding="utf-8")
 
     def _free(self, match):
         port = self._ports.get(match[3])
