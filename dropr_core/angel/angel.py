@@ -26,9 +26,12 @@ from dropr_core.model.backoff import Backoff
 from dropr_core.system.clock import Clock
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.log_fields import about
+from dropr_core.system.turns import Turns
 
 __all__ = ["Angel", "AwakeClock", "ChildSpec", "role_child"]
 
+FOREVER = 1e9
+"""Seconds. It sleeps until something happens."""
 LATE = 1.0
 """Seconds. An angel that wakes up this much too late was itself stopped, and blames no child for it."""
 
@@ -80,6 +83,7 @@ class Angel:
         self._lifeline: tuple[int, int]
         self._caught: set[int] = set()
         self._stopping = self._announced = False
+        self._turns = Turns()
         self._feed_at = 0.0
 
     def run(self) -> int:
@@ -121,7 +125,10 @@ class Angel:
             if self._manager.watchdog is not None:
                 dues.append(self._feed_at)
             wake = min(dues, default=None)
-            events = self._selector.select(None if wake is None else max(0.0, wake - self._clock.now()))
+            rest = None if wake is None else max(0.0, wake - self._clock.now())
+            self._turns.asleep(FOREVER if rest is None else rest)
+            events = self._selector.select(rest)
+            self._turns.awake()
             now = self._clock.now()
             if wake is not None and now - wake > LATE:
                 for child in self._children:
@@ -203,6 +210,7 @@ class Angel:
 
     def _stop(self, now: float) -> None:
         self._stopping = True
+        self._turns.stopping()
         self._log.info("stopping: the children have %g s to drain", self._policy.drain)
         self._manager.stopping()
         for child in self._children:

@@ -25,6 +25,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         {
             "check": "checking", "config": "checking", "schema": "checking", "plugins": "checking",
             "status": "status", "top": "top", "dashboard": "dashboard", "count": "status", "topics": "topics",
+            "health": "health", "metrics": "health",
             "list": "listing", "show": "listing", "cat": "listing", "trace": "tracing",
         },
     ),

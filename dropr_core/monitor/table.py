@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable
 
 from dropr_core.api.runtime import Runtime
+from dropr_core.monitor.metrics_routes import health_routes, metrics_routes
 from dropr_core.monitor.routes import Route
 
 Maker = Callable[[Runtime, logging.Logger], list[Route]]
 """Makes the routes of one subject, over an open node. Opens nothing and starts nothing."""
 
-MAKERS: tuple[Maker, ...] = ()
+MAKERS: tuple[Maker, ...] = (metrics_routes, health_routes)
 
 
 def routes_of(runtime: Runtime, log: logging.Logger) -> list[Route]:

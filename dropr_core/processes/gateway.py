@@ -24,6 +24,7 @@ from dropr_core.processes.topic_thread import TopicThread
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
+from dropr_core.system.turns import Turns
 
 SHORTER = 2.0
 """Seconds by which the drain is shorter than the angel's, which kills."""
@@ -119,8 +120,11 @@ class _Process:
         if lifeline is not None:
             loop.add_reader(lifeline, orphaned)
 
+        turns = Turns()
+
         def turn() -> None:
             heart.beat()
+            turns.asleep(heart.interval)
             if why := limits.due(0):
                 self._finish(why)
             loop.call_later(heart.interval, turn)

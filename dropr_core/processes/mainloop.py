@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from dropr_core.angel.heartbeat import Heartbeat
+from dropr_core.system.turns import Turns
 
 
 class MainLoop:
@@ -26,6 +27,7 @@ class MainLoop:
         self.reload = False
         """Set by SIGHUP; the owner clears it."""
         self._heart = heart
+        self._turns = Turns()
         self._posts: collections.deque[Callable[[], None]] = collections.deque()
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old: dict[signal.Signals, object] = {}
@@ -74,8 +76,9 @@ class MainLoop:
         return count
 
     def beat(self) -> None:
-        """Tell the angel that this process makes progress, where a turn takes long."""
+        """Tell the angel, and whoever looks, that this process makes progress, where a turn takes long."""
         self._heart.beat()
+        self._turns.awake()
 
     def sleep(self, timeout: float | None, *fds: int) -> None:
         """Sleep until a signal, a post, a readable descriptor, or the time (seconds); then beat."""
@@ -89,7 +92,10 @@ class MainLoop:
         for fd in (*fds, *(() if lifeline is None else (lifeline,))):
             poll.register(fd, select.POLLIN)
         # Rounded up: waking a fraction of a millisecond too early would spin until the time has come.
-        for fd, _ in poll.poll(max(0, int(limit * 1000 + 0.999))):
+        self._turns.asleep(limit)
+        found = poll.poll(max(0, int(limit * 1000 + 0.999)))
+        self._turns.awake()
+        for fd, _ in found:
             if fd == self._reader:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._reader, 4096)
@@ -101,9 +107,11 @@ class MainLoop:
             self.reload = True
         else:
             self.stopping = True
+            self._turns.stopping()
 
     def close(self) -> None:
         """Release the pipe; safe twice."""
+        self._turns.close()
         reader, self._reader = self._reader, -1
         writer, self._writer = self._writer, -1
         for fd in (reader, writer):

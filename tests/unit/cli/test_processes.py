@@ -50,14 +50,14 @@ def test_every_key_of_json_is_documented(run, told, put):
         "receive": ["jobs", "--peek"], "retry": [], "hold": ["berlin"], "release": ["berlin"], "cancel": [sent["id"]],
         "bury": [identity], "kick": ["--all"], "redrive": ["--all"], "wipe": ["--all", "--yes"], "plugins": None,
         "fsck": [], "bench": ["--only", "line", "--rounds", "2"], "pause": ["notes"], "unpause": ["notes"],
-        "subscribe": ["prices", "audit"], "topics": [], "unsubscribe": ["prices", "audit"],
+        "subscribe": ["prices", "audit"], "topics": [], "unsubscribe": ["prices", "audit"], "health": [],
         "install": ["--user", "--print"], "invite": ["--list"],
     }  # fmt: skip
     for name, arguments in commands.items():
         if arguments is None:
             document = json.loads(CliRunner().invoke(application(), [name, "--json"]).stdout)
         else:
-            document = told(name, *arguments)
+            document = told(name, *arguments, code=1 if name == "health" else 0)  # nothing runs here
         keys = application().get_command(None, name).keys
         for other in {"show": ["list"], "top": ["status"]}.get(name, []):
             keys += application().get_command(None, other).keys
