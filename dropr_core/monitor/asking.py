@@ -12,10 +12,13 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.transports import Transports
 from dropr_core.errors import DroprError, Refused
+from dropr_core.model.limits import clip
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.monitor.snapshot import Part
 from dropr_core.monitor.story import Queued, Sent
 from dropr_core.protocol import messages as wire
+from dropr_core.protocol.tracing import MOST as ROWS
+from dropr_core.protocol.tracing import last_lines
 
 MOST = 64
 """Peers that are asked at most."""
@@ -124,8 +127,8 @@ class _Question:
         wall = self._node.clock.wall()
         self._tell(self._name, Told(
             peer=self._name,
-            deliveries=tuple(_sent(self._node.name, one, wall) for one in answer.deliveries),
-            inbox=tuple(_queued(self._node.name, one, wall) for one in answer.jobs),
+            deliveries=tuple(_sent(self._node.name, one, wall) for one in answer.deliveries[:ROWS]),
+            inbox=tuple(_queued(self._node.name, one, wall) for one in answer.jobs[:ROWS]),
         ))  # fmt: skip
 
     def _failed(self, error: Exception) -> None:
@@ -144,7 +147,7 @@ def _sent(here: str, one: wire.TracedDelivery, wall: float) -> Sent:
     over = one.state in OVER or (one.state == "accepted" and not one.receipt)
     return Sent(
         peer=here, channel=one.channel, priority=one.priority, state=one.state, sequence=one.sequence,
-        sent_at=None if over else wall - one.age, ended_at=wall - one.age if over else None, reason=one.reason,
+        sent_at=None if over else wall - one.age, ended_at=wall - one.age if over else None, reason=clip(one.reason),
         receipt=one.receipt, possible_duplicate=one.possible_duplicate,
     )  # fmt: skip
 
@@ -154,6 +157,6 @@ def _queued(here: str, one: wire.TracedJob, wall: float) -> Queued:
     return Queued(
         sender=here, channel=one.channel, priority=one.priority, state=one.state,
         arrived_at=None if ended else wall - one.age, ended_at=wall - one.age if ended else None,
-        attempts=one.attempts, errors=tuple(one.errors.splitlines()), consumer=one.consumer, due_in=one.due_in,
-        possible_duplicate=one.possible_duplicate,
+        attempts=one.attempts, errors=tuple(last_lines(one.errors).splitlines()), consumer=clip(one.consumer),
+        due_in=one.due_in, possible_duplicate=one.possible_duplicate,
     )  # fmt: skip

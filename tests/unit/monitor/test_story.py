@@ -6,9 +6,10 @@ import pytest
 from support.one_node import Peer, open_node
 
 from dropr_core.model.names import MessageId
-from dropr_core.monitor.asking import Told, ask_peers
+from dropr_core.monitor.asking import Told, _Question, ask_peers
 from dropr_core.monitor.story import Queued, Sent, Story, local_story
 from dropr_core.monitor.timeline import timeline, whereabouts
+from dropr_core.protocol import messages as wire
 
 
 @pytest.fixture
@@ -128,3 +129,17 @@ def test_a_story_is_json(node):
     sent = node.send(b"x", to="berlin", channel="orders")
     document = local_story(node.runtime, identity_of(sent)).as_dict()
     assert json.loads(json.dumps(document))["deliveries"][0]["peer"] == "berlin"
+
+
+def test_a_peer_that_tells_too_much_is_cut(tmp_path):
+    """What a strange peer answers to is bounded before it is kept or shown."""
+    job = wire.TracedJob("jobs", 5, "buried", 1.0, 3, "x\n" * 100_000)
+    with open_node(tmp_path) as node:
+        found = {}
+        question = _Question(
+            node.runtime, None, "berlin", MessageId(b"?" * 16), 1.0, lambda _call: None, found.__setitem__, []
+        )
+        question._traced(wire.Traced([], [job] * 1000))
+    told = found["berlin"]
+    assert len(told.inbox) == 16
+    assert sum(map(len, told.inbox[0].errors)) <= 16_384

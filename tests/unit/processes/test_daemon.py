@@ -170,3 +170,37 @@ def test_reload_keeps_the_old_configuration_where_the_new_one_cannot_be_opened(n
     daemon._reload(file)
     assert daemon._carrier is not before
     daemon.turn()
+
+
+def test_what_moves_with_every_answer_is_written_twice_a_second_at_most(node, daemon, monkeypatch):
+    """A busy peer answers a thousand times a second: that costs no thousand files, and the last of it is not lost."""
+    written, clock = [], node.runtime.clock
+    links = daemon._carrier.links
+    told = {"state": "up", "moving": {"answered_at": 0.0}}
+    monkeypatch.setattr(links, "report", lambda: {"shop": told})
+    monkeypatch.setattr(links, "turn", lambda: None)
+    monkeypatch.setattr(daemon_module, "replace_text", lambda _path, text: written.append(text))
+    for number in range(1000):
+        told = {"state": "up", "moving": {"answered_at": float(number)}}
+        daemon.turn()
+        clock.advance(0.001)
+    assert 2 <= len(written) <= 4
+    live(daemon, 1.0)
+    assert '"answered_at": 999.0' in written[-1]
+    count = len(written)
+    live(daemon, 60.0)
+    assert len(written) == count
+
+
+def test_a_peer_that_goes_down_is_written_at_once(node, daemon, monkeypatch):
+    """A state is no news that may wait."""
+    written, clock = [], node.runtime.clock
+    links, told = daemon._carrier.links, {"state": "up", "moving": {}}
+    monkeypatch.setattr(links, "report", lambda: {"shop": told})
+    monkeypatch.setattr(daemon_module, "replace_text", lambda _path, text: written.append(text))
+    monkeypatch.setattr(daemon_module, "SHOW_SHARE", 0.0)
+    daemon.turn()
+    clock.advance(0.01)
+    told = {"state": "resting", "moving": {}}
+    daemon.turn()
+    assert "resting" in written[-1]
