@@ -56,18 +56,17 @@ def trace_verb(
     nothing of what is in them.
     """
     from dropr_core.monitor.actions import known_peer
+    from dropr_core.monitor.asking import ask_peers, whom_to_ask
     from dropr_core.monitor.story import local_story
     from dropr_core.monitor.timeline import timeline, whereabouts
 
     with opened(config_file) as node:
         identity = known_id(node, message_id)
         story = local_story(node, identity)
-        wanted = [] if local else _whom(story, list(node.config.peers))
+        wanted = [] if local else whom_to_ask(story, list(node.config.peers))
         wanted += [known_peer(node, name) for name in also]
         told: Sequence[Told] = ()
         if wanted:
-            from dropr_core.monitor.asking import ask_peers
-
             told = ask_peers(node, identity, wanted, max(0.1, min(patience, 600.0)))
     known = story.known or any(one.knows for one in told)
     events, now = timeline(story, told), whereabouts(story, told)
@@ -81,14 +80,6 @@ def trace_verb(
     if not known:
         asked = f", nor to {', '.join(one.peer for one in told if not one.problem)}" if told else ""
         raise not_found(f"{story.id}: not known here{asked}; or it ended and was forgotten")
-
-
-def _whom(story: "Story", configured: list[str]) -> list[str]:
-    """The peers that may know something; of a message that is not known here, all of them."""
-    if not story.known:
-        return configured
-    met = [one.peer for one in story.deliveries] + [one.sender for one in story.inbox]
-    return [name for name in dict.fromkeys(met) if name != story.node]
 
 
 def _show(story: "Story", events: Sequence[Any], now: Sequence[str], told: "Sequence[Told]") -> None:

@@ -15,7 +15,7 @@ from dropr_core.errors import DroprError, Refused
 from dropr_core.model.limits import clip
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.monitor.snapshot import Part
-from dropr_core.monitor.story import Queued, Sent
+from dropr_core.monitor.story import Queued, Sent, Story
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.tracing import MOST as ROWS
 from dropr_core.protocol.tracing import last_lines
@@ -70,6 +70,14 @@ def ask_peers(node: Runtime, identity: MessageId, peers: Iterable[str], patience
     for name in names[MOST:]:
         found[name] = Told(peer=name, problem=f"not asked: {MOST} peers are the most for one question")
     return [found[name] for name in names]
+
+
+def whom_to_ask(story: Story, configured: list[str]) -> list[str]:
+    """The peers that may know something; of a message that is not known here, all of them."""
+    if not story.known:
+        return configured
+    met = [one.peer for one in story.deliveries] + [one.sender for one in story.inbox]
+    return [name for name in dict.fromkeys(met) if name != story.node]
 
 
 def _unasked(node: Runtime, name: str) -> str:

@@ -4,13 +4,16 @@ import logging
 from collections.abc import Callable
 
 from dropr_core.api.runtime import Runtime
+from dropr_core.monitor.acting import acting_routes
+from dropr_core.monitor.looking import looking_routes
 from dropr_core.monitor.metrics_routes import health_routes, metrics_routes
+from dropr_core.monitor.pages import page_routes
 from dropr_core.monitor.routes import Route
 
 Maker = Callable[[Runtime, logging.Logger], list[Route]]
 """Makes the routes of one subject, over an open node. Opens nothing and starts nothing."""
 
-MAKERS: tuple[Maker, ...] = (metrics_routes, health_routes)
+MAKERS: tuple[Maker, ...] = (page_routes, looking_routes, acting_routes, metrics_routes, health_routes)
 
 
 def routes_of(runtime: Runtime, log: logging.Logger) -> list[Route]:
