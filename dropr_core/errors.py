@@ -38,6 +38,7 @@ DroprError
 """
 
 import errno
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
@@ -48,6 +49,22 @@ _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 def passes(error: OSError) -> bool:
     """Whether what the system refused may succeed later though nobody changes the file or its path."""
     return error.errno in _PASSING
+
+
+def code_of(error: BaseException) -> str:
+    """The stable code of an error, `queue-full` for QueueFull; of a private kind, that of the public one above it.
+
+    Empty for what is none of ours. `dropr explain CODE` says what it means.
+    """
+    for kind in type(error).__mro__:
+        if kind.__module__ == __name__ and kind is not DroprError:
+            return code_of_kind(kind)
+    return ""
+
+
+def code_of_kind(kind: type[BaseException]) -> str:
+    """The code of an exception of this file."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
 
 
 class DroprError(Exception):

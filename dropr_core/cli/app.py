@@ -27,6 +27,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "status": "status", "top": "top", "dashboard": "dashboard", "count": "status", "topics": "topics",
             "health": "health", "metrics": "health",
             "list": "listing", "show": "listing", "cat": "listing", "trace": "tracing",
+            "explain": "explain",
         },
     ),
     (

@@ -64,10 +64,10 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
         cause = error.__cause__
         # Where the system was only short of something, the angel shall try again: nobody has to correct the file.
         passing = isinstance(cause, OSError) and errors.passes(cause)
-        return Exit.OS_ERROR if passing else Exit.CONFIG, list(error.problems)
+        return Exit.OS_ERROR if passing else Exit.CONFIG, _with_code(list(error.problems), error)
     if isinstance(error, errors.DroprError):
         code = next((code for kind, code in _CODES if isinstance(error, kind)), Exit.SOFTWARE)
-        return code, str(error).splitlines() or [type(error).__name__]
+        return code, _with_code(str(error).splitlines() or [type(error).__name__], error)
     if isinstance(error, click.FileError):
         return Exit.NO_INPUT, [error.format_message()]
     if isinstance(error, click.UsageError):
@@ -78,6 +78,12 @@ def explain(error: BaseException) -> tuple[int, list[str]]:
     if isinstance(error, OSError) and error.errno:
         return _of_system(error), [str(error) if error.filename is None else f"{error.filename}: {error.strerror}"]
     return Exit.SOFTWARE, [f"internal error: {type(error).__name__}: {error}; run with -vv for the traceback"]
+
+
+def _with_code(lines: list[str], error: errors.DroprError) -> list[str]:
+    """`dropr explain` knows more by the code at the end."""
+    code = errors.code_of(error)
+    return [*lines[:-1], f"{lines[-1]} [{code}]"] if lines and code else lines
 
 
 def _of_system(error: OSError) -> int:

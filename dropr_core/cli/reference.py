@@ -19,15 +19,16 @@ This page is written by `python -m dropr_core.cli.reference > docs/cli.md`; do n
 `dropr VERB [OPTION]... [ARGUMENT]...`; `dropr VERB --help` explains one verb. `python -m dropr_core` is the same.
 
 - **Configuration.** `-c FILE` (`--config FILE`), else `$DROPR_CONFIG`, else `./dropr.yaml`. Every verb takes it but
-  `schema`, `plugins`, `init`, `keygen`, `demo`, `new`, `completion` and `manual`, which need no node; `bench` does
-  without one.
+  `schema`, `plugins`, `explain`, `init`, `keygen`, `demo`, `new`, `completion` and `manual`, which need no node;
+  `bench` does without one.
 - **Loudness.** Every verb takes `-v` (`--verbose`: say more; twice: also tracebacks and what libraries say), `-q`
   (`--quiet`: warnings only) and `-h` (`--help`). `dropr --version` says the version.
 - **Durations** are `250ms`, `30s`, `1h30m`, `5d`; a bare number is seconds. **Ids** are UUIDs.
 - **JSON.** With `--json` a verb prints one JSON document to standard output and nothing else; its keys are stable: some
   may be added, none is removed or changes its meaning. `receive` prints one document a line, for each message.
 - **Text** is for people and may change. Whatever comes from a peer is shown without control characters.
-- **Mistakes** go to standard error as `dropr: what happened, to what, what to do now`; the exit code says their kind.
+- **Mistakes** go to standard error as `dropr: what happened, to what, what to do now [code]`; `dropr explain CODE`
+  says more, and the exit code says their kind.
 - **Logs** of the processes go to standard error, one line for each event: `2026-11-21 09:00:01 daemon  message`.
   In the system's journal the time is left to the journal.
 - **Looking changes nothing.** `check`, `config`, `schema`, `plugins`, `status`, `count`, `list`, `show`, `cat`,

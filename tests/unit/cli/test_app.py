@@ -163,7 +163,7 @@ def test_every_error_of_dropr_has_a_code_of_its_own_kind():
 def test_a_wrong_configuration_lists_each_problem_on_a_line(capsys):
     """ConfigError prints one line for each mistake, all with the same beginning."""
     assert report(errors.ConfigError(["a.yaml:1: x: no", "a.yaml:2: y: no"])) == Exit.CONFIG
-    assert capsys.readouterr().err == "dropr: a.yaml:1: x: no\ndropr: a.yaml:2: y: no\n"
+    assert capsys.readouterr().err == "dropr: a.yaml:1: x: no\ndropr: a.yaml:2: y: no [config-error]\n"
 
 
 def test_a_bug_is_one_line_and_vv_shows_the_traceback():
@@ -191,7 +191,7 @@ def test_an_error_text_cannot_steer_the_terminal():
 
     result = CliRunner().invoke(with_verb(fail), ["try"])
     assert result.exit_code == Exit.USAGE
-    assert result.stderr == "dropr: peer \\x1b[2J is\\x9b odd\n"
+    assert result.stderr == "dropr: peer \\x1b[2J is\\x9b odd [usage-error]\n"
 
 
 def test_ctrl_c_ends_with_130():

@@ -44,7 +44,7 @@ def test_every_key_of_json_is_documented(run, told, put):
     (identity,) = put(b"x")
     sent = told("send", "x", "--to", "berlin")
     commands = {
-        "check": [], "status": [], "top": ["--count", "1"],
+        "check": [], "explain": None, "status": [], "top": ["--count", "1"],
         "count": [], "list": [], "show": [sent["id"]], "send": ["x", "--to", "berlin"],
         "trace": [sent["id"], "--local"],
         "receive": ["jobs", "--peek"], "retry": [], "hold": ["berlin"], "release": ["berlin"], "cancel": [sent["id"]],
