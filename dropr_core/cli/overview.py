@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from dropr_core.monitor.rates import Rates
     from dropr_core.monitor.snapshot import Channel, Peer, Process, Snapshot
 
-COLOURS = {"up": "green", "idle": "dim", "resting": "red", "refused": "red", "held": "yellow", "unknown": "dim"}
+COLOURS = {
+    "up": "green",
+    "idle": "dim",
+    "resting": "red",
+    "refused": "red",
+    "held": "yellow",
+    "unknown": "dim",
+    "calls": "dim",
+}
 """State of a peer → how it is shown on a terminal."""
 LOST = frozenset({"dead", "buried"})
 """Columns of which anything but 0 wants a person."""
@@ -24,6 +32,12 @@ class Table(NamedTuple):
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     notes: Sequence[str]
+
+
+def shown_state(peer: "Peer", seen: "Snapshot") -> str:
+    """The state of a peer in one word; of one that is never called from here: that it calls."""
+    only_calls = peer.url is None and peer.mode is not None and seen.processes.daemon is not None
+    return "calls" if peer.state == "unknown" and only_calls else peer.state
 
 
 def style_of(column: str, cell: str) -> str:
@@ -112,7 +126,7 @@ def peers(seen: "Snapshot", rates: "Rates | None" = None) -> Table:
     rows = []
     for peer in seen.peers:
         row: list[object] = [
-            peer.peer, peer.state, peer.waiting, say_size(peer.bytes), say_age(peer.oldest), peer.awaiting,
+            peer.peer, shown_state(peer, seen), peer.waiting, say_size(peer.bytes), say_age(peer.oldest), peer.awaiting,
             peer.dead + peer.failed, say_age(peer.next_try_in),
         ]  # fmt: skip
         if rates is not None:

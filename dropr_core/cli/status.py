@@ -49,10 +49,10 @@ KEYS = (
     "(processed and kept), `bytes`, `oldest` (seconds or null), `paused`, `paused_for` (seconds; null: until "
     "'dropr unpause'), `paused_because`; `dead_letters`: `outbox` (dead and failed), `inbox` (buried); `disk`: "
     "`used` (bytes of the data directory), `whole` (false: so many at least), `free`, `total`, `floor` (must stay "
-    "free), `reserve`."
-    " `rates` (null without --rates): `seconds`, `peers` and `channels` (name → speeds), `flows` (a list: `peer`, "
-    "`channel` and speeds), `cpu` (process → share of a processor); speeds are `sent`, `shipped`, `received` and "
-    "`backlog` (by how much it grows) a second; of a channel `sent` is what came in and `shipped` what was processed."
+    "free), `reserve`. `rates` (null without --rates): `seconds`, `peers` and `channels` (name → speeds), `flows` "
+    "(a list: `peer`, `channel` and speeds), `total` (also `processed`), `cpu` (process → share of a processor); "
+    "speeds are `sent`, `shipped`, `received` and `backlog` (by how much it grows) a second; of a channel `sent` "
+    "is what came in and `shipped` what was processed."
 )
 
 

@@ -139,8 +139,8 @@ def _header(seen: "Snapshot", history: "History", width: int, trouble: str) -> l
     total = None if rates is None else rates.total
     room = max(6, min(40, (width - 58) // 2))
     gone = history.series(lambda one: one.total.shipped)
-    done = history.series(lambda one: sum(speed.shipped for speed in one.channels.values()))
-    handled = None if rates is None else sum(speed.shipped for speed in rates.channels.values())
+    done = history.series(lambda one: one.total.processed)
+    handled = None if total is None else total.processed
     waits, ready = sum(peer.waiting for peer in seen.peers), sum(one.ready for one in seen.channels)
     lines = [
         Text.assemble((one_line(seen.node), "bold"), f"  {overview.moment(seen)}  {overview.disk(seen)}"),
@@ -223,10 +223,10 @@ def _peer_table(
     def row(name: str) -> list[tuple[str, str]]:
         peer: Peer = found[name]
         speed = None if rates is None else rates.peers.get(name)
-        dead = peer.dead + peer.failed
+        dead, state = peer.dead + peer.failed, overview.shown_state(peer, seen)
         series = history.series(lambda one: shipped(one.peers.get(name)))
         return [
-            (name, ""), (peer.state, overview.COLOURS.get(peer.state, "")), (str(peer.waiting), ""),
+            (name, ""), (state, overview.COLOURS.get(state, "")), (str(peer.waiting), ""),
             (say_size(peer.bytes), "dim"), (say_age(peer.oldest), ""),
             (overview.say_rate(None if speed is None else speed.shipped), "cyan"),
             (overview.say_rate(None if speed is None else speed.received), ""),

@@ -21,6 +21,19 @@ class Speed(Part, frozen=True, kw_only=True):
     """By how much what waits grew; below 0: it shrank."""
 
 
+class Total(Part, frozen=True, kw_only=True):
+    """Speeds of a whole node, each a second."""
+
+    sent: float = 0.0
+    """Deliveries that programs sent to peers."""
+    shipped: float = 0.0
+    """Deliveries that stopped waiting."""
+    received: float = 0.0
+    """Messages that came into channels."""
+    processed: float = 0.0
+    """Messages that were acknowledged."""
+
+
 class Rates(Part, frozen=True, kw_only=True):
     """Speeds between two snapshots of one node."""
 
@@ -30,6 +43,8 @@ class Rates(Part, frozen=True, kw_only=True):
     flows: dict[tuple[str, str], Speed]
     """(peer, channel) → speed."""
     channels: dict[str, Speed]
+    total: Total = Total()
+    """All of them together."""
     cpu: dict[int, float]
     """Process → share of one processor, 1.0 is all of one."""
 
@@ -40,18 +55,9 @@ class Rates(Part, frozen=True, kw_only=True):
             "peers": {name: one.as_dict() for name, one in self.peers.items()},
             "flows": [{"peer": at[0], "channel": at[1], **one.as_dict()} for at, one in self.flows.items()],
             "channels": {name: one.as_dict() for name, one in self.channels.items()},
+            "total": self.total.as_dict(),
             "cpu": {str(pid): share for pid, share in self.cpu.items()},
         }
-
-    @property
-    def total(self) -> Speed:
-        """Of all peers together; ``received`` as the channels have it."""
-        return Speed(
-            sent=sum(one.sent for one in self.peers.values()),
-            shipped=sum(one.shipped for one in self.peers.values()),
-            received=sum(one.sent for one in self.channels.values()),
-            backlog=sum(one.backlog for one in self.peers.values()),
-        )
 
 
 def rates(before: Snapshot, after: Snapshot) -> Rates:
@@ -71,33 +77,35 @@ def rates(before: Snapshot, after: Snapshot) -> Rates:
     old_flows = {(flow.peer, flow.channel): flow for flow in before.flows}
     old_channels = {channel.channel: channel for channel in before.channels}
     old_processes = {one.pid: one for _, one in before.processes.all()}
-    return Rates(
-        seconds=seconds,
-        peers={
-            new.peer: Speed(
-                sent=speed(new.sent, old.sent), shipped=speed(new.shipped, old.shipped),
-                received=speed(new.received, old.received), backlog=(new.waiting - old.waiting) / seconds,
-            )
-            for new in after.peers if (old := old_peers.get(new.peer)) is not None
-        },
-        flows={
-            (new.peer, new.channel): Speed(
-                sent=speed(new.sent, then.sent), shipped=speed(new.shipped, then.shipped),
-                backlog=(new.waiting - then.waiting) / seconds,
-            )
-            for new in after.flows if (then := old_flows.get((new.peer, new.channel))) is not None
-        },
-        channels={
-            new.channel: Speed(
-                sent=speed(new.received, was.received), shipped=speed(new.processed, was.processed),
-                backlog=(new.ready - was.ready) / seconds,
-            )
-            for new in after.channels if (was := old_channels.get(new.channel)) is not None
-        },
-        cpu={
-            new.pid: speed(new.cpu, process.cpu)
-            for _, new in after.processes.all()
-            if new.pid is not None and new.cpu is not None
-            and (process := old_processes.get(new.pid)) is not None and process.cpu is not None
-        },
+    peers = {
+        new.peer: Speed(
+            sent=speed(new.sent, old.sent), shipped=speed(new.shipped, old.shipped),
+            received=speed(new.received, old.received), backlog=(new.waiting - old.waiting) / seconds,
+        )
+        for new in after.peers if (old := old_peers.get(new.peer)) is not None
+    }  # fmt: skip
+    flows = {
+        (new.peer, new.channel): Speed(
+            sent=speed(new.sent, then.sent), shipped=speed(new.shipped, then.shipped),
+            backlog=(new.waiting - then.waiting) / seconds,
+        )
+        for new in after.flows if (then := old_flows.get((new.peer, new.channel))) is not None
+    }  # fmt: skip
+    channels = {
+        new.channel: Speed(
+            sent=speed(new.received, was.received), shipped=speed(new.processed, was.processed),
+            backlog=(new.ready - was.ready) / seconds,
+        )
+        for new in after.channels if (was := old_channels.get(new.channel)) is not None
+    }  # fmt: skip
+    cpu = {
+        new.pid: speed(new.cpu, process.cpu)
+        for _, new in after.processes.all()
+        if new.pid is not None and new.cpu is not None
+        and (process := old_processes.get(new.pid)) is not None and process.cpu is not None
+    }  # fmt: skip
+    total = Total(
+        sent=sum(one.sent for one in peers.values()), shipped=sum(one.shipped for one in peers.values()),
+        received=sum(one.sent for one in channels.values()), processed=sum(one.shipped for one in channels.values()),
     )  # fmt: skip
+    return Rates(seconds=seconds, peers=peers, flows=flows, channels=channels, total=total, cpu=cpu)

@@ -62,7 +62,7 @@ def test_a_body_that_stays_unreadable_ends_as_dead_with_its_reason_and_the_next_
     spoil(sender.send_large(1, "orders", b"a" * 100_000))
     sender.send_large(2, "orders", b"b" * 100_000)
     said = []
-    monkeypatch.setattr(LOG, "error", lambda text, *more: said.append(text % more))
+    monkeypatch.setattr(LOG, "error", lambda text, *more, **_extra: said.append(text % more))
     live(sender, 50.0)
     assert sender.state(1) == "queued"
     live(sender, 30.0)

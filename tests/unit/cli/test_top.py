@@ -21,6 +21,7 @@ from dropr_core.cli.top_table import sparkline
 from dropr_core.cli.top_view import View, ordered, press, screen
 from dropr_core.monitor.gathering import take_snapshot
 from dropr_core.monitor.history import History
+from dropr_core.monitor.snapshot import Daemon
 
 
 @pytest.fixture
@@ -123,6 +124,17 @@ def test_other_keys_change_nothing(history):
     empty.last = msgspec.structs.replace(history.last, peers=(), channels=())
     assert pressed(empty, "down", "enter", "up") == View()
     assert any("no peers" in line for line in shown(View(), empty))
+
+
+def test_a_peer_that_only_calls_is_not_called_unknown(history):
+    """A daemon that runs has nothing to say of a peer without an address; without a daemon nobody knows anything."""
+    (berlin, rome) = history.last.peers
+    running = msgspec.structs.replace(history.last.processes, daemon=Daemon(pid=1))
+    history.last = msgspec.structs.replace(
+        history.last, peers=(msgspec.structs.replace(berlin, url=None, mode="pull"), rome), processes=running
+    )
+    rows = [line.split()[:2] for line in shown(View(), history) if line.startswith(("rome", "berlin"))]
+    assert sorted(rows) == [["berlin", "calls"], ["rome", "unknown"]]
 
 
 def test_standing_still_is_said(history):
