@@ -73,6 +73,8 @@ def running(seen: "Snapshot") -> str:
     for role, one in seen.processes.all():
         number = f"{one.name if role in {'worker', 'server', 'gateway'} else role} {one.pid or 'starting'}"
         words.append(f"{number} ({doors})" if (doors := _doors(role, one)) else number)
+    if pages := seen.processes.pages:
+        words.append(f"page at {', '.join(pages)} ('dropr dashboard')")
     return f"running: {', '.join(words)}" if words else "nothing runs here: 'dropr up' starts everything"
 
 

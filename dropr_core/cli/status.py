@@ -30,7 +30,8 @@ COMMON = (
 KEYS = (
     "`node`, `data`, `storage`, `at` (node time in seconds, for differences), `wall` (seconds since the epoch); "
     f"`processes`: each with {COMMON}; what nobody can tell is null; `daemon` (or null; `store`: what is wrong "
-    "with it), `servers` (a list: `urls`), `gateways` (a list: `urls`: name of the gateway → list), `workers` (a "
+    "with it), `servers` (a list: `urls`), `gateways` (a list: `urls`: name of the gateway → list), `pages` (a "
+    "list: where the monitor listens), `workers` (a "
     "list: `channels`, `threads` and `tasks` (most that functions and async ones handle at once), `at_work` "
     "(messages at this moment), `longest` (null, or of the one that takes longest: `id`, `channel`, `seconds`)), "
     "`angel` (or null; `children`: a list: `name`, `state`, `pid`, `restarts`, `last_exit`, `next_start_in` "

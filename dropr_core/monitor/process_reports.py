@@ -43,7 +43,7 @@ def read_processes(node: Runtime, daemon: Mapping[str, Any] | None) -> Processes
     directory = node.run_directory
     with store_errors(directory):
         angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
-        found = {role: list(living(directory, role)) for role in ("server", "gateway", "worker")}
+        found = {role: list(living(directory, role)) for role in ("server", "gateway", "worker", "monitor")}
     names = {child.pid: child.name for child in angel.children} if angel is not None else {}
 
     def common(role: str, report: Mapping[str, Any], file: str = "") -> dict[str, Any]:
@@ -61,6 +61,7 @@ def read_processes(node: Runtime, daemon: Mapping[str, Any] | None) -> Processes
             Gateway(urls={name: tuple(urls) for name, urls in one.get("urls", {}).items()}, **common("gateway", one))
             for one in found["gateway"]
         ),
+        pages=tuple(url for one in found["monitor"] for url in one.get("urls", ())),
         workers=tuple(_worker(one, common("worker", one)) for one in found["worker"]),
         angel=None if angel is None else _angel(angel, common("angel", {"pid": angel.pid}, "angel.json")),
     )  # fmt: skip

@@ -108,6 +108,8 @@ class Processes(Part, frozen=True, kw_only=True):
     daemon: Daemon | None = None
     servers: tuple[Server, ...] = ()
     gateways: tuple[Gateway, ...] = ()
+    pages: tuple[str, ...] = ()
+    """Where the monitor listens, in the server or in a process of its own."""
     workers: tuple[Worker, ...] = ()
     angel: Angel | None = None
 
