@@ -13,7 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from dropr_core.contracts.gateway import Parcel
 from dropr_gateway_http import words
 from dropr_gateway_http.problems import Trouble
-from dropr_gateway_http.reading import is_media_type, parcel_of
+from dropr_gateway_http.reading import is_media_type, parcel_of, rank_of
 
 JSON = "application/json"
 LINES = "application/x-ndjson"
@@ -83,7 +83,7 @@ def parcel(channel: str, item: words.Item, where: str) -> Parcel:
         channel=channel,
         body=body,
         content_type=usual if item.content_type is msgspec.UNSET else item.content_type,
-        rank=None if item.rank is msgspec.UNSET else item.rank,
+        rank=rank_of(item),
         delay=None if item.delay is msgspec.UNSET else item.delay,
         expires_in=None if item.expires_in is msgspec.UNSET else item.expires_in,
         key=None if item.key is msgspec.UNSET else item.key,

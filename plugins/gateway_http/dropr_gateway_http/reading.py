@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 
 from dropr_core.contracts.gateway import Parcel
+from dropr_core.model.names import first_rank
 from dropr_gateway_http import events, words
 from dropr_gateway_http.problems import Trouble
 
@@ -92,7 +93,7 @@ def parcel_of(
         body=body,
         headers=headers,
         content_type=_content_type(content_type),
-        rank=None if said.rank is msgspec.UNSET else said.rank,
+        rank=rank_of(said),
         delay=None if said.delay is msgspec.UNSET else said.delay,
         expires_in=None if said.expires_in is msgspec.UNSET else said.expires_in,
         key=None if said.key is msgspec.UNSET else said.key,
@@ -100,6 +101,13 @@ def parcel_of(
         receipt=said.receipt == "true",
         **({} if large is None else {"large": large}),
     )
+
+
+def rank_of(said: words.SendHeaders | words.Item) -> int | None:
+    """The rank that was said, else the first of the priority that was."""
+    if isinstance(said.rank, int):
+        return said.rank
+    return first_rank(said.priority) if isinstance(said.priority, int) else None
 
 
 def _content_type(text: str) -> str:

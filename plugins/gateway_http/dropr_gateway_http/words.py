@@ -37,6 +37,12 @@ Seconds = Annotated[float, Meta(ge=0, le=MOST_SECONDS)]
 Rank = Annotated[
     int, Meta(ge=0, le=2**32 - 1, description="Priority, 0 first; kept exactly among what waits on this node.")
 ]
+Priority = Annotated[
+    int,
+    Meta(
+        ge=0, le=9, description="0 first, 9 last: a band of ranks, of which it gets the first. A rank beside it counts."
+    ),
+]
 Key = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[!-~]+( [!-~]+)*$", description="Ordering key.")]
 Dedup = Annotated[
     str,
@@ -61,6 +67,7 @@ def header_name(name: str) -> str:
 class SendHeaders(Struct, forbid_unknown_fields=True, rename=header_name):
     """How a message is sent."""
 
+    priority: Priority | UnsetType = UNSET
     rank: Rank | UnsetType = UNSET
     delay: Annotated[Seconds, Meta(description="Seconds before which no consumer gets it.")] | UnsetType = UNSET
     expires_in: (
@@ -92,6 +99,7 @@ class Item(Struct, forbid_unknown_fields=True):
     base64: bytes | UnsetType = UNSET
     json: Annotated[msgspec.Raw, Meta(description="Sent as JSON, byte for byte as it stands here.")] | UnsetType = UNSET
     content_type: ContentType | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
     rank: Rank | UnsetType = UNSET
     delay: Seconds | UnsetType = UNSET
     expires_in: Annotated[float, Meta(gt=0, le=MOST_SECONDS)] | UnsetType = UNSET

@@ -13,6 +13,8 @@ from dropr_gateway_http.problems import Trouble
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dropr_core.model.names import first_rank, priority_of_rank
+
 ATTRIBUTE = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
 
 
@@ -49,12 +51,23 @@ def test_headers_say_everything_about_a_message():
     [
         {"dropr-rank": "-1"}, {"dropr-rank": "x"}, {"dropr-rank": "4294967296"}, {"dropr-delay": "nan"},
         {"dropr-delay": "inf"}, {"dropr-expires-in": "0"}, {"dropr-receipt": "perhaps"}, {"dropr-prio": "1"},
+        {"dropr-priority": "10"},
         {"dropr-headers": "[]"}, {"dropr-headers": '{"a":1}'}, {"idempotency-key": ""}, {"content-type": "text/ä"},
     ],
 )  # fmt: skip
 def test_a_header_that_means_nothing_is_refused(headers):
     """A slip of the keyboard is told, and nothing is stored: also a header that only looks like one of ours."""
     refused(400, reading.parcel_of, "orders", headers, b"")
+
+
+def test_a_priority_is_the_first_rank_of_its_band():
+    """By header and in a batch, as `priority=` of Python; a rank beside it is more exact, and counts."""
+    for priority in range(10):
+        parcel = reading.parcel_of("orders", {"dropr-priority": str(priority)}, b"")
+        assert priority_of_rank(parcel.rank) == priority
+        (item,) = batches.of_json("orders", json.dumps([{"priority": priority}]).encode())
+        assert item.rank == parcel.rank == first_rank(priority)
+    assert batches.of_json("orders", b'[{"priority": 1, "rank": 7}]')[0].rank == 7
 
 
 def test_a_query_is_read_strictly():
