@@ -77,13 +77,13 @@ class Receipts:
                 identities = list(self._waiting)
                 try:
                     found = await self._read(partial(self._look, identities, listen=True))
+                    self._hear()
                 except Exception as error:
                     for futures in self._waiting.values():
                         for future in futures:
                             if not future.done():
                                 future.set_exception(error)
                     break
-                self._hear()
                 for identity, fate in found.items():
                     for future in self._waiting.get(identity, ()):
                         if not future.done() and (fate is None or fate.ended):

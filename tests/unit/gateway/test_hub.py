@@ -33,6 +33,30 @@ def at_a_hub(tmp_path, main):
     return asyncio.run(run())
 
 
+def test_who_waits_for_a_receipt_hears_that_nothing_can_be_listened_to(tmp_path, monkeypatch):
+    """Where the system gives no way to wait for news, the one who waits is told, and the next one is served again."""
+
+    async def main(hub, desk):
+        one = desk()
+        (placed,) = await one.put(Parcel(channel="mail", body=b"x", receipt=True))
+        loop, refused = asyncio.get_running_loop(), []
+
+        def refuse(*_):
+            refused.append(1)
+            raise OSError(28, "no space left in the set of watched files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "add_reader", refuse)
+            with pytest.raises(OSError, match="no space left"):
+                await one.wait_receipt(placed.id, None)
+        assert refused
+        (held,) = await one.reserve(["mail"])
+        await held.ack(b"result")
+        return await one.wait_receipt(placed.id, None)
+
+    assert at_a_hub(tmp_path, main).ended
+
+
 def test_leases_of_a_connection_end_even_if_the_store_refuses_at_first(tmp_path, monkeypatch):
     """A connection that ends while the disk is full gives back what it held as soon as that can be written."""
     monkeypatch.setattr(hubs, "TRY_AGAIN", 0.01)
