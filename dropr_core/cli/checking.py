@@ -59,12 +59,13 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
 
 @verb("config", keys="the effective configuration as one mapping, secrets masked.")
 def config_verb(config_file: Path | None, as_json: bool) -> None:
-    """Show the configuration in effect, defaults filled in and secrets masked."""
+    """Show the configuration in effect, defaults filled in; masked: secrets, and what no installed plugin declares."""
     from dropr_core.config.docs import masked
-    from dropr_core.plugin.confidential import secrets_of
+    from dropr_core.plugin.confidential import secrets_of, undeclared_in
 
     config = load_config(config_file)
-    document = masked(config, frozenset(steps for steps, _ in secrets_of(config)))
+    secrets = (steps for steps, _ in secrets_of(config))
+    document = masked(config, frozenset((*secrets, *undeclared_in(config))))
     if as_json:
         echo_json(_plain(document))
         return

@@ -23,7 +23,7 @@ def find_secrets(cls: type, value: object, steps: Steps) -> Iterator[tuple[Steps
     for word, (_, kind, note) in fields_of(cls).items():
         below = (*steps, word)
         if note.secret:
-            yield from _texts(value.get(word), below)
+            yield from texts_of(value.get(word), below)
         elif not note.own:
             yield from _inside(kind, value.get(word), below)
 
@@ -41,11 +41,12 @@ def _inside(kind: Any, value: object, steps: Steps) -> Iterator[tuple[Steps, str
                 yield from _inside(one, item, (*steps, step))
 
 
-def _texts(value: object, steps: Steps) -> Iterator[tuple[Steps, str]]:
+def texts_of(value: object, steps: Steps) -> Iterator[tuple[Steps, str]]:
+    """Place and text of everything in ``value``, at every depth."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):  # a password in digits lacks its quotes
         yield steps, str(value)
     for step, item in _items(value):
-        yield from _texts(item, (*steps, step))
+        yield from texts_of(item, (*steps, step))
 
 
 def _items(value: object) -> Iterator[tuple[Any, object]]:

@@ -5,6 +5,7 @@ Owns what is wrong with their `listen:`, for the process as for `dropr check`. O
 
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.schema import GatewayConfig
@@ -71,7 +72,26 @@ def rehearse_gateways(config: NodeConfig, context: Context) -> list[str]:
             problems.append(f"gateways.{name}: {error}")
             continue
         problems += _certificates(name, addresses, config.where.directory)
-    return [*problems, *clashes(found)]
+    return [*problems, *clashes(found), *_with_the_server(config, found)]
+
+
+def _with_the_server(config: NodeConfig, found: Iterable[tuple[str, Address]]) -> list[str]:
+    """The server of the node listens for peers; where it has, no gateway can, whichever of them is started first."""
+    peers = []
+    for url in config.listen:
+        try:
+            parts = urlsplit(url)
+            if parts.hostname and parts.port:
+                peers.append(Address(url, "tcp", parts.hostname, parts.port, "", {}))
+        except ValueError:
+            continue  # told where transports are asked for their URLs
+    return [
+        f"gateways.{name}.listen: {address.url} is the place of this node's own `listen:` ({peer.url}) as well; give "
+        "each a port of its own"
+        for name, address in found
+        for peer in peers
+        if address.meets(peer)
+    ]
 
 
 def _certificates(name: str, addresses: list[Address], directory: Path) -> list[str]:

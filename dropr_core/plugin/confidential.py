@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 
-from dropr_core.config.confidential import find_secrets
+from dropr_core.config.confidential import find_secrets, texts_of
 from dropr_core.config.node import NodeConfig
+from dropr_core.config.options import fields_of
 from dropr_core.config.yamlfile import Steps
 from dropr_core.errors import DroprError
 from dropr_core.plugin.registry import KINDS, find
@@ -39,6 +40,23 @@ def secrets_of(config: NodeConfig, kinds: Collection[str] = KINDS) -> Iterator[t
         except (DroprError, NameError, TypeError):  # the latter two: Options whose annotations mean nothing
             continue
         yield from found
+
+
+def undeclared_in(config: NodeConfig) -> Iterator[Steps]:
+    """Places in the options of plugins of which nobody here can say whether they are secret: the plugin is not
+    installed, or has no option of that name. `dropr config` shows none of them.
+    """
+    for kind, name, options, steps in _plugins(config):
+        if not options:
+            continue
+        try:
+            cls = getattr(find(kind, name).module, "Options", None)
+            declared = fields_of(cls) if isinstance(cls, type) and attrs.has(cls) else {}
+        except (DroprError, NameError, TypeError):
+            declared = {}
+        for word, value in options.items():
+            if word not in declared:
+                yield from (place for place, _ in texts_of(value, (*steps, word)))
 
 
 def _plugins(config: NodeConfig) -> Iterator[tuple[str, str, Mapping[str, Any], Steps]]:

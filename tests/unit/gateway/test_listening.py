@@ -43,6 +43,19 @@ def test_gateways_that_may_listen_are_well(tmp_path):
     assert not (tmp_path / "shop-data").exists()
 
 
+def test_a_door_may_not_stand_where_peers_are_answered(tmp_path):
+    """The node's own address is compared with those of its gateways, whatever the scheme and the way it is written."""
+    file = tmp_path / "node.yaml"
+    listen = ["http://0.0.0.0:8420", "http://127.0.0.1:8421/dropr"]
+    for url, clash in (("tcp://127.0.0.1:8420", True), ("tcp://localhost:8421", True), ("tcp://127.0.0.1:8422", False)):
+        file.write_text(json.dumps({"node": "shop", "listen": listen, "gateways": {"beanstalk": {"listen": url}}}))
+        file.chmod(0o600)
+        done = CliRunner().invoke(application(), ["check", "-c", str(file)])
+        told = f"gateways.beanstalk.listen: {url} is the place of this node's own `listen:`"
+        assert (told in done.stderr) is clash, done.stderr
+        assert (done.exit_code == Exit.CONFIG) is clash, done.stderr
+
+
 @pytest.mark.parametrize(
     ("gateways", "told"),
     [

@@ -56,6 +56,27 @@ def test_secrets_are_found_at_every_depth():
     assert list(find_secrets(Options, None, ())) == []
 
 
+def test_what_nobody_can_judge_is_not_shown(tmp_path):
+    """Options of a plugin that is not installed, and words that an installed one does not know, are masked; the host's
+    own words, and what is known not to be secret, are shown.
+    """
+    path = tmp_path / "node.yaml"
+    gateways = {
+        "amqp": {"listen": "tcp://127.0.0.1:5672", "vhosts": {"/": {"hint": "geheim-1"}}, "pin": 4711},
+        "stomp": {"prefetch": 5, "usres": {"app": "geheim-2"}},
+    }
+    channels = {"mail": {"handler": {"use": "no-such-handler", "hint": "geheim-3"}}}
+    path.write_text(json.dumps({"node": "shop", "gateways": gateways, "channels": channels}))
+    path.chmod(0o600)
+    done = CliRunner().invoke(application(), ["config", "-c", str(path), "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert "geheim" not in done.stdout
+    assert "4711" not in done.stdout
+    shown = json.loads(done.stdout)
+    assert shown["gateways"]["amqp"]["listen"] == ["tcp://127.0.0.1:5672"]
+    assert shown["gateways"]["stomp"]["prefetch"] == 5
+
+
 def test_only_plugins_of_the_kinds_asked_for_are_looked_at():
     """A daemon has no use for a gateway's passwords; a plugin that is not there has none."""
     config = parse(json.dumps({"node": "shop", "gateways": {**GATEWAYS, "none-such": {"password": "x"}}}), Path())
