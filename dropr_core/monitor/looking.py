@@ -74,9 +74,7 @@ class SharedPicture:
 def _rates(before: Snapshot | None, now: Snapshot) -> dict[str, Any] | None:
     if before is None or not 0 < now.at - before.at < STALE:
         return None
-    found = rates(before, now)
-    return {"seconds": found.seconds, "peers": found.peers, "channels": found.channels, "total": found.total,
-            "cpu": {str(pid): share for pid, share in found.cpu.items()}}  # fmt: skip
+    return rates(before, now).as_dict()
 
 
 def looking_routes(runtime: Runtime, _log: logging.Logger) -> list[Route]:

@@ -54,6 +54,8 @@ def browser(chrome):
     chrome.looks()
     chrome.complaints()
     yield chrome
+    assert "[object" not in chrome.text("body")
+    assert "undefined" not in chrome.text("body")
     assert chrome.complaints() == []
 
 
@@ -133,6 +135,7 @@ def test_buttons_act_on_the_store(browser, node, link):
     browser.sees("#notes", "1 message ready again")
 
     browser.turn(f"message/{ready}")
+    browser.sees(".story", "it is here, ready", "came from")
     browser.click("[data-do='bury']")
     browser.js("document.querySelector('dialog input').value = 'by this test'")
     browser.click("dialog button.main")
@@ -204,7 +207,7 @@ def test_messages_are_found_by_the_beginning_of_an_id_and_by_channel(browser, no
         "document.querySelector('[name=channel]').value = ''; document.querySelector('[name=id]').value = arguments[0];"
         "document.querySelector('.search').requestSubmit()"
     )
-    browser.js(search, identity[:8])
+    browser.js(search, identity[:4])
     browser.sees("[role=status].empty", "2 messages.")
     browser.js(search, identity)
     browser.sees("[role=status].empty", "1 message.")

@@ -128,7 +128,7 @@ export class Story {
     this.body.replaceChildren(
       facts ? h("dl", { class: "facts-list" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]))
         : h("p", { class: "empty" }, "Its content is no longer kept here."),
-      h("h3", {}, "Where it is"), story.now.map((one) => h("p", { class: "facts" }, one)), h("ol", { class: "steps" }, steps),
+      h("h3", {}, "Where it is"), ...story.now.map((one) => h("p", { class: "facts" }, one)), h("ol", { class: "steps" }, steps),
       story.message ? h("div", {}, show, shown) : "", h("h3", {}, "What happened"), this.events(story));
   }
 

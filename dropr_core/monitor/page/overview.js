@@ -36,8 +36,7 @@ export class Overview {
   take({ snapshot, rates }) {
     const out = snapshot.peers.reduce((sum, one) => sum + one.waiting, 0);
     const oldest = (list) => Math.max(0, ...list.map((one) => one.oldest || 0));
-    const processed = rates ? Object.values(rates.channels).reduce((sum, one) => sum + one.shipped, 0) : null;
-    this.speed.add(snapshot.at, [rates ? rates.total.shipped : null, rates ? rates.total.received : null, processed]);
+    this.speed.add(snapshot.at, [rates ? rates.total.shipped : null, rates ? rates.total.received : null, rates ? rates.total.processed : null]);
     this.backlog.add(snapshot.at, [out]);
     this.oldest.add(snapshot.at, [oldest(snapshot.peers), oldest(snapshot.channels)]);
   }
