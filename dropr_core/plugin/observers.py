@@ -107,8 +107,7 @@ class Observers:
         hook = f"dropr_{event}"
         if self._observers:
             if hook in _EVENTS:
-                told = dict.fromkeys(inspect.signature(getattr(hookspecs, hook)).parameters)
-                self.call(hook, **{**told, **details, "node": node})
+                self.call(hook, **{**_EVENTS[hook], **details, "node": node})
             else:
                 self.call("dropr_store_event", node=node, event=event, details=types.MappingProxyType(dict(details)))
 
@@ -167,4 +166,11 @@ def _propagated(answer: Mapping[str, str]) -> dict[str, str]:
 
 _MAKERS = frozenset([*(f"dropr_{kind}" for kind in KINDS), "dropr_keypair", "dropr_asgi"])
 _OTHERS = {"dropr_store_event", "dropr_message_headers", "dropr_message_handling"}
-_EVENTS = frozenset(name for name in vars(hookspecs) if name.startswith("dropr_")) - _MAKERS - _OTHERS
+_EVENTS: Mapping[str, Mapping[str, None]] = types.MappingProxyType(
+    {
+        name: dict.fromkeys(inspect.signature(hook).parameters)
+        for name, hook in vars(hookspecs).items()
+        if name.startswith("dropr_") and name not in _MAKERS | _OTHERS
+    }
+)
+"""Hook of an event → its arguments, each None while nobody says more; read once, for each message is told."""

@@ -118,3 +118,5 @@ def test_the_dashboard_and_the_alerts_are_well_formed():
     promtool = shutil.which("promtool")
     if promtool:
         subprocess.run([promtool, "check", "rules", str(ALERTS)], check=True, capture_output=True)
+        fired = ALERTS.with_name("alerts_test.yml")  # which of them fire, and when
+        subprocess.run([promtool, "test", "rules", str(fired)], check=True, capture_output=True)

@@ -60,7 +60,8 @@ class Tracer:
         span = self._tracer.start_span(
             f"send {channel}", kind=SpanKind.PRODUCER, attributes=_attributes(node, channel, "send", "send")
         )
-        _remember(self._lock, self._sending, span.get_span_context().span_id, span)
+        if span.is_recording():
+            _remember(self._lock, self._sending, span.get_span_context().span_id, span)
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
         return carrier
@@ -74,7 +75,7 @@ class Tracer:
         with self._lock:
             span = self._sending.pop(sent.span_id, None) if sent is not None else None
         if span is None:  # the application has brought a context of its own
-            if sent is None:
+            if sent is None or not sent.trace_flags.sampled:
                 return
             span = self._tracer.start_span(
                 f"send {channel}", context_of(facts.headers), SpanKind.CLIENT,
@@ -95,7 +96,7 @@ class Tracer:
         ours = side == "inbox"
         for facts in itertools.islice(messages or (), self._options.most_in_batch):
             parent, links = self._hang(facts)
-            if not links:
+            if not links or not links[0].context.trace_flags.sampled:
                 continue
             name, kind = ("accept", SpanKind.SERVER) if ours else ("ship", SpanKind.CLIENT)
             span = self._tracer.start_span(

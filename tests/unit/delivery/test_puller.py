@@ -98,6 +98,17 @@ def test_what_comes_is_taken_in_and_acknowledged_by_the_next_heads(node):
     assert node.talk.asked[0][1].heads == [(STORE, "orders", 5, 2, ident(2))]
 
 
+def test_what_was_fetched_is_told_as_what_was_pushed(node):
+    """Observers hear of each batch that entered the queue, with its messages, and may look at them again and again."""
+    node.greeted().talk.answer(mail(part(1, 2)))
+    (told,) = [details for event, details in node.events if event == "batch_accepted"]
+    assert (told["side"], told["peer"], told["count"]) == ("inbox", SHOP, 2)
+    for _ in range(2):
+        assert [(one.id, one.sender, one.channel) for one in told["messages"]] == [
+            (ident(1), SHOP, "orders"), (ident(2), SHOP, "orders"),
+        ]  # fmt: skip
+
+
 def test_an_answer_without_mail_is_followed_by_the_next_poll(node):
     """A long poll that ended with nothing is no failure."""
     node.greeted().talk.answer(mail())

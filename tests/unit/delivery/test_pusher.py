@@ -107,6 +107,18 @@ def test_verdicts_for_other_lanes_than_were_pushed_are_no_answer(pusher, sender,
     assert "verdicts for 1 lanes" in str(pusher.link.down_reason)
 
 
+def test_what_the_peer_took_is_told_with_the_time_that_it_took(pusher, sender, talk, clock):
+    """Those that it rejected are not among them; the time is from the request to the answer."""
+    sender.send(1)
+    sender.send(2)
+    to_the_push(pusher, sender, talk)
+    clock.advance(0.25)
+    talk.answer(wire.Pushed([wire.PushResult(taken=True, head=(2, ident(2)), rejected=[(0, "bad", "no")])]))
+    (told,) = [details for event, details in sender.events if event == "batch_accepted"]
+    assert (told["side"], told["peer"], told["count"], told["seconds"]) == ("outbox", THERE, 1, 0.25)
+    assert [one.id for one in told["messages"]] == [ident(2)]
+
+
 def test_heads_for_other_lanes_than_were_asked_are_no_answer(pusher, sender, talk):
     """They would be compared with the wrong logs."""
     sender.send(1)
