@@ -80,9 +80,12 @@ def _running(config: NodeConfig) -> Iterator[tuple[str, int]]:
             pid = _daemon_pid(directory / "daemon.json")
             if pid is not None:
                 yield "daemon", pid
+        seen: set[int] = set()
         for role in ROLES:
             for report in living(directory, role):
-                yield role, int(report["pid"])
+                if (pid := int(report["pid"])) not in seen:  # a server may have the page as well
+                    seen.add(pid)
+                    yield role, pid
 
 
 def _daemon_pid(path: Path) -> int | None:
