@@ -10,7 +10,7 @@ from support.pages import RUNNABLE, Reader, blocks_of
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
-    *(page for room in ("guide", "gateways") for page in sorted((ROOT / "docs" / room).glob("*.md"))),
+    *(page for room in ("guide", "gateways", "operations") for page in sorted((ROOT / "docs" / room).glob("*.md"))),
 ]
 
 pytestmark = pytest.mark.e2e

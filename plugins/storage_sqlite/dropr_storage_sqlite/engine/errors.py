@@ -42,7 +42,7 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError, apsw.FormatError)):
         return StoreCorrupt(
             f"{path} is damaged ({error}); nothing was deleted; 'dropr fsck' tells how bad it is, and with the node "
-            "stopped 'dropr fsck --repair' saves what can be read (docs/operations.md: Damage)"
+            "stopped 'dropr fsck --repair' saves what can be read (docs/operations/README.md: Damage)"
         )
     if isinstance(error, (apsw.IOError, apsw.CantOpenError)) and errno_of_system in NO_ROOM | NO_HANDLES:
         return store_error_of(errno_of_system, f"{path}: {error} ({os.strerror(errno_of_system)})")

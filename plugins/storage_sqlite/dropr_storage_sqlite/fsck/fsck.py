@@ -229,7 +229,7 @@ class _FileCheck:
             yield self._finding(
                 "damage",
                 f"{what}, not even which tables it has, so nothing can be saved; nothing was changed. Keep it, and put "
-                "a backup in its place (docs/operations.md: Damage)",
+                "a backup in its place (docs/operations/README.md: Damage)",
             )
             return
         lost = f"; of {', '.join(saved.lost_tables)} nothing" if saved.lost_tables else ""
