@@ -1,4 +1,4 @@
-"""The README, the guide and the pages of gateways work as written: every block is run, or says why it cannot be."""
+"""README, guide, run-books and the pages of gateways work as written: each block is run, or says why it cannot be."""
 
 import subprocess
 import sys
