@@ -73,6 +73,15 @@ BENCH ?=
 bench: $(VENV)/.bench ## what it costs and how fast it is, on this machine: all figures, in less than 15 minutes
 	$(BIN)/python bench/run.py $(BENCH)
 
+# In an environment of its own: a client that the tests use holds docutils at a version that no current Sphinx takes.
+.venv-docs/.installed: pyproject.toml Makefile
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+docs: .venv-docs/.installed ## the documentation as a site in site/; a link that leads nowhere is an error
+	.venv-docs/bin/python tools/docs_site.py site
+
 # docs/architecture.md says what they should be.
 house: ## rooms, floors, arrows and sizes of files
 	@$(PYTHON) tools/house.py
