@@ -27,7 +27,7 @@ from dropr_core.system.presence import Presence
 CONNECTIONS = 64
 """Most at once, at each address."""
 THREADS = 2
-"""How many requests look at the store at once."""
+"""How many requests look at the store at once, and how many ask without the token."""
 AGAIN = 30.0
 """Seconds until an address that could not be had is tried again."""
 PATIENCE = 2.0
@@ -132,8 +132,9 @@ class MonitorHost:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         started()
         threads = ThreadPoolExecutor(THREADS, "monitor")
+        open_threads = ThreadPoolExecutor(THREADS, "monitor-open")
         try:
-            application = Application(routes_of(self._runtime, self._log), access, threads, self._log)
+            application = Application(routes_of(self._runtime, self._log), access, threads, open_threads, self._log)
             names = names_of((address for address, _ in self._bound), self._runtime.config.monitor.hosts)
             doors = [
                 WebDoor(
@@ -149,7 +150,8 @@ class MonitorHost:
                 task.cancel()
             await asyncio.gather(*serving, return_exceptions=True)
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+            for pool in (threads, open_threads):
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Guest:

@@ -41,15 +41,23 @@ HEADERS = (
 class Application:
     """Answers for one node at all its addresses."""
 
-    def __init__(self, routes: list[Route], access: Access, threads: Executor, log: logging.Logger) -> None:
-        """``threads``: where routes are called."""
-        self._table, self._access, self._threads, self._log = Table(routes), access, threads, log
+    def __init__(
+        self, routes: list[Route], access: Access, threads: Executor, open_threads: Executor, log: logging.Logger
+    ) -> None:
+        """``threads``: where routes are called; ``open_threads``: those that need no token. So neither a store that
+        hangs keeps a probe from being answered, nor a stranger keeps those who have the token.
+        """
+        self._table, self._access, self._log = Table(routes), access, log
+        self._threads, self._open_threads = threads, open_threads
         self._strangers, self._names_refused = Tally(), Tally()
 
     def at(self, names: frozenset[str] | None) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
         """For an address at which a browser may ask by these names; None: by any."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close"})  # before it is accepted: the handshake is refused
             if scope["type"] != "http":
                 return
             answer = await self._answer(scope, receive, names)
@@ -88,7 +96,8 @@ class Application:
         request = Request(method, path, query, headers, body, rest)
         if route.quick:
             return self._call(route, request)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, route, request)
+        threads = self._open_threads if route.open else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, self._call, route, request)
 
     def _call(self, route: Route, request: Request) -> Answer:
         try:

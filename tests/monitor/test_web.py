@@ -1,6 +1,7 @@
 """What every request to the monitor meets, whatever it asks for."""
 
 import logging
+import threading
 
 import pytest
 from support.monitor import TOKEN, monitored
@@ -23,6 +24,26 @@ def raises(error):
     return function
 
 
+class Hanging:
+    """A store that hangs until it is let go."""
+
+    def __init__(self):
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, _request):
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return text("late")
+
+
+@pytest.fixture
+def hanging():
+    """It goes on at the end at the latest."""
+    made = Hanging()
+    yield made
+    made.go_on.set()
+
+
 def routes(_runtime, _log):
     """Some that show what they were asked."""
     return [
@@ -39,9 +60,10 @@ def routes(_runtime, _log):
 
 
 @pytest.fixture
-def caller(tmp_path, monkeypatch):
+def caller(tmp_path, monkeypatch, hanging):
     """The monitor of a node in memory, with those routes."""
-    monkeypatch.setattr(table, "MAKERS", (routes,))
+    slow = [Route("GET", "/hang", hanging), Route("GET", "/probe", lambda _request: text("alive"), open=True)]
+    monkeypatch.setattr(table, "MAKERS", (routes, lambda _runtime, _log: slow))
     mapping = {
         "node": "shop", "data": str(tmp_path / "data"), "storage": "memory",
         "monitor": {"listen": "http://127.0.0.1:0", "token": TOKEN, "hosts": ["shop.example"]},
@@ -71,6 +93,26 @@ def test_nothing_but_open_routes_without_the_token(caller, caplog):
     assert len(caplog.messages) == 4  # the 1st, 2nd, 4th and 8th
     assert "wrong-and-long-enough" not in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_probes_are_answered_while_the_store_hangs(caller, hanging):
+    """However many requests with the token wait for it."""
+    waiting = [threading.Thread(target=caller.ask, args=("GET", "/hang")) for _ in range(6)]
+    for thread in waiting:
+        thread.start()
+    assert hanging.begun.wait(30)
+    assert caller.ask("GET", "/probe", token=None).body == b"alive"
+    hanging.go_on.set()
+    for thread in waiting:
+        thread.join()
+
+
+def test_web_sockets_are_refused_without_a_word_in_the_log(caller, caplog):
+    """Nothing here speaks them."""
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    upgrade["Sec-WebSocket-Key"] = "dGhlIHNhbXBsZSBub25jZQ=="
+    assert caller.ask("GET", "/what", **upgrade).status in {403, 404}
+    assert caplog.messages == []
 
 
 def test_a_foreign_name_is_refused_before_anything(caller):
