@@ -276,14 +276,18 @@ class Composer:
             self._locals[channel, content_type] = compose
         return compose
 
-    def compose_local(self, value: Any, channel: str, options: PutOptions) -> tuple[Message, bytes, Written | None]:
-        """A message for this node's own inbox: its facts, its envelope, and its body if that is large."""
+    def compose_local(
+        self, value: Any, channel: str, options: PutOptions, identity: MessageId | None = None, sender: str = ""
+    ) -> tuple[Message, bytes, Written | None]:
+        """A message for this node's own inbox: its facts, its envelope, and its body if that is large. ``sender``:
+        under which name it is put there, if not that of the node.
+        """
         check_options(options, _PUT, "put")
         config = self._config.channels.get(check_channel(channel))
         body, content_type = self._body(value, channel, None)
         now = self._clock.wall()
         message = Message(
-            id=self._make_id(),
+            id=self._make_id() if identity is None else identity,
             sender=self._config.node,
             channel=channel,
             priority=_priority(options, config.priority if config else DEFAULT_PRIORITY),
@@ -296,7 +300,7 @@ class Composer:
             rank=options.get("rank"),
         )
         _check_times(check_message(message))
-        inline, written = self._inside(message.message_id, body, inbox_of=self._config.node)
+        inline, written = self._inside(message.message_id, body, inbox_of=sender or self._config.node)
         content = inline if written is None else written.reference
         return message, envelope.encode(self._carrying(message), content), written
 

@@ -15,12 +15,13 @@ from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received, acknowledge, settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, as_seconds
+from dropr_core.api.twins import without_twins
 from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, StoreError, UsageError
 from dropr_core.model import envelope, topics
 from dropr_core.model.facts import facts_of
-from dropr_core.model.names import check_stored_channel, format_id
+from dropr_core.model.names import RUN_BYTE, check_stored_channel, format_id, is_of_run, keep_of
 from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN
 
@@ -82,6 +83,10 @@ class Consumer:
         while True:
             channels = runtime.pauses.unpaused(self.channels)
             claims = inbox.claim(channels, limit, self._consumer) if channels else []
+            if any(claim.id[6] == RUN_BYTE for claim in claims):
+                claims = without_twins(runtime, claims)
+                if not claims:
+                    continue
             if not claims and not looked and not self._others:
                 # Only now: who was woken for a message has it in hand before others are looked at.
                 looked = True
@@ -153,10 +158,13 @@ class Consumer:
         """
         keep = {channel: self._runtime.rules(channel).retention for channel in self.channels}
         try:
-            if len(set(keep.values())) == 1:
+            if len(set(keep.values())) == 1 and not any(is_of_run(received.claim.id) for received in batch):
                 done = acknowledge(self._runtime, [received.claim for received in batch], keep[self.channels[0]])
             else:
-                acks = [Ack(received.claim, None, "", keep[received.claim.channel]) for received in batch]
+                acks = [
+                    Ack(received.claim, None, "", keep_of(received.claim.id, keep[received.claim.channel]))
+                    for received in batch
+                ]
                 done = settle(self._runtime, acks)
         except StoreError as error:
             for received in batch:

@@ -22,6 +22,7 @@ from dropr_core.api.send_options import Duration
 from dropr_core.contracts.lease_sheets import LeaseSheet
 from dropr_core.contracts.storage import Ack, Release, Settlement
 from dropr_core.errors import Closed, LeaseLost, StoreError
+from dropr_core.model.names import is_of_run
 
 MOST = 512
 """Messages held at most."""
@@ -137,6 +138,12 @@ class PrefetchingConsumer(Consumer):
         received.settled = True
         self._done.append(received)
         self._runtime.settler.mark()
+
+    def _finish(self, received: Received) -> None:
+        if is_of_run(received.claim.id):  # it is kept for longer than its channel says
+            received.ack()
+        else:
+            self.done(received)
 
     def settle_one(self, received: Received, change: Settlement) -> bool:
         """`Keeper`: what becomes of a message that was taken here."""
@@ -261,7 +268,7 @@ class PrefetchingConsumer(Consumer):
         if received.keeper is None or self._lost:
             return []
         if not received.settled:
-            self.done(received)
+            self._finish(received)
         try:
             received = self._held.popleft()
         except IndexError:
@@ -275,7 +282,7 @@ class PrefetchingConsumer(Consumer):
             if received.keeper is None:
                 received.ack()
             else:
-                self.done(received)
+                self._finish(received)
         for unused in step.requeue:
             unused.requeue()
 

@@ -22,7 +22,7 @@ from dropr_core.model import envelope, topics
 from dropr_core.model.facts import facts_of
 from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message, by_proven_sender
-from dropr_core.model.names import format_id
+from dropr_core.model.names import format_id, keep_of
 from dropr_core.system.log_fields import about
 
 
@@ -176,11 +176,12 @@ class Received(msgspec.Struct, eq=False, gc=False):
     def make_ack(self, result: Any = None) -> Ack:
         """The change that `ack` makes, for settling many at once. Raises UsageError (TooBig)."""
         data, content_type = (None, "") if result is None else self._encode(result)
-        return Ack(self.claim, data, content_type, self._runtime.rules(self.channel).retention)
+        return Ack(self.claim, data, content_type, keep_of(self.claim.id, self._runtime.rules(self.channel).retention))
 
     def make_done(self, reason: str) -> Ack:
         """An `Ack` without a result; ``reason``: what the receipt says about that."""
-        return Ack(self.claim, None, "", self._runtime.rules(self.channel).retention, reason)
+        keep = keep_of(self.claim.id, self._runtime.rules(self.channel).retention)
+        return Ack(self.claim, None, "", keep, reason)
 
     def _encode(self, result: Any) -> tuple[bytes, str]:
         try:

@@ -21,7 +21,7 @@ from dropr_core.contracts.storage import AppendResult, Job, NewMessage
 from dropr_core.errors import QueueFull, UsageError, WriteFailed
 from dropr_core.model import topics
 from dropr_core.model.facts import facts_of
-from dropr_core.model.names import format_id
+from dropr_core.model.names import MessageId, format_id
 
 _ROUTE = frozenset({"to", "channel"})
 """Options with which a message needs nothing that its route does not have: the common case."""
@@ -171,3 +171,17 @@ class Sender:
                     written.release()
         runtime.notifier.notify(topics.inbox(channel))
         return format_id(identity)
+
+    def put_known(self, value: Any, channel: str, options: PutOptions, identity: MessageId, sender: str) -> None:
+        """As `put`, with an id that the caller has made, and under a name of its own: there the message's outcome is
+        written down, as for a peer. Raises UsageError, QueueFull, StoreError.
+        """
+        runtime = self._runtime
+        message, data, written = self._composer.compose_local(value, channel, options, identity, sender)
+        job = Job(identity, data, 0, message.key, True, message.delay, message.expires_in, rank=message.rank)
+        try:
+            runtime.inbox.put(channel, message.priority, sender, [job])
+        finally:
+            if written is not None:
+                written.release()
+        runtime.notifier.notify(topics.inbox(channel))

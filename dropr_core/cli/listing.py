@@ -118,19 +118,25 @@ def list_verb(
     keys="`id`, `message` (null once its content is dropped; else `sender`, `claimed_sender` (another name in the "
     "envelope, which nobody has proven, or null), `channel`, `priority`, `content_type`, `headers`, `key`, `receipt`, "
     "`created_at` (seconds since the epoch), `delay`, `expires_in`, `size`), "
-    "`deliveries` (a list as of `list`, with `result` or `result_base64`), `inbox` (as of `list`, or null).",
+    "`deliveries` (a list as of `list`, with `result` or `result_base64`), `inbox` (as of `list`, or null), "
+    "`run` (null, or of what a schedule sent: `schedule`, `due`, `state`, `result`, `reason`).",
 )
 @click.argument("message_id", metavar="ID", type=IDENTIFIER)
 def show_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Beginning") -> None:
     """Show everything that is known of one message, but not its body (see cat)."""
     from dropr_core.model.envelope import body_size, header_of
-    from dropr_core.model.names import format_id
+    from dropr_core.model.names import format_id, is_of_run
 
     with opened(config_file) as node:
         message_id = known_id(node, message_id)
         deliveries, job = node.outbox.status(message_id), node.inbox.status(message_id)
         data = envelope_of(node, message_id)
         held, waits = held_peers(node), why_it_waits(node, message_id)
+        run = None
+        if is_of_run(message_id):
+            from dropr_core.cli.schedule import run_document
+
+            run = run_document(node, message_id, data)
     if not deliveries and job is None and data is None:
         raise not_found(f"{format_id(message_id)}: no such message here, or it ended and was forgotten")
     came = None if job is None else job.sender
@@ -141,13 +147,17 @@ def show_verb(config_file: Path | None, as_json: bool, message_id: "bytes | Begi
             one["reason"] = one["reason"] or waits.get(one["peer"], "")
     got = None if job is None else job_document(job)
     if as_json:
-        echo_json({"id": format_id(message_id), "message": head, "deliveries": sent, "inbox": got})
+        echo_json({"id": format_id(message_id), "message": head, "deliveries": sent, "inbox": got, "run": run})
         return
     echo(f"message {format_id(message_id)}")
     if head is None:
         echo("  its content is no longer kept")
     else:
         _show_head(head)
+    if run is not None:
+        echo(f"  run of schedule {run['schedule'] or '(not known any more)'}, due {run['due']}")
+        if run["result"]:
+            echo(f"    result: {run['result']}")
     for delivery in sent:
         echo(f"  to {delivery['peer']}: {delivery['state']}, {_life(delivery)}, position {delivery['sequence']}")
         result = delivery["result"] or delivery["result_base64"]

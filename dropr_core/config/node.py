@@ -17,6 +17,7 @@ from dropr_core.config import yamlfile
 from dropr_core.config.interpolation import NOWHERE, SourceLocation, expand
 from dropr_core.config.options import Reader, given, own, path, suggest
 from dropr_core.config.options import option as _option
+from dropr_core.config.schedules import ScheduleConfig, with_webhooks
 from dropr_core.config.schema import (
     GATEWAYS_SCHEMA,
     MIN_KEY,
@@ -36,7 +37,7 @@ from dropr_core.config.schema import (
     read_components,
     read_gateways,
 )
-from dropr_core.errors import ConfigError, UnknownPeer
+from dropr_core.errors import ConfigError, UnknownPeer, UsageError
 from dropr_core.model.names import check_channel, check_name
 
 Role = Literal["daemon", "server", "worker", "gateway", "monitor"]
@@ -58,6 +59,9 @@ class NodeConfig:
     channels: Mapping[str, ChannelConfig] = _option(dict, doc="Channels with their rules.", check_key=check_channel)
     topics: Mapping[str, TopicConfig] = _option(
         dict, doc="Topics that are published here, with their rules.", check_key=check_channel
+    )
+    schedules: Mapping[str, ScheduleConfig] = _option(
+        dict, doc="What happens at times of the clock.", check_key=lambda key: check_name(key, "schedule")
     )
     transports: Mapping[str, Mapping[str, Any]] = _option(
         dict, doc="Options of transports, by plugin name.", show=False, check_key=lambda k: check_name(k, "transport")
@@ -165,6 +169,8 @@ def _read(mapping: Mapping[str, Any], where: SourceLocation) -> NodeConfig:
         _check(reader, config)
     reader.finish()
     config = cast("NodeConfig", config)
+    if config.schedules:
+        config = attrs.evolve(config, channels=with_webhooks(config.channels, config.schedules))
     return attrs.evolve(
         config,
         data=config.data or where.directory / f"{config.node}-data",
@@ -211,6 +217,8 @@ def _check(reader: Reader, config: NodeConfig) -> None:
             reader.mistake(
                 ("topics", name), "is published where its channel leads (`to:`); declare the topic there alone"
             )
+    for name, schedule in config.schedules.items():
+        _check_schedule(reader, config, name, schedule)
     for name, peer in config.peers.items():
         _check_peer(reader, config, name, peer)
     for index, url in enumerate(config.listen):
@@ -251,6 +259,29 @@ def _check_monitor(reader: Reader, monitor: MonitorConfig) -> None:
     if monitor.token is not None and len(monitor.token) < MIN_KEY:
         reader.mistake(
             ("monitor", "token"), f"is shorter than {MIN_KEY} characters; leave it out, and the node makes one"
+        )
+
+
+def _check_schedule(reader: Reader, config: NodeConfig, name: str, schedule: ScheduleConfig) -> None:
+    steps = ("schedules", name)
+    if reader.wrong(*steps):
+        return
+    try:
+        schedule.check()
+    except UsageError as error:
+        reader.mistake(steps, str(error))
+        return
+    _check_targets(reader, (*steps, "to"), schedule.to, [*config.peers, *config.groups], "peer or group")
+    channel = config.channels.get(schedule.target)
+    if schedule.webhook is not None:
+        if channel is not None and (channel.handler is not None or channel.to):
+            reader.mistake(
+                ("channels", schedule.target), f"belongs to the webhook of schedules.{name}: no handler, no to"
+            )
+    elif not isinstance(schedule.value, str | None) and (channel is None or channel.serializer is None):
+        reader.mistake(
+            (*steps, "value"),
+            f"needs a serializer: channels: {{{schedule.target}: {{serializer: json}}}}; or say `text`",
         )
 
 
@@ -312,5 +343,7 @@ def _is_loopback(url: str) -> bool:
         return False
 
 
-__all__ = ["AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "GatewayConfig", "Limits",
-           "MonitorConfig", "NodeConfig", "PeerConfig", "WorkerConfig", "from_mapping", "load", "parse"]  # fmt: skip
+__all__ = [
+    "AngelConfig", "ChannelConfig", "Component", "DeliveryConfig", "GatewayConfig", "Limits", "MonitorConfig",
+    "NodeConfig", "PeerConfig", "ScheduleConfig", "WorkerConfig", "from_mapping", "load", "parse",
+]  # fmt: skip

@@ -13,11 +13,12 @@ from typing import NamedTuple
 from dropr_core.api.consumer import REAP_EVERY, SWEEP_EVERY
 from dropr_core.api.received import settle
 from dropr_core.api.runtime import Runtime
+from dropr_core.api.twins import without_twins
 from dropr_core.contracts.storage import Bury, Claim, Release
 from dropr_core.errors import BadEnvelope, Closed, DroprError, WriteFailed
 from dropr_core.model import envelope, topics
 from dropr_core.model.facts import facts_of
-from dropr_core.model.names import format_id
+from dropr_core.model.names import format_id, is_of_run
 from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN, Subscription
 
@@ -103,6 +104,8 @@ class Claimer:
             runtime.log.error("message %s is damaged at rest and buried: %s", name, error,
                               extra=about(message=name, channel=claim.channel))  # fmt: skip
             settle(runtime, [Bury(claim, f"damaged at rest: {error}")])
+            return None
+        if is_of_run(claim.id) and not without_twins(runtime, [claim]):
             return None
         reference = envelope.reference_of(claim.envelope)
         if runtime.observed:

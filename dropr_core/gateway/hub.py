@@ -30,7 +30,7 @@ from dropr_core.gateway.uploads import SpooledUpload, spooled
 from dropr_core.gateway.waiting import Waiting
 from dropr_core.gateway.writer import StoreWorker, call_each, settle_future
 from dropr_core.model import envelope
-from dropr_core.model.names import format_id, is_of_key
+from dropr_core.model.names import format_id, is_of_key, keep_of
 
 KEYS_REMEMBERED = 600.0
 """Seconds for which a message put with a dedup text is known after its end: a second put is a duplicate then."""
@@ -207,7 +207,7 @@ class Hub:
         if change.kind == "ack":
             keep = rules.retention
             if is_of_key(claim.id):  # whoever put it may not have heard that it is stored, and put it again
-                keep = max(keep, KEYS_REMEMBERED)
+                keep = keep_of(claim.id, max(keep, KEYS_REMEMBERED))
             return Ack(claim, change.result, change.result_type, keep, change.reason)
         if change.kind == "bury":
             return Bury(claim, change.reason, change.rank)

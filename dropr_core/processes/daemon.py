@@ -22,6 +22,7 @@ from dropr_core.model import topics
 from dropr_core.model.names import format_id
 from dropr_core.processes.agenda import Agenda, Task
 from dropr_core.processes.mainloop import MainLoop
+from dropr_core.schedules.scheduler import Scheduler
 from dropr_core.system.clock import keep_clock
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.files import replace_text
@@ -34,6 +35,8 @@ SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps while there is traffic."""
 CARE_EVERY = 300.0
 """Seconds between looks at things that nobody notifies for (retention, the clock file)."""
+SCHEDULES_EVERY = 1.0
+"""Seconds at least between looks at schedules where nothing is due: a clock that was set tells nobody."""
 SHOW_EVERY = 0.5
 """Seconds at least between two words about what moves: how far a large body is, when a peer answered."""
 MOVING = frozenset({"body", "moving"})
@@ -83,7 +86,9 @@ class Carrier:
             self.trouble = StoreTrouble(runtime.clock, runtime.event, log)
             self.links = Links(runtime, transports, posts.post, log, self.trouble)
             stack.callback(self.links.close)
-            self.subscription = runtime.notifier.subscribe(topics.OUTBOX, topics.CONTROL, *self.links.topics)
+            self.scheduler = Scheduler(runtime, log)
+            wakers = (topics.OUTBOX, topics.CONTROL, self.scheduler.topic, *self.links.topics)
+            self.subscription = runtime.notifier.subscribe(*wakers)
             stack.callback(self.subscription.close)
             stack.callback(posts.close)  # first: closing the others ends what they asked
             self._stack = stack.pop_all()
@@ -116,6 +121,7 @@ class Daemon:
         agenda.add(Task((READ, "requests to retry"), self._nudges, 0.0))
         agenda.add(Task((WRITE, "staged"), self._take_over, LOOK_AGAIN))
         agenda.add(Task((WRITE, "clock"), self._keep_clock))
+        agenda.add(Task((WRITE, "schedules"), carrier.scheduler.turn, SCHEDULES_EVERY))
         agenda.add(Task((WRITE, "inbox"), self._sweep_inbox))
         self._bodies = agenda.add(Task((WRITE, "bodies"), self._sweep_bodies, BODIES_EVERY))
         agenda.add(Task((WRITE, "outbox"), self._sweep_outbox, SWEEP_EVERY))

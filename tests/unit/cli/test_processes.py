@@ -52,6 +52,7 @@ def test_every_key_of_json_is_documented(run, told, put):
         "fsck": [], "bench": ["--only", "line", "--rounds", "2"], "pause": ["notes"], "unpause": ["notes"],
         "subscribe": ["prices", "audit"], "topics": [], "unsubscribe": ["prices", "audit"], "health": [],
         "install": ["--user", "--print"], "invite": ["--list"],
+        "schedule": ["add", "nightly", "--cron", "@daily", "--channel", "notes"],
     }  # fmt: skip
     for name, arguments in commands.items():
         if arguments is None:
