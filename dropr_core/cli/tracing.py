@@ -78,8 +78,11 @@ def trace_verb(
     else:
         _show(story, events, now, told)
     if not known:
-        asked = f", nor to {', '.join(one.peer for one in told if not one.problem)}" if told else ""
-        raise not_found(f"{story.id}: not known here{asked}; or it ended and was forgotten")
+        answered = [one.peer for one in told if not one.problem]
+        nor = f", nor at {', '.join(answered)}" if answered else ""
+        silent = [one.peer for one in told if one.problem]
+        more = f"; nothing is known from {', '.join(silent)}" if silent else ""
+        raise not_found(f"{story.id}: no such message here{nor}, or it ended and was forgotten{more}")
 
 
 def _show(story: "Story", events: Sequence[Any], now: Sequence[str], told: "Sequence[Told]") -> None:

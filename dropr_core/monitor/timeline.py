@@ -15,6 +15,9 @@ LINK = {
 }  # fmt: skip
 """State of a peer → the end of a sentence about it."""
 
+BY_CONFIG = "configuration: "
+"""How the reason of a hold begins that no person made (delivery/links.py)."""
+
 
 class Event(Part, frozen=True, kw_only=True):
     """Something that happened to a message, or is so now."""
@@ -145,6 +148,8 @@ def whereabouts(story: Story, told: Iterable[Told]) -> list[str]:
 
 def _about(one: Sent, story: Story, told: Told | None) -> Iterator[str]:
     match one.state:
+        case "held" if one.reason.startswith(BY_CONFIG):
+            yield f"it waits here: {one.peer} cannot be served until the configuration is mended; nothing is lost"
         case "held":
             yield f"it waits here: {one.peer} is held; 'dropr release {one.peer}' ends that"
         case "queued":

@@ -5,6 +5,7 @@ import json
 import pytest
 from support.one_node import Peer, open_node
 
+from dropr_core.errors import Refused
 from dropr_core.model.names import MessageId
 from dropr_core.monitor.asking import Told, _Question, ask_peers
 from dropr_core.monitor.story import Queued, Sent, Story, local_story
@@ -50,6 +51,10 @@ def test_a_held_peer_is_named_with_what_ends_it(node):
     story = local_story(node.runtime, identity_of(sent))
     assert (story.deliveries[0].state, story.deliveries[0].reason) == ("held", "moving house")
     assert "dropr release berlin" in whereabouts(story, [])[0]
+    node.outbox.hold("berlin", "configuration: no transport for its url")
+    (line,) = whereabouts(local_story(node.runtime, identity_of(sent)), [])
+    assert "until the configuration is mended" in line
+    assert "release" not in line
 
 
 def test_attempts_and_their_errors_are_told(node):
@@ -122,6 +127,18 @@ def test_whoever_cannot_be_asked_is_said_at_once(tmp_path):
         laptop, gone = ask_peers(node.runtime, MessageId(b"?" * 16), ["laptop", "gone"])
     assert "only calls" in laptop.problem
     assert "no longer in the configuration" in gone.problem
+
+
+def test_an_older_peer_is_named_as_one(tmp_path):
+    """Its refusal is no trouble: it cannot be asked, and there is another way."""
+    with open_node(tmp_path) as node:
+        found = {}
+        question = _Question(
+            node.runtime, None, "berlin", MessageId(b"?" * 16), 1.0, lambda _call: None, found.__setitem__, []
+        )
+        question._traced(Refused("unsupported", "verb 'trace' is not known to this node", signed=True))
+    assert "older version" in found["berlin"].problem
+    assert "dropr show" in found["berlin"].problem
 
 
 def test_a_story_is_json(node):
