@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dropr_core.api.received import Received as Received
     from dropr_core.api.sent import MessageStatus as MessageStatus
     from dropr_core.api.sent import Sent as Sent
+    from dropr_core.builtin.handlers.functions import on as on
     from dropr_core.config.node import NodeConfig as NodeConfig
     from dropr_core.contracts.handler import Work as Work
     from dropr_core.errors import Conflict as Conflict
@@ -42,6 +43,7 @@ _WHERE = {
     "MessageStatus": "api.sent",
     "AsyncNode": "api.aio",
     "asgi": "processes.server",
+    "on": "builtin.handlers.functions",
     "Message": "model.message",
     "State": "model.message",
     "Work": "contracts.handler",

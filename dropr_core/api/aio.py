@@ -6,7 +6,7 @@ descriptor is watched by the event loop itself.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from dropr_core.api.prefetching import batches, singles
 from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
 from dropr_core.api.sent import Durability, MessageStatus, Sent
 from dropr_core.bodies.store import Progress
+from dropr_core.builtin.handlers.functions import F
 from dropr_core.config.node import NodeConfig
 from dropr_core.errors import Closed, WaitTimeout
 from dropr_core.model import topics
@@ -165,6 +166,24 @@ class AsyncNode:
     ) -> AsyncGenerator[list[AsyncReceived], None]:
         """As `Node.receive_batches`; one of a batch can be settled by itself, awaited."""
         return receive_batches(*batches(self.node.runtime, channels, size, limit, wait, timeout), self._endings)
+
+    def on(self, *channels: str) -> "Callable[[F], F]":
+        """As `Node.on`."""
+        return self.node.on(*channels)
+
+    async def handlers(self, *modules: str) -> tuple[str, ...]:
+        """As `Node.handlers`; importing is done in a thread."""
+        return await asyncio.to_thread(self.node.handlers, *modules)
+
+    async def work(self, wait: Duration | None = None, timeout: Duration | None = None) -> int:  # noqa: ASYNC109
+        """As `Node.work`: `async` functions are awaited on this event loop, others are called in a thread. Several may
+        be awaited at once.
+        """
+        handlers, count = self.node.registered, 0
+        async for received in self.receive(*handlers.channels, wait=wait, timeout=timeout):
+            await handlers.handle_async(received.blocking())
+            count += 1
+        return count
 
     async def publish(self, topic: str, value: Any = b"", **options: Unpack[PutOptions]) -> str:
         """As `Node.publish`."""

@@ -29,6 +29,10 @@ class AsyncReceived:
     def __repr__(self) -> str:
         return repr(self._received)
 
+    def blocking(self) -> Received:
+        """The message beneath; its methods block."""
+        return self._received
+
     @property
     def id(self) -> str:
         """The message's id as text."""

@@ -307,6 +307,9 @@ class Composer:
     def _body(self, value: Any, channel: str, content_type: str | None) -> tuple[Body, str]:
         body: Body
         if isinstance(value, Path) or (hasattr(value, "read") and not isinstance(value, bytes)):
+            typed = self._config.channels.get(channel)
+            if typed is not None and typed.type is not None:
+                raise UsageError(f"channel {channel}: a file is no {typed.type}; send it on a channel without a type")
             body, own_type = value, RAW
         else:
             serializer, body, own_type = self._serialize(channel, value)

@@ -4,10 +4,10 @@ Owns the verbs that an application uses, and their arguments. What is open benea
 network: `send` ends at this machine's disk, the daemon does the rest.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from dropr_core.api.batch import Batch
 from dropr_core.api.consumer import Consumer, OnError, receive, receive_each
@@ -24,6 +24,10 @@ from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.errors import UsageError
 from dropr_core.model.names import DEFAULT_CHANNEL, parse_id
 
+if TYPE_CHECKING:
+    from dropr_core.api.working import Handlers
+    from dropr_core.builtin.handlers.functions import F
+
 
 class Node:
     """A node opened by this process. Safe to use from many threads; not across a fork."""
@@ -32,6 +36,7 @@ class Node:
         """``runtime``: what is open; closed with the node."""
         self.runtime = runtime
         self._sender = Sender(runtime)
+        self._registered: Handlers | None = None
 
     @classmethod
     def open(cls, config: NodeConfig | Path | str, *, read_only: bool = False) -> Self:
@@ -52,6 +57,15 @@ class Node:
     def config(self) -> NodeConfig:
         """What it was opened with."""
         return self.runtime.config
+
+    @property
+    def registered(self) -> "Handlers":
+        """The handlers of `on` and `handlers`; made when first needed, for few programs do."""
+        if self._registered is None:
+            from dropr_core.api.working import Handlers
+
+            self._registered = Handlers(self.runtime.log)
+        return self._registered
 
     @property
     def outbox(self) -> Outbox:
@@ -141,6 +155,37 @@ class Node:
         """A consumer to be driven by hand: claim, wait, close."""
         return Consumer(self.runtime, channels, on_error=on_error, label=label)
 
+    # ── handling ─────────────────────────────────────────────────────────────────────────────────
+
+    def on(self, *channels: str) -> "Callable[[F], F]":
+        """A decorator: the function handles the messages of these channels, as soon as `work` runs.
+
+        What its argument is annotated as decides what it gets: nothing, or `Work`: the message; anything else (an attrs
+        class, a dataclass, a msgspec Struct, a pydantic model …): the value as one of it, and then, if it has a second
+        argument annotated `Work`, the message too. A message whose value does not fit is buried. Raises UsageError,
+        PluginError.
+        """
+        return self.registered.on(*channels)
+
+    def handlers(self, *modules: str) -> tuple[str, ...]:
+        """Register the functions of modules that are marked with `dropr_core.on`; their channels. Raises UsageError,
+        PluginError, ConfigError.
+        """
+        return self.registered.find(*modules)
+
+    def work(self, wait: Duration | None = None, timeout: Duration | None = None) -> int:
+        """Call the registered handlers, one message after the other, in this thread: endless unless told otherwise. How
+        many were handled. What a handler's answers and errors mean is as for `dropr worker`.
+
+        ``wait``: end after so many seconds without a message (0: drain and end). ``timeout``: end after so many seconds
+        in all. Several threads may call it at once. Raises UsageError if there is no handler, Closed, StoreError.
+        """
+        count = 0
+        for received in self.receive(*self.registered.channels, wait=wait, timeout=timeout):
+            self.registered.handle(received)
+            count += 1
+        return count
+
     # ── the rest ─────────────────────────────────────────────────────────────────────────────────
 
     def retry_now(self, peer: str | None = None) -> None:
@@ -184,6 +229,8 @@ class Node:
 
     def close(self) -> None:
         """Give up leases, close the store; safe twice."""
+        if self._registered is not None:
+            self._registered.close()
         self.runtime.close()
 
     def __enter__(self) -> Self:

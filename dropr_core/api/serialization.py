@@ -4,7 +4,7 @@ Owns the choice: the channel's serializer for sending, the content type for read
 configuration names is imported, plus the three built-in ones for types that need no choice.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dropr_core.config.node import NodeConfig
 from dropr_core.contracts.context import Context
@@ -14,6 +14,9 @@ from dropr_core.model.limits import to_utf8
 from dropr_core.model.media_types import MediaType, parse_media_type
 from dropr_core.model.message import Message
 from dropr_core.plugin.registry import create
+
+if TYPE_CHECKING:
+    from dropr_core.contracts.value_type import ValueType
 
 _BUILT_IN = {"application/octet-stream": "bytes", "text/plain": "text", "application/json": "json"}
 
@@ -25,6 +28,7 @@ class Serialization:
         self._config, self._context = config, context
         self._by_channel: dict[str, Serializer | None] = {}
         self._by_name: dict[str, Serializer] = {}
+        self._types: dict[str, ValueType] = {}
 
     def dump(self, channel: str, value: Any) -> tuple[Serializer | None, bytes, str]:
         """(serializer, body, content type) of a value sent on a channel.
@@ -33,6 +37,11 @@ class Serialization:
         refused, because the receiver could not know what it is.
         """
         serializer = self._of_channel(channel)
+        if (kind := self._type_of(channel)) is not None:
+            try:
+                value = kind.plain(value)
+            except UsageError as error:
+                raise UsageError(f"channel {channel}: {error}") from None
         if serializer is not None:
             return serializer, serializer.dumps(value), serializer.content_type
         if isinstance(value, bytes):
@@ -47,8 +56,25 @@ class Serialization:
         )
 
     def load(self, message: Message, body: bytes) -> Any:
-        """The value of a body."""
-        return self.load_as(message.content_type, message.channel, body)
+        """The value of a body, of the type that its channel has, if it has one. Raises ProtocolError."""
+        value = self.load_as(message.content_type, message.channel, body)
+        kind = self._type_of(message.channel)
+        return value if kind is None else kind.make(value)
+
+    def is_typed(self, channel: str) -> bool:
+        """Whether values on a channel must have a type."""
+        config = self._config.channels.get(channel)
+        return config is not None and config.type is not None
+
+    def _type_of(self, channel: str) -> "ValueType | None":
+        found = self._types.get(channel)
+        if found is not None or not self.is_typed(channel):
+            return found
+        from dropr_core.plugin.types import load_type  # few channels have a type
+
+        target = str(self._config.channels[channel].type)
+        made = self._types[channel] = load_type(target, f"channels.{channel}.type")
+        return made
 
     def load_as(self, content_type: str, channel: str, data: bytes) -> Any:
         """The value of bytes with a content type; raises ProtocolError."""
@@ -92,8 +118,8 @@ class Serialization:
         if config is None:
             return None
         if config.serializer is None:
-            self._by_channel[channel] = None
-            return None
+            usual = self._by_channel[channel] = None if config.type is None else self._built_in("json")
+            return usual
         made: Serializer = create("serializer", config.serializer.use, config.serializer.options, self._context,
                                   where=f"channels.{channel}.serializer", at=self._config.where)  # fmt: skip
         self._by_channel[channel] = made

@@ -24,6 +24,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     Also what would fail only later: plugins that are not installed, handlers that cannot be imported (they are, for
     this), programs that are not there, addresses that no transport takes or at which a gateway may not listen.
     """
+    from dropr_core.api.working import rehearse_handlers
     from dropr_core.config.exposure import find_exposures
     from dropr_core.errors import ConfigError
     from dropr_core.gateway.listening import rehearse_gateways
@@ -35,7 +36,9 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     path = find_config(config_file)
     try:
         config = load_config(path)
-        if problems := rehearse(config, rehearse_gateways, lambda config, _context: rehearse_monitor(config)):
+        if problems := rehearse(
+            config, rehearse_gateways, rehearse_handlers, lambda config, _context: rehearse_monitor(config)
+        ):
             raise ConfigError(problems)
     except ConfigError as error:
         if not as_json:

@@ -60,12 +60,20 @@ def server_verb(ctx: click.Context, config_file: Path | None) -> None:
 
 
 @verb("worker")
+@click.option(
+    "--reload", "reloads", is_flag=True, help="For development: start afresh whenever code or YAML here changes."
+)
 @click.pass_context
-def worker_verb(ctx: click.Context, config_file: Path | None) -> None:
+def worker_verb(ctx: click.Context, config_file: Path | None, reloads: bool) -> None:
     """Call the handlers of this node's channels for the messages that came in.
 
     With `worker: {processes: N}` and no angel above it, it starts N processes and keeps them alive.
     """
+    if reloads:
+        from dropr_core.cli.autoreload import watch_worker
+
+        start_log(ctx, "worker")
+        ctx.exit(watch_worker(find_config(config_file).absolute(), ctx.obj.verbosity))
     path, config = _begin(ctx, "worker", config_file)
     if config.worker.processes > 1 and HEARTBEAT not in os.environ:
         ctx.exit(_keep(config, lambda config: _children(ctx, path, config, ["worker"]), path))

@@ -44,6 +44,12 @@ Role = Literal["daemon", "server", "worker", "gateway", "monitor"]
 _ANY: Mapping[str, Any] = {"type": "array"}
 
 
+def _check_module(text: str) -> None:
+    from dropr_core.config.targets import check_module
+
+    check_module(text)
+
+
 @attrs.frozen(kw_only=True)
 class NodeConfig:
     """Everything that one node's file says."""
@@ -69,6 +75,11 @@ class NodeConfig:
     observers: tuple[Component, ...] = own(
         read_components, "list of plugins", _ANY, default=(), doc="Plugins that are told what happens."
     )
+    handlers: tuple[str, ...] = _option(
+        (),
+        doc="Modules whose functions with `@dropr_core.on(CHANNEL)` `dropr worker` calls.",
+        check=_check_module,
+    )
     gateways: Mapping[str, GatewayConfig] = own(
         read_gateways, "gateways by name", GATEWAYS_SCHEMA, default=dict,
         doc="Doors for programs that speak a foreign dialect (beanstalkd, STOMP, SQS …), by plugin name.",
@@ -76,7 +87,8 @@ class NodeConfig:
     run: tuple[Role, ...] = _option(
         (),
         doc="What `dropr up` keeps alive.",
-        unset="daemon; server if `listen`; worker if any channel has a handler, or `topics`; gateway if `gateways`; "
+        unset="daemon; server if `listen`; worker if any channel has a handler, or `handlers`, or `topics`; "
+        "gateway if `gateways`; "
         "monitor if `monitor` listens and there is no server, which serves it as well",
     )
     limits: Limits = _option(Limits, doc="Limits of this node.")
@@ -189,7 +201,7 @@ def _default_run(config: NodeConfig) -> tuple[Role, ...]:
     run: list[Role] = ["daemon"]
     if config.listen:
         run.append("server")
-    if config.topics or any(channel.handler for channel in config.channels.values()):
+    if config.topics or config.handlers or any(channel.handler for channel in config.channels.values()):
         run.append("worker")
     if config.gateways:
         run.append("gateway")

@@ -108,6 +108,12 @@ def component(default: Any, doc: str) -> Any:
     return own(read_component, "plugin", _COMPONENT, default=default, doc=doc)
 
 
+def _check_target(text: str) -> None:
+    from dropr_core.config.targets import check_target  # few files have one, and every start pays for imports
+
+    check_target(text)
+
+
 def _limit(what: str) -> Any:
     return option(None, least=1, doc=f"Most messages that may wait {what}; above it `send` raises QueueFull.")
 
@@ -150,6 +156,13 @@ class ChannelConfig:
     name: str = given()
     to: tuple[str, ...] = option((), doc="Peers and groups that get what is sent on it without an address.")
     serializer: Component | None = component(None, "Turns values into bytes and back.")
+    type: str | None = option(
+        None,
+        doc="What values on it must be: `package.module:Class`, of attrs, dataclasses, msgspec or pydantic. `send` "
+        "refuses others; who receives gets one of it. Without a serializer: json.",
+        unset="anything that the serializer takes",
+        check=_check_target,
+    )
     priority: int = option(5, least=0, most=9, doc="0 (first) to 9 (last), where `send` does not say.")
     durability: Literal["commit", "interval"] = option(
         "commit",

@@ -16,6 +16,7 @@ from dropr_core.errors import ConfigError, DroprError
 from dropr_core.plugin.host import make_context
 from dropr_core.plugin.observers import Observers
 from dropr_core.plugin.registry import create, find, read_options, transport_for
+from dropr_core.plugin.types import load_type
 from dropr_core.system.clock import read_clock
 
 Further: TypeAlias = Callable[[NodeConfig, Context], Iterable[str]]
@@ -41,6 +42,11 @@ def _problems(config: NodeConfig, context: Context) -> Iterator[str]:
             if component is not None:
                 place = f"channels.{name}.{kind}"
                 yield from _made(config, kind, component.use, component.options, place, context)
+        if channel.type is not None:
+            try:
+                load_type(channel.type, f"channels.{name}.type")
+            except DroprError as error:
+                yield str(error)
     yield from _urls(config, context)
 
 

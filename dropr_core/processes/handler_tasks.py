@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from dropr_core.api.handler_call import call_async
 from dropr_core.api.received import Received
 from dropr_core.contracts.handler import AsyncHandler
 from dropr_core.contracts.storage import Release, Settlement
 from dropr_core.processes.at_work import AtWork, Running
-from dropr_core.processes.handler_call import call_async
 from dropr_core.processes.stacks import thread_stack
 from dropr_core.system.log_fields import about
 

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from dropr_core.api.handler_call import call
 from dropr_core.api.received import Received
 from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.storage import Settlement
 from dropr_core.processes.at_work import AtWork
-from dropr_core.processes.handler_call import call
 
 
 class HandlerThreads:

@@ -16,7 +16,10 @@ from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.api.subscriptions import Subscriptions
+from dropr_core.builtin.handlers.functions import load_marked
+from dropr_core.builtin.handlers.python import of_function
 from dropr_core.config.node import NodeConfig
+from dropr_core.config.targets import search
 from dropr_core.contracts.handler import AsyncHandler, Handler
 from dropr_core.contracts.storage import Ack, Settlement
 from dropr_core.errors import ConfigError, LeaseLost
@@ -85,6 +88,11 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
         return Exit.RECYCLE
 
 
+def _timeout(config: NodeConfig, channel: str) -> float | None:
+    known = config.channels.get(channel)
+    return None if known is None else known.timeout
+
+
 class Report:
     """What `dropr status` shows of this process, kept up to date while it is at work."""
 
@@ -117,6 +125,14 @@ class Workers:
             if channel.handler is not None:
                 made, place = channel.handler, f"channels.{name}.handler"
                 self._handlers[name] = create("handler", made.use, made.options, context, place, runtime.config.where)
+        search(None)
+        for name, function in load_marked(runtime.config.handlers).items():
+            if name in self._handlers:
+                problem = (
+                    f"handlers: channel {name} has a handler of its own as well (channels.{name}.handler); keep one"
+                )
+                raise ConfigError([problem])
+            self._handlers[name] = of_function(function, f"the handler of {name}")
         if not self._handlers and not Subscriptions(runtime).topics():
             what = "no channel has a handler and there are no topics, so a worker has nothing to do"
             raise ConfigError([f"node {runtime.name}: {what}"])
@@ -130,7 +146,7 @@ class Workers:
         self._given_up = False
         self._trouble = StoreTrouble(runtime.clock, runtime.event, log)
         self._settler = Settler(self._trouble, runtime.clock, self._stopping, log)
-        self._timeouts = {name: runtime.config.channels[name].timeout for name in self._handlers}
+        self._timeouts = {name: _timeout(runtime.config, name) for name in self._handlers}
         self._at_work = AtWork(self._timeouts, loop.wake, log)
         self._next_look: float | None = None
         self._sources: list[MessageSource] = []

@@ -1,7 +1,7 @@
 """Invitations: the token that one node's owner carries to another machine, and the keys that are made from it.
 
 Owns the token's form and the two derivations. No I/O: who keeps what is decided elsewhere (serving/invitations.py keeps
-the digest, delivery/joining.py uses the token). Why the keys are made like this: docs/decisions/0039-joining.md.
+the digest, delivery/joining.py uses the token). Why the keys are made like this: docs/decisions/0041-joining.md.
 
     token      the secret, 256 random bits, shown once and kept nowhere
     join key   HMAC-SHA256(secret, "dropr join"): the inviter keeps it; it signs the one request to join

@@ -6,11 +6,7 @@ functions. Must not know leases or stores.
 
 import asyncio
 import contextlib
-import importlib
 import inspect
-import operator
-import re
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -19,17 +15,18 @@ from typing import Any
 import attrs
 
 from dropr_core import options as fields
-from dropr_core.config.options import suggest
+from dropr_core.builtin.handlers.functions import is_async, takes_work, wants_both
+from dropr_core.config.targets import check_target, load_target, search
 from dropr_core.contracts.handler import AsyncHandler, Handler, Work
-from dropr_core.errors import DroprError, PluginError, UsageError
+from dropr_core.errors import PluginError, UsageError
 from dropr_core.hookspecs import hookimpl
-
-_TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 def _check_target(text: str) -> None:
-    if not _TARGET.fullmatch(text):
-        raise UsageError(f"{text!r} names no function; write python:package.module:function")
+    try:
+        check_target(text)
+    except UsageError:
+        raise UsageError(f"{text!r} names no function; write python:package.module:function") from None
 
 
 @attrs.frozen(kw_only=True)
@@ -110,52 +107,31 @@ async def _cancel_all() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-def _is_async(function: Callable[[Work], Any]) -> bool:
-    """Whether each call of it has to be awaited; of an object that can be called, its method says so."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+def of_function(function: Callable[..., Any], who: str, name: str = "") -> Handler:
+    """The handler that calls a function. Raises PluginError if it cannot be called with a message."""
+    called = takes_work(_checked(function, who, name), who)
+    return AsyncPythonHandler(called) if is_async(called) else PythonHandler(called)
 
 
-def _load(target: str) -> Callable[[Work], Any]:
-    module_name, _, name = target.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise PluginError(
-                f"handler python:{target}: there is no module {error.name}; start dropr in the directory of your "
-                "code, name it with the handler's option path, or install the package"
-            ) from None
-        raise PluginError(
-            f"handler python:{target}: importing {module_name} fails: {type(error).__name__}: {error}"
-        ) from (None if isinstance(error, DroprError) else error)
-    try:
-        function = operator.attrgetter(name)(module)
-    except AttributeError:
-        known = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
-        hint = suggest(name, known)
-        raise PluginError(f"handler python:{target}: {module_name} has no function {name}{hint}") from None
+def _checked(function: Any, who: str, name: str) -> Callable[..., Any]:
+    name = name or getattr(function, "__qualname__", None) or type(function).__qualname__
     if not callable(function):
-        raise PluginError(f"handler python:{target}: {name} is a {type(function).__name__} and cannot be called")
+        raise PluginError(f"{who}: {name} is a {type(function).__name__} and cannot be called")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         # Called, it would do nothing and look like success.
-        raise PluginError(f"handler python:{target}: {name} is a generator; return a result instead of yielding")
+        raise PluginError(f"{who}: {name} is a generator; return a result instead of yielding")
     with contextlib.suppress(ValueError):  # some functions written in C do not tell
         signature = inspect.signature(function)
         try:
-            signature.bind(None)
+            signature.bind(*[None] * (2 if wants_both(function) else 1))
         except TypeError as error:
-            raise PluginError(
-                f"handler python:{target}: cannot call {name}{signature} with one argument, the work ({error})"
-            ) from None
+            raise PluginError(f"{who}: cannot call {name}{signature} with one argument, the work ({error})") from None
     return function  # type: ignore[no-any-return]
 
 
 @hookimpl
 def dropr_handler(options: Options) -> Handler:
     """The handler ``python``. Raises PluginError if there is no such function, or it cannot be called with the work."""
-    directory = str(options.path or Path.cwd())
-    if directory not in sys.path:
-        # A script of an environment does not search the current directory by itself.
-        sys.path.append(directory)
-    function = _load(options.target)
-    return AsyncPythonHandler(function) if _is_async(function) else PythonHandler(function)
+    search(options.path)
+    who = f"handler python:{options.target}"
+    return of_function(load_target(options.target, who), who, options.target.partition(":")[2])

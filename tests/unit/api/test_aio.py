@@ -34,7 +34,7 @@ def public(cls):
 @pytest.mark.parametrize(
     ("plain", "other", "without"),
     [
-        (Node, AsyncNode, {"open", "consumer", "retry_now", "name", "config", "outbox", "inbox"}),
+        (Node, AsyncNode, {"open", "consumer", "retry_now", "name", "config", "outbox", "inbox", "registered"}),
         (Received, AsyncReceived, {"apply", "make_ack", "make_done", "make_failure", "note_refused", "outlook",
                                    "requeue", "claim", "settled", "open", "loads"}),
         (Sent, AsyncSent, {"known", "result_of", "state", "deliveries"}),

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from support.lanes import SHOP, THERE, Node, ident
 
 import dropr_core as dropr
+from dropr_core.api.handler_call import as_work
 from dropr_core.builtin.handlers.command import Command, Options
 from dropr_core.cli.app import application
 from dropr_core.config.node import from_mapping
@@ -15,7 +16,6 @@ from dropr_core.contracts.storage import Job
 from dropr_core.errors import ConfigError
 from dropr_core.model import envelope
 from dropr_core.model.message import Message
-from dropr_core.processes.handler_call import as_work
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push
 from dropr_core.system.clock import FakeClock

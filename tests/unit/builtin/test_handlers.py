@@ -363,7 +363,7 @@ def test_close_ends_a_program_that_does_not_want_to_end(make, monkeypatch, tmp_p
     thread = threading.Thread(target=call)
     thread.start()
     deadline = time.monotonic() + LONG
-    while not (tmp_path / "up").exists():
+    while not ((tmp_path / "up").exists() and handler._running):
         assert time.monotonic() < deadline
         time.sleep(0.001)
     (process,) = handler._running

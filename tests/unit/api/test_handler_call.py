@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from dropr_core.api.consumer import Consumer
+from dropr_core.api.handler_call import call
 from dropr_core.api.node import Node
 from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
@@ -17,7 +18,6 @@ from dropr_core.contracts.handler import Handler, NoResult
 from dropr_core.contracts.storage import Ack, Bury, Release
 from dropr_core.errors import ProtocolError, Reject, Retry
 from dropr_core.model.limits import MAX_REASON, MAX_RESULT
-from dropr_core.processes.handler_call import call
 
 LOG = logging.getLogger("dropr.test.worker")
 
