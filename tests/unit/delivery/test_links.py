@@ -81,3 +81,20 @@ def test_what_a_peer_answers_ends_its_quiet(links, turned):
     posts.pop(0)()
     links.turn()
     assert len(turned) == 1
+
+
+def test_the_report_says_what_went_wrong_with_a_peer_and_since_when(links):
+    """Also after the peer works again: state with its beginning, last error, and what is in flight."""
+    links, posts, node = links
+    node.send(b"x", to="p7")
+    links.turn()
+    assert any(posts or time.sleep(0.005) for _ in range(12_000))
+    while posts:
+        posts.pop(0)()
+    told = links.report()["p7"]
+    assert told["state"] == "resting"
+    assert told["since"] <= node.runtime.clock.now()
+    assert "nobody listens there" in told["moving"]["error"]
+    assert told["moving"]["failed_at"] <= node.runtime.clock.now()
+    assert (told["moving"]["answered_at"], told["moving"]["in_flight"]) == (None, 0)
+    assert links.report()["p8"]["moving"]["error"] == ""

@@ -119,6 +119,18 @@ def test_what_the_peer_took_is_told_with_the_time_that_it_took(pusher, sender, t
     assert [one.id for one in told["messages"]] == [ident(2)]
 
 
+@pytest.mark.parametrize("answer", [Unanswered("lost"), wire.Pushed([wire.PushResult(taken=True, head=(3, ident(3)))])])
+def test_what_is_in_flight_is_counted_until_it_is_answered(pusher, sender, talk, answer):
+    """Deliveries of a push that is under way; none of them after an answer, or after none came."""
+    for number in (1, 2, 3):
+        sender.send(number)
+    assert pusher.in_flight == 0
+    to_the_push(pusher, sender, talk)
+    assert pusher.in_flight == 3
+    talk.answer(answer)
+    assert pusher.in_flight == 0
+
+
 def test_heads_for_other_lanes_than_were_asked_are_no_answer(pusher, sender, talk):
     """They would be compared with the wrong logs."""
     sender.send(1)
