@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from dropr_core.cli.common import load_config, opened, verb
-from dropr_core.cli.output import echo, echo_json
+from dropr_core.cli.failures import Stop
+from dropr_core.cli.output import echo, echo_json, write_bytes
 from dropr_core.system.exit_codes import Exit
 
 
@@ -52,6 +53,10 @@ def metrics_verb(config_file: Path | None, textfile: Path | None) -> None:
     with opened(config_file) as node:
         text = metrics_of(node)
     if textfile is None:
-        echo(text.decode().rstrip("\n"))
+        write_bytes(text)
     else:
-        write_textfile(textfile, text)
+        try:
+            write_textfile(textfile, text)
+        except OSError as error:
+            problem = f"{textfile} cannot be written: {error.strerror}; what stood there before is left as it is"
+            raise Stop(Exit.CANTCREAT, problem) from None

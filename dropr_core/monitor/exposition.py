@@ -13,7 +13,6 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.errors import PluginError
 from dropr_core.monitor.gathering import take_snapshot
 from dropr_core.monitor.metrics import Family, families
-from dropr_core.system.os_errors import store_errors
 from dropr_core.system.turns import turn_of
 
 if TYPE_CHECKING:
@@ -66,13 +65,12 @@ def _metrics(found: Sequence[Family]) -> "Iterator[Metric]":
 def write_textfile(path: Path, text: bytes) -> None:
     """Put the text in place of the file at once: whoever reads it meanwhile sees the old one or the new one, whole.
 
-    It can be read by everybody, as node_exporter is another user. Raises StoreError.
+    It can be read by everybody, as node_exporter is another user. Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")  # node_exporter reads *.prom
-    with store_errors(path):
-        try:
-            temporary.write_bytes(text)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    try:
+        temporary.write_bytes(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -63,7 +63,11 @@ def sources():
 
 def test_every_command_that_is_told_to_people_exists():
     """Nobody is sent to a verb that is not there, at three in the morning least of all."""
-    verbs = {verb for _, group in SECTIONS for verb in group} | {"peer", "node", "pair"}  # the last is a word of the derivation of keys, in quotes
+    verbs = {verb for _, group in SECTIONS for verb in group} | {
+        "peer",
+        "node",
+        "pair",
+    }  # the last is a word of the derivation of keys, in quotes
     for path in sources():
         text = path.read_text(encoding="utf-8")
         told = re.findall(r"""[`'"]dropr ([a-z]+)\b|^ {4}dropr ([a-z]+)""", text, re.MULTILINE)

@@ -11,13 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.one_node import open_node, pass_time
 
 from dropr_core.cli.app import application
-from dropr_core.errors import StoreError
 from dropr_core.monitor.exposition import exposition, write_textfile
 from dropr_core.monitor.gathering import take_snapshot
 from dropr_core.monitor.metrics import OTHER, Bounds, families
 from dropr_core.monitor.metrics_routes import metrics_routes
 from dropr_core.monitor.routes import Request
 from dropr_core.monitor.snapshot import Angel, Channel, Child, Daemon, Flow, Longest, Processes, Worker
+from dropr_core.system.exit_codes import Exit
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_textfile_is_replaced_whole(tmp_path):
     assert path.stat().st_ino != inode
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [one.name for one in tmp_path.iterdir()] == ["dropr.prom"]
-    with pytest.raises(StoreError):
+    with pytest.raises(OSError, match="No such file"):
         write_textfile(tmp_path / "no" / "dropr.prom", b"three\n")
 
 
@@ -194,8 +194,13 @@ def test_the_verb_prints_or_writes_them(tmp_path):
     run(application(), ["receive", "jobs", "--wait", "0", "-c", str(file)])
     printed = run(application(), ["metrics", "-c", str(file)])
     assert printed.exit_code == 0, printed.output
-    assert list(text_string_to_metric_families(printed.stdout))
+    names = {family.name for family in text_string_to_metric_families(printed.stdout) if family.samples}
+    assert {"dropr_node_info", "dropr_disk_free_bytes"} <= names
     target = tmp_path / "dropr.prom"
     written = run(application(), ["metrics", "-c", str(file), "--textfile", str(target)])
     assert (written.exit_code, written.stdout) == (0, "")
-    assert list(text_string_to_metric_families(target.read_text()))
+    found = {family.name for family in text_string_to_metric_families(target.read_text()) if family.samples}
+    assert found == names
+    wrong = run(application(), ["metrics", "-c", str(file), "--textfile", str(tmp_path / "no" / "dropr.prom")])
+    assert wrong.exit_code == Exit.CANTCREAT
+    assert "no/dropr.prom cannot be written: No such file or directory" in wrong.stderr
