@@ -115,13 +115,13 @@ class Filling:
             self._rows[key] = UniformRows(jobs.ids, jobs.envelopes, RECEIPT if jobs.receipt else 0, plain)
             return range(len(jobs))
         rows = self._rows[key] = list(before)
-        now, spots = self._now, list[int]()
-        for identity, envelope, _, order, receipt, due_in, expires_in, duplicate, rank in jobs:
+        now, standing = self._now, dict[int, int]()
+        for at, (identity, envelope, _, order, receipt, due_in, expires_in, duplicate, rank) in enumerate(jobs):
             flags, extra = RECEIPT if receipt else 0, plain
             if duplicate:
-                standing = self._stands(identity, envelope)
-                if standing >= 0:
-                    spots.append(-standing)
+                stands = self._stands(identity, envelope)
+                if stands >= 0:
+                    standing[at] = -stands
                     continue
                 flags |= DUPLICATE
             own_rank = rank is not None and rank != first
@@ -131,9 +131,12 @@ class Filling:
                 due = now + max(0.0, due_in or 0.0)
                 expires = None if expires_in is None else now + expires_in
                 extra = encode((sender, order, due, expires, rank) if own_rank else (sender, order, due, expires))
-            spots.append(len(rows))
             rows.append((identity, flags, extra, envelope))
-        return spots
+        fresh = range(len(before), len(rows))
+        if not standing:
+            return fresh
+        following = iter(fresh)
+        return [standing[at] if at in standing else next(following) for at in range(len(jobs))]
 
     def _stands(self, identity: bytes, envelope: bytes) -> int:
         """The number of this very message, if it is here already: live, or done and kept; 0 if it comes in this very
