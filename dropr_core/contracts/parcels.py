@@ -42,6 +42,8 @@ class Parcel:
     """The same text in the same channel is the same message: stored once."""
     large: Upload | None = None
     """Instead of ``body``."""
+    to: str | None = None
+    """The node whose queue it is for, this one or a peer, whatever the channel's route says: an answer to who asked."""
     receipt: bool = False
     """Whether `Desk.wait_receipt` will be asked for it."""
 

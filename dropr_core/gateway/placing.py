@@ -62,12 +62,15 @@ class Placer:
     def _peers(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(peer for target in targets for peer in self._runtime.config.resolve(target)))
 
+    def _answering(self, node: str) -> tuple[str, ...]:
+        return () if node == self._node else self._peers((node,))
+
     def is_large(self, parcel: Parcel) -> bool:
         """Whether composing writes a file: then it belongs into a thread."""
         return parcel.large is not None or len(parcel.body) > self._inline
 
     def compose(self, parcel: Parcel) -> Local | Outgoing:
-        """Raises UsageError (BadName, TooBig); with a large body QueueFull and WriteFailed."""
+        """Raises UsageError (BadName, TooBig, UnknownPeer); with a large body QueueFull and WriteFailed."""
         name, (source, size) = parcel.channel, _source(parcel)
         channel = self._channels.get(name)
         if channel is None:
@@ -80,7 +83,7 @@ class Placer:
             life = channel.expires_in if life is None else life
         if life is not None and (delay or 0.0) >= life:
             raise UsageError(f"it expires after {life:g} s, before its delay of {delay:g} s ends: nobody would get it")
-        peers = self._routes.get(name, ())
+        peers = self._routes.get(name, ()) if parcel.to is None else self._answering(parcel.to)
         receipt = parcel.receipt or (channel is not None and channel.receipt and bool(peers))
         priority = DEFAULT_PRIORITY if channel is None else channel.priority
         message = Message(

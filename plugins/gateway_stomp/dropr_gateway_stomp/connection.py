@@ -23,6 +23,7 @@ from dropr_gateway_stomp.heartbeats import HeartBeats, parse
 from dropr_gateway_stomp.mapping import (
     TEMPORARY,
     Destination,
+    home_of,
     parse_destination,
     rank_of,
     temporary_channel,
@@ -38,6 +39,8 @@ Ticket: TypeAlias = Held | Published
 
 _MOST_TEMPORARY = 100
 """Temporary queues of a connection."""
+_ANSWER_LIFE = 86_400.0
+"""Seconds after which what was sent to a temporary queue, and never read, is dropped."""
 _GOOD_BYE = 5.0
 """Seconds that a client has to acknowledge what it has, when the gateway stops."""
 _MOST_SENDS = 1000
@@ -234,7 +237,7 @@ class Connection:
                     published.append(to_parcel(target.name, headers, one.body, self._wall()))
                     topics.append((target.name, self._published(headers, published[-1])))
                 else:
-                    parcels.append(to_parcel(self._channel(target), headers, one.body, self._wall()))
+                    parcels.append(self._addressed(to_parcel(self._channel(target), headers, one.body, self._wall())))
             if published:
                 known = await self._desk.topics(*{one.channel for one in published})
                 # What a topic has copied it forgets: a duplicate would be told from others for a while only.
@@ -261,7 +264,16 @@ class Connection:
                          rank_of({"priority": "4"}) or 0 if rank is None else rank, self._wall())  # fmt: skip
 
     def _channel(self, target: Destination) -> str:
-        return temporary_channel(self.id, target.name) if target.kind == "temp-queue" else target.name
+        return temporary_channel(self._desk.node, self.id, target.name) if target.kind == "temp-queue" else target.name
+
+    @staticmethod
+    def _addressed(parcel: Parcel) -> Parcel:
+        """An answer goes to the node of the temporary queue, and not for ever: who asked may have left."""
+        home = home_of(parcel.channel)
+        if home is None:
+            return parcel
+        life = (parcel.delay or 0.0) + _ANSWER_LIFE if parcel.expires_in is None else parcel.expires_in
+        return attrs.evolve(parcel, to=home, expires_in=life)
 
     def _with_reply_to(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """A temporary queue is known to its own connection by that name; to others by its channel."""

@@ -53,11 +53,19 @@ def parse_destination(text: str) -> Destination:
     )
 
 
-def temporary_channel(connection: str, name: str) -> str:
-    """The channel of a connection's temporary queue, whatever characters its name has."""
+def temporary_channel(node: str, connection: str, name: str) -> str:
+    """The channel of a connection's temporary queue, whatever characters its name has. It begins with the node on which
+    the connection is, so that answers find it from everywhere.
+    """
     if not _GOOD_NAME.fullmatch(name) or name in {".", ".."}:
         name = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
-    return f"{TEMPORARY}{connection}/{name}"
+    return f"{TEMPORARY}{node}/{connection}/{name}"
+
+
+def home_of(channel: str) -> str | None:
+    """The node of a temporary queue; None: it is none."""
+    node = channel.removeprefix(TEMPORARY).partition("/")[0]
+    return node if channel.startswith(TEMPORARY) and node else None
 
 
 def _whole(headers: Mapping[str, str], name: str) -> int | None:

@@ -298,6 +298,26 @@ def test_request_and_reply_over_a_temporary_queue(place, client):
         eventually(lambda: not node.inbox.counts().get(name, {}).get("ready"), what="the temporary queue is gone")
 
 
+def test_a_reply_comes_home_from_another_node(road, client):
+    """The temporary queue's name says where it is; without a peer of that name nothing is stored."""
+    door = {"stomp": {"listen": "tcp://127.0.0.1:0"}}
+    home, far = road.build(
+        "home", "far", home={"gateways": door, "channels": {"work": {"to": "far"}}}, far={"gateways": door}
+    )
+    for place in (home, far):
+        place.run("daemon"), place.run("server"), place.run("gateway")
+    asks, answers = client(home), client(far)
+    answers.subscribe("/queue/work")
+    asks.subscribe("/temp-queue/replies", "t")
+    asks.send("/queue/work", b"2+2", **{"reply-to": "/temp-queue/replies", "correlation-id": "7"})
+    job = answers.hear()
+    answers.send(job.headers["reply-to"], b"4", **{"correlation-id": job.headers["correlation-id"]})
+    got = asks.hear()
+    assert (got.body, got.headers["subscription"], got.headers["correlation-id"]) == (b"4", "t", "7")
+    refused = answers.ask("SEND", b"x", destination="/queue/stomp.temp/nowhere/1/replies", receipt="r")
+    assert (refused.command, "nowhere" in refused.headers["message"]) == ("ERROR", True)
+
+
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.2"])
 def test_every_version(client, version, q):
     """Send, receive and acknowledge as each version does."""
