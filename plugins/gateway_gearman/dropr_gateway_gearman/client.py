@@ -17,6 +17,7 @@ from dropr_gateway_gearman.jobs import Job
 from dropr_gateway_gearman.outgoing import Outgoing
 from dropr_gateway_gearman.packets import Kind, Packet, encode
 from dropr_gateway_gearman.requests import FAILED, HIGH, LOW, Refused, Request, read_request
+from dropr_gateway_gearman.results import with_result
 
 GENERATIONS = 64
 """So many ended jobs of one unique may be kept (buried, or by the channel's retention) before one more is an error."""
@@ -245,7 +246,7 @@ class Client:
             if job.running or not job.clients:
                 return  # the worker of this process ends it with all that it has said
             if fate is None or fate.ended:
-                self._end(job, fate)
+                self._end(job, await with_result(self._desk, fate))
 
     def _end(self, job: Job, fate: Fate | None) -> None:
         if fate is not None and fate.state in (State.PROCESSED, State.DONE, State.ACCEPTED):

@@ -5,11 +5,13 @@ CAN_DO_TIMEOUT, or by the end of the connection.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 
 import attrs
 
 from dropr_core.contracts.gateway import Desk, Held
+from dropr_core.errors import Conflict, QueueFull, TooBig, UsageError
 from dropr_core.model.limits import MAX_RESULT
 from dropr_gateway_gearman.hall import Hall
 from dropr_gateway_gearman.jobs import Job
@@ -17,6 +19,7 @@ from dropr_gateway_gearman.naming import channel_of, function_of
 from dropr_gateway_gearman.outgoing import Outgoing
 from dropr_gateway_gearman.packets import Kind, encode
 from dropr_gateway_gearman.requests import FAILED, WAITS, key_of, reducer_of, unique_of
+from dropr_gateway_gearman.results import AS_MESSAGE, result_id, result_parcel
 
 MAX_ABILITIES = 10_000
 MAX_HELD = 10_000
@@ -32,13 +35,13 @@ class Hold:
     held: Held
     job: Job
     chunks: list[bytes] = attrs.field(factory=list)
-    """WORK_DATA for a client on another node, as far as a result has room."""
+    """WORK_DATA for a client on another node, up to `Options.max_job`."""
     size: int = 0
 
-    def keep(self, data: bytes) -> None:
-        """Keep a chunk for the receipt; what is beyond its room is counted alone."""
+    def keep(self, data: bytes, most: int) -> None:
+        """Keep a chunk of the result; what is beyond ``most`` bytes is counted alone."""
         self.size += len(data)
-        if self.size <= MAX_RESULT:
+        if self.size <= most:
             self.chunks.append(data)
 
 
@@ -179,7 +182,7 @@ class Worker:
             return
         hold.job.tell(kind, data)
         if kind is Kind.WORK_DATA and WAITS in hold.held.headers and not hold.job.clients:
-            hold.keep(data)
+            hold.keep(data, self._hall.options.max_job)
 
     def complete(self, handle: bytes, data: bytes) -> None:
         """WORK_COMPLETE."""
@@ -206,16 +209,28 @@ class Worker:
         elif WAITS not in hold.held.headers or hold.job.clients:
             done = await hold.held.ack()  # nobody but the clients here asked for it
         else:
-            hold.keep(data)
-            if hold.size > MAX_RESULT:
-                text = f"its result of {hold.size} bytes does not fit into a receipt: {MAX_RESULT} is the most"
-                await self._fail(hold, text.encode())
+            hold.keep(data, self._hall.options.max_job)
+            try:
+                done = await self._complete_afar(hold)
+            except (TooBig, QueueFull, UsageError) as error:
+                await self._fail(hold, f"its result of {hold.size} bytes cannot be sent: {error}".encode())
                 return
-            done = await hold.held.ack(b"".join(hold.chunks), "application/octet-stream")
         if done:
             self._hall.jobs.complete(hold.job, data)
         else:
             self._lost(hold)
+
+    async def _complete_afar(self, hold: Hold) -> bool:
+        """With the receipt; what does not fit into one, with a message of its own before it."""
+        if hold.size > self._hall.options.max_job:
+            raise TooBig(f"the limit is {self._hall.options.max_job} (option 'max_job')")
+        result = b"".join(hold.chunks)
+        if len(result) <= MAX_RESULT:
+            return await hold.held.ack(result, "application/octet-stream")
+        parcel = result_parcel(hold.held.id, hold.held.sender, result)
+        with contextlib.suppress(Conflict):  # its receipt did not get away, and the job was done again
+            await self._desk.put(parcel)
+        return await hold.held.ack(result_id(self._desk.node, hold.held.id).encode(), AS_MESSAGE)
 
     async def _fail(self, hold: Hold, exception: bytes | None) -> None:
         reason = FAILED if exception is None else exception[:4000].decode("utf-8", "replace") or "an exception"

@@ -197,11 +197,27 @@ def test_results_come_home_from_another_node(road):
         kind, said, reason = client.get()
         assert (kind, said) == (Kind.WORK_EXCEPTION, handle)
         assert b"no such thing" in reason
-        handle, there = job(b"much")
-        worker.send(Kind.WORK_COMPLETE, there, bytes(70_000))
-        kind, said, reason = client.get()
-        assert (kind, said) == (Kind.WORK_EXCEPTION, handle)
-        assert b"70000" in reason
+
+
+def test_a_large_result_comes_home_as_a_message(road):
+    """What does not fit into a receipt comes whole, with all WORK_DATA before it, also if the way back is down at
+    first; and nothing of it is left at home.
+    """
+    home, far = build(road, "home", "far", home={"channels": {"f": {"to": "far"}}})
+    start(home), start(far)
+    home.run("daemon"), home.run("server"), far.run("server")
+    with Peer(home.port) as client, Peer(far.port) as worker:
+        worker.send(Kind.CAN_DO, b"f")
+        handle = client.ask(Kind.SUBMIT_JOB, b"f", b"", b"much")[1]
+        while (got := worker.ask(Kind.GRAB_JOB))[0] is Kind.NO_JOB:
+            assert worker.ask(Kind.PRE_SLEEP) == (Kind.NOOP,)
+        chunk, last = bytes(range(256)) * 200, bytes(70_000)
+        worker.send(Kind.WORK_DATA, got[1], chunk).send(Kind.WORK_DATA, got[1], chunk)
+        worker.send(Kind.WORK_COMPLETE, got[1], last)
+        far.run("daemon")
+        assert client.get() == (Kind.WORK_COMPLETE, handle, chunk + chunk + last)
+    with home.opened() as node:
+        assert not node.inbox.counts().get("gearman.results", {}).get("ready")
 
 
 def test_background_jobs_of_another_node(road):
