@@ -96,9 +96,9 @@ def _again(received: Received, again: Retry, log: logging.Logger) -> Settlement:
 
 def _failed(received: Received, error: BaseException, log: logging.Logger) -> Settlement:
     reason = describe(error)
-    change = received.make_failure(None, reason)
+    change = received.make_failure(None, reason, error)
     log.warning(
-        "%s on %s failed: %s; %s", received.id, received.channel, reason, received.outlook(change),
+        "%s on %s failed: %s; %s", received.id, received.channel, reason, received.outlook(change, error),
         exc_info=excerpt(error), extra={"traceback": True, **_about(received)},
     )  # fmt: skip
     return change

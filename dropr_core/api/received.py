@@ -201,19 +201,24 @@ class Received(msgspec.Struct, eq=False, gc=False):
         """
         self._settle(self.make_failure(as_seconds(delay, "delay"), reason))
 
-    def make_failure(self, delay: float | None = None, reason: str = "") -> Release | Bury:
-        """The change after a failed attempt: back with backoff, or buried when attempts are used up."""
-        rules = self._runtime.rules(self.channel)
-        if self.attempt >= rules.attempts:
+    def make_failure(
+        self, delay: float | None = None, reason: str = "", error: BaseException | None = None
+    ) -> Release | Bury:
+        """The change after a failed attempt: back with backoff, or buried when attempts are used up. ``error``: what
+        was raised; the channel may have a rule for it.
+        """
+        attempts, backoff = self._runtime.rules(self.channel).after(error)
+        if self.attempt >= attempts:
             return Bury(self.claim, reason or f"{self.attempt} attempts")
-        return Release(self.claim, rules.backoff.fixed(self.attempt) if delay is None else delay, reason)
+        return Release(self.claim, backoff.fixed(self.attempt) if delay is None else delay, reason)
 
-    def outlook(self, change: Release | Bury) -> str:
+    def outlook(self, change: Release | Bury, error: BaseException | None = None) -> str:
         """For the log: which attempt that was, and what comes next."""
-        attempts = self._runtime.rules(self.channel).attempts
+        attempts, _ = self._runtime.rules(self.channel).after(error)
+        count = f"attempt {self.attempt} of {attempts}" if attempts else f"attempt {self.attempt}"
         if isinstance(change, Bury):
-            return f"attempt {self.attempt} of {attempts}, buried: see 'dropr show {self.id}', then 'dropr kick'"
-        return f"attempt {self.attempt} of {attempts}, next try in {change.delay:.3g} s"
+            return f"{count}, buried: see 'dropr show {self.id}', then 'dropr kick'"
+        return f"{count}, next try in {change.delay:.3g} s"
 
     def bury(self, reason: str = "") -> None:
         """Into the dead-letter list; a sender that asked for a receipt learns that it failed."""
@@ -271,8 +276,8 @@ class Received(msgspec.Struct, eq=False, gc=False):
             self.requeue()
             return False
         what = describe(error)
-        change = self.make_failure(None, what)
-        self._runtime.log.warning("%s on %s failed: %s; %s", self.id, self.channel, what, self.outlook(change),
+        change = self.make_failure(None, what, error)
+        self._runtime.log.warning("%s on %s failed: %s; %s", self.id, self.channel, what, self.outlook(change, error),
                                   extra=about(message=self.id, channel=self.channel))  # fmt: skip
         self._settle(change)
         return self._swallow

@@ -24,6 +24,7 @@ from dropr_core.api.staging import Staging
 from dropr_core.api.store_trouble import StoreTrouble
 from dropr_core.bodies.store import Bodies
 from dropr_core.config.node import NodeConfig, load
+from dropr_core.config.retries import RetryRule
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox, Outbox, Storage
 from dropr_core.errors import Closed, StoreError
@@ -46,6 +47,21 @@ class ChannelRules:
     backoff: Backoff = attrs.field(factory=lambda: Backoff(1.0, 600.0))
     retention: float = 0.0
     prefetch: int | None = None
+    retry: Mapping[str, RetryRule] = attrs.field(factory=dict)
+    """By the names of exceptions."""
+
+    def after(self, error: BaseException | None) -> tuple[int, Backoff]:
+        """Attempts and backoff of a message whose handler raised an exception; no attempts: it is buried at once."""
+        if error is None or not self.retry:
+            return self.attempts, self.backoff
+        from dropr_core.api.retry_rules import rule_for
+
+        rule = rule_for(self.retry, error)
+        if rule is None:
+            return self.attempts, self.backoff
+        first = self.backoff.first if rule.backoff_min is None else rule.backoff_min
+        cap = self.backoff.cap if rule.backoff_max is None else rule.backoff_max
+        return 0 if rule.bury else rule.attempts or self.attempts, Backoff(first, cap)
 
 
 class Runtime:
@@ -64,8 +80,11 @@ class Runtime:
         )
         """Channels with ``durability: interval``."""
         self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
-        self.attempts = {name: channel.attempts for name, channel in config.channels.items()}
-        """Of the channels in the configuration: attempts until a message is buried."""
+        self.attempts = {
+            name: max(channel.attempts, *(rule.attempts or 0 for rule in channel.retry.values()), 0)
+            for name, channel in config.channels.items()
+        }
+        """Of the channels in the configuration: attempts until a message is buried whose consumer died."""
         self.settler = Settler(storage.inbox, StoreTrouble(clock, self.event, log), log)
         """Settles what consumers of this process have noted as done."""
         self.pauses = Pauses(config.data, clock, self.notifier)
@@ -77,6 +96,7 @@ class Runtime:
                 Backoff(channel.retry_backoff_min, channel.retry_backoff_max),
                 channel.retention,
                 channel.prefetch,
+                channel.retry,
             )
             for name, channel in config.channels.items()
         }

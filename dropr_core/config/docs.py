@@ -16,6 +16,7 @@ import attrs
 from dropr_core.config.interpolation import NOWHERE, REFERENCE, SourceLocation
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.options import Note, fields_of, format_duration, format_size
+from dropr_core.config.retries import RetryRule
 from dropr_core.config.schedules import ScheduleConfig
 from dropr_core.config.schema import ChannelConfig, Component, GatewayConfig, PeerConfig
 from dropr_core.config.units import DURATION_PATTERN, SIZE_PATTERN
@@ -170,6 +171,7 @@ def _sections() -> Iterator[tuple[str, type]]:
             yield "`peers.NAME`", PeerConfig
         elif word == "channels":
             yield "`channels.NAME`", ChannelConfig
+            yield "`channels.NAME.retry.EXCEPTION`", RetryRule
         elif word == "schedules":
             yield "`schedules.NAME`", ScheduleConfig
         elif word == "gateways":

@@ -222,6 +222,11 @@ def _check(reader: Reader, config: NodeConfig) -> None:
         _check_targets(reader, ("channels", name, "to"), channel.to, known, "peer or group")
         if channel.retry_backoff_max < channel.retry_backoff_min:
             reader.mistake(("channels", name, "retry_backoff_max"), "is less than retry_backoff_min; swap the two")
+        for kind, rule in channel.retry.items():
+            least, most = rule.backoff_min, rule.backoff_max
+            least = channel.retry_backoff_min if least is None else least
+            if least > (channel.retry_backoff_max if most is None else most):
+                reader.mistake(("channels", name, "retry", kind), "its backoff_min is more than its backoff_max")
         if channel.expires_in is not None and (channel.delay or 0) >= channel.expires_in:
             reader.mistake(("channels", name, "expires_in"), "is not more than delay: every message would expire")
     for name in config.topics:

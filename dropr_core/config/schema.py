@@ -11,6 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from dropr_core.config.options import BAD, Note, Reader, duration, fields_of, given, option, own, secret, size
+from dropr_core.config.retries import RETRY_SCHEMA, RetryRule, read_retry
 from dropr_core.config.yamlfile import Steps
 from dropr_core.model.limits import MAX_BATCH_BYTES, MAX_BATCH_COUNT, MAX_INLINE
 from dropr_core.model.names import check_channel, check_name, check_pattern
@@ -184,6 +185,10 @@ class ChannelConfig:
     attempts: int = option(10, least=1, doc="How many leases a message gets before it is buried.")
     retry_backoff_min: float = duration("1s", doc="Rest after the first failed attempt; doubles each time.")
     retry_backoff_max: float = duration("10m", doc="The longest rest between attempts.")
+    retry: Mapping[str, RetryRule] = own(
+        read_retry, "rules by exception", RETRY_SCHEMA, default=dict,
+        doc="Exceptions by name, and what becomes of the message: `bury`, or `{attempts, backoff_min, backoff_max}`.",
+    )  # fmt: skip
     retention: float = duration(0, doc="How long finished messages stay listed and readable, here and at the sender.")
     prefetch: int | None = option(
         None,
