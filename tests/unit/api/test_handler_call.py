@@ -183,7 +183,7 @@ def test_the_place_of_a_failure_is_kept_and_logged(received, tmp_path, monkeypat
     assert shown[0].count(str(tmp_path)) == 0
     assert any("in restock" in line for line in shown)
     assert any("returns.py" in line and "line 5" in line for line in shown)
-    assert not any("processes/handler_call.py" in line for line in shown)
+    assert not any("api/handler_call.py" in line for line in shown)
 
 
 def test_the_frames_of_dropr_are_no_traceback(received, caplog):
