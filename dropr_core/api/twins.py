@@ -11,6 +11,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.storage import Ack, Claim, Selection
 from dropr_core.model.message import State
 from dropr_core.model.names import format_id, is_of_run, keep_of
+from dropr_core.system.log_fields import about
 
 FAILED = frozenset({State.BURIED, State.EXPIRED})
 
@@ -25,7 +26,8 @@ def without_twins(runtime: Runtime, claims: Sequence[Claim]) -> list[Claim]:
             keep = keep_of(claim.id, runtime.rules(claim.channel).retention)
             twins.append(Ack(claim, None, "", keep, f"not handled again: the same run came from {first} before"))
             runtime.log.info("%s on %s from %s: the same run came from %s before; it is not handled again",
-                             format_id(claim.id), claim.channel, claim.sender, first)  # fmt: skip
+                             format_id(claim.id), claim.channel, claim.sender, first,
+                             extra=about(message=claim.id, channel=claim.channel, peer=claim.sender))  # fmt: skip
         else:
             kept.append(claim)
     if twins:
