@@ -1,0 +1,18 @@
+// The EventSource of browsers, in Node.js: eventsource.js URL CHANNEL COUNT. Shows what it gets, settles each message with
+// a request of its own, and connects again by itself when the server goes away.
+const { EventSource } = require("eventsource");
+
+const [url, channel, count] = process.argv.slice(2);
+const got = [];
+const source = new EventSource(`${url}/channels/${channel}/stream?window=2`);
+source.onopen = () => process.stderr.write("open\n");
+source.addEventListener("message", async (event) => {
+  const message = JSON.parse(event.data);
+  const answer = await fetch(`${url}/leases/${message.handle}/ack`, { method: "POST" });
+  process.stderr.write("settled\n");
+  got.push([message.text, event.lastEventId === message.id, answer.status]);
+  if (got.length === Number(count)) {
+    source.close();
+    console.log(JSON.stringify(got));
+  }
+});
