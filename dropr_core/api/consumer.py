@@ -21,7 +21,7 @@ from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, StoreError, UsageError
 from dropr_core.model import envelope, topics
 from dropr_core.model.facts import facts_of
-from dropr_core.model.names import RUN_BYTE, check_stored_channel, format_id, is_of_run, keep_of
+from dropr_core.model.names import RUN_BYTE, check_stored_channel, format_id, keep_of
 from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN
 
@@ -83,7 +83,7 @@ class Consumer:
         while True:
             channels = runtime.pauses.unpaused(self.channels)
             claims = inbox.claim(channels, limit, self._consumer) if channels else []
-            if any(claim.id[6] == RUN_BYTE for claim in claims):
+            if RUN_BYTE in [claim.id[6] for claim in claims]:  # no call for each message
                 claims = without_twins(runtime, claims)
                 if not claims:
                     continue
@@ -158,7 +158,7 @@ class Consumer:
         """
         keep = {channel: self._runtime.rules(channel).retention for channel in self.channels}
         try:
-            if len(set(keep.values())) == 1 and not any(is_of_run(received.claim.id) for received in batch):
+            if len(set(keep.values())) == 1 and RUN_BYTE not in [one.claim.id[6] for one in batch]:
                 done = acknowledge(self._runtime, [received.claim for received in batch], keep[self.channels[0]])
             else:
                 acks = [

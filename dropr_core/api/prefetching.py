@@ -22,7 +22,7 @@ from dropr_core.api.send_options import Duration
 from dropr_core.contracts.lease_sheets import LeaseSheet
 from dropr_core.contracts.storage import Ack, Release, Settlement
 from dropr_core.errors import Closed, LeaseLost, StoreError
-from dropr_core.model.names import is_of_run
+from dropr_core.model.names import RUN_BYTE
 
 MOST = 512
 """Messages held at most."""
@@ -138,12 +138,6 @@ class PrefetchingConsumer(Consumer):
         received.settled = True
         self._done.append(received)
         self._runtime.settler.mark()
-
-    def _finish(self, received: Received) -> None:
-        if is_of_run(received.claim.id):  # it is kept for longer than its channel says
-            received.ack()
-        else:
-            self.done(received)
 
     def settle_one(self, received: Received, change: Settlement) -> bool:
         """`Keeper`: what becomes of a message that was taken here."""
@@ -268,7 +262,10 @@ class PrefetchingConsumer(Consumer):
         if received.keeper is None or self._lost:
             return []
         if not received.settled:
-            self._finish(received)
+            if received.claim.id[6] == RUN_BYTE:  # it is kept for longer than its channel says
+                received.ack()
+            else:
+                self.done(received)
         try:
             received = self._held.popleft()
         except IndexError:
@@ -279,10 +276,10 @@ class PrefetchingConsumer(Consumer):
     def settle(self, step: Settle[Received]) -> None:
         """Carry out a `Settle` of a plan. Raises LeaseLost, StoreError."""
         for received in step.acknowledge:
-            if received.keeper is None:
+            if received.keeper is None or received.claim.id[6] == RUN_BYTE:
                 received.ack()
             else:
-                self._finish(received)
+                self.done(received)
         for unused in step.requeue:
             unused.requeue()
 
