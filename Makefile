@@ -11,7 +11,7 @@ PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plug
 JOBS   ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 1))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help demo fmt check unit test test-all own-suite bench house dist dist-check changelog clean
+.PHONY: help demo fmt check unit test test-all own-suite stress bench house dist dist-check changelog clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -59,6 +59,9 @@ test-all: check ## the whole suite with every supported Python that this machine
 	  $(MAKE) --no-print-directory VENV=.venv-$$version PYTHON=$$found .venv-$$version/.installed && \
 	  .venv-$$version/bin/python -m pytest -n $(JOBS) --dist worksteal || exit 1; \
 	done
+
+stress: $(VENV)/.installed ## ten thousand idle connections at a gateway, and what each costs: some minutes
+	$(BIN)/python -m pytest -m stress -s tests/gateways/test_idle_connections.py
 
 # Those suites assert timings of 50 ms: for a machine that has nothing else to do.
 own-suite: $(VENV)/.installed ## a client's own test suite against our doors: SUITE=greenstalk|stomp-py SOURCE=its tree
