@@ -1,6 +1,7 @@
 """The verb about schedules: schedule.
 
-Owns its words, and how a schedule and its runs are shown. What is due when is decided in `schedules/`.
+Owns its words, and how a schedule and its runs are printed. What is known of them and done to them is in
+`monitor/schedules.py`, for the page as well; what is due when is decided in `schedules/`.
 """
 
 from collections.abc import Mapping
@@ -15,18 +16,17 @@ from dropr_core.cli.output import echo, echo_json, echo_table, say_count
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
-    from dropr_core.config.schedules import ScheduleConfig
     from dropr_core.model.names import MessageId
-    from dropr_core.schedules.state import Run, StateFile
 
 ACTIONS = ("list", "show", "add", "run", "pause", "resume", "remove")
 
 
 @verb(
     "schedule",
-    keys="of list `schedules`, a list, of show and add one: `name`, `rule` (text), `channel`, `to` (a list), "
+    keys="of list `schedules`, a list, of show and add one: `name`, `rule` (text), `words` (the same as a "
+    "sentence; empty: there is none), `zone` (of a cron expression, or null), `channel`, `to` (a list), "
     "`from` (`file` or `added`), `state` (`on`, `paused`, `disabled`, `over` or `broken`), `reason`, `next` and `last` "
-    "(ISO 8601, or null), "
+    "(ISO 8601, or null), `last_state` (how that run ended, where this node knows it already), "
     "`skipped` (due times left out, ever); of show also `runs`, a list: `due`, `at` (when it was put), `id`, `manual`, "
     "`state`, `result`, `reason`; of run `name`, `id`, `due`; of the others `name` and whether it was `changed`.",
 )
@@ -71,64 +71,10 @@ def schedule_verb(config_file: Path | None, as_json: bool, action: str, name: st
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _documents(node: "Runtime") -> dict[str, dict[str, Any]]:
-    from dropr_core.model.recurrence import to_moment
-    from dropr_core.schedules.definitions import Definitions
-    from dropr_core.schedules.state import StateFile
-
-    definitions, found = Definitions(node.config), dict[str, dict[str, Any]]()
-    schedules, bad = definitions.all()
-    now = to_moment(node.clock.wall())
-    for name, config in schedules.items():
-        where = "file" if name in node.config.schedules else "added"
-        one = _document(node, config, StateFile(node.config.data, name), now)
-        if name in definitions.paused:
-            one |= {"state": "paused", "next": None}
-        found[name] = {"name": name, **one, "from": where}
-    for name, reason in bad.items():
-        found.setdefault(name, {
-            "name": name, "rule": "", "channel": "", "to": [], "from": "added", "state": "broken", "reason": reason,
-            "next": None, "last": None, "skipped": 0,
-        })  # fmt: skip
-    return dict(sorted(found.items()))
-
-
-def _document(node: "Runtime", config: "ScheduleConfig", file: "StateFile", now: int) -> dict[str, Any]:
-    from dropr_core.errors import DroprError
-    from dropr_core.schedules.due import jitter, plan
-    from dropr_core.schedules.firing import say_moment
-
-    state = file.look()
-    last = state.runs[-1] if state.runs else None
-    shown: dict[str, Any] = {
-        "rule": _rule(config), "channel": config.target, "to": list(config.to), "state": "on", "reason": "",
-        "next": None, "last": None if last is None else say_moment(last.due), "skipped": state.skipped,
-    }  # fmt: skip
-    if not config.enabled:
-        return shown | {"state": "disabled"}
-    try:
-        rule = config.rule()
-    except DroprError as error:
-        return shown | {"state": "broken", "reason": str(error)}
-    later = jitter(config.name, node.name, int(config.jitter * 1000))
-    cursor = state.cursor if state.rule == rule.text else now
-    made = plan(rule, cursor, state.fired, now, config.missed, later)
-    due = now if made.fire else made.next
-    return shown | {"next": None if due is None else say_moment(due), "state": "over" if due is None else "on"}
-
-
-def _rule(config: "ScheduleConfig") -> str:
-    from dropr_core.config.units import format_duration
-
-    if config.cron is not None:
-        return f"{config.cron} ({config.zone})"
-    if config.every is not None:
-        return f"every {format_duration(config.every)}"
-    return f"at {config.at}"
-
-
 def _list(node: "Runtime", *, as_json: bool) -> None:
-    found = list(_documents(node).values())
+    from dropr_core.monitor.schedules import schedule_documents
+
+    found = schedule_documents(node)
     if as_json:
         echo_json({"schedules": found})
         return
@@ -144,16 +90,12 @@ def _list(node: "Runtime", *, as_json: bool) -> None:
 
 
 def _show(node: "Runtime", name: str, *, as_json: bool) -> None:
-    from dropr_core.schedules.firing import say_moment
-    from dropr_core.schedules.state import StateFile
+    from dropr_core.monitor.schedules import run_documents, schedule_documents
 
-    one = _documents(node).get(name)
+    one = next(iter(schedule_documents(node, name)), None)
     if one is None:
-        raise not_found(f"no schedule is called {name}: see 'dropr schedule list'")
-    runs = [
-        {"due": say_moment(run.due), "at": say_moment(run.at), "id": run.id, "manual": run.manual, **ending(node, run)}
-        for run in reversed(StateFile(node.config.data, name).look().runs)
-    ]
+        raise _unknown(name)
+    runs = run_documents(node, name)
     if as_json:
         echo_json({**one, "runs": runs})
         return
@@ -167,26 +109,6 @@ def _show(node: "Runtime", name: str, *, as_json: bool) -> None:
             for line in (text or "").splitlines():
                 echo(f"    {line}")
     _say_who(node)
-
-
-def ending(node: "Runtime", run: "Run") -> dict[str, Any]:
-    """How a run has ended, or where its message is."""
-    from dropr_core.api.sent import Sent
-    from dropr_core.cli.output import text_or_base64
-    from dropr_core.model.names import parse_id
-
-    if run.state or not run.id:
-        return {"state": run.state, "result": run.result, "reason": run.reason}
-    identity = parse_id(run.id)
-    if deliveries := node.outbox.status(identity):
-        shown = text_or_base64(next((one.result for one in deliveries if one.result is not None), None), "result")
-        state = str(Sent.known(node, identity).status.state)
-        reason = "; ".join(dict.fromkeys(one.reason for one in deliveries if one.reason))
-        return {"state": state, "result": shown["result"] or shown["result_base64"], "reason": reason}
-    job = node.inbox.status(identity)
-    if job is None:
-        return {"state": "unknown", "result": None, "reason": "ended, and nothing is known of it any more"}
-    return {"state": str(job.state), "result": None, "reason": job.reason}
 
 
 def run_document(node: "Runtime", message_id: "MessageId", data: bytes | None) -> dict[str, Any]:
@@ -222,6 +144,7 @@ def _add(node: "Runtime", name: str, given: Mapping[str, Any], *, as_json: bool)
     from dropr_core.errors import UsageError
     from dropr_core.model import topics
     from dropr_core.model.recurrence import to_moment
+    from dropr_core.monitor.schedules import schedule_documents
     from dropr_core.schedules.definitions import Definitions
     from dropr_core.schedules.state import StateFile
 
@@ -244,7 +167,7 @@ def _add(node: "Runtime", name: str, given: Mapping[str, Any], *, as_json: bool)
     with StateFile(node.config.data, name).changing() as state:
         state.begin(made.rule(), now)
     node.notifier.notify(topics.CONTROL)
-    one = _documents(node)[name]
+    (one,) = schedule_documents(node, name)
     if as_json:
         echo_json(one)
     else:
@@ -253,55 +176,31 @@ def _add(node: "Runtime", name: str, given: Mapping[str, Any], *, as_json: bool)
 
 
 def _run(node: "Runtime", name: str, *, as_json: bool) -> None:
-    from dropr_core.model import topics
-    from dropr_core.model.recurrence import to_moment
-    from dropr_core.schedules.definitions import Definitions
-    from dropr_core.schedules.firing import Firing, say_moment
-    from dropr_core.schedules.state import Run, StateFile
+    from dropr_core.monitor import schedules
+    from dropr_core.schedules.firing import say_moment
 
-    definitions = Definitions(node.config)
-    schedules, _ = definitions.all()
-    config = schedules.get(name)
-    if config is None:
-        raise not_found(f"no schedule is called {name}: see 'dropr schedule list'")
-    now = to_moment(node.clock.wall())
-    identity = Firing(node).fire(config, now)
-    with StateFile(node.config.data, name).changing() as state:
-        state.add(Run(now, now, identity, manual=True))
-    definitions.touch()
-    node.notifier.notify(topics.CONTROL)
+    if not schedules.is_known(node, name):
+        raise _unknown(name)
+    run = schedules.run_now(node, name)
     if as_json:
-        echo_json({"name": name, "id": identity, "due": say_moment(now)})
+        echo_json({"name": name, "id": run.id, "due": say_moment(run.due)})
     else:
-        echo(identity)
+        echo(run.id)
 
 
 def _change(node: "Runtime", action: str, name: str, *, as_json: bool) -> None:
-    from dropr_core.errors import UsageError
-    from dropr_core.model import topics
-    from dropr_core.model.recurrence import to_moment
-    from dropr_core.schedules.definitions import Definitions
-    from dropr_core.schedules.state import StateFile
+    from dropr_core.monitor import schedules
 
-    definitions, now = Definitions(node.config), to_moment(node.clock.wall())
-    file = StateFile(node.config.data, name)
-    if name not in node.config.schedules and not definitions.is_added(name):
-        raise not_found(f"no schedule is called {name}: see 'dropr schedule list'")
-    if action == "remove":
-        if not definitions.is_added(name):
-            raise UsageError(f"schedule {name} stands in the node's file; remove it there")
-        changed = definitions.remove(name)
-        if name not in node.config.schedules:
-            file.remove()
-    elif action == "pause":
-        changed = definitions.pause(name, now)
-    else:
-        with file.changing() as state:  # first: what was due while it rested is left out
-            state.cursor = max(state.cursor, now)
-        changed = definitions.resume(name)
-    node.notifier.notify(topics.CONTROL)
+    if not schedules.is_known(node, name):
+        raise _unknown(name)
+    does = {"remove": schedules.remove, "pause": schedules.pause, "resume": schedules.resume}[action]
+    changed = does(node, name)
     if as_json:
         echo_json({"name": name, "changed": changed})
         return
     done = {"remove": "is removed", "pause": "is paused; what comes due is left out", "resume": "goes on"}[action]
     echo(f"{name} {done}" if changed else f"{name}: nothing changed")
+
+
+def _unknown(name: str) -> Exception:
+    return not_found(f"no schedule is called {name}: see 'dropr schedule list'")

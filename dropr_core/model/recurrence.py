@@ -18,7 +18,7 @@ FIRST_LOOK = 60 * SECOND
 """Milliseconds of the first stretch in which `latest` looks for due times."""
 _LAST = 253_000_000_000_000
 """Milliseconds: about the year 9987."""
-_MACROS = {
+MACROS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
@@ -112,7 +112,7 @@ def make_cron(expression: str, zone: str = "UTC") -> Cron:
     """A rule of five fields (or six, seconds first), or ``@daily`` and the like. Raises UsageError for what is none,
     and where the library for it is not installed.
     """
-    made = Cron(_MACROS.get(expression.strip().lower(), " ".join(expression.split())), zone)
+    made = Cron(MACROS.get(expression.strip().lower(), " ".join(expression.split())), zone)
     if next(made.after(0), None) is None:
         raise UsageError(f"cron {shorten(expression)}: no such day comes within 50 years")
     return made

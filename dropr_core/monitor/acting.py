@@ -19,7 +19,7 @@ LONGEST = 500
 """Characters of a reason."""
 
 
-class _Words:
+class Words:
     """The words of one request."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
@@ -58,16 +58,16 @@ class _Words:
         return found
 
 
-def _redrive(node: Runtime, words: _Words) -> str:
+def _redrive(node: Runtime, words: Words) -> str:
     count = actions.redrive(node, select(**words.filters()))
     return _counted(count, "delivery", "deliveries", "queued again")
 
 
-def _kick(node: Runtime, words: _Words) -> str:
+def _kick(node: Runtime, words: Words) -> str:
     return _counted(actions.kick(node, select(**words.filters())), "message", "messages", "ready again")
 
 
-def _bury(node: Runtime, words: _Words) -> str:
+def _bury(node: Runtime, words: Words) -> str:
     identity = id_in(words.text("id"))
     if not actions.bury(node, identity, words.text("reason", "buried by hand")):
         info = node.inbox.status(identity)
@@ -76,7 +76,7 @@ def _bury(node: Runtime, words: _Words) -> str:
     return f"{format_id(identity)} is buried"
 
 
-def _cancel(node: Runtime, words: _Words) -> str:
+def _cancel(node: Runtime, words: Words) -> str:
     identity, peer = id_in(words.text("id")), words.maybe("peer")
     cancelled, late = actions.cancel(node, identity, (peer,) if peer else ())
     if not cancelled:
@@ -84,51 +84,53 @@ def _cancel(node: Runtime, words: _Words) -> str:
     return _counted(cancelled, "delivery", "deliveries", "cancelled") + (f", too late for {late}" if late else "")
 
 
-def _hold(node: Runtime, words: _Words) -> str:
+def _hold(node: Runtime, words: Words) -> str:
     peer = words.text("peer")
     return f"{peer} is held: {actions.hold(node, peer, words.text('reason', '') or 'held by hand')}"
 
 
-def _release(node: Runtime, words: _Words) -> str:
+def _release(node: Runtime, words: Words) -> str:
     peer = words.text("peer")
     return f"{peer} is released" if actions.release(node, peer) else f"{peer} was not held"
 
 
-def _retry(node: Runtime, words: _Words) -> str:
+def _retry(node: Runtime, words: Words) -> str:
     peer = words.maybe("peer")
     actions.retry(node, peer)
     return f"{peer or 'every peer'} is tried now"
 
 
-def _pause(node: Runtime, words: _Words) -> str:
+def _pause(node: Runtime, words: Words) -> str:
     channel = words.text("channel")
     made = node.pauses.pause(channel, words.seconds("seconds"), words.text("reason", "") or "paused by hand")
     return f"{channel} is paused: {made.reason}"
 
 
-def _unpause(node: Runtime, words: _Words) -> str:
+def _unpause(node: Runtime, words: Words) -> str:
     channel = words.text("channel")
     return f"{channel} goes on" if node.pauses.unpause(channel) else f"{channel} was not paused"
 
 
-_DOES: Mapping[str, Callable[[Runtime, _Words], str]] = {
+_DOES: Mapping[str, Callable[[Runtime, Words], str]] = {
     "redrive": _redrive, "kick": _kick, "bury": _bury, "cancel": _cancel, "hold": _hold, "release": _release,
     "retry": _retry, "pause": _pause, "unpause": _unpause,
 }  # fmt: skip
 
 
 def acting_routes(runtime: Runtime, log: logging.Logger) -> list[Route]:
-    """One for each button: POST /api/do/NAME with a JSON object."""
+    """One for each button."""
+    return [button(runtime, log, name, does) for name, does in _DOES.items()]
 
-    def made(name: str, does: Callable[[Runtime, _Words], str]) -> Route:
-        def function(request: Request) -> Answer:
-            said = does(runtime, _Words(request.document()))
-            log.info("by the page, %s: %s", name, said)
-            return as_json({"said": said})
 
-        return Route("POST", f"/api/do/{name}", function)
+def button(runtime: Runtime, log: logging.Logger, name: str, does: Callable[[Runtime, Words], str]) -> Route:
+    """POST /api/do/NAME with a JSON object: ``does`` says in a sentence what came of it."""
 
-    return [made(name, does) for name, does in _DOES.items()]
+    def function(request: Request) -> Answer:
+        said = does(runtime, Words(request.document()))
+        log.info("by the page, %s: %s", name, said)
+        return as_json({"said": said})
+
+    return Route("POST", f"/api/do/{name}", function)
 
 
 def _counted(count: int, one: str, many: str, what: str) -> str:

@@ -8,13 +8,20 @@ from support.one_node import configure
 
 from dropr_core.api.node import Node
 from dropr_core.model.names import parse_id
+from dropr_core.monitor import schedules
+from dropr_core.schedules.definitions import Definitions
+from dropr_core.schedules.state import StateFile
 from dropr_core.system.presence import living
 
 pytestmark = pytest.mark.e2e
 
 EVIL = "<script>window.evil = 1</script><img src=x onerror='window.evil = 1'>\"'&"
+SCHEDULES = {"nightly": {"cron": "0 3 * * *", "zone": "Europe/Berlin", "channel": "jobs", "text": "go"}}
+NIGHTLY = "li[data-schedule='nightly']"
 PEER = "g.peer[data-peer='{}']"
-VIEWS = {"overview": "tr", "channels": ".channel", "letters": ".reason", "messages": "td"}
+VIEWS = {
+    "overview": "tr", "channels": ".channel", "letters": ".reason", "schedules": ".step .reason", "messages": "td",
+}  # fmt: skip
 FITS = "const page = document.documentElement; return page.scrollWidth <= page.clientWidth"
 CONTRAST = """
 const luminance = (colour) => {
@@ -30,7 +37,7 @@ const back = (element) => {
   return getComputedStyle(document.body).backgroundColor;
 };
 const texts = "header a, .verdict, main h2, main h3, main p, main small, main td, main th, main dt, main button, "
-  + ".state, .legend li";
+  + ".state, .legend li, summary, pre";
 return [...document.querySelectorAll(texts)]
   .filter((one) => one.checkVisibility() && one.textContent.trim())
   .map((one) => {
@@ -63,7 +70,9 @@ def browser(chrome):
 def node(tmp_path):
     """A node in this process, with a page."""
     monitor = {"listen": "http://127.0.0.1:0", "token": TOKEN}
-    with Node.open(configure(tmp_path, monitor=monitor, channels={"jobs": {"attempts": 1}})) as node:
+    with Node.open(
+        configure(tmp_path, monitor=monitor, channels={"jobs": {"attempts": 1}}, schedules=SCHEDULES)
+    ) as node:
         yield node
 
 
@@ -84,6 +93,20 @@ def bury(node, reason, **options):
 def state(node, identity):
     """Of a message that came."""
     return str(node.runtime.inbox.status(parse_id(identity)).state)
+
+
+def ran(node, result):
+    """A run of the schedule whose handler gave this back, as the daemon writes it down."""
+    run = schedules.run_now(node.runtime, "nightly")
+    with StateFile(node.runtime.config.data, "nightly").changing() as kept:
+        kept.find(run.id).state, kept.find(run.id).result = "processed", result
+    return run
+
+
+def unfold(browser):
+    """Show the last runs of the schedule, as a click does."""
+    eventually(lambda: browser.text(f"{NIGHTLY} summary"), what="the schedule is shown")
+    browser.js("document.querySelector(arguments[0]).open = true", f"{NIGHTLY} details")
 
 
 def test_real_traffic_is_seen_and_a_dead_peer_turns_red(browser, tmp_path):
@@ -216,14 +239,46 @@ def test_messages_are_found_by_the_beginning_of_an_id_and_by_channel(browser, no
     browser.sees(".events", "shop", "came from")
 
 
+def test_a_schedule_is_seen_with_its_runs_and_steered(browser, node, link):
+    """Rule in words, zone and due time; each run with its result as text; run now, pause and go on act on the store."""
+    ran(node, f"42 rows {EVIL}")
+    browser.open(link)
+    browser.turn("schedules")
+    browser.sees(NIGHTLY, "every day at 03:00", "Europe/Berlin", "(in ", "processed")
+    unfold(browser)
+    browser.sees(f"{NIGHTLY} .step", "processed", f"42 rows {EVIL}", "by hand")
+    assert browser.js("return window.evil ?? null") is None
+    assert browser.js("return document.querySelectorAll('main img, main script').length") == 0
+
+    browser.click(f"{NIGHTLY} [data-do='schedule-pause']")
+    browser.click("dialog button.main")
+    eventually(lambda: "nightly" in Definitions(node.runtime.config).paused)
+    browser.sees(f"{NIGHTLY} .state", "paused")
+    browser.sees(NIGHTLY, "never")
+    browser.click(f"{NIGHTLY} [data-do='schedule-resume']")
+    eventually(lambda: not Definitions(node.runtime.config).paused)
+    browser.sees(f"{NIGHTLY} .state", "on")
+
+    browser.click(f"{NIGHTLY} [data-do='schedule-run']")
+    browser.click("dialog button.main")
+    browser.sees(f"{NIGHTLY} .step", "ready")  # the newest is the first
+    assert [one["state"] for one in schedules.run_documents(node.runtime, "nightly")] == ["ready", "processed"]
+    browser.js("document.querySelector(arguments[0]).focus()", f"{NIGHTLY} summary")
+    browser.keys("\ue007")
+    eventually(lambda: not browser.js("return document.querySelector(arguments[0]).open", f"{NIGHTLY} details"))
+
+
 def test_it_is_readable_everywhere(browser, node, link):
     """In the light and in the dark every text stands out (4.5 : 1); on a phone nothing has to be pushed sideways."""
     bury(node, "a reason without a place to break: " + "x" * 300)
     node.send(b"x", to="rome", channel="orders")
     node.runtime.outbox.hold("rome", "held by this test")
     node.runtime.pauses.pause("jobs", None, "for a while")
+    ran(node, "y" * 300)
     browser.open(link)
     browser.sees("#title", "shop")
+    browser.turn("schedules")
+    unfold(browser)  # it stays so
     grounds = set()
     for dark in (False, True):
         for width in (1280, 360):

@@ -6,6 +6,7 @@ import { h, say, set, short } from "./dom.js";
 import { Letters } from "./letters.js";
 import { Messages, Story } from "./messages.js";
 import { Overview } from "./overview.js";
+import { Schedules } from "./schedules.js";
 import { verdict } from "./states.js";
 
 const EVERY = 1000;
@@ -17,7 +18,8 @@ class Page {
     this.last = null;
     this.timer = null;
     this.said = { node: "", link: "" };
-    this.views = { overview: new Overview(this), channels: new Channels(this), letters: new Letters(this), messages: new Messages(this) };
+    this.views = { overview: new Overview(this), channels: new Channels(this), letters: new Letters(this),
+      schedules: new Schedules(this), messages: new Messages(this) };
     addEventListener("hashchange", () => this.turn());
     addEventListener("resize", () => this.last && this.view.show(this.last));
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());

@@ -30,6 +30,14 @@ export function messageState(state) {
   return { tone, sign: SIGNS[tone], word: state };
 }
 
+const SCHEDULES = { on: "good", paused: "warn", disabled: "calm", over: "calm", broken: "bad" };
+
+/** The same of a schedule. */
+export function scheduleState(state) {
+  const tone = SCHEDULES[state] || "calm";
+  return { tone, sign: SIGNS[tone], word: state };
+}
+
 /** One sentence on a peer. */
 export function peerSentence(peer, age) {
   const parts = [];
