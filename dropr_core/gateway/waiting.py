@@ -6,8 +6,7 @@ store, nor what a message is.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from dropr_core.errors import Closed
@@ -30,22 +29,33 @@ class Request(Generic[M]):
     def __init__(self, owner: object, limit: int, future: "asyncio.Future[list[M]]", *, waits: bool) -> None:
         self.owner, self.limit, self.future, self.waits = owner, limit, future, waits
         self.asked = False
-        """Whether the store is asked for it, or was."""
+        """Whether it is counted in what the store is asked for now."""
 
 
 class Group(Generic[M]):
-    """Those who want the same channels."""
+    """Those who want the same channels. Each of them is asked for once when it comes, and all together when there is
+    news: so ten thousand that wait cost the next one nothing.
+    """
 
     def __init__(self, channels: tuple[str, ...], *, large: bool) -> None:
         self.channels, self.large = channels, large
-        self.requests: deque[Request[M]] = deque()
+        self.requests: dict[Request[M], None] = {}
+        """In the order in which they came."""
+        self.fresh: list[Request[M]] = []
+        """Those for whom the store was not asked yet."""
         self.asking: Job[Any] | None = None
         """What the store is asked for, if it is."""
         self.wanted = Wanted(channels, large=large)
-        self.beyond: list[Request[M]] = []
-        """For whom there was no room in what is asked for."""
+        self.turn: list[Request[M]] = []
+        """Those for whom it is asked."""
         self.news = False
         self.timer: asyncio.TimerHandle | None = None
+
+    def stop_timer(self) -> None:
+        """Safe twice."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class Waiting(Generic[M]):
@@ -81,7 +91,8 @@ class Waiting(Generic[M]):
         waits = (wait is None or wait > 0) and not self._stopped
         request = Request(owner, limit, future, waits=waits)
         group = self._group(channels, large=large)
-        group.requests.append(request)
+        group.requests[request] = None
+        group.fresh.append(request)
         mine = self._by_owner.setdefault(owner, set())
         mine.add(request)
         self._look(group)
@@ -94,6 +105,7 @@ class Waiting(Generic[M]):
                 self._undo(future.result())
             raise
         finally:
+            group.requests.pop(request, None)
             mine.discard(request)
             if not mine:
                 self._by_owner.pop(owner, None)
@@ -105,7 +117,7 @@ class Waiting(Generic[M]):
         for event in self._told.get(channel, ()):
             event.set()
         for group in sorted(self._by_channel.get(channel, ()), key=lambda one: len(one.channels)):
-            self._look(group)
+            self._look(group, news=True)
 
     def watch(self, channel: str, fd: int, drain: Callable[[], None]) -> None:
         """Call `news` when a descriptor can be read."""
@@ -135,7 +147,7 @@ class Waiting(Generic[M]):
             for event in events:
                 event.set()
         for group in list(self._groups.values()):
-            for request in group.requests:
+            for request in list(group.requests):
                 if request.waits:
                     self._in_vain(request)
 
@@ -171,9 +183,7 @@ class Waiting(Generic[M]):
         return group
 
     def _forget(self, group: Group[M]) -> None:
-        if group.timer is not None:
-            group.timer.cancel()
-            group.timer = None
+        group.stop_timer()
         if self._groups.pop((group.large, group.channels), None) is not None:
             for channel in group.channels:
                 groups = self._by_channel[channel]
@@ -185,44 +195,42 @@ class Waiting(Generic[M]):
         """The time is over. What is being asked for may still bring something: then it is given back."""
         settle_future(request.future, [])
 
-    def _look(self, group: Group[M]) -> None:
-        if group.asking is not None:
-            if group.asking.begun:
-                group.news = True
-            else:  # it will see what is new, and may bring something for those who came meanwhile
-                self._ask_for(group, [request for request in group.requests if not request.asked])
+    def _look(self, group: Group[M], *, news: bool = False) -> None:
+        """Ask the store for those who have just come; with news for all who wait."""
+        job = group.asking
+        if job is not None and job.begun:
+            group.news |= news
             return
-        requests = group.requests
-        while requests and requests[0].future.done():
-            requests.popleft()
-        alive = [request for request in requests if not request.future.done()]
-        if not alive:
-            self._forget(group)
-            return
-        if len(alive) < len(requests):
-            group.requests = deque(alive)
-        if group.timer is not None:
-            group.timer.cancel()
-            group.timer = None
-        group.news = False
-        group.wanted = Wanted(group.channels, large=group.large)
-        self._ask_for(group, alive)
-        group.asking = self._ask(group.wanted, lambda taken: self._taken(group, taken))
+        if job is None:
+            if not group.requests:
+                self._forget(group)
+                return
+            group.wanted = Wanted(group.channels, large=group.large)
+        if news:
+            group.news = False
+            group.stop_timer()
+        self._count_in(group, group.requests if news else group.fresh)
+        group.fresh = [request for request in group.fresh if not (request.asked or request.future.done())]
+        if job is None and group.turn:
+            group.asking = self._ask(group.wanted, lambda taken: self._taken(group, taken))
 
     @staticmethod
-    def _ask_for(group: Group[M], requests: list[Request[M]]) -> None:
+    def _count_in(group: Group[M], requests: Iterable[Request[M]]) -> None:
         wanted = group.wanted
         for request in requests:
-            request.asked = wanted.limit < MOST
-            if request.asked:
+            if wanted.limit >= MOST:
+                return
+            if not (request.asked or request.future.done()):
+                request.asked = True
+                group.turn.append(request)
                 wanted.limit = min(MOST, wanted.limit + request.limit)
                 wanted.waits |= request.waits
-            else:
-                group.beyond.append(request)
 
     def _taken(self, group: Group[M], taken: Taken | BaseException) -> None:
         group.asking = None
-        beyond, group.beyond = group.beyond, []
+        turn, group.turn = group.turn, []
+        for request in turn:
+            request.asked = False
         if self._closed:  # the subscriptions that it made are closed as well, or will be
             for request in group.requests:
                 settle_future(request.future, [])
@@ -230,56 +238,59 @@ class Waiting(Generic[M]):
         if isinstance(taken, BaseException):
             self._failed(group, taken)
             return
-        if len(taken.claims) < group.wanted.limit:
-            for request in beyond:  # there was not even enough for those before
-                request.asked = True
         for channel, subscription in taken.subscriptions:
             self.watch(channel, subscription.fileno(), subscription.drain)
+        more = len(taken.claims) >= group.wanted.limit
+        """Whether there may be more than what was asked for."""
         self._deal(group, taken)
-        again = group.news or any(not request.asked for request in group.requests)
-        if again:
-            self._look(group)
-        elif not group.requests:
+        for request in turn:
+            if request.future.done() or (request.waits and not self._stopped):
+                continue
+            if more:  # what was meant for it went to others, who had waited for longer
+                group.fresh.append(request)
+            else:
+                settle_future(request.future, [])
+        self._go_on(group, taken, more=more)
+
+    def _go_on(self, group: Group[M], taken: Taken, *, more: bool) -> None:
+        alive = any(not request.future.done() for request in group.requests)
+        if not alive:
             self._forget(group)
-        elif group.timer is None:
+        elif group.news or more:
+            self._look(group, news=True)
+        elif group.fresh:
+            self._look(group)
+        if alive and group.asking is None and taken.patience:
+            group.stop_timer()
             group.timer = self._loop.call_later(taken.patience, self._wake, group)
 
     def _deal(self, group: Group[M], taken: Taken) -> None:
-        rest: list[Any] = []
         claims = iter(taken.claims)
-        requests, group.requests = group.requests, deque()
-        for request in requests:
+        claim = next(claims, None)
+        for request in group.requests:
+            if claim is None:
+                return
             if request.future.done():
                 continue
-            if not request.asked:
-                group.requests.append(request)
-                continue
-            got = []
-            for claim, body in claims:
-                got.append(self._make(request.owner, claim, body))
-                if len(got) == request.limit:
-                    break
-            if got or not request.waits or self._stopped:
-                settle_future(request.future, got)
-            else:
-                group.requests.append(request)
-        rest = [claim for claim, _ in claims]
-        if rest:
-            self._give_back(rest)
+            got: list[M] = []
+            while claim is not None and len(got) < request.limit:
+                got.append(self._make(request.owner, *claim))
+                claim = next(claims, None)
+            settle_future(request.future, got)
+        if claim is not None:
+            self._give_back([claim[0], *[one for one, _ in claims]])
 
     def _failed(self, group: Group[M], error: BaseException) -> None:
         """Who asked hears of it; nobody waits at a store that fails."""
-        requests, group.requests = group.requests, deque()
-        for request in requests:
-            if request.asked:
+        fresh = set(group.fresh)
+        for request in group.requests:
+            if request not in fresh:
                 settle_future(request.future, error)
-            else:
-                group.requests.append(request)
-        if group.requests:
+        if fresh:
             self._look(group)
         else:
             self._forget(group)
 
     def _wake(self, group: Group[M]) -> None:
         group.timer = None
-        self._look(group)
+        self._look(group, news=True)

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+
+from dropr_core.errors import WriteFailed
 from dropr_core.gateway import waiting
 from dropr_core.gateway.claiming import Taken
 from dropr_core.gateway.waiting import MOST, Waiting
@@ -93,7 +96,7 @@ def test_news_before_the_turn_begins_asks_nothing_twice():
 
 
 def test_more_than_one_question_may_ask_for_are_served_by_the_next(monkeypatch):
-    """Beyond the bound of a claim nobody is told that there is nothing while there is; with too little, all hear it."""
+    """Beyond the bound of a claim nobody is told that there is nothing before the store was asked for them."""
     monkeypatch.setattr(waiting, "MOST", 3)
     assert MOST > 3
 
@@ -111,7 +114,98 @@ def test_more_than_one_question_may_ask_for_are_served_by_the_next(monkeypatch):
         await step()
         assert store.begin() == 3
         store.answer(1)
+        await step()
+        assert store.begin() == 2
+        store.answer()
         assert await asyncio.gather(*asking) == [[1], [], [], [], []]
-        assert len(store.asked) == 3
+        assert len(store.asked) == 4
+
+    asyncio.run(scenario())
+
+
+def test_who_comes_to_many_that_wait_asks_for_itself_alone():
+    """Ten thousand that wait cost the next one nothing: it is asked for once, and they are not asked for again."""
+
+    async def scenario():
+        store = Store()
+        waiting = []
+        for number in range(50):
+            waiting.append(store.get(wait=None))
+            await step()
+            assert (len(store.asked), store.begin()) == (number + 1, 1)
+            store.answer()
+            await step()
+        store.waiting.news("jobs")
+        assert store.begin() == 50
+        store.answer(*range(50))
+        assert await asyncio.gather(*waiting) == [[number] for number in range(50)]
+
+    asyncio.run(scenario())
+
+
+def test_a_message_found_by_a_late_comer_goes_to_who_has_waited_for_longest():
+    """And the late-comer is asked for again, for there may be more."""
+
+    async def scenario():
+        store = Store()
+        first = store.get(wait=None)
+        await step()
+        store.begin()
+        store.answer()
+        await step()
+        late = store.get()
+        await step()
+        assert store.begin() == 1
+        store.answer("found")
+        assert await first == ["found"]
+        await step()
+        assert (len(store.asked), store.begin()) == (3, 1)
+        store.answer()
+        assert await late == []
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_fails_leaves_nobody_waiting_but_asks_for_who_came_during_its_turn():
+    """Those who waited hear of it; who came after the question had begun has a question of its own."""
+
+    async def scenario():
+        store = Store()
+        first, second = store.get(wait=None), store.get()
+        await step()
+        store.begin()
+        late = store.get()
+        await step()
+        store.asked[-1].done(WriteFailed("the disk is full"))
+        for one in (first, second):
+            with pytest.raises(WriteFailed):
+                await one
+        await step()
+        assert (len(store.asked), store.begin()) == (2, 1)
+        store.answer("late")
+        assert await late == ["late"]
+
+    asyncio.run(scenario())
+
+
+def test_who_ends_leaves_nothing_behind():
+    """Requests whose time is over or whose connection was cut off are forgotten at once, whoever waits before them."""
+
+    async def scenario():
+        store = Store()
+        first = store.get(wait=None)
+        for _ in range(20):
+            ended, cut = store.get(wait=0.001), store.get(wait=None)
+            await step()
+            cut.cancel()
+            store.begin()
+            store.answer()
+            assert await ended == []
+            await asyncio.gather(cut, return_exceptions=True)
+        (group,) = store.waiting._groups.values()
+        assert len(group.requests) == 1
+        assert not group.fresh
+        store.waiting.stop()
+        assert await first == []
 
     asyncio.run(scenario())
