@@ -71,7 +71,7 @@ def running(seen: "Snapshot") -> str:
     """Who runs, in one line."""
     words = []
     for role, one in seen.processes.all():
-        number = f"{one.name if role in {'worker', 'server', 'gateway'} else role} {one.pid or 'starting'}"
+        number = f"{one.name if role in {'worker', 'server', 'gateway', 'monitor'} else role} {one.pid or 'starting'}"
         words.append(f"{number} ({doors})" if (doors := _doors(role, one)) else number)
     if pages := seen.processes.pages:
         words.append(f"page at {', '.join(pages)} ('dropr dashboard')")

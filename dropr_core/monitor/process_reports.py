@@ -15,7 +15,7 @@ from typing import Any
 from dropr_core.angel.heartbeat import resident_bytes
 from dropr_core.angel.status_file import AngelReport, read_state
 from dropr_core.api.runtime import Runtime
-from dropr_core.monitor.snapshot import Angel, Child, Daemon, Gateway, Longest, Processes, Server, Worker
+from dropr_core.monitor.snapshot import Angel, Child, Daemon, Gateway, Longest, Monitor, Processes, Server, Worker
 from dropr_core.system.locks import is_held
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import living
@@ -44,6 +44,8 @@ def read_processes(node: Runtime, daemon: Mapping[str, Any] | None) -> Processes
     with store_errors(directory):
         angel = read_state(directory / "angel.json") if is_held(directory / "angel.lock") else None
         found = {role: list(living(directory, role)) for role in ("server", "gateway", "worker", "monitor")}
+    servers = {one.get("pid") for one in found["server"]}
+    alone = [one for one in found["monitor"] if one.get("pid") not in servers]
     names = {child.pid: child.name for child in angel.children} if angel is not None else {}
 
     def common(role: str, report: Mapping[str, Any], file: str = "") -> dict[str, Any]:
@@ -62,6 +64,7 @@ def read_processes(node: Runtime, daemon: Mapping[str, Any] | None) -> Processes
             for one in found["gateway"]
         ),
         pages=tuple(url for one in found["monitor"] for url in one.get("urls", ())),
+        monitors=tuple(Monitor(urls=tuple(one.get("urls", ())), **common("monitor", one)) for one in alone),
         workers=tuple(_worker(one, common("worker", one)) for one in found["worker"]),
         angel=None if angel is None else _angel(angel, common("angel", {"pid": angel.pid}, "angel.json")),
     )  # fmt: skip

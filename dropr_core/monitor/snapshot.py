@@ -60,6 +60,13 @@ class Gateway(Process, frozen=True, kw_only=True):
     """Name of the gateway → where it listens."""
 
 
+class Monitor(Process, frozen=True, kw_only=True):
+    """It shows the page, where no server does."""
+
+    urls: tuple[str, ...] = ()
+    """Where it listens."""
+
+
 class Longest(Part, frozen=True, kw_only=True):
     """The message whose handler takes longest."""
 
@@ -110,6 +117,8 @@ class Processes(Part, frozen=True, kw_only=True):
     gateways: tuple[Gateway, ...] = ()
     pages: tuple[str, ...] = ()
     """Where the monitor listens, in the server or in a process of its own."""
+    monitors: tuple[Monitor, ...] = ()
+    """Those of them that are a process of their own."""
     workers: tuple[Worker, ...] = ()
     angel: Angel | None = None
 
@@ -119,7 +128,9 @@ class Processes(Part, frozen=True, kw_only=True):
             yield "angel", self.angel
         if self.daemon is not None:
             yield "daemon", self.daemon
-        for role, group in (("server", self.servers), ("gateway", self.gateways), ("worker", self.workers)):
+        for role, group in (
+            ("server", self.servers), ("gateway", self.gateways), ("monitor", self.monitors), ("worker", self.workers)
+        ):  # fmt: skip
             for one in group:
                 yield role, one
 

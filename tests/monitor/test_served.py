@@ -29,6 +29,9 @@ def test_the_server_serves_the_page_and_answers_peers_without_it(tmp_path):
             with shop.opened() as node:
                 sent = node.send(b"over", to="ware", channel="orders")
                 eventually(lambda: sent.status.state == "accepted")
+            running = _status(shop.file)
+            assert running["pages"]
+            assert running["monitors"] == []  # the server is one process
             shown = eventually(lambda: (r := _dashboard(shop.file)).exit_code == 0 and r)
             (link,) = json.loads(shown.stdout)["links"]
             place, _, token = link.removeprefix("http://").partition("/#token=")
@@ -43,15 +46,23 @@ def test_the_server_serves_the_page_and_answers_peers_without_it(tmp_path):
 
 
 def test_a_process_of_its_own_serves_the_page_and_ends_when_told(tmp_path):
-    """What `dropr monitor` says, and that SIGTERM ends it well."""
+    """It is listed with its number as every process is, says what it does, and SIGTERM ends it well."""
     road = Road(tmp_path)
     try:
         (shop,) = road.build("shop", shop={"listen": [], "monitor": {"listen": "http://127.0.0.1:0"}})
         process = shop.run("monitor")
+        (url,) = eventually(lambda: _status(shop.file)["pages"])
+        (listed,) = _status(shop.file)["monitors"]
+        assert (listed["pid"], listed["name"], listed["urls"]) == (process.pid, "monitor", [url])
         assert process.stop() == Exit.OK
         assert "monitor stopped" in process.text
     finally:
         road.close()
+
+
+def _status(file):
+    shown = CliRunner().invoke(application(), ["status", "--json", "-c", str(file)])
+    return json.loads(shown.stdout)["processes"]
 
 
 def _dashboard(file):

@@ -111,6 +111,7 @@ export class Overview {
     if (run.daemon) list.push(["daemon", run.daemon, run.daemon.store || "carries what waits"]);
     run.servers.forEach((one) => list.push(["server", one, one.urls.join(", ") || "no doors"]));
     run.gateways.forEach((one) => list.push(["gateway", one, Object.keys(one.urls).join(", ")]));
+    run.monitors.forEach((one) => list.push(["monitor", one, one.urls.join(", ")]));
     run.workers.forEach((one) => list.push(["worker", one, `${one.at_work} at work${one.longest ? `, one for ${age(one.longest.seconds)}` : ""}`]));
     if (!list.length) list.push(["nothing runs here", { pid: 0 }, "“dropr up” starts everything"]);
     keyed(this.processes, list, ([role, one]) => `${role} ${one.pid}`,
@@ -120,7 +121,7 @@ export class Overview {
         return { element: h("li", {}, name, more), name, more };
       },
       (part, [role, one, more]) => {
-        say(part.name, one.name || role);
+        say(part.name, one.pid ? `${one.name || role} ${one.pid}` : one.name || role);
         const cpu = rates && rates.cpu[one.pid];
         const facts = [more, one.memory ? size(one.memory) : "", cpu !== undefined && cpu !== null ? `${Math.round(cpu * 100)} % of a core` : "", one.since ? `up ${age(one.since)}` : ""];
         say(part.more, facts.filter(Boolean).join(" · "));

@@ -59,7 +59,7 @@ def test_status_shows_peers_channels_and_no_processes(run, put, told):
     assert berlin["oldest"] >= 0
     assert (laptop["peer"], laptop["mode"], laptop["waiting"], laptop["oldest"]) == ("laptop", "pull", 0, None)
     assert document["channels"][0]["ready"] == 1
-    nothing = {"daemon": None, "servers": [], "workers": [], "gateways": [], "pages": [], "angel": None}
+    nothing = {"daemon": None, "servers": [], "workers": [], "gateways": [], "pages": [], "monitors": [], "angel": None}
     assert document["processes"] == nothing
     text = run("status").stdout
     assert "nothing runs here" in text

@@ -114,5 +114,5 @@ def test_daemon_runs_alone_and_up_runs_everything(file, told):
             rest = angel.stderr.read()
         assert angel.wait(timeout=60) == 0, (seen, rest)
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d angel   angel \d+ watches daemon\n", seen[0])
-    nothing = {"daemon": None, "servers": [], "workers": [], "gateways": [], "pages": [], "angel": None}
+    nothing = {"daemon": None, "servers": [], "workers": [], "gateways": [], "pages": [], "monitors": [], "angel": None}
     assert told("status")["processes"] == nothing
