@@ -277,21 +277,27 @@ class Composer:
         return compose
 
     def compose_local(
-        self, value: Any, channel: str, options: PutOptions, identity: MessageId | None = None, sender: str = ""
+        self,
+        value: Any,
+        channel: str,
+        options: PutOptions,
+        identity: MessageId | None = None,
+        sender: str = "",
+        content_type: str | None = None,
     ) -> tuple[Message, bytes, Written | None]:
         """A message for this node's own inbox: its facts, its envelope, and its body if that is large. ``sender``:
-        under which name it is put there, if not that of the node.
+        under which name it is put there, if not that of the node; ``content_type``: if not that of its serializer.
         """
         check_options(options, _PUT, "put")
         config = self._config.channels.get(check_channel(channel))
-        body, content_type = self._body(value, channel, None)
+        body, kind = self._body(value, channel, content_type)
         now = self._clock.wall()
         message = Message(
             id=self._make_id() if identity is None else identity,
             sender=self._config.node,
             channel=channel,
             priority=_priority(options, config.priority if config else DEFAULT_PRIORITY),
-            content_type=content_type,
+            content_type=kind,
             headers=_headers(options.get("headers"), value),
             key=options.get("key"),
             created_at=now,

@@ -172,12 +172,21 @@ class Sender:
         runtime.notifier.notify(topics.inbox(channel))
         return format_id(identity)
 
-    def put_known(self, value: Any, channel: str, options: PutOptions, identity: MessageId, sender: str) -> None:
+    def put_known(
+        self,
+        value: Any,
+        channel: str,
+        options: PutOptions,
+        identity: MessageId,
+        sender: str,
+        content_type: str | None = None,
+    ) -> None:
         """As `put`, with an id that the caller has made, and under a name of its own: there the message's outcome is
-        written down, as for a peer. Raises UsageError, QueueFull, StoreError.
+        written down, as for a peer. ``content_type``: if not that of its serializer. Raises UsageError, QueueFull,
+        StoreError.
         """
         runtime = self._runtime
-        message, data, written = self._composer.compose_local(value, channel, options, identity, sender)
+        message, data, written = self._composer.compose_local(value, channel, options, identity, sender, content_type)
         job = Job(identity, data, 0, message.key, True, message.delay, message.expires_in, rank=message.rank)
         try:
             runtime.inbox.put(channel, message.priority, sender, [job])

@@ -38,6 +38,7 @@ ACTIONS = ("list", "show", "add", "run", "pause", "resume", "remove")
 @click.option("--at", type=MOMENT, metavar="MOMENT", help="add: due once, such as 2026-12-24T18:00+01:00.")
 @click.option("--channel", metavar="NAME", help="add: where the message goes; by the channel's route, or here.")
 @click.option("--to", multiple=True, metavar="NAME", help="add: a peer or group instead of the channel's; repeatable.")
+@click.option("--webhook", metavar="URL", help="add: POST it there, instead of a channel; workers do.")
 @click.option("--value", metavar="JSON", help="add: what is sent, through the channel's serializer.")
 @click.option("--text", metavar="TEXT", help="add: what is sent, as text.")
 @click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="add: the file whose content is sent.")
@@ -134,6 +135,13 @@ def _say_who(node: "Runtime") -> None:
         echo("no daemon runs here, so nothing happens: 'dropr daemon' or 'dropr up'")
 
 
+def _say_worker(node: "Runtime", channel: str) -> None:
+    from dropr_core.system.presence import living
+
+    if not any(channel in one.get("channels", ()) for one in living(node.run_directory, "worker")):
+        echo("no worker calls its address yet, and its messages wait: start 'dropr worker', or send SIGHUP to one")
+
+
 # ── changing ─────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -145,6 +153,7 @@ def _add(node: "Runtime", name: str, given: Mapping[str, Any], *, as_json: bool)
     from dropr_core.model import topics
     from dropr_core.model.recurrence import to_moment
     from dropr_core.monitor.schedules import schedule_documents
+    from dropr_core.plugin.registry import find, read_options
     from dropr_core.schedules.definitions import Definitions
     from dropr_core.schedules.state import StateFile
 
@@ -160,6 +169,8 @@ def _add(node: "Runtime", name: str, given: Mapping[str, Any], *, as_json: bool)
             words["value"] = json.loads(words["value"])
         except (ValueError, RecursionError) as error:
             raise click.UsageError(f"--value is no JSON: {error}; for text use --text") from None
+    if "webhook" in words:
+        read_options(find("handler", "webhook"), {"target": words["webhook"]}, "--webhook")
     now = to_moment(node.clock.wall())
     if "at" in given and given["at"].timestamp() * 1000 <= now:
         raise UsageError(f"--at {given['at'].isoformat()} has passed; to send something now: 'dropr send'")
@@ -173,6 +184,8 @@ def _add(node: "Runtime", name: str, given: Mapping[str, Any], *, as_json: bool)
     else:
         echo(f"{name} is added; next {one['next'] or 'never'}")
         _say_who(node)
+        if made.webhook is not None:
+            _say_worker(node, made.target)
 
 
 def _run(node: "Runtime", name: str, *, as_json: bool) -> None:

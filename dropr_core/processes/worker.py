@@ -20,9 +20,10 @@ from dropr_core.builtin.handlers.functions import load_marked
 from dropr_core.builtin.handlers.python import of_function
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.targets import search
+from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import AsyncHandler, Handler
 from dropr_core.contracts.storage import Ack, Settlement
-from dropr_core.errors import ConfigError, LeaseLost
+from dropr_core.errors import ConfigError, DroprError, LeaseLost, StoreError
 from dropr_core.plugin.registry import create
 from dropr_core.processes.at_work import AtWork
 from dropr_core.processes.handler_tasks import HandlerTasks
@@ -31,6 +32,7 @@ from dropr_core.processes.mainloop import MainLoop
 from dropr_core.processes.message_source import MessageSource
 from dropr_core.processes.settling import Settler
 from dropr_core.processes.topic_thread import TopicThread
+from dropr_core.schedules.definitions import Definitions
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.log_fields import about
 from dropr_core.system.os_errors import store_error
@@ -88,6 +90,25 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
         return Exit.RECYCLE
 
 
+def _added_webhooks(runtime: Runtime, context: Context, log: logging.Logger) -> dict[str, Handler]:
+    """By channel the webhooks of schedules that were added on the command line, as they are now. One that cannot be
+    made costs itself alone: who added it must not stop the others.
+    """
+    made = dict[str, Handler]()
+    try:
+        schedules, _ = Definitions(runtime.config).all()
+    except StoreError as error:
+        log.error("webhooks of added schedules are not called: %s", error)
+        return made
+    for name, one in schedules.items():
+        if one.webhook is not None and name not in runtime.config.schedules:
+            try:
+                made[one.target] = create("handler", one.webhook.use, one.webhook.options, context, f"schedule {name}")
+            except DroprError as error:
+                log.error("the webhook of schedule %s is not called: %s", name, error)
+    return made
+
+
 def _timeout(config: NodeConfig, channel: str) -> float | None:
     known = config.channels.get(channel)
     return None if known is None else known.timeout
@@ -125,6 +146,7 @@ class Workers:
             if channel.handler is not None:
                 made, place = channel.handler, f"channels.{name}.handler"
                 self._handlers[name] = create("handler", made.use, made.options, context, place, runtime.config.where)
+        self._handlers |= _added_webhooks(runtime, context, log)
         search(None)
         for name, function in load_marked(runtime.config.handlers).items():
             if name in self._handlers:

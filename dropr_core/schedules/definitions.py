@@ -116,13 +116,11 @@ def read_schedule(name: str, options: Mapping[str, Any], config: NodeConfig) -> 
     if made is None:
         raise UsageError(f"schedule {name} cannot be read")
     made.check()
-    if made.webhook is not None:
-        raise UsageError(
-            f"schedule {name}: a webhook is made in the node's file (schedules: {{{name}: {{webhook: …}}}}); or name a "
-            "channel with `handler: webhook:ADDRESS`"
-        )
     channel = config.channels.get(made.target)
-    if made.value is not None and not isinstance(made.value, str) and (channel is None or channel.serializer is None):
+    if made.webhook is not None:
+        if channel is not None and (channel.handler is not None or channel.to):
+            raise UsageError(f"channel {made.target} belongs to the webhook of schedule {name}: no handler, no to")
+    elif made.value is not None and not isinstance(made.value, str) and (channel is None or channel.serializer is None):
         raise UsageError(f"channel {made.target} has no serializer for a value; give it one, or say text")
     for target in made.to:
         config.resolve(target)

@@ -5,6 +5,7 @@ Must not know what is due.
 """
 
 import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ class Firing:
         """
         identity, value = self.identity(schedule, due), self._value(schedule)
         options: SendOptions = {"headers": {HEADER: schedule.name, DUE: say_moment(due)}}
+        kind = None
+        if schedule.value is not None and self._of_added_webhook(schedule):
+            value, kind = json.dumps(value, ensure_ascii=False).encode(), "application/json"
         if schedule.priority is not None:
             options["priority"] = schedule.priority
         if schedule.expires_in is not None:
@@ -72,8 +76,12 @@ class Firing:
             except Conflict:  # sent before, and what it sends was changed since
                 self._runtime.log.info("schedule %s: the run of %s was sent already", schedule.name, say_moment(due))
         elif self._runtime.inbox.status(identity) is None:
-            self._sender.put_known(value, schedule.target, options, identity, sender_of(self._runtime.name))
+            self._sender.put_known(value, schedule.target, options, identity, sender_of(self._runtime.name), kind)
         return format_id(identity)
+
+    def _of_added_webhook(self, schedule: ScheduleConfig) -> bool:
+        """Its channel has no serializer in the configuration, where that of a webhook in the file has one."""
+        return schedule.webhook is not None and schedule.name not in self._runtime.config.schedules
 
     def _value(self, schedule: ScheduleConfig) -> Any:
         if schedule.file is not None:

@@ -54,8 +54,9 @@ def test_a_daemon_killed_again_and_again_neither_loses_nor_doubles_a_due_time(ro
     assert there == list(range(there[0], there[-1] + 1))
 
 
-def test_a_webhook_is_called_at_its_time_and_its_answer_is_kept(road):
-    """By the worker, with the value as JSON; `dropr schedule show` has what the server said."""
+@pytest.mark.parametrize("added", [False, True])
+def test_a_webhook_is_called_at_its_time_and_its_answer_is_kept(road, added):
+    """In the file or added: by the worker, with the value as JSON; `dropr schedule show` has what the server said."""
     calls = []
 
     class Site(http.server.BaseHTTPRequestHandler):
@@ -74,7 +75,13 @@ def test_a_webhook_is_called_at_its_time_and_its_answer_is_kept(road):
     try:
         (shop,) = road.build("shop")
         address = f"http://127.0.0.1:{site.server_port}/"
-        shop.write(schedules={"ping": {"every": "1s", "webhook": address, "value": {"a": 1}}})
+        if added:
+            more = ("--every", "1s", "--webhook", address, "--value", '{"a": 1}', "-c", str(shop.file))
+            subprocess.run(
+                [sys.executable, "-m", "dropr_core", "schedule", "add", "ping", *more], check=True, capture_output=True
+            )
+        else:
+            shop.write(schedules={"ping": {"every": "1s", "webhook": address, "value": {"a": 1}}})
         shop.run("daemon")
         shop.run("worker")
         file = StateFile(shop.data, "ping")

@@ -91,6 +91,12 @@ PAST = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
         (["add", "a", "--channel", "jobs"], "one of cron, every and at"),
         (["add", "a", "--every", "5m", "--cron", "* * * * *", "--channel", "jobs"], "here are cron and every"),
         (["add", "a", "--every", "5m"], "one of channel and webhook"),
+        (
+            ["add", "a", "--every", "5m", "--webhook", "http://127.0.0.1/", "--channel", "jobs"],
+            "one of channel and webh",
+        ),
+        (["add", "a", "--every", "5m", "--webhook", "http://127.0.0.1/", "--to", "laptop"], "called from this node"),
+        (["add", "a", "--every", "5m", "--webhook", "ftp://127.0.0.1/"], "is no web address"),
         (["add", "a", "--cron", "* * *", "--channel", "jobs"], "write five fields"),
         (["add", "a", "--cron", "* * * * *", "--zone", "Berlin", "--channel", "jobs"], "no such time zone"),
         (["add", "a", "--every", "5m", "--channel", "jobs", "--value", "{"], "is no JSON"),
@@ -112,6 +118,19 @@ def test_what_cannot_be_is_refused_in_one_line(run, told, arguments, says):
     assert says in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert len(told("schedule", "list")["schedules"]) == 2
+
+
+def test_a_webhook_is_added_and_who_calls_it_is_said(run, told):
+    """It has a channel of its own; its value goes out as JSON; its address, which may hold a secret, is not echoed."""
+    result = run("schedule", "add", "a", "--every", "1d", "--webhook", "http://u:hidden@127.0.0.1:9/", "--value", "[7]")
+    assert result.exit_code == Exit.OK, result.output
+    assert "no worker calls its address yet" in result.stdout
+    shown = told("schedule", "show", "a")
+    assert (shown["channel"], shown["state"]) == ("schedules/a", "on")
+    sent = told("schedule", "run", "a")
+    assert run("cat", sent["id"]).stdout == "[7]"
+    assert "application/json" in json.dumps(told("show", sent["id"]))
+    assert "hidden" not in result.output + run("schedule").output + run("schedule", "show", "a").output
 
 
 def test_a_second_one_of_a_name_is_refused(run, told):
