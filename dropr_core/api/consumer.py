@@ -53,13 +53,16 @@ class Consumer:
         *,
         on_error: OnError = "raise",
         label: str = "",
+        ahead: bool = False,
     ) -> None:
-        """Listens and registers at once. Raises UsageError, Closed, StoreError."""
+        """Listens and registers at once. ``ahead``: of what is claimed together the first is handed out now, the rest
+        later. Raises UsageError, Closed, StoreError.
+        """
         check_channels(channels)
         runtime.check()
         self._runtime = runtime
         self.channels = tuple(channels)
-        self._swallow = on_error == "continue"
+        self._swallow, self._ahead = on_error == "continue", ahead
         self._subscription = runtime.notifier.subscribe(*(topics.inbox(channel) for channel in self.channels))
         try:
             self._consumer = runtime.storage.inbox.register(label)
@@ -82,7 +85,10 @@ class Consumer:
         runtime, inbox = self._runtime, self._runtime.storage.inbox
         while True:
             channels = runtime.pauses.unpaused(self.channels)
-            claims = inbox.claim(channels, limit, self._consumer) if channels else []
+            if runtime.limits is None or not channels:
+                claims = inbox.claim(channels, limit, self._consumer) if channels else []
+            else:
+                claims = runtime.limits.claim(self._lease, channels, limit, self._consumer, ahead=self._ahead)
             if RUN_BYTE in [claim.id[6] for claim in claims]:  # no call for each message
                 claims = without_twins(runtime, claims)
                 if not claims:
@@ -98,6 +104,9 @@ class Consumer:
             sound = [Received(runtime, claim, self._swallow) for claim in claims if self._is_sound(claim)]
             if sound or not claims:
                 return sound
+
+    def _lease(self, channels: Sequence[str], limit: int) -> list[Leased]:
+        return self._runtime.storage.inbox.claim(channels, limit, self._consumer)
 
     def _is_sound(self, claim: Leased) -> bool:
         runtime = self._runtime
@@ -189,9 +198,12 @@ class Consumer:
         """How long to wait at most: until a delayed message is due or other consumers must be looked at."""
         now = self._runtime.clock.now()
         limits = [LOOK_AGAIN] if timeout is None else [timeout, LOOK_AGAIN]  # a killed sender notifies nobody
-        pauses = self._runtime.pauses
-        due = self._runtime.storage.inbox.next_due(pauses.unpaused(self.channels))
-        limits += [moment - now for moment in (due, pauses.next_end(self.channels)) if moment is not None]
+        pauses, free = self._runtime.pauses, None
+        channels = pauses.unpaused(self.channels)
+        if self._runtime.limits is not None:
+            channels, free = self._runtime.limits.look_again(channels, self._consumer)
+        due = self._runtime.storage.inbox.next_due(channels)
+        limits += [moment - now for moment in (due, free, pauses.next_end(self.channels)) if moment is not None]
         if self._others:
             limits.append(self._next_reap - now)
         return max(0.0, min(limits))
@@ -223,6 +235,8 @@ class Consumer:
         self._subscription.close()
         with contextlib.suppress(Closed):
             self._runtime.storage.inbox.retire(self._consumer)
+        if self._runtime.limits is not None:
+            self._runtime.limits.retired(self._consumer)
         for channel in self.channels:
             self._runtime.notifier.notify(topics.inbox(channel))
 

@@ -47,7 +47,7 @@ class PrefetchingConsumer(Consumer):
         """``prefetch``: hold at most so many; None: as the channels say, else what is worth it. Raises UsageError,
         Closed, StoreError.
         """
-        super().__init__(runtime, channels, on_error=on_error, label=label)
+        super().__init__(runtime, channels, on_error=on_error, label=label, ahead=True)
         self._clock = clock
         self._pace = Pace(_cap(runtime, self.channels, prefetch))
         self._keep = {channel: runtime.rules(channel).retention for channel in self.channels}
@@ -334,5 +334,5 @@ def singles(
     sheets = runtime.inbox.sheets is not None
     plan = make_plan((MOST if sheets else 1) if prefetch is None else prefetch, limit, wait, timeout)
     if not sheets:
-        return partial(Consumer, runtime, channels, on_error=on_error), plan
+        return partial(Consumer, runtime, channels, on_error=on_error, ahead=True), plan
     return partial(PrefetchingConsumer, runtime, channels, on_error=on_error, prefetch=prefetch), plan

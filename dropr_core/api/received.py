@@ -299,6 +299,8 @@ def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:
     # Here every error text of a handler, a consumer or a person passes: whatever it says, it can be stored and sent.
     changes = [change._replace(reason=clip(change.reason)) if change.reason else change for change in changes]
     done = runtime.storage.inbox.settle(changes)
+    if runtime.limits is not None:
+        runtime.limits.settled(change.claim for change in changes)
     ready, senders = set(), set()
     for change, good in zip(changes, done, strict=True):
         if good:
@@ -324,6 +326,8 @@ def acknowledge(runtime: Runtime, claims: Sequence[Claim], keep: float) -> list[
     if runtime.observed:
         return settle(runtime, [Ack(claim, None, "", keep) for claim in claims])
     done = runtime.storage.inbox.acknowledge(claims, keep)
+    if runtime.limits is not None:
+        runtime.limits.settled(claims)
     mine = claims if all(done) else [claim for claim, good in zip(claims, done, strict=True) if good]
     if not keep:
         for claim in [claim for claim in mine if claim.envelope[1] & envelope.OUTSIDE]:

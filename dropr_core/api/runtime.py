@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
@@ -37,6 +37,9 @@ from dropr_core.system.clock import SystemClock, open_clock, read_clock
 from dropr_core.system.notifier import Notifier
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.ownership import make_private_directory, open_private
+
+if TYPE_CHECKING:
+    from dropr_core.api.channel_limits import ChannelLimits
 
 
 @attrs.frozen
@@ -89,6 +92,8 @@ class Runtime:
         """Settles what consumers of this process have noted as done."""
         self.pauses = Pauses(config.data, clock, self.notifier)
         """Channels of which consumers get nothing for now."""
+        self.limits = self._open_limits()
+        """Of channels with a `rate` or a `concurrency`; None if there is none."""
         self._default_rules = ChannelRules()
         self._rules = {
             name: ChannelRules(
@@ -102,6 +107,14 @@ class Runtime:
         }
         self._pid = os.getpid()
         self._closed = False
+
+    def _open_limits(self) -> "ChannelLimits | None":
+        limited = [one for one in self.config.channels.values() if one.rate or one.concurrency]
+        if not limited:
+            return None
+        from dropr_core.api.channel_limits import limits_of
+
+        return limits_of(limited, self.run_directory / "limits", self.clock, self.notifier)
 
     @classmethod
     def open(
@@ -228,6 +241,8 @@ class Runtime:
             self.staging.close()
             if os.getpid() == self._pid:
                 self.settler.close()
+                if self.limits is not None:
+                    self.limits.close()
             self.notifier.close()
             self.storage.close()
             self.observers.close()

@@ -227,6 +227,8 @@ def _check(reader: Reader, config: NodeConfig) -> None:
             least = channel.retry_backoff_min if least is None else least
             if least > (channel.retry_backoff_max if most is None else most):
                 reader.mistake(("channels", name, "retry", kind), "its backoff_min is more than its backoff_max")
+        if channel.burst is not None and channel.rate is None:
+            reader.mistake(("channels", name, "burst"), "says nothing without a rate; write one, such as rate: 10/s")
         if channel.expires_in is not None and (channel.delay or 0) >= channel.expires_in:
             reader.mistake(("channels", name, "expires_in"), "is not more than delay: every message would expire")
     for name in config.topics:

@@ -115,6 +115,12 @@ def _check_target(text: str) -> None:
     check_target(text)
 
 
+def _check_rate(text: str) -> None:
+    from dropr_core.model.rates import parse_rate  # the same
+
+    parse_rate(text)
+
+
 def _limit(what: str) -> Any:
     return option(None, least=1, doc=f"Most messages that may wait {what}; above it `send` raises QueueFull.")
 
@@ -195,6 +201,14 @@ class ChannelConfig:
         least=1,
         doc="How many messages a consumer holds at most ahead of its loop or handler; 1: none.",
         unset="what is worth it: as many as are handled within 10 ms",
+    )
+    rate: str | None = option(
+        None, check=_check_rate, unset="no limit",
+        doc="How many messages all its consumers here get together, evenly: `10/s`, `100/m`, `5000/h`, `20/d`.",
+    )  # fmt: skip
+    burst: int | None = option(None, least=1, most=1_000_000, unset="1", doc="With a `rate`: so many come at once.")
+    concurrency: int | None = option(
+        None, least=1, most=1000, unset="no limit", doc="How many messages all its consumers here have in hand at once."
     )
     max_messages: int | None = _limit("in this channel")
     max_bytes: int | None = _room("in this channel")

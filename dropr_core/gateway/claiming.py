@@ -84,7 +84,7 @@ class Claimer:
         looked = self._care()
         while True:
             open_ones = self._runtime.pauses.unpaused(channels)
-            claims = self._inbox.claim(open_ones, limit, self.consumer) if open_ones else []
+            claims = self._limited(open_ones, limit) if open_ones else []
             if not claims and not looked and self._others:
                 looked = True
                 if self._reap(self._runtime.clock.now()):
@@ -92,6 +92,14 @@ class Claimer:
             good = [ready for claim in claims if (ready := self.ready(claim, large=large)) is not None]
             if good or not claims:
                 return good
+
+    def _limited(self, channels: Sequence[str], limit: int) -> list[Claim]:
+        if self._runtime.limits is None:
+            return self._lease(channels, limit)
+        return self._runtime.limits.claim(self._lease, channels, limit, self.consumer, ahead=False)
+
+    def _lease(self, channels: Sequence[str], limit: int) -> list[Claim]:
+        return self._inbox.claim(channels, limit, self.consumer)
 
     def ready(self, claim: Claim, *, large: bool = False) -> tuple[Claim, bytes | None] | None:
         """A message that can be handed out, with its body if that is large; else it has been dealt with."""
@@ -138,7 +146,14 @@ class Claimer:
     def listen(self, channels: Sequence[str]) -> tuple[list[tuple[str, Subscription]], float]:
         """Ask to be notified of news, as `take` does, and say when to look again without."""
         self._care()
-        return self._listen(channels), self._patience(channels)
+        return self._listen(channels), self._patience(channels, limited=False)
+
+    def refused_for(self, channel: str) -> float | None:
+        """Seconds until the limits of a channel may let somebody have what they have just refused. Asks no store."""
+        if self._runtime.limits is None:
+            return None
+        moment = self._runtime.limits.look_again((channel,), self._consumer)[1]
+        return None if moment is None else moment - self._runtime.clock.now()
 
     def _listen(self, channels: Sequence[str]) -> list[tuple[str, Subscription]]:
         new = []
@@ -153,12 +168,15 @@ class Claimer:
                 found.prepare()
         return new
 
-    def _patience(self, channels: Sequence[str]) -> float:
+    def _patience(self, channels: Sequence[str], *, limited: bool = True) -> float:
         now = self._runtime.clock.now()
         limits = [LOOK_AGAIN]
-        pauses = self._runtime.pauses
-        due = self._inbox.next_due(pauses.unpaused(channels))
-        limits += [moment - now for moment in (due, pauses.next_end(channels)) if moment is not None]
+        pauses, free = self._runtime.pauses, None
+        open_ones = pauses.unpaused(channels)
+        if limited and self._runtime.limits is not None:
+            open_ones, free = self._runtime.limits.look_again(open_ones, self._consumer)
+        due = self._inbox.next_due(open_ones)
+        limits += [moment - now for moment in (due, free, pauses.next_end(channels)) if moment is not None]
         if self._others and not self.holding:
             limits.append(self._next_reap - now)
         return max(0.001, min(limits))
@@ -191,3 +209,5 @@ class Claimer:
         if self._consumer:
             with contextlib.suppress(Closed):
                 self._inbox.retire(self._consumer)
+            if self._runtime.limits is not None:
+                self._runtime.limits.retired(self._consumer)

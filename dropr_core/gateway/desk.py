@@ -137,10 +137,10 @@ class NodeDesk:
         hub = self._hub
 
         def claim() -> Any:
-            found = hub.meddling.claim_number(number)
+            found = hub.meddling.reserve_number(number)
             if found is None and hub.meddling.leased(number):  # perhaps by a process that died
                 hub.claimer.reap()
-                found = hub.meddling.claim_number(number)
+                found = hub.meddling.reserve_number(number)
             return None if found is None else hub.claimer.ready(found, large=self._large)
 
         held = await hub.claim_for(self, claim)

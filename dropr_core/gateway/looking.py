@@ -4,7 +4,7 @@ Owns how the questions of dialects are asked of a storage. Must not know connect
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.gateway import Counts, Seen
@@ -97,6 +97,21 @@ class Meddling:
     def claim_number(self, number: int) -> Claim | None:
         """Lease one given message that waits or is buried."""
         return self._inbox.claim_number(number, self._consumer()) if is_ours(number) else None
+
+    def reserve_number(self, number: int) -> Claim | None:
+        """The same for somebody who works on it: None too while the limits of its channel let nobody have it."""
+        limits = self._runtime.limits
+        if limits is None:
+            return self.claim_number(number)
+        info = find(self._inbox, number)
+        if info is None:
+            return None
+
+        def take(channels: Sequence[str], _: int) -> list[Claim]:
+            claim = self.claim_number(number) if channels else None
+            return [] if claim is None else [claim]
+
+        return next(iter(limits.claim(take, [info.channel], 1, self._consumer(), ahead=False)), None)
 
     def leased(self, number: int) -> bool:
         """Whether somebody has it."""

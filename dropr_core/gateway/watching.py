@@ -34,6 +34,9 @@ class ChannelWatch:
         """See the contract."""
         if self._hub.stopping.is_set():
             return False
+        refused = self._hub.claimer.refused_for(self._channel)
+        if refused is not None and refused > 0:  # a moment that is over was of an earlier look
+            self._patience = min(self._patience, refused)
         try:
             async with asyncio.timeout(self._patience):
                 await self._news.wait()
