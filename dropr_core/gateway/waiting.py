@@ -17,8 +17,8 @@ M = TypeVar("M")
 
 MOST = 1000
 """Messages that one group asks for at once."""
-FAILED_REST = 1.0
-"""Seconds after which a group looks again when the store failed."""
+LOOK_AGAIN = 1.0
+"""Seconds after which a group that waits looks again when nobody has told it when."""
 
 
 class Request(Generic[M]):
@@ -260,9 +260,9 @@ class Waiting(Generic[M]):
             self._look(group, news=True)
         elif group.fresh:
             self._look(group)
-        if alive and group.asking is None and taken.patience:
-            group.stop_timer()
-            group.timer = self._loop.call_later(taken.patience, self._wake, group)
+        if alive and group.asking is None and (taken.patience or group.timer is None):
+            group.stop_timer()  # nobody waits without a moment at which the store is asked again
+            group.timer = self._loop.call_later(taken.patience or LOOK_AGAIN, self._wake, group)
 
     def _deal(self, group: Group[M], taken: Taken) -> None:
         claims = iter(taken.claims)

@@ -15,7 +15,7 @@ class Store:
     """Answers what it was asked when told to; claims are numbers."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.called = [], asyncio.Event()
         self.waiting = Waiting(
             asyncio.get_running_loop(), self.ask, lambda owner, claim, body: claim, [].append, [].append
         )
@@ -23,6 +23,7 @@ class Store:
     def ask(self, wanted, done):
         job = Job(wanted, done)
         self.asked.append(job)
+        self.called.set()
         return job
 
     def begin(self):
@@ -30,9 +31,9 @@ class Store:
         self.asked[-1].begun = True
         return self.asked[-1].order.limit
 
-    def answer(self, *claims):
+    def answer(self, *claims, patience=60.0):
         """End the last turn."""
-        self.asked[-1].done(Taken([(claim, None) for claim in claims], 60.0, []))
+        self.asked[-1].done(Taken([(claim, None) for claim in claims], patience, []))
 
     def get(self, *, wait=0.0, limit=1):
         """One more connection that asks."""
@@ -207,5 +208,24 @@ def test_who_ends_leaves_nothing_behind():
         assert not group.fresh
         store.waiting.stop()
         assert await first == []
+
+    asyncio.run(scenario())
+
+
+def test_nobody_waits_without_a_moment_to_look_again(monkeypatch):
+    """Where a turn says nothing of when to look again, those who wait are asked for again all the same."""
+    monkeypatch.setattr(waiting, "LOOK_AGAIN", 0.001)
+
+    async def scenario():
+        store = Store()
+        asking = store.get(wait=None)
+        await step()
+        store.begin()
+        store.called.clear()
+        store.answer(patience=0.0)
+        await asyncio.wait_for(store.called.wait(), 30)
+        store.begin()
+        store.answer("it")
+        assert await asking == ["it"]
 
     asyncio.run(scenario())
