@@ -80,8 +80,8 @@ What `import dropr_core as dropr` has. Written from the code.
 def copy_pages(source: Path) -> list[str]:
     """Every page, in its place; their names without the ending."""
     found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    for folder in ("examples", "bench", "changelog.d"):  # what pages link to outside docs/
-        found += sorted((ROOT / folder).rglob("README.md"))
+    found += [ROOT / "bench" / "README.md", ROOT / "changelog.d" / "README.md"]  # what pages link to outside docs/
+    found += sorted((ROOT / "examples").rglob("README.md"))
     names = []
     for page in found:
         name = page.relative_to(ROOT)
