@@ -12,11 +12,12 @@ from typing import Any
 
 from dropr_core.contracts.transport import Answerer, Caller
 from dropr_core.errors import Refused
+from dropr_core.system.request_room import ROOM, RequestRoom
 from dropr_transport_curl.filling import EXTENSION, Buffers, Gone
+from dropr_transport_curl.incoming import Incoming, Pace, Receive, Slow, set_end
 from dropr_transport_curl.verdict import CODE_HEADER, CONTENT_TYPE, printable
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 ADMITTED = "dropr.admitted"
@@ -37,8 +38,18 @@ _ANSWER = (b"content-type", CONTENT_TYPE.encode())
 _LINGER, _LINGER_BYTES = 2.0, 4 << 20
 _LONG = 128 << 10
 """Bytes that are read straight into a buffer, where the server can."""
+_PIECE = 256 << 10
+"""Bytes of an answer that are handed to the server at once: what its caller has not read yet stays here, and counts."""
+UNSENT = "dropr.unsent"
+"""Name of the ASGI extension: ``extension()`` says how many bytes the server holds that the caller has not taken."""
+ABORT = "dropr.abort"
+"""Name of the ASGI extension: ``extension()`` hangs up at once."""
 _WATCH_AFTER = 1.0
 """Seconds of waiting for an answer after which we look whether the caller is still there."""
+
+
+def _later(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
+    return asyncio.get_running_loop().call_later(seconds, do).cancel
 
 
 def _always() -> bool:
@@ -49,61 +60,6 @@ def _always() -> bool:
 def _at_once() -> float:
     """Where the server knows no strangers."""
     return 0.0
-
-
-class _Slow(Exception):
-    """The caller sends too slowly."""
-
-
-class _Incoming:
-    """A request's body as it comes."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.more = True
-        """Whether any of it may still come."""
-
-    async def next(self) -> bytes:
-        """The next bytes. Raises Gone."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        self.more = message.get("more_body", False)
-        body: bytes = message.get("body", b"")
-        return body
-
-    async def pause(self, seconds: float) -> None:
-        """Let the caller wait. Raises Gone, at once if the request is here as a whole; of the rest nothing is read."""
-        if self.more:
-            await asyncio.sleep(seconds)
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self.next()
-        except TimeoutError:
-            pass
-
-
-class _Pace:
-    """How fast a request comes in: ends ``limit`` when nothing came for a while, or too little."""
-
-    def __init__(self, limit: asyncio.Timeout, idle: float, min_rate: float, window: float) -> None:
-        self._limit, self._idle, self._min_rate, self._window = limit, idle, min_rate, window
-        self._loop = asyncio.get_running_loop()
-        self._since, self._came = self._loop.time(), 0
-        self.slow = False
-
-    def moved(self, count: int) -> None:
-        """So many bytes came."""
-        now = self._loop.time()
-        self._came += count
-        if now - self._since >= self._window:
-            self.slow |= self._came < self._min_rate * (now - self._since)
-            self._since, self._came = now, 0
-        if self.slow:
-            self._limit.reschedule(now)
-        elif count:  # nothing is no progress
-            self._limit.reschedule(now + self._idle)
 
 
 class DroprApp:
@@ -118,14 +74,18 @@ class DroprApp:
         idle: float = 30.0,
         min_rate: float = 100.0,
         window: float = 30.0,
+        room: int = ROOM,
     ) -> None:
-        """``idle``: seconds a caller may send nothing; ``min_rate``: bytes a second over ``window`` seconds."""
+        """``idle``: seconds a caller may send nothing; ``min_rate``: bytes a second over ``window`` seconds; ``room``:
+        bytes of long requests that are held at once.
+        """
         self._answerer = answerer
         self._path = "/" + path.strip("/") if path.strip("/") else ""
         self._log = log or logging.getLogger("dropr.transport.curl")
         self._idle, self._min_rate, self._window = idle, min_rate, window
         self._waiting: set[asyncio.Future[None]] = set()
         self._buffers = Buffers()
+        self._room = RequestRoom(room, _later)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -159,7 +119,7 @@ class DroprApp:
             return
         client = scope.get("client")
         caller = Caller(f"{client[0]}:{client[1]}" if client else "unknown")
-        incoming = _Incoming(receive)
+        incoming = Incoming(receive)
         try:
             request = await self._read(scope, incoming, caller)
             future = self._answerer.answer(request, caller)
@@ -173,7 +133,7 @@ class DroprApp:
             await self._tell(
                 scope, send, _STATUS.get(code, 403), refused.reason, more, receive if incoming.more else None
             )
-        except _Slow:
+        except Slow:
             await self._tell(scope, send, 408, "the request came too slowly", (), receive)
         except ConnectionAbortedError as error:
             await self._tell(scope, send, 500, str(error))
@@ -183,19 +143,23 @@ class DroprApp:
             self._log.exception("a request of %s met an internal error", caller.address)
             await self._tell(scope, send, 500, "internal error", (), receive if incoming.more else None)
         else:
+            incoming.leave()  # while its answer is read, who knows how slowly, the request is gone
             head = [_ANSWER, (b"content-length", b"%d" % len(answer))]
             await send({"type": "http.response.start", "status": 200, "headers": head})
-            await send({"type": "http.response.body", "body": answer})
+            await self._give(scope, send, answer)
+            del answer, future  # the host counts an answer for as long as anybody has it
+        finally:
+            incoming.leave()
 
-    async def _read(self, scope: Scope, incoming: _Incoming, caller: Caller) -> bytes | memoryview:
-        """The whole request, admitted by its head before more than that is kept."""
+    async def _read(self, scope: Scope, incoming: Incoming, caller: Caller) -> bytes | memoryview:
+        """The whole request, admitted by its head before more than that is kept; a long one takes its place."""
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), None)
         fill = scope.get("extensions", {}).get(EXTENSION)
         chunks: list[bytes] = []
         have, length = 0, -1
         try:
             async with asyncio.timeout(self._idle) as limit:
-                pace = _Pace(limit, self._idle, self._min_rate, self._window)
+                pace = Pace(incoming, limit, self._idle, self._min_rate, self._window)
                 while incoming.more:
                     chunk = await incoming.next()
                     if chunk:
@@ -208,25 +172,51 @@ class DroprApp:
                             raise Refused("bad_frame", f"the request says {length} bytes, HTTP says {int(announced)}")
                         if not scope.get("extensions", {}).get(ADMITTED, _always)():
                             raise Refused("busy", "too many connections at once; try again later")
+                        if length >= _LONG:
+                            await self._place(length, incoming, caller, limit)
+                            incoming.came(have - len(chunk))
                     if length >= 0 and have > length:
                         raise Refused("bad_frame", f"more than the {length} bytes that the request says")
                     pace.moved(len(chunk))
                     if pace.slow:
-                        raise _Slow
+                        raise Slow
                     if incoming.more and fill is not None and length - have >= _LONG:
                         request = self._buffers.take(length)
                         request[:have] = b"".join(chunks)
                         await fill(request[have:], pace.moved)
                         incoming.more = False
+                        incoming.complete()
                         return request
         except TimeoutError:
-            raise _Slow from None
+            raise incoming.lost or Slow from None
         if have != length:
             raise Refused("bad_frame", f"only {have} of the {length} bytes that the request says")
+        incoming.complete()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    async def _place(self, length: int, incoming: Incoming, caller: Caller, limit: asyncio.Timeout) -> None:
+        """Room for a long request. Raises Refused where there is none for long."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+
+        def granted() -> None:
+            if not turn.done():
+                turn.set_result(None)
+
+        def refused(error: Refused) -> None:
+            if not turn.done():
+                turn.set_exception(error)
+            else:  # it came in too slowly, beside too many others
+                incoming.lost = error
+                set_end(limit, loop.time())
+
+        limit.reschedule(None)
+        incoming.takes(self._room.place(caller.address.rpartition(":")[0], length, granted, refused))
+        await turn
+        limit.reschedule(loop.time() + self._idle)
+
     async def _admit(
-        self, head: bytes, scope: Scope, incoming: _Incoming, caller: Caller, limit: asyncio.Timeout
+        self, head: bytes, scope: Scope, incoming: Incoming, caller: Caller, limit: asyncio.Timeout
     ) -> int:
         """Judge a request; a refusal is told to a stranger after a while, so that a flood of them has to wait."""
         try:
@@ -275,6 +265,29 @@ class DroprApp:
             timer.cancel()
             for task in watchers:
                 task.cancel()
+
+    async def _give(self, scope: Scope, send: Send, answer: bytes) -> None:
+        """The answer's body, as fast as its caller reads. One who reads nothing for long is cut off."""
+        extensions = scope.get("extensions", {})
+        unsent, abort = extensions.get(UNSENT), extensions.get(ABORT)
+        begin = 0
+        while len(answer) - begin > _PIECE:
+            piece = {"type": "http.response.body", "body": answer[begin : begin + _PIECE], "more_body": True}
+            begin += _PIECE
+            if unsent is None or abort is None:
+                await send(piece)
+                continue
+            sending, left = asyncio.ensure_future(send(piece)), unsent()
+            try:
+                while not (await asyncio.wait([sending], timeout=self._idle))[0]:
+                    if unsent() >= left > 0:
+                        abort()
+                        return
+                    left = unsent()
+            finally:
+                sending.cancel()
+            sending.result()
+        await send({"type": "http.response.body", "body": answer[begin:]})
 
     async def _tell(
         self,

@@ -1,6 +1,8 @@
 """The asking side: connections, and the one thread that carries the requests of all of them.
 
-Owns the thread, its queue and the wake-up socket. Must not know HTTP: `engine.py` and `verdict.py` do.
+Owns the thread, its queue and the wake-up socket, and who may work with the engine: the thread whenever it is awake;
+while it sleeps, whoever asks something short sends it himself. That saves a message two changes of thread on its way.
+Must not know HTTP: `engine.py` and `verdict.py` do.
 """
 
 import logging
@@ -19,6 +21,8 @@ from dropr_transport_curl.slot import Request
 from dropr_transport_curl.verdict import failed
 
 _JOIN = 10.0
+_SHORT = 64 << 10
+"""Bytes of a request that whoever asks may send himself; a longer one would take too much of his time."""
 
 
 class Client:
@@ -34,11 +38,18 @@ class Client:
         self._asked: deque[Request] = deque()
         self._dropped: deque[object] = deque()
         self._notifier: socket.socket | None = None
+        self._working = threading.Lock()
+        """Held by whoever works with the engine; by the thread unless it sleeps. Never waited for with `_lock` held."""
+        self._engine: Engine | None = None
+        self._broken = False
+        """Whether the engine met a defect in a thread that asked."""
 
     def submit(self, request: Request) -> None:
         """Send a request; its future fails with Closed after `close` and in a forked child."""
         if os.getpid() != self._pid:
             request.future.set_exception(Closed("this transport was opened by the parent process; open the node anew"))
+            return
+        if self._begin(request):
             return
         with self._lock:
             if not self._closed:
@@ -46,6 +57,27 @@ class Client:
                 self._notify()
                 return
         request.future.set_exception(Closed(f"{request.url}: this transport is closed"))
+
+    def _begin(self, request: Request) -> bool:
+        """Send a short request at once while the thread sleeps; False: it is awake, and takes it from the queue."""
+        if request.tail is not None or len(request.body) > _SHORT or not self._working.acquire(blocking=False):
+            return False
+        try:
+            if self._engine is None or self._closed or self._broken:
+                return False
+            begun = True
+            try:
+                sleeps_on = self._engine.begin(request)
+            except Exception:
+                self._log.exception("a request met a defect of the engine; those that are under way are given up")
+                self._broken, sleeps_on, begun = True, False, self._engine.holds(request)
+        finally:
+            self._working.release()
+        if not sleeps_on:
+            with self._lock:
+                if not self._closed:
+                    self._notify()
+        return begun
 
     def drop(self, owner: object) -> None:
         """End the requests of one connection; soon, not at once."""
@@ -103,8 +135,10 @@ class Client:
                     self._log.exception("the thread that talks to peers met a defect; its requests are given up")
                     time.sleep(0.1)  # a defect that comes back at once must not burn a processor
                 finally:
-                    engine.give_up(None, "the transport was closed")
-                    engine.close()
+                    with self._working:
+                        self._engine, self._broken = None, False
+                        engine.give_up(None, "the transport was closed")
+                        engine.close()
         finally:
             with self._lock:
                 self._closed = True
@@ -117,22 +151,30 @@ class Client:
                 request.future.set_exception(failed(request.url, -1, "the transport was closed", started=False))
 
     def _drive(self, engine: Engine) -> None:
-        while not self._closed:
+        while not self._closed and not self._broken:
+            with self._working:
+                self._engine = engine
+                self._take(engine)
+                pause = engine.pause()
+            ready = [] if self._closed or self._broken else engine.sleep(pause)
+            with self._working:
+                engine.turn(ready)
+
+    def _take(self, engine: Engine) -> None:
+        """Begin what was asked meanwhile, and end what was dropped."""
+        with self._lock:
+            self._awake = False
+            asked, self._asked = self._asked, deque()
+            dropped, self._dropped = self._dropped, deque()
+        try:
+            while asked:
+                engine.add(asked.popleft())
+        except BaseException:
             with self._lock:
-                self._awake = False
-                asked, self._asked = self._asked, deque()
-                dropped, self._dropped = self._dropped, deque()
-            try:
-                while asked:
-                    engine.add(asked.popleft())
-            except BaseException:
-                with self._lock:
-                    self._asked.extendleft(reversed(asked))
-                raise
-            for owner in dropped:
-                engine.give_up(owner, "the connection was closed")
-            if not self._closed:
-                engine.turn()
+                self._asked.extendleft(reversed(asked))
+            raise
+        for owner in dropped:
+            engine.give_up(owner, "the connection was closed")
 
 
 class CurlConnection(Connection):

@@ -1,10 +1,11 @@
-"""Many requests at once in one thread, without polling: curl's multi interface under a selector.
+"""Many requests at once without polling: curl's multi interface under a selector.
 
-Owns the multi handle, the pool of slots and the timers. Must be used by one thread only; must not
-know where requests come from.
+Owns the multi handle, the pool of slots and the timers. Must be used by one thread at a time, but for `sleep`, while
+which another one may `begin` a request; must not know where requests come from.
 """
 
 import heapq
+import math
 import selectors
 from collections.abc import Callable
 from time import monotonic
@@ -15,6 +16,8 @@ from dropr_core.errors import DroprError, Unreachable
 from dropr_transport_curl.options import Options
 from dropr_transport_curl.slot import LongSlot, Request, Slot
 from dropr_transport_curl.verdict import failed
+
+Ready = list[tuple[selectors.SelectorKey, int]]
 
 _SPARE = 64
 """Handles kept for later; more are made and thrown away as needed."""
@@ -27,7 +30,7 @@ _EVENTS = {
 
 
 class Engine:
-    """Drives transfers; `turn` does what is due and waits for more."""
+    """Drives transfers: `sleep` for the `pause`, then `turn` does what is due."""
 
     def __init__(self, options: Options, wake: int, on_wake: Callable[[], None]) -> None:
         self._options, self._wake, self._on_wake = options, wake, on_wake
@@ -38,6 +41,12 @@ class Engine:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         self._multi.setopt(pycurl.M_MAXCONNECTS, options.keep)
         self._timer: float | None = None
+        self._sleeps_until = 0.0
+        """When `sleep` ends by itself."""
+        self._linger = 0.0
+        """Half of the time after which something would be due for the latest request. The sleep ends then, though there
+        is nothing to do by now: else each message would have to end a sleep without an end.
+        """
         self._busy: dict[pycurl.Curl, Slot] = {}
         self._spare: dict[type[Slot], list[Slot]] = {Slot: [], LongSlot: []}
         self._looks: list[tuple[float, int, int, Slot]] = []
@@ -78,9 +87,27 @@ class Engine:
         self._note(slot)
         self._multi.add_handle(slot.curl)
 
-    def turn(self) -> None:
-        """Wait for the next thing to do, and do it."""
-        for key, mask in self._selector.select(self._pause()):
+    def begin(self, request: Request) -> bool:
+        """Start a request and send what goes at once, while another thread is in `sleep`; whether that may sleep on."""
+        self.add(request)
+        self._timer = None
+        _, running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        due, now = self._due(), monotonic()
+        self._linger = now if due is None else (now + due) / 2
+        # What has ended already, and what is due sooner than the sleep ends, is for that thread.
+        return running == len(self._busy) and (due is None or due >= self._sleeps_until)
+
+    def holds(self, request: Request) -> bool:
+        """Whether the request is under way."""
+        return any(slot.request is request for slot in self._busy.values())
+
+    def sleep(self, pause: float | None) -> Ready:
+        """Wait for the next thing to do, at most `pause`."""
+        return self._selector.select(pause)
+
+    def turn(self, ready: Ready) -> None:
+        """Do what there is to do."""
+        for key, mask in ready:
             if key.fd == self._wake:
                 self._on_wake()
             else:
@@ -94,14 +121,22 @@ class Engine:
         self._harvest()
         self._look()
 
-    def _pause(self) -> float | None:
-        looks = self._looks
+    def pause(self) -> float | None:
+        """Seconds until there is something to do by time alone; None: never."""
+        now, looks = monotonic(), self._looks
         while looks and looks[0][3].turn != looks[0][2]:
             heapq.heappop(looks)  # its request has ended
-        due = looks[0][0] if looks else None
-        if self._timer is not None and (due is None or self._timer < due):
-            due = self._timer
-        return None if due is None else max(0.0, due - monotonic())
+        due = self._due()
+        if due is None and self._linger > now:
+            due = self._linger
+        self._sleeps_until = math.inf if due is None else due
+        return None if due is None else max(0.0, due - now)
+
+    def _due(self) -> float | None:
+        if not self._busy:
+            return None  # curl's last timer may be that of a request that has ended
+        due = self._looks[0][0] if self._looks else None
+        return due if self._timer is None or (due is not None and due < self._timer) else self._timer
 
     def _harvest(self) -> None:
         left = 1

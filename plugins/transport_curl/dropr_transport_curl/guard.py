@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dropr_core.system import tally
 from dropr_transport_curl.accepting import Visit
-from dropr_transport_curl.asgi import ADMITTED, REFUSED
+from dropr_transport_curl.asgi import ABORT, ADMITTED, REFUSED, UNSENT
 from dropr_transport_curl.filling import EXTENSION, Filler
 
 HEAD_SECONDS = 30.0
@@ -68,7 +68,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_waiting()
         names = [name for name, _ in self.headers]
-        extensions: dict[str, Any] = {ADMITTED: self._visit.admit, REFUSED: self._visit.refused}
+        extensions: dict[str, Any] = {
+            ADMITTED: self._visit.admit, REFUSED: self._visit.refused,
+            UNSENT: self.transport.get_write_buffer_size, ABORT: self.transport.abort,
+        }  # fmt: skip
         if names.count(b"content-length") == 1 and b"transfer-encoding" not in names:
             extensions[EXTENSION] = self.fill
         cast("dict[str, Any]", self.scope)["extensions"] = extensions

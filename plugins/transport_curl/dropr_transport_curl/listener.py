@@ -46,8 +46,9 @@ class CurlListener(Listener):
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         self.url = f"{parts.scheme}://{host}:{self._socket.getsockname()[1]}{parts.path}"
         app = DroprApp(
-            answerer, parts.path, log=log, idle=options.body_idle, min_rate=options.min_rate, window=options.rate_window
-        )
+            answerer, parts.path, log=log, idle=options.body_idle, min_rate=options.min_rate,
+            window=options.rate_window, room=options.max_held,
+        )  # fmt: skip
         config = uvicorn.Config(
             app, loop="none", http=GuardedProtocol, ws="none", lifespan="off", log_config=None, interface="asgi3",
             proxy_headers=False, server_header=False, date_header=False,

@@ -27,6 +27,9 @@ class Options:
     min_rate: int = fields.size("100B", doc="Bytes a second below which a moving body is given up; 0: never.")
     rate_window: float = fields.duration("30s", least=0.05, doc="The time over which the rate is measured.")
     max_answer: int = fields.size("64MiB", least=1024, doc="No answer of a peer may be bigger.")
+    max_held: int = fields.size(
+        "128MiB", least=1 << 20, doc="Bytes of long requests that a listener holds at once; others wait, unread."
+    )
     keep: int = fields.option(256, least=1, doc="Idle connections to peers that are kept for the next request.")
     proxy: str = fields.option(
         "", doc="URL of a proxy for all peers. Variables such as http_proxy are not looked at.", secret=True

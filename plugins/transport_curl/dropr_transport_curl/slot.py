@@ -17,6 +17,10 @@ from dropr_transport_curl.options import Options
 from dropr_transport_curl.verdict import CONTENT_TYPE, failed, judged
 
 _BIG = 64 << 10
+_LEAST, _MOST = 16 << 10, 256 << 10
+"""Bytes that curl takes of a body at a time. It allocates them for each request that is under way: with a thousand
+peers the larger of the two would be a quarter of a gigabyte, of which the allocator gives little back.
+"""
 
 
 @attrs.frozen(eq=False)
@@ -59,8 +63,7 @@ class Slot:
         curl.setopt(pycurl.MAXFILESIZE_LARGE, options.max_answer)
         curl.setopt(pycurl.MAXAGE_CONN, 60)  # below the 75 s after which our listeners hang up
         curl.setopt(pycurl.TCP_KEEPALIVE, 1)
-        curl.setopt(pycurl.BUFFERSIZE, 256 << 10)
-        curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 256 << 10)
+        curl.setopt(pycurl.BUFFERSIZE, _MOST)  # one for all requests of an engine
         curl.setopt(
             pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS if options.http2 else pycurl.CURL_HTTP_VERSION_1_1
         )
@@ -100,6 +103,7 @@ class Slot:
         self._load_body(request)
 
     def _load_body(self, request: Request) -> None:
+        self.curl.setopt(pycurl.UPLOAD_BUFFERSIZE, _LEAST if len(request.body) <= _LEAST else _MOST)
         self.curl.setopt(pycurl.POSTFIELDS, request.body)  # kept by reference, not copied
 
     def _begin(self, now: float) -> None:

@@ -163,7 +163,7 @@ def test_who_says_nothing_there_has_the_time_and_the_places_of_strangers(serve):
         except ConnectionResetError:
             pass
         line.close()
-    assert any(not listener._server._screening._waiting or time.sleep(0.005) for _ in range(4000))
+    assert any(not listener._server._screening._waiting or time.sleep(0.005) for _ in range(8000))
     assert listener.connections.strangers == 0
 
 
@@ -182,9 +182,9 @@ def test_with_tls_few_handshakes_are_left(certificates, serve, served, monkeypat
     listener, echo = serve("https://127.0.0.1:0/dropr", tls=tls)
     for _ in range(GRACE):
         assert talk(listener, b"no tls at all\r\n\r\n") is not None
-    assert any(len(listener._server.penalties) or time.sleep(0.005) for _ in range(4000))
+    assert any(len(listener._server.penalties) or time.sleep(0.005) for _ in range(8000))
     assert any(listener._server.penalties._records["127.0.0.1"].refusals >= GRACE or time.sleep(0.005)
-               for _ in range(4000))  # fmt: skip
+               for _ in range(8000))  # fmt: skip
     before = len(served)
     for _ in range(20):
         assert talk(listener, b"no tls at all\r\n\r\n") == b""
@@ -197,7 +197,7 @@ def test_closing_ends_those_who_wait(serve):
     listener, _ = serve()
     penalise(listener)
     with dial(listener) as line:
-        assert any(listener._server._screening._waiting or time.sleep(0.005) for _ in range(4000))
+        assert any(listener._server._screening._waiting or time.sleep(0.005) for _ in range(8000))
         listener.close()
         assert line.recv(1) == b""
 

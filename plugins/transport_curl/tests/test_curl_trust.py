@@ -86,7 +86,7 @@ def test_a_node_joins_over_https(certificates, tmp_path):
         dispatcher = make_dispatcher(node.runtime, LOG)
         introduction = serving.introduce(serving.listen("https://127.0.0.1:0/dropr", dispatcher).url)
         invitation = new_invitation("shop", "berlin", (introduction.url,), (introduction.certificate,))
-        Invitations(node.config.data).add(invitation, 900.0, None)
+        Invitations(node.runtime.documents).add(invitation, 900.0, None)
         mine = tmp_path / "b" / "dropr.yaml"
         joined = Joining(mine, invitation, LOG).run(())
         dispatcher.close()

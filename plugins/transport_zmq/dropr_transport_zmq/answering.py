@@ -10,46 +10,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import monotonic
 
-import attrs
 import zmq
 
-from dropr_core.contracts.transport import Answerer, Caller
+from dropr_core.contracts.transport import Answerer
 from dropr_core.errors import Closed, Refused
+from dropr_core.system.request_room import RequestRoom
 from dropr_transport_zmq.engine import Deadline, Engine, receive
-from dropr_transport_zmq.frames import FIRST_WINDOW, OPENING, VERSION, WINDOW, Head, Kind, OtherVersion, refusal, unpack
+from dropr_transport_zmq.frames import CHUNK, FIRST_WINDOW, VERSION, Head, Kind, OtherVersion, refusal, unpack
 from dropr_transport_zmq.lines import Judged
 from dropr_transport_zmq.options import Options
-from dropr_transport_zmq.stream import Malformed, Queue, Stream
+from dropr_transport_zmq.stream import Malformed, Stream
+from dropr_transport_zmq.ways import UNREAD, Call, Openings, Way, way_of
 
 _EVERY = 256
 _TRY_AGAIN = 0.02
 """Seconds until a caller whose queue was full is tried again; only then does anything tick."""
 _WORDS = 1000
 """Most messages that wait for one caller who reads nothing."""
-
-
-@attrs.define(eq=False)
-class Call:
-    """One request of one caller, admitted."""
-
-    way: "Way"
-    stream: Stream
-    moved: float
-    waits: bool = False
-    """Whether the host has it and has not answered yet."""
-
-
-class Way:
-    """What goes back to one caller."""
-
-    def __init__(self, identity: bytes, caller: Caller, fd: int) -> None:
-        self.identity, self.caller, self.fd = identity, caller, fd
-        self.calls: dict[int, Call] = {}
-        self.queue = Queue()
-        self.told = False
-        """Whether it was told that requests may begin with the full window."""
-        self.stuck: float | None = None
-        """Since when its connection takes nothing."""
 
 
 class Answering:
@@ -63,6 +40,7 @@ class Answering:
         self._ways: dict[bytes, Way] = {}
         self._blocked: deque[Way] = deque()
         self._count = 0
+        self._room, self._openings = RequestRoom(options.max_held, engine.later), Openings(options.max_held)
         self._deadline = Deadline(engine, self._look)
         self._open = True
         self.closing = False
@@ -111,6 +89,10 @@ class Answering:
         if call is None:
             if head.kind == Kind.ASK:
                 self._begin(way, head, parts[2].bytes)
+            elif head.kind == Kind.TAKEN:
+                way.says_taken = True
+                way.unread.pop(head.request, None)
+                self._forget_if_quiet(way)
             else:  # the rest of a request that was refused or given up
                 self.ignored += 1
                 self._forget_if_quiet(way)
@@ -124,12 +106,11 @@ class Answering:
     def _way(self, identity: bytes, frame: "zmq.Frame") -> Way:
         way = self._ways.get(identity)
         if way is None:
-            address, user = _property(frame, "Peer-Address"), _property(frame, "User-Id")
-            caller = Caller(address or self._place, user or None)
-            way = self._ways[identity] = Way(identity, caller, _connection(frame))
+            way = self._ways[identity] = way_of(identity, frame, self._place)
         return way
 
     def _begin(self, way: Way, head: Head, payload: bytes) -> None:
+        way.asks()
         if self.closing:
             self._tell(way, head.request, Kind.CLOSING)
             return
@@ -146,7 +127,13 @@ class Answering:
             self._tell(way, head.request, *refused)
             return
         now = monotonic()
-        call = way.calls[head.request] = Call(way, Stream(head.request), now)
+        call = Call(way, Stream(head.request), now)
+        try:
+            self._find_place(call, head.number)
+        except Refused as full:
+            self._tell(way, head.request, Kind.REFUSED, refusal(full.code, full.reason))
+            return
+        way.calls[head.request] = call
         self._count += 1
         self._deadline.by(now + self._options.body_idle)
         try:
@@ -154,6 +141,25 @@ class Answering:
             self._take(call, 0, payload)
         except Malformed as error:
             self._refuse(call, "bad_frame", str(error))
+
+    def _find_place(self, call: Call, size: int) -> None:
+        """A long request is read on when there is room for it. Raises Refused."""
+        if size <= CHUNK:
+            return
+
+        def granted() -> None:
+            if call.place is not None:  # it has waited
+                call.stream.grant()
+                call.way.queue.add(call.stream)
+                call.moved = monotonic()
+                self._deadline.by(call.moved + self._options.body_idle)
+                self._pump(call.way)
+
+        def refused(full: Refused) -> None:
+            self._refuse(call, full.code, full.reason)
+
+        identity = call.way.identity
+        call.place = self._room.place(identity, size, granted, refused, unasked=self._openings.window(identity))
 
     def _admit(self, way: Way, head: Head, payload: bytes) -> tuple[Kind, bytes] | None:
         """Judge a request by its first piece: the word that refuses it, or None.
@@ -194,19 +200,36 @@ class Answering:
             raise Malformed(f"a message of kind {head.kind} within a request")
 
     def _take(self, call: Call, offset: int, payload: bytes) -> None:
-        stream = call.stream
+        stream, place = call.stream, call.place
         stream.take(offset, payload)
+        if place is not None:
+            place.came(len(payload))
+        if call.way.calls.get(stream.number) is not call:
+            return  # it has lost its place by that
         if stream.whole:
+            if place is not None:
+                place.complete()
             self._answer(call)
         else:
-            stream.grant()
+            if place is None or place.reads:
+                stream.grant()
+            else:
+                stream.show_movement()
             call.way.queue.add(stream)
-            if not call.way.told and stream.total > FIRST_WINDOW:  # else it would be a message for nothing
-                call.way.told = True
-                opening = Stream(OPENING)
-                opening.say(Kind.GRANT, number=WINDOW)
-                call.way.queue.add(opening)
+            if stream.total > FIRST_WINDOW:  # else it would be a message for nothing
+                self._open_window(call.way)
             self._pump(call.way)
+
+    def _open_window(self, way: Way) -> None:
+        """Let later requests of this caller begin with the full window, if it may be one of the few."""
+        told, quiet = self._openings.use(way.identity, monotonic())
+        if told is not None:
+            way.queue.add(told)
+        if quiet is not None:
+            try:
+                self._socket.send_multipart(quiet, zmq.NOBLOCK)
+            except zmq.ZMQError:
+                pass  # it has left, or reads nothing; what it sends unasked is counted anyway
 
     def _answer(self, call: Call) -> None:
         call.waits = True
@@ -233,9 +256,12 @@ class Answering:
     def _answered(self, call: Call, answer: "Future[bytes]") -> None:
         if call.way.calls.get(call.stream.number) is not call:
             return  # it was given up
+        if call.place is not None:
+            call.place.leave()  # while its answer is read, who knows how slowly, the request is gone
         call.waits, call.moved = False, monotonic()
         error = Closed("cancelled") if answer.cancelled() else answer.exception()
         if error is None:
+            call.answer = answer
             call.stream.send(Kind.ANSWER, answer.result())
             call.way.queue.add(call.stream)
             self._deadline.by(call.moved + self._options.body_idle)
@@ -288,6 +314,9 @@ class Answering:
             if call is not None and call.stream is stream:
                 call.moved = monotonic()
                 if not call.waits and stream.whole and stream.all_sent:
+                    if call.answer is not None and len(call.answer.result()) > CHUNK:
+                        way.unread[stream.number] = call.answer, call.moved
+                        self._deadline.by(call.moved + UNREAD)
                     self._remove(call)
 
         try:
@@ -323,6 +352,8 @@ class Answering:
             return False
         del call.way.calls[call.stream.number]
         call.stream.drop()
+        if call.place is not None:
+            call.place.leave()
         self._count -= 1
         if not self._count and self.on_idle is not None:
             self.on_idle()
@@ -332,22 +363,26 @@ class Answering:
         for call in list(way.calls.values()):
             self._remove(call)
         way.queue.clear()
+        way.unread.clear()
 
     def _drop(self, call: Call) -> None:
         self._remove(call)
         self._forget_if_quiet(call.way)
 
     def _forget_if_quiet(self, way: Way) -> None:
-        if not way.calls and not len(way.queue):
+        if way.quiet:
             self._ways.pop(way.identity, None)
 
     def _look(self, now: float) -> float | None:
         """End the calls whose caller has stalled. The host's answer may take as long as it takes."""
-        again = None
+        again: float | None = None
         for way in list(self._ways.values()):
+            lapse = way.forget_unread(now)
+            again = lapse if again is None or (lapse is not None and lapse < again) else again
+            self._forget_if_quiet(way)
             for call in list(way.calls.values()):
                 due = call.moved + self._options.body_idle
-                if call.waits:
+                if call.waits or (call.place is not None and not call.place.reads):
                     continue
                 if due <= now:
                     self._last_word(call, Kind.FAILED, b"nothing came or went for too long; the request was given up")
@@ -362,19 +397,3 @@ class Answering:
         self._ways.clear()
         self._blocked.clear()
         self._count = 0
-
-
-def _property(frame: "zmq.Frame", name: str) -> str:
-    """What ZeroMQ knows about the connection on which a message came; empty if it does not."""
-    try:
-        return str(frame.get(name))
-    except zmq.ZMQError:
-        return ""
-
-
-def _connection(frame: "zmq.Frame") -> int:
-    """The descriptor of the connection on which a message came; -1 if there is none."""
-    try:
-        return int(frame.get(zmq.SRCFD))
-    except zmq.ZMQError:
-        return -1

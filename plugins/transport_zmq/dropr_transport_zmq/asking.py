@@ -15,7 +15,17 @@ import attrs
 from dropr_core.errors import Closed, DroprError, Refused, Unanswered, Unreachable
 from dropr_transport_zmq.dealer import Dealer
 from dropr_transport_zmq.engine import Deadline
-from dropr_transport_zmq.frames import FIRST_WINDOW, OPENING, Head, Kind, OtherVersion, printable, read_refusal, unpack
+from dropr_transport_zmq.frames import (
+    CHUNK,
+    FIRST_WINDOW,
+    OPENING,
+    Head,
+    Kind,
+    OtherVersion,
+    printable,
+    read_refusal,
+    unpack,
+)  # fmt: skip
 from dropr_transport_zmq.options import Options
 from dropr_transport_zmq.stream import Malformed, Queue, Stream
 
@@ -135,6 +145,10 @@ class Asking:
             stream.take(0 if kind == Kind.ANSWER else head.number, payload)
             if stream.whole:
                 self._end(ask, stream.collect())
+                if stream.total > CHUNK:
+                    word = Stream(stream.number)
+                    word.say(Kind.TAKEN)
+                    self._queue.add(word)
             else:
                 stream.grant()
                 self._queue.add(stream)

@@ -175,6 +175,11 @@ class Engine:
             heapq.heapify(self._timers)
             self._cancelled = 0
 
+    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+        """`after`; what it returns is its `cancel`."""
+        timer = self.after(seconds, work)
+        return lambda: self.cancel(timer)
+
     def _main(self, subscription: socket.socket) -> None:
         def heard(_events: int) -> None:
             try:

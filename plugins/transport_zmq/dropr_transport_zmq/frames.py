@@ -46,6 +46,8 @@ class Kind(IntEnum):
     """It is not known what became of the request; payload: text."""
     CLOSING = 8
     """The listener closes and has not taken the request."""
+    TAKEN = 9
+    """The asker has the whole of an answer that is longer than one piece. Listeners before 0.2 ignore it."""
 
 
 class Head(NamedTuple):

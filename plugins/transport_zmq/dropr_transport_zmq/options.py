@@ -37,6 +37,9 @@ class Options:
     )
     max_waiting: int = fields.option(1000, least=1, doc="Requests under way at once to one peer.")
     max_requests: int = fields.option(4096, least=1, doc="Requests that a listener takes at once.")
+    max_held: int = fields.size(
+        "128MiB", least=1 << 20, doc="Bytes of long requests that a listener holds at once; others wait, unread."
+    )
     max_connections: int = fields.option(
         4096, least=1, doc="Connections over TCP whose caller was admitted that a listener keeps."
     )

@@ -134,6 +134,10 @@ class Stream:
         upto = min(self.total, self.have + min(WINDOW, FIRST_WINDOW + self.have))
         self._granted, self._owes_grant = max(self._granted, upto), True
 
+    def show_movement(self) -> None:
+        """Say once more what was granted: the other side waits, and shall see that this one is there."""
+        self._owes_grant = True
+
     @property
     def whole(self) -> bool:
         """Whether all has come."""

@@ -68,7 +68,7 @@ def alive(dealer, number=777_777):
 
 def becomes_quiet(door):
     """Whether nothing is under way any more, soon: the answer may be here before its sender has noted it."""
-    return any(not door.answering.busy or time.sleep(0.005) for _ in range(2000))
+    return any(not door.answering.busy or time.sleep(0.005) for _ in range(8000))
 
 
 HEADS = st.one_of(
