@@ -7,7 +7,7 @@ answering a peer that fetches. Must not know frames, keys, sockets or time.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Bodies
 from dropr_core.contracts.records import PlainEntries, PlainJobs
 from dropr_core.contracts.storage import Accepted, Arrival, Batch, Inbox, Job, Outbox, Rejection
 from dropr_core.errors import BadEnvelope, BadName, QueueFull, UsageError
@@ -37,6 +37,10 @@ ALIKE = 8
 """From so many envelopes on it pays to see whether they were made alike."""
 
 ANY_SIZE = 1 << 62
+
+TOO_NEW, TOO_NEW_REST = "too_new", 10.0
+"""The word for a message that only a newer dropr understands, and seconds until it may be tried again: somebody has to
+upgrade this node in the meantime."""
 
 LATER = 2.0
 """Seconds after which a sender shall try a full receiver again."""
@@ -78,6 +82,16 @@ def accept_push(
             continue
         try:
             arrival, rejected = _unpack(sender, store, part, max_body, bodies)
+        except envelope.FromNewer as newer:
+            verdicts.append(
+                wire.PushResult(
+                    False,
+                    START,
+                    later=TOO_NEW_REST,
+                    reason=clip(f"{TOO_NEW}: {newer}: upgrade the receiving node", MAX_REJECTION),
+                )
+            )
+            continue
         except _NoBody as no:
             verdicts.append(wire.PushResult(False, START, later=1.0, reason=clip(no, MAX_REJECTION), missing=True))
             continue
@@ -149,6 +163,12 @@ def _unpack(
             jobs.append(job)
         except _Unwanted as no:
             rejected.append((index, no.code, clip(no.reason, MAX_REJECTION)))
+        except envelope.FromNewer:
+            # What stands before it is taken, if its numbers are known: without voids between them.
+            if not jobs or rejected or upto.sequence - after.sequence != len(part.envelopes):
+                raise
+            upto = Head(after.sequence + index, jobs[-1].id)
+            break
         except BadEnvelope as error:
             rejected.append((index, "bad_envelope", clip(error, MAX_REJECTION)))
     return Arrival(source, after, upto, jobs), rejected
@@ -255,6 +275,8 @@ class FetchResponse(NamedTuple):
     """What it said is old news: it must ask again."""
     unknown: Sequence[tuple[str, int]] = ()
     """Lanes that wait and whose heads it did not say."""
+    less: bool = False
+    """It has less than it said before, which is not believed in the middle of a conversation."""
 
 
 def build_fetch_response(
@@ -276,7 +298,8 @@ def build_fetch_response(
 
     ``doubt``: the peer has begun anew, maybe with an empty or an older store. Then lanes without
     anything to ship are compared too: else what they await receipts for would never be missed
-    (docs/what-survives-what.md, fault 53).
+    (docs/what-survives-what.md, fault 53). Without it a peer that says less than before is not believed: it may be a
+    request that was recorded, or overtaken by a later one, and nothing is done.
     ``fresh``: False when the request has waited. Then nothing is concluded from its heads: another
     request of the same peer, after a restart there, may have told better, and a head behind ours
     would look like a peer that lost messages.
@@ -290,7 +313,7 @@ def build_fetch_response(
     settled = False
     unknown: list[tuple[str, int]] = []
     rejections = _find_rejections(outbox, peer, rejected) if fresh else {}
-    reconciler = Reconciler(outbox, peer, on_reset=on_reset, event=event)
+    reconciler = Reconciler(outbox, peer, on_reset=on_reset, event=event, believes_loss=doubt)
     if doubt and fresh and state is not None and state.awaiting:
         for lane in reconciler.awaited:
             if partial and (lane.channel, lane.priority) not in at:
@@ -313,6 +336,8 @@ def build_fetch_response(
             continue
         meaning = reconciler.apply(stats.lane, theirs, rejections.get(stats.lane, ()))
         settled = settled or meaning is HeadRelation.AHEAD
+        if meaning is HeadRelation.LOST and not doubt:
+            return FetchResponse([], settled, stale=True, less=True)
         if meaning is HeadRelation.FOREIGN:
             return FetchResponse([], settled, stale=True)  # everything has new numbers: the next fetch begins afresh
     parts: list[wire.LanePart] = []

@@ -8,12 +8,10 @@ import hmac
 import threading
 from collections.abc import Callable, Mapping
 
-from dropr_core.bodies.chunk_digest import LEAF, leaves_of
-from dropr_core.bodies.files import no_fault_of_a_file
-from dropr_core.bodies.partial_body import PartialBodies, PartialBody
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Arrival, Bodies, no_fault_of_a_body
 from dropr_core.contracts.storage import Delivery, Outbox
 from dropr_core.errors import BadBody, QueueFull, Refused, StoreCorrupt, StoreError
+from dropr_core.model.chunk_digest import LEAF, leaves_of
 from dropr_core.model.envelope import Reference, reference_of
 from dropr_core.model.limits import PIECE, clip
 from dropr_core.model.message import State
@@ -39,7 +37,7 @@ class BodyRequests:
         event: Callable[[str, Mapping[str, object]], None],
     ) -> None:
         self._outbox, self._bodies, self._max_body, self._event = outbox, bodies, max_body, event
-        self._arrivals = None if bodies is None else PartialBodies(bodies)
+        self._arrivals = None if bodies is None else bodies.arrivals()
         self._in_vain: dict[MessageId, int] = {}
         self._lock = threading.Lock()
 
@@ -68,7 +66,7 @@ class BodyRequests:
             self._event("bad_body", {"peer": peer, "error": str(error)})
             raise Refused("bad_body", str(error)) from None
 
-    def _partial_body(self, peer: str, body: wire.Have) -> PartialBody:
+    def _partial_body(self, peer: str, body: wire.Have) -> Arrival:
         if self._arrivals is None:
             raise Refused("unsupported", "this node keeps no large bodies")
         if len(body.id) != 16 or len(body.digest) != 32 or body.size < 0:
@@ -92,7 +90,7 @@ class BodyRequests:
             self._give_up(mine, reference, str(error))
             raise Refused("unknown_body", clip(str(error))) from None
         except (StoreError, OSError) as error:
-            if no_fault_of_a_file(error):
+            if no_fault_of_a_body(error):
                 raise QueueFull(str(error)) from error
             reason = f"its body cannot be read: {error}"
             if self._tried_in_vain(identity) >= UNREADABLE_TRIES:

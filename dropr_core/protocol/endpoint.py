@@ -4,35 +4,36 @@ Owns who may ask, and what each verb does. It is given an outbox and an inbox an
 else; long polls are answered with `Wait`, and `server.py` asks again when the notifier notifies.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import attrs
 import msgspec
 
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Bodies
 from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.contracts.transport import Caller
 from dropr_core.errors import BadFrame, Closed, Refused, StoreError
 from dropr_core.model import topics
+from dropr_core.model.chunk_digest import LEAF
 from dropr_core.model.facts import FactsOf
 from dropr_core.model.limits import (
     MAX_BATCH_COUNT,
-    MAX_CONTENT_TYPE,
     MAX_LANES,
     MAX_RECEIPTS,
-    MAX_RESULT,
-    MAX_SEQUENCE,
     MAX_WAIT,
+    RECEIPTS_BYTES,
     clip,
     max_request,
 )
-from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, MessageId, StoreId
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.access import Access, Joins, NoJoins, authenticate
-from dropr_core.protocol.batches import accept_push, build_fetch_response, taken_of
+from dropr_core.protocol.answer_budget import SMALL, AnswerBudget
+from dropr_core.protocol.batches import TOO_NEW, accept_push, build_fetch_response, taken_of
 from dropr_core.protocol.body_requests import BodyRequests
+from dropr_core.protocol.conversations import Begun, BegunInMemory, Conversation, Conversations, NodeSecret
 from dropr_core.protocol.frames import (
     ANSWER,
     HEAD_SIZE,
@@ -42,7 +43,8 @@ from dropr_core.protocol.frames import (
     open_body,
     seal,
 )
-from dropr_core.protocol.replay_guard import ReplayGuard
+from dropr_core.protocol.greeting import agree
+from dropr_core.protocol.outcomes import from_outcome, to_outcomes
 from dropr_core.protocol.tracing import build_trace
 
 
@@ -90,6 +92,8 @@ class Round:
     """False: it waited, and what it says of its asker may be old news."""
     final: bool = False
     """No more waiting."""
+    conversation: Conversation | None = None
+    """The one that it belongs to, if it is looked at for the first time and its verb has one."""
 
 
 def _quiet(_topic: str) -> None:
@@ -116,22 +120,32 @@ class Endpoint:
         event: Callable[[str, Mapping[str, object]], None] = lambda _name, _details: None,
         store_said: Callable[[str, str, StoreError | None], None] = lambda _peer, _verb, _error: None,
         joins: Joins | None = None,
+        secret: NodeSecret | None = None,
+        begun: Begun | None = None,
+        answers: AnswerBudget | None = None,
     ) -> None:
         """``store_said``: told after each request whether the store could do what its verb wants for the peer;
-        ``joins``: who was invited to become a peer.
+        ``joins``: who was invited to become a peer. ``secret``, ``begun``: what all servers of the node know of
+        conversations; without them this is the only server. ``answers``: the room of all who answer in this process.
         """
         self._node, self._node_id = node, node_id
         self.access = access
         self._outbox, self._inbox = outbox, inbox
         self.limits = limits or Limits()
         self._bodies = bodies
+        self.answers = answers or AnswerBudget()
         self._carry = BodyRequests(outbox, bodies, lambda: self.limits.max_body, event)
         self._on_reset = on_reset
         self._joins: Joins = joins or NoJoins()
         self._notify, self._event, self._store_said = notify, event, store_said
-        self._sessions = ReplayGuard()
-        self._begun: set[str] = set()
-        """Peers that greeted and have not fetched since: what they have may be less than before."""
+        self._versions: dict[tuple[str, str], str] = {}
+        """(peer, channel) → what cannot be done for want of a common version; no channel: nothing at all."""
+        self._conversations = Conversations(
+            node,
+            secret or NodeSecret.of_this_process(time.monotonic),
+            lambda: inbox.store_id + outbox.store_id,
+            begun or BegunInMemory(),
+        )
         self._verbs: Mapping[str, Callable[[Request, Round], msgspec.Struct | Wait]] = {
             wire.HELLO: self._hello,
             wire.PUSH: self._push,
@@ -179,14 +193,16 @@ class Endpoint:
         if not joins and (access is None or request.key not in access.valid_keys):
             raise Refused("unknown_peer", "this pair of nodes, or its key, is not known here any more")
         try:
+            conversation = None
             if first and request.verb != wire.HELLO and not joins:
-                self._sessions.use(request.peer, request.header.session, request.header.counter)
+                header = request.header
+                conversation = self._conversations.use(request.peer, header.session, header.counter)
             verb = self._verbs.get(request.verb)
             if verb is None:
                 raise Refused("unsupported", f"verb {request.verb[:40]!r} is not known to this node")
             if request.tail and request.verb != wire.CHUNK:
                 raise BadFrame(f"{request.verb}: a tail that nothing vouches for")
-            value = verb(request, Round(first, final))
+            value = verb(request, Round(first, final, conversation))
         except Refused as refusal:
             return self._seal(request, clip(refusal.reason).encode(), refusal.code)
         except BadFrame as error:
@@ -217,18 +233,34 @@ class Endpoint:
 
     def _hello(self, request: Request, _round: Round) -> wire.Welcome:
         hello = wire.decode(request.body, wire.Hello)
-        if hello.version != wire.VERSION:
-            raise Refused("version", f"protocol version {hello.version}: this node speaks {wire.VERSION}")
-        self._begun.add(request.peer)
+        version = self._agree(request.peer, hello)
         return wire.Welcome(
-            version=wire.VERSION,
+            version=version,
             node=self._node_id,
-            session=self._sessions.open(request.peer),
+            session=self._conversations.open(request.peer),
             inbox=self._inbox.store_id,
             batch_bytes=self.limits.batch_bytes,
             batch_count=self.limits.batch_count,
             max_body=self.limits.max_body or 2**63 - 1,
         )
+
+    def _agree(self, peer: str, hello: wire.Hello) -> int:
+        """The version in which both go on. Raises Refused; that is told once, and once that it is over."""
+        try:
+            version = agree(self._node, peer, hello)
+        except Refused as refusal:
+            self._tell_version(peer, "", refusal.reason)
+            raise
+        self._tell_version(peer, "", "")
+        return version
+
+    def _tell_version(self, peer: str, channel: str, reason: str) -> None:
+        """What another version makes impossible between the two; empty: nothing. Told when it changes."""
+        known = self._versions.pop((peer, channel), "")
+        if reason:
+            self._versions[peer, channel] = reason
+        if reason != known:
+            self._event("other_version", {"peer": peer, "channel": channel, "reason": reason})
 
     def _push(self, request: Request, _round: Round) -> wire.Pushed:
         push = wire.decode(request.body, wire.Push)
@@ -238,6 +270,10 @@ class Endpoint:
             self._inbox, request.peer, StoreId(push.store), push.lanes, partial(self._allows, request.peer),
             self.limits.max_body, self._bodies,
         )  # fmt: skip
+        for part, verdict in zip(push.lanes, verdicts, strict=True):
+            newer = verdict.reason if verdict.reason.startswith(TOO_NEW) else ""
+            if newer or self._versions:
+                self._tell_version(request.peer, part.channel, newer)
         for channel in channels:
             self._notify(topics.inbox(channel))
         if taken := taken_of([part.envelopes for part in push.lanes], verdicts):
@@ -273,17 +309,23 @@ class Endpoint:
             if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
                 self._notify(topics.RECEIPTS)
         else:
-            doubt = this.first and request.peer in self._begun
+            doubt = this.conversation is not None and self._conversations.begins_to_fetch(
+                request.peer, this.conversation
+            )
             _check_count(len(ask.heads), MAX_LANES, "heads in one fetch")
             _check_count(len(ask.without), MAX_LANES, "lanes left out in one fetch")
             _check_count(len(ask.rejected), MAX_RECEIPTS, "rejections in one fetch")
             mail = build_fetch_response(
-                self._outbox, request.peer, ask.heads, self.limits.batch_count, self.limits.batch_bytes, self._event,
+                self._outbox, request.peer, ask.heads, self.limits.batch_count, self._room(request.peer), self._event,
                 self._on_reset, fresh=this.first, doubt=doubt, without=ask.without, partial=ask.partial,
                 rejected=ask.rejected,
             )  # fmt: skip
-            if doubt and not mail.stale:
-                self._begun.discard(request.peer)
+            if mail.less:
+                # Old news, or a store that was restored below a running peer: the first words after a hello are
+                # believed, for they come once.
+                raise Refused("new_session", "this is less than this node said it has: say hello again")
+            if doubt and this.conversation is not None and not mail.stale:
+                self._conversations.note_fetching(request.peer, this.conversation)
             if mail.settled:
                 self._notify(topics.RECEIPTS)
             parts, unknown = mail.parts, list(mail.unknown)
@@ -292,6 +334,10 @@ class Endpoint:
         state = self._outbox.peers().get(request.peer)
         cursor = wire.Cursor(state.log or b"" if state else b"", state.cursor if state else 0)
         return wire.Fetched(self._outbox.store_id, parts, cursor, unknown)
+
+    def _room(self, peer: str) -> int:
+        """Bytes of messages, or of receipts, in the next answer to a peer."""
+        return min(self.limits.batch_bytes, max(SMALL, self.answers.room(peer)))
 
     def _bad_receipt(self, peer: str, error: str) -> None:
         self._event("bad_receipt", {"peer": peer, "error": error})
@@ -315,7 +361,13 @@ class Endpoint:
         return body
 
     def _read(self, request: Request, _round: Round) -> wire.Piece:
-        return self._carry.read(request.peer, wire.decode(request.body, wire.Read))
+        ask = wire.decode(request.body, wire.Read)
+        room = self.answers.room(request.peer)
+        if not room:
+            raise Refused("busy", "many peers are reading from this node at once")
+        if ask.count > room:  # whole leaves: that is what may be fewer than were asked for
+            ask = msgspec.structs.replace(ask, count=min(ask.count, max(LEAF, room - room % LEAF)))
+        return self._carry.read(request.peer, ask)
 
     def _trace(self, request: Request, _round: Round) -> wire.Traced:
         ask = wire.decode(request.body, wire.AskTrace)
@@ -331,7 +383,8 @@ class Endpoint:
 
     def _page(self, peer: str, cursor: wire.Cursor) -> wire.Outcomes:
         log = StoreId(cursor.log) if cursor.log else None
-        own, rows = self._inbox.outcomes(peer, log, cursor.after, MAX_RECEIPTS)
+        room = min(RECEIPTS_BYTES, self._room(peer))
+        own, rows = self._inbox.outcomes(peer, log, cursor.after, MAX_RECEIPTS, room)
         start = cursor.after if log == own else 0
         return wire.Outcomes(own, rows[-1].number if rows else start, [from_outcome(row) for row in rows])
 
@@ -339,37 +392,3 @@ class Endpoint:
 def _check_count(count: int, most: int, what: str) -> None:
     if count > most:
         raise Refused("too_big", f"{count} {what}: the limit is {most}")
-
-
-def from_outcome(outcome: Outcome) -> wire.OutcomeRow:
-    """An outcome as it travels."""
-    return wire.OutcomeRow(
-        outcome.number, outcome.id, outcome.state.value, clip(outcome.reason), outcome.result, outcome.content_type
-    )
-
-
-def to_outcome(row: wire.OutcomeRow) -> Outcome:
-    """An outcome as it came; raises BadFrame for one that no receiver may claim.
-
-    What is only too long is cut: the work is done, whatever is said of it.
-    """
-    if row.state not in (State.PROCESSED, State.FAILED, State.EXPIRED):
-        raise BadFrame(f"state {row.state[:20]!r} is none that a receiver may claim")
-    if not 0 < row.number <= MAX_SEQUENCE or len(row.id) != 16:
-        raise BadFrame(f"number {row.number}, and an id of {len(row.id)} bytes")
-    result, reason = row.result, row.reason
-    if result is not None and len(result) > MAX_RESULT:
-        result, reason = None, f"{reason} (its result of {len(row.result or b'')} bytes is over the limit)"
-    return Outcome(row.number, MessageId(row.id), State(row.state), clip(reason), result,
-                   clip(row.content_type, MAX_CONTENT_TYPE))  # fmt: skip
-
-
-def to_outcomes(rows: Sequence[wire.OutcomeRow], wrong: Callable[[str], None]) -> list[Outcome]:
-    """A page as it came. A row that no receiver may claim is told to ``wrong`` and left out: the others count."""
-    page = []
-    for row in rows:
-        try:
-            page.append(to_outcome(row))
-        except BadFrame as error:
-            wrong(f"receipt ignored: {error}")
-    return page

@@ -29,6 +29,8 @@ import msgspec
 from dropr_core.errors import BadFrame, Refused
 from dropr_core.model.limits import MAX_FRAME_HEADER
 
+VERSION = 1
+"""Of frames; a later one would be used only after a greeting in this one (greeting.py)."""
 REQUEST, ANSWER = 0, 1
 _PRELUDE = struct.Struct(">4sBBHQ")
 _MAC = 32
@@ -81,13 +83,13 @@ def seal(kind: int, header: FrameHeader, body: bytes, key: bytes, tail: int = 0)
     encoded = _encoder.encode(header)
     if len(encoded) > MAX_FRAME_HEADER:
         raise BadFrame(f"a frame header of {len(encoded)} bytes: the limit is {MAX_FRAME_HEADER}")
-    signed = _PRELUDE.pack(b"DRPR", 1, kind, len(encoded), len(body) + tail) + encoded
+    signed = _PRELUDE.pack(b"DRPR", VERSION, kind, len(encoded), len(body) + tail) + encoded
     mac = hmac.digest(key, signed, "sha256")
     return b"".join((signed, mac, body)), mac
 
 
 def read_head(data: bytes, max_body: int) -> Head:
-    """Parse the beginning of a frame. Nothing is believed yet. Raises BadFrame.
+    """Parse the beginning of a frame. Nothing is believed yet. Raises BadFrame, and Refused (``too_big``, ``version``).
 
     ``data``: the first `HEAD_SIZE` bytes, or the whole frame if it is shorter.
     """
@@ -96,10 +98,15 @@ def read_head(data: bytes, max_body: int) -> Head:
     magic, version, kind, header_length, body_length = _PRELUDE.unpack_from(data)
     if magic != b"DRPR":
         raise BadFrame("not a dropr frame")
-    if version != 1:
-        raise BadFrame(f"protocol version {version}: this node speaks version 1")
-    if kind not in (REQUEST, ANSWER) or header_length > MAX_FRAME_HEADER:
-        raise BadFrame("impossible frame kind or header length")
+    if version != VERSION or kind not in (REQUEST, ANSWER):
+        # Who says so is not known, for nobody can tell where its signature would be.
+        what = f"version {version}" if version != VERSION else f"kind {kind}"
+        turn = (
+            "upgrade dropr here, if its sender is newer" if version >= VERSION else "upgrade dropr where it came from"
+        )
+        raise Refused("version", f"a frame of {what}, which this dropr does not know: {turn}")
+    if header_length > MAX_FRAME_HEADER:
+        raise BadFrame(f"a frame header of {header_length} bytes: the limit is {MAX_FRAME_HEADER}")
     if body_length > max_body:
         raise Refused("too_big", f"a body of {body_length} bytes: the limit here is {max_body}")
     offset = _PRELUDE.size + header_length + _MAC

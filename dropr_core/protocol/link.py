@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from dropr_core.contracts.storage import Batch, LaneStats, Rejection
+from dropr_core.contracts.storage import Batch, LaneStats
 from dropr_core.errors import Refused, Unreachable
 from dropr_core.model.backoff import Backoff
-from dropr_core.model.limits import MAX_LANES, MAX_REJECTION, PUSH_LANES, clip
+from dropr_core.model.limits import MAX_LANES, PUSH_LANES
 from dropr_core.model.names import Head, Lane, MessageId
+from dropr_core.protocol import rests
 from dropr_core.protocol.messages import PushResult, Welcome
 from dropr_core.protocol.orders import (
     ClearInFlight,
@@ -38,8 +39,8 @@ from dropr_core.protocol.orders import (
     Probe,
     Settle,
     Ship,
+    rejections,
 )
-from dropr_core.protocol.rests import ABOUT_CONTENT, GENTLY, GREETINGS, LATE, MISCONFIGURED, longest_rest
 
 
 def _no_lane(_lane: Lane) -> bool:
@@ -264,7 +265,7 @@ class Link:
         """
         self._collecting = False
         if gently:
-            self._collect_at = now + GENTLY
+            self._collect_at = now + rests.GENTLY
         return self._alive(Collect)
 
     def failed(self, order: Order, batches: Sequence[Batch], error: Exception, now: float) -> list[Effect]:
@@ -289,7 +290,7 @@ class Link:
             effects.extend(self._suspect(batches, str(error)))
         if isinstance(order, Collect) and not isinstance(error, Unreachable) and self.down_reason is None:
             # A broken long poll says little about a peer that is otherwise up: ask again, gently.
-            self._collect_at = now + GENTLY
+            self._collect_at = now + rests.GENTLY
             return effects
         return effects + self._down(str(error), now)
 
@@ -308,7 +309,7 @@ class Link:
             self.failures = 0
             shape.alone, shape.tries, shape.suspect = -1, 0, False
             shape.count = min(self.settings.max_count, max(shape.count * 2, self.settings.first_count // 8))
-            yield Settle(batch.lane, head, tuple(_rejections(batch, verdict)))
+            yield Settle(batch.lane, head, tuple(rejections(batch, verdict)))
         else:
             yield Compare(batch.lane, head)
 
@@ -316,24 +317,26 @@ class Link:
         effects: list[Effect] = []
         if error.signed:
             effects.extend(ClearInFlight(batch.lane) for batch in batches if batch.lane not in self._doubtful)
-            if error.code == "new_session":
+            if error.code == rests.OLD_SESSION:
+                return effects
+            if error.code == rests.NEW_SESSION:
                 self.welcome = None
-                if self._greetings < GREETINGS:
+                if self._greetings < rests.GREETINGS:
                     return effects
                 # It forgets each session at once: two processes answer in turn, or it dies of what is asked.
         else:
             # Somebody on the way may have said it: the peer can have taken the push all the same.
             self._doubtful.update(batch.lane for batch in batches)
-        if error.code in ABOUT_CONTENT and isinstance(order, Ship):
+        if error.code in rests.ABOUT_CONTENT and isinstance(order, Ship):
             effects.extend(self._suspect(batches, str(error), certain=error.signed))
             if error.signed:
                 return effects
-        if error.code in MISCONFIGURED:  # straight to the cap: only a person mends it
+        if error.code in rests.MISCONFIGURED:  # straight to the cap: only a person mends it
             self.failures, self._failing_since = max(self.failures, 10), -math.inf
         elif error.code == "busy":
             for batch in batches:
                 self._shape(batch.lane).count = 1  # nobody sends megabytes again and again for a no
-        return effects + self._down(str(error), now, refused=type(order), most=longest_rest(error))
+        return effects + self._down(str(error), now, refused=type(order), most=rests.longest_rest(error))
 
     def _suspect(self, batches: Sequence[Batch], reason: str, *, certain: bool = False) -> list[Effect]:
         """A push failed at a peer that was reached: close in on what may be poison."""
@@ -381,20 +384,13 @@ class Link:
         if any(1 < shape.count < self.settings.first_count // 8 for shape in self._shapes.values()):
             rest = min(rest, self.settings.backoff.first)  # closing in on a poisonous delivery
         self.rest_until = max(self.rest_until, now + rest)
-        self._late_at = max(self.rest_until, now + LATE)
+        self._late_at = max(self.rest_until, now + rests.LATE)
         known, self.down_reason = self.down_reason, reason
         return [] if known is not None else [PeerDown(reason)]
 
     def unreachable(self, error: Exception, now: float) -> list[Effect]:
         """Something asked beside the orders did not reach the peer."""
         return self._down(str(error), now)
-
-
-def _rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:
-    for index, code, reason in verdict.rejected:
-        # A verdict on what was never sent is ignored (docs/what-survives-what.md, fault 33).
-        if 0 <= index < len(batch.entries):
-            yield Rejection(batch.entries[index].sequence, clip(code, 64), clip(reason, MAX_REJECTION))
 
 
 __all__ = ["Link", "LinkSettings"]

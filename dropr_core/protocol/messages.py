@@ -1,4 +1,4 @@
-"""The wire protocol, version 1: what two nodes say to each other (docs/wire-protocol.md).
+"""The wire protocol: what two nodes say to each other (docs/wire-protocol.md).
 
 Owns the bodies of requests and answers and their encoding; `frames.py` owns the frame around
 them. Must not know sockets, stores or time: every function is bytes in, values out, or back.
@@ -11,8 +11,6 @@ import msgspec
 from dropr_core.errors import BadFrame
 from dropr_core.model.limits import MAX_SECONDS, MAX_SEQUENCE
 from dropr_core.model.names import LOWEST_PRIORITY
-
-VERSION = 1
 
 # Verbs. A request names one; its answer has the shape that stands beside it.
 HELLO = "hello"  # Hello → Welcome
@@ -42,17 +40,21 @@ Short = Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """Who I am, before anything else."""
+    """Who I am, before anything else. `greeting.py` says why its beginning never changes."""
 
     version: int
+    """The oldest version that I speak."""
     node: Short
     """The sender's node id, 16 random bytes made once."""
+    newest: Count = 0
+    """The newest one; less than the oldest: I speak no other (dropr 0.1 does not say it)."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
     """Who answers, the session for what follows, and what it takes at once."""
 
     version: int
+    """The one in which we go on: the newest that both speak."""
     node: Short
     session: Short
     inbox: Store

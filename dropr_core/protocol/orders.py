@@ -3,10 +3,14 @@
 Owns these values and nothing else: link.py makes them, the pusher carries them out.
 """
 
+from collections.abc import Iterable
+
 import attrs
 
-from dropr_core.contracts.storage import Rejection
+from dropr_core.contracts.storage import Batch, Rejection
+from dropr_core.model.limits import MAX_REJECTION, clip
 from dropr_core.model.names import Head, Lane
+from dropr_core.protocol.messages import PushResult
 
 # ── orders: what to ask ──────────────────────────────────────────────────────────────────────────
 
@@ -91,3 +95,11 @@ class PeerUp:
 
 
 Effect = Settle | Compare | ClearInFlight | DeadLetter | PeerDown | PeerUp
+
+
+def rejections(batch: Batch, verdict: PushResult) -> Iterable[Rejection]:
+    """What a verdict takes out of a batch."""
+    for index, code, reason in verdict.rejected:
+        # A verdict on what was never sent is ignored (docs/what-survives-what.md, fault 33).
+        if 0 <= index < len(batch.entries):
+            yield Rejection(batch.entries[index].sequence, clip(code, 64), clip(reason, MAX_REJECTION))

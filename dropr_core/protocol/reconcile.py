@@ -23,9 +23,12 @@ class Reconciler:
     Reads the outbox once, however many lanes the answer names: reading all of them for each would cost their square.
     """
 
-    def __init__(self, outbox: Outbox, peer: str, *, on_reset: str, event: Event) -> None:
-        """``on_reset``: ``resend`` or ``hold`` when the receiver lost messages."""
+    def __init__(self, outbox: Outbox, peer: str, *, on_reset: str, event: Event, believes_loss: bool = True) -> None:
+        """``on_reset``: ``resend`` or ``hold`` when the receiver lost messages. ``believes_loss``: False: a head that
+        says so is told to the caller, and does nothing.
+        """
         self._outbox, self._peer, self._on_reset, self._event = outbox, peer, on_reset, event
+        self._believes_loss = believes_loss
         self._known: dict[Lane, tuple[Head, int]] | None = None
         """Lane → our head and the last number given, of lanes with something to ship and of those applied before."""
         self._awaited: dict[Lane, list[Delivery]] | None = None
@@ -61,6 +64,8 @@ class Reconciler:
         elif meaning is HeadRelation.AHEAD:
             outbox.settle(lane, theirs, [one for one in rejected if one.sequence <= theirs.sequence])
             self._note(lane, theirs, last)
+        elif meaning is HeadRelation.LOST and not self._believes_loss:
+            return meaning
         elif meaning is HeadRelation.LOST:
             if self._on_reset == "hold":
                 outbox.hold(lane.peer, "the peer lost messages that it had accepted (on_peer_reset: hold)")

@@ -60,8 +60,7 @@ class Dispatcher:
         except BaseException as error:
             self._failed(error, return_to)
             return
-        if _still_wanted(return_to):
-            return_to.set_result(answer)
+        self._give(answer, request, return_to)
 
     def _retry(self, request: Request, final: bool, return_to: "Future[bytes]") -> Wait | None:
         """Ask again for a request that waits; None when it is answered."""
@@ -74,9 +73,13 @@ class Dispatcher:
             return None
         if isinstance(answer, Wait):
             return answer
-        if _still_wanted(return_to):
-            return_to.set_result(answer)
+        self._give(answer, request, return_to)
         return None
+
+    def _give(self, answer: bytes, request: Request, return_to: "Future[bytes]") -> None:
+        if _still_wanted(return_to):
+            self.endpoint.answers.count(return_to, request.peer, len(answer))
+            return_to.set_result(answer)
 
     def _failed(self, error: BaseException, return_to: "Future[bytes]") -> None:
         if not isinstance(error, Exception) or not hasattr(error, "code"):

@@ -1,28 +1,26 @@
-"""The invitations of a node: one small file for each, in its data directory.
+"""The invitations of a node: one small document for each (``invitations/<id in hex>.json``).
 
 Owns what is kept of a token (its id, its join key, for whom, until when, by whom it was used) and the lock under which
 that changes. Must not know the network, nor the configuration.
 """
 
 import contextlib
-import fcntl
-import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import PurePath
+from typing import Any
 
 import attrs
 
-from dropr_core.errors import ConfigError
+from dropr_core.errors import ConfigError, StoreError
 from dropr_core.protocol.invitation import Invitation, join_key
-from dropr_core.system.files import replace_text, sync_directory
-from dropr_core.system.ownership import make_private_directory, open_private
+from dropr_core.system.shared_document import Documents, Form, SharedDocument
 
 FOLDER = "invitations"
 REMEMBERED = 86400.0
 """Seconds for which one that ended is still known, so that whoever comes late is told what happened."""
+ADVICE = "remove it, and invite again"
 MOST = 1000
 """Invitations that may stand open at once."""
 
@@ -49,84 +47,82 @@ class Record:
 
 
 class Invitations:
-    """Those in one data directory. Safe for many threads and processes."""
+    """Those of one node. Safe for many threads, processes and machines."""
 
-    def __init__(self, data: Path) -> None:
-        self.directory = data / FOLDER
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
 
     def add(self, invitation: Invitation, lifetime: float, may_write: tuple[str, ...] | None) -> Record:
-        """Keep a new one for ``lifetime`` seconds. Raises OSError, ConfigError if there are too many."""
+        """Keep a new one for ``lifetime`` seconds. Raises StoreError, ConfigError if there are too many."""
         record = Record(invitation.id, invitation.name, join_key(invitation.secret), time.time() + lifetime, may_write)
         with self.locked():
             self._forget_old()
-            if len(list(self.directory.glob("*.json"))) >= MOST:
+            if len(self._ids()) >= MOST:
                 raise ConfigError([f"{MOST} invitations are open already; `dropr invite --revoke NAME` ends one"])
             self.keep(record)
         return record
 
     def keep(self, record: Record) -> None:
-        """Write one down, durably. Raises OSError."""
-        document = {
-            "name": record.name,
-            "key": record.key.hex(),
-            "expires": record.expires,
-            "may_write": None if record.may_write is None else list(record.may_write),
-            "nonce": record.nonce.hex(),
-        }
-        replace_text(self._path(record.id), json.dumps(document), durable=True)
+        """Write one down, durably. Raises StoreError."""
+        self._document(record.id).write(record)
 
     def find(self, identity: bytes) -> Record | None:
         """The one of this id, if it is known: still open, or ended not long ago."""
         try:
-            record = _read(identity, self._path(identity))
-        except (OSError, ValueError, KeyError, TypeError):
+            record = self._document(identity).look()
+        except StoreError:
             return None
-        return record if time.time() < record.expires + REMEMBERED else None
+        return record if record is not None and time.time() < record.expires + REMEMBERED else None
 
     def all(self) -> list[Record]:
-        """All that are known, the one that ends first first."""
-        found = []
-        for path in self.directory.glob("*.json"):
-            with contextlib.suppress(ValueError):
-                if record := self.find(bytes.fromhex(path.stem)):
-                    found.append(record)
+        """All that are known, the one that ends first first. Raises StoreError."""
+        found = [record for identity in self._ids() if (record := self.find(identity))]
         return sorted(found, key=lambda record: (record.expires, record.id))
 
     def revoke(self, name: str) -> int:
-        """Forget the open ones for ``name``; how many. Raises OSError."""
-        if not self.directory.is_dir():
+        """Forget the open ones for ``name``; how many. Raises StoreError."""
+        if not self._ids():
             return 0
         with self.locked():
             mine = [record for record in self.all() if record.name == name and not record.nonce]
             for record in mine:
-                self._path(record.id).unlink(missing_ok=True)
-            if mine:
-                sync_directory(self.directory)
+                self._document(record.id).remove()
         return len(mine)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else changes one meanwhile. Held for the time of a few small writes. Raises OSError."""
-        make_private_directory(self.directory)
-        fd = open_private(self.directory / "lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+    def locked(self) -> AbstractContextManager[None]:
+        """Nobody else changes one meanwhile. Held for the time of a few small writes. Raises StoreError."""
+        return self._documents.turn(f"{FOLDER}/lock")
 
     def _forget_old(self) -> None:
-        for path in self.directory.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError):
-                if self.find(bytes.fromhex(path.stem)) is None:
-                    path.unlink()
+        for identity in self._ids():
+            if self.find(identity) is None:
+                with contextlib.suppress(StoreError):
+                    self._document(identity).remove()
 
-    def _path(self, identity: bytes) -> Path:
-        return self.directory / f"{identity.hex()}.json"
+    def _ids(self) -> list[bytes]:
+        found = []
+        for name in self._documents.names(f"{FOLDER}/"):
+            with contextlib.suppress(ValueError):
+                found.append(bytes.fromhex(PurePath(name).stem))
+        return found
+
+    def _document(self, identity: bytes) -> SharedDocument[Record | None]:
+        form: Form[Record | None] = Form(partial(_decode, identity), _encode, lambda: None, ADVICE)
+        return self._documents.document(f"{FOLDER}/{identity.hex()}.json", form)
 
 
-def _read(identity: bytes, path: Path) -> Record:
-    kept = json.loads(path.read_text(encoding="utf-8"))
+def _encode(record: Record | None) -> object:
+    assert record is not None
+    return {
+        "name": record.name,
+        "key": record.key.hex(),
+        "expires": record.expires,
+        "may_write": None if record.may_write is None else list(record.may_write),
+        "nonce": record.nonce.hex(),
+    }
+
+
+def _decode(identity: bytes, kept: Any) -> Record:
     may_write = kept["may_write"]
     return Record(
         identity, str(kept["name"]), bytes.fromhex(kept["key"]), float(kept["expires"]),

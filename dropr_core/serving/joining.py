@@ -16,10 +16,11 @@ from dropr_core.config.editing import read_config
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.config.peering import NewPeer, add_peer, check_writable, config_file, with_peer
 from dropr_core.config.units import format_duration
-from dropr_core.errors import ConfigError, Refused
+from dropr_core.errors import ConfigError, Refused, StoreError
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.invitation import pair_key
 from dropr_core.serving.invitations import Invitations, Record
+from dropr_core.system.shared_document import Documents, FileDocuments
 
 
 class JoinDesk:
@@ -31,12 +32,15 @@ class JoinDesk:
         usable: Callable[[str], bool],
         applied: Callable[[NodeConfig], None],
         log: logging.Logger,
+        documents: Documents | None = None,
     ) -> None:
-        """``usable``: whether a transport of this node can reach a URL; ``applied``: told the new configuration."""
+        """``usable``: whether a transport of this node can reach a URL; ``applied``: told the new configuration;
+        ``documents``: where the invitations stand, instead of the data directory.
+        """
         self._file = config_file(config)
         self._node, self._data = config.node, config.data
         self._usable, self._applied, self._log = usable, applied, log
-        self._invitations = Invitations(config.data)
+        self._invitations = Invitations(documents or FileDocuments(config.data))
 
     def key(self, invitation: bytes, name: str) -> bytes | None:
         """See `Joins`."""
@@ -59,9 +63,10 @@ class JoinDesk:
             self._log.error("%s may join, but cannot be written down:\n%s", name, error)
             text = f"{self._node} cannot write {name} into its configuration; its log says why; then run this again"
             raise Refused("not_written", text) from None
-        except OSError as error:
+        except (OSError, StoreError) as error:
             self._log.error("%s may join, but cannot be written down: %s", name, error)
-            text = f"{self._node} cannot write {name} into its configuration ({error.strerror}); mend it and try again"
+            why = error.strerror if isinstance(error, OSError) else error
+            text = f"{self._node} cannot write {name} into its configuration ({why}); mend it and try again"
             raise Refused("not_written", text) from None
 
     def _take(self, file: Path, record: Record, request: wire.Join) -> wire.Joined:

@@ -11,7 +11,7 @@ from dropr_core.model.message import Message
 from dropr_core.model.names import START
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push
-from dropr_core.protocol.endpoint import to_outcomes
+from dropr_core.protocol.outcomes import to_outcomes
 from dropr_core.system.clock import FakeClock
 
 NAN, INF = float("nan"), float("inf")

@@ -38,8 +38,9 @@ from dropr_core.model.limits import (
 from dropr_core.model.message import Message
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import accept_push
-from dropr_core.protocol.endpoint import Limits, from_outcome, to_outcomes
+from dropr_core.protocol.endpoint import Limits
 from dropr_core.protocol.frames import HEAD_SIZE, REQUEST, FrameHeader, read_head, seal
+from dropr_core.protocol.outcomes import from_outcome, to_outcomes
 from dropr_core.system.clock import FakeClock
 
 LONG = "c" * (MAX_CHANNEL + 1)

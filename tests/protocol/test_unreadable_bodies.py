@@ -5,15 +5,15 @@ import os
 import pytest
 from support.lanes import LOG, SHOP, THERE, Node, Sender, ident, live
 
-from dropr_core.bodies.store import Bodies
+from dropr_core.bodies.store import BodyFiles
 from dropr_core.system.clock import FakeClock
 
 
 @pytest.fixture
 def pair(tmp_path):
     clock = FakeClock()
-    there = Node(THERE, SHOP, clock, bodies=Bodies(tmp_path / "there", 0))
-    return Sender(clock, there, bodies=Bodies(tmp_path / "here", 0)), there
+    there = Node(THERE, SHOP, clock, bodies=BodyFiles(tmp_path / "there", 0))
+    return Sender(clock, there, bodies=BodyFiles(tmp_path / "here", 0)), there
 
 
 def refuse(number):

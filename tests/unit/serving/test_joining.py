@@ -18,6 +18,7 @@ from dropr_core.protocol.frames import REQUEST, FrameHeader, seal
 from dropr_core.protocol.invitation import join_key, new_invitation, pair_key
 from dropr_core.serving.invitations import REMEMBERED, Invitations
 from dropr_core.serving.joining import JoinDesk
+from dropr_core.system.shared_document import FileDocuments
 
 LOG = logging.getLogger("dropr.test.joining")
 NONCE = b"n" * 16
@@ -33,7 +34,7 @@ class Inviter:
         self.applied = []
         (directory / "shop-data").mkdir()
         config = load(self.file)
-        self.kept = Invitations(config.data)
+        self.kept = Invitations(FileDocuments(config.data))
         self.desk = JoinDesk(config, lambda url: url.startswith("http"), self.applied.append, LOG)
 
     def invite(self, name="berlin", lifetime=900.0, may_write=None):
@@ -123,7 +124,7 @@ def test_old_ones_are_forgotten(inviter, monkeypatch):
     monkeypatch.setattr("time.time", lambda: then)
     inviter.invite("rome")
     assert [record.name for record in inviter.kept.all()] == ["rome"]
-    assert not (inviter.kept.directory / f"{old.id.hex()}.json").exists()
+    assert not (inviter.file.parent / "invitations" / f"{old.id.hex()}.json").exists()
 
 
 def test_a_configuration_that_cannot_be_written_uses_nothing_up(inviter, caplog):
