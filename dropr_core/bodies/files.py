@@ -1,18 +1,21 @@
 """Files of large bodies, opened: to be read from the beginning to the end, or to be sent in pieces.
 
-Owns the check of the digest while a body is read, the trailer of files that are sent (docs/formats/bodies.md),
-and what an error of the file system means. Must not know where bodies lie or when they go (store.py).
+Owns how they are called, the check of the digest while a body is read, the trailer of files that are sent
+(docs/formats/bodies.md), and what an error of the file system means. Must not know where bodies lie or when they go
+(store.py).
 """
 
 import errno
 import io
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from dropr_core.bodies.chunk_digest import LEAF, SIZE, LeafHash, count
+from dropr_core.contracts.bodies import Load, Tail
 from dropr_core.errors import StoreCorrupt
+from dropr_core.model.chunk_digest import LEAF, SIZE, LeafHash, count
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.system.os_errors import store_error
@@ -21,14 +24,41 @@ PIECE = 1024 * 1024
 """Bytes read and written at once."""
 
 
-class Load:
-    """A body that is being sent. Safe to read from many threads; close it when nobody reads any more."""
+def name_of(identity: MessageId, reference: Reference) -> str:
+    """The file name of a body."""
+    return f"{identity.hex()}-{reference.digest[:8].hex()}"
+
+
+def id_in(name: str) -> MessageId:
+    """The message of a file; empty if its name says none."""
+    try:
+        return MessageId(bytes.fromhex(name.partition("-")[0]))
+    except ValueError:
+        return MessageId(b"")
+
+
+def files_in(directory: Path) -> Iterator[Path]:
+    """The files of a directory, which need not be there."""
+    try:
+        yield from (path for path in directory.iterdir() if path.is_file())
+    except FileNotFoundError:
+        return
+
+
+def folders_in(directory: Path) -> Iterator[Path]:
+    """The directories in a directory, which need not be there."""
+    try:
+        yield from (path for path in directory.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return
+
+
+class BodyFile(Load):
+    """A file that is being sent."""
 
     def __init__(self, fd: int, reference: Reference) -> None:
         self._fd, self.reference = fd, reference
         self._readers, self._lock, self._closed = 0, threading.Lock(), False
-        self.failure: OSError | None = None
-        """Why a piece could not be read."""
 
     def leaves(self, offset: int, size: int) -> bytes:
         """The digests of the leaves of a piece, as they were when the body was written. Raises OSError."""
@@ -68,10 +98,10 @@ class Load:
             os.close(self._fd)
 
 
-class PieceOf:
-    """A piece of a body that is being sent (`contracts.transport.Tail`)."""
+class PieceOf(Tail):
+    """A piece of a file that is being sent."""
 
-    def __init__(self, load: Load, offset: int, size: int) -> None:
+    def __init__(self, load: BodyFile, offset: int, size: int) -> None:
         self._load, self._offset, self.size = load, offset, size
 
     def read(self, offset: int, size: int) -> bytes:
@@ -147,12 +177,6 @@ def open_checked(path: Path, identity: MessageId, reference: Reference, more: in
         file.close()
         raise StoreCorrupt(f"the body of message {format_id(identity)} has not its {reference.size} bytes: {path}")
     return cast("BinaryIO", io.BufferedReader(file, PIECE))
-
-
-def no_fault_of_a_file(error: Exception) -> bool:
-    """Whether what kept a body from being read would keep any file from it: a lack of handles or of memory."""
-    cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, OSError) and cause.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

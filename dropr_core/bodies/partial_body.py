@@ -12,13 +12,14 @@ import fcntl
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from dropr_core.bodies.chunk_digest import LEAF, SIZE, LeafHash, digest_of, leaves_of
 from dropr_core.bodies.files import PIECE, write_all
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Arrival, Arrivals
 from dropr_core.errors import BadBody, QueueFull, StoreBusy, StoreError
+from dropr_core.model.chunk_digest import LEAF, SIZE, LeafHash, digest_of, leaves_of
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.system.files import sync_directory
@@ -31,12 +32,14 @@ OPEN = 32
 AHEAD = 16 * 1024 * 1024
 """Bytes kept in memory of pieces that overtook others; what goes beyond is sent again."""
 
-SYNC_EVERY = 32 * 1024 * 1024
-"""Bytes after which the disk is given work, beside the writing, so that the end has not all of it."""
+SYNC_EVERY = 4 * 1024 * 1024
+"""Bytes after which the disk is given work, beside the writing, so that the end has not all of it. Few, because
+a commit of anybody on this disk waits for what was given before it.
+"""
 
 
-class PartialBody:
-    """One body on its way in."""
+class PartialBody(Arrival):
+    """A file on its way in."""
 
     def __init__(self, final: Path, identity: MessageId, reference: Reference, disk: ThreadPoolExecutor) -> None:
         """``disk``: flushes what was written while more is being written."""
@@ -176,11 +179,12 @@ class PartialBody:
 _Key = tuple[str, MessageId, Reference]
 
 
-class PartialBodies:
-    """All bodies on their way into one node. Safe from many threads."""
+class PartialBodies(Arrivals):
+    """All files on their way into one process."""
 
-    def __init__(self, bodies: Bodies) -> None:
-        self._bodies = bodies
+    def __init__(self, place: Callable[[str, MessageId, Reference], Path], check_room: Callable[[int], None]) -> None:
+        """``place``: where a body belongs. ``check_room``: raises QueueFull if there is no room for so many bytes."""
+        self._place, self._check_room = place, check_room
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="dropr-body-disk")
         self._lock = threading.Lock()
         self._open: OrderedDict[_Key, PartialBody] = OrderedDict()
@@ -193,12 +197,12 @@ class PartialBodies:
             if found is not None:
                 self._open.move_to_end(key)
                 return found
-        path = self._bodies.place(peer, identity, reference)
+        path = self._place(peer, identity, reference)
         if not path.exists():
             here = 0
             with contextlib.suppress(FileNotFoundError):
                 here = path.with_name(path.name + ".part").stat().st_size
-            self._bodies.check_room(reference.size - here)
+            self._check_room(reference.size - here)
         with self._lock:
             found = self._open.setdefault(key, PartialBody(path, identity, reference, self._disk))
             old = self._open.popitem(last=False)[1] if len(self._open) > OPEN else None

@@ -1,4 +1,4 @@
-"""Large bodies: files beside the store, named by their message.
+"""Large bodies as files beside the store, named by their message.
 
 Owns the directory ``bodies/`` of a node (docs/formats/bodies.md): writing what is sent, taking in
 what arrives, opening, forgetting. Must not know lanes, peers' addresses or the wire: whether a
@@ -14,43 +14,38 @@ message still needs its body is asked of whoever knows.
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from dropr_core.bodies.chunk_digest import LeafHash
-from dropr_core.bodies.files import PIECE, Load, open_checked, trailer_of, write_all
-from dropr_core.errors import QueueFull, TooBig
+from dropr_core.bodies.files import (
+    PIECE,
+    BodyFile,
+    files_in,
+    folders_in,
+    id_in,
+    name_of,
+    open_checked,
+    trailer_of,
+    write_all,
+)
+from dropr_core.contracts.bodies import FORGOTTEN, Arrivals, Bodies, Leftovers, Progress, Readable, Written
+from dropr_core.errors import TooBig
+from dropr_core.model.chunk_digest import LeafHash
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId
 from dropr_core.system.files import sync_directory
 from dropr_core.system.os_errors import store_error
 from dropr_core.system.ownership import make_private_directory, open_private
-from dropr_core.system.space import floor_of
+from dropr_core.system.space import check_free
 
 LOOK_AT_DISK = 64
 """Pieces between two looks at the free space."""
 
-FORGOTTEN = 86400.0
-"""Seconds after which what arrived for a message that never came is given up."""
 
-
-class Readable(Protocol):
-    """What a body is read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
-        ...
-
-
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes done and, where it is known, of how many."""
-
-
-class Written:
-    """A body on stable storage whose message is not stored yet. Until `release` no sweep takes it."""
+class WrittenFile(Written):
+    """A file that is locked until `release`."""
 
     def __init__(self, path: Path, fd: int, reference: Reference) -> None:
         self.path, self.reference = path, reference
@@ -69,8 +64,8 @@ class Written:
             os.close(fd)
 
 
-class Bodies:
-    """All large bodies of one node. Safe from many threads and processes."""
+class BodyFiles(Bodies):
+    """All large bodies of a node on one machine."""
 
     def __init__(self, directory: Path, min_free: int | None = None) -> None:
         self.directory = directory
@@ -105,7 +100,7 @@ class Bodies:
             if isinstance(error, OSError):
                 raise store_error(error, temporary) from error
             raise
-        return Written(path, fd, reference)
+        return WrittenFile(path, fd, reference)
 
     def _copy(
         self, source: Readable, fd: int, limit: int | None, progress: Progress | None, size: int | None
@@ -129,16 +124,22 @@ class Bodies:
         path = self.directory / "sent" / name_of(identity, reference)
         return open_checked(path, identity, reference, trailer_of(reference))
 
-    def load(self, identity: MessageId, reference: Reference) -> Load:
+    def load(self, identity: MessageId, reference: Reference) -> BodyFile:
         """The body of a message of the outbox, to be sent in pieces; raises StoreCorrupt if it is gone."""
         with self.open_sent(identity, reference) as file:
-            return Load(os.dup(file.fileno()), reference)
+            return BodyFile(os.dup(file.fileno()), reference)
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────
 
     def place(self, peer: str, identity: MessageId, reference: Reference) -> Path:
         """Where the body of a message from ``peer`` belongs. Makes the directory."""
         return self._directory("come", peer) / name_of(identity, reference)
+
+    def arrivals(self) -> Arrivals:
+        """What takes bodies in; closed by the caller."""
+        from dropr_core.bodies.partial_body import PartialBodies
+
+        return PartialBodies(self.place, self.check_room)
 
     def has(self, peer: str, identity: MessageId, reference: Reference) -> bool:
         """Whether the body of a message from ``peer`` is here, complete."""
@@ -163,13 +164,7 @@ class Bodies:
 
     def check_room(self, more: int) -> None:
         """Raise QueueFull if ``more`` bytes would leave less free than ``limits.min_free``."""
-        usage = shutil.disk_usage(self.directory if self.directory.exists() else self.directory.parent)
-        floor = floor_of(usage.total, self._min_free)
-        if usage.free - more < floor:
-            raise QueueFull(
-                f"{self.directory}: {usage.free} bytes are free, {more} more would go below the floor of {floor}; "
-                "free some space or lower limits.min_free"
-            )
+        check_free(self.directory, more, self._min_free)
 
     def sweep(self, is_sent: Callable[[MessageId], bool], is_come: Callable[[MessageId], bool], wall: float) -> int:
         """Remove what no message needs: bodies of ended messages, and what a dead process left behind.
@@ -178,13 +173,13 @@ class Bodies:
         how many files went. Bodies are few and large: each is looked at.
         """
         gone = 0
-        for path in _files(self.directory / "sent"):
+        for path in files_in(self.directory / "sent"):
             if path.suffix:
                 gone += _remove_unless_locked(path, lambda: False)
             else:
-                gone += _remove_unless_locked(path, partial(is_sent, _id_in(path.name)))
-        for directory in _folders(self.directory / "come"):
-            for path in _files(directory):
+                gone += _remove_unless_locked(path, partial(is_sent, id_in(path.name)))
+        for directory in folders_in(self.directory / "come"):
+            for path in files_in(directory):
                 with contextlib.suppress(FileNotFoundError):  # a consumer was faster
                     gone += self._sweep_come(path, is_come, wall)
         return gone
@@ -194,16 +189,36 @@ class Bodies:
         if path.suffix:
             old = wall - path.stat().st_mtime > FORGOTTEN or path.suffix == ".new"
             return old and _remove_unless_locked(path, lambda: False)
-        if is_come(_id_in(path.name)):
+        if is_come(id_in(path.name)):
             path.chmod(0o400)
             return False
         old = not path.stat().st_mode & 0o200 or wall - path.stat().st_mtime > FORGOTTEN
         return old and _remove_unless_locked(path, lambda: False)
 
+    def examine(
+        self, peer: str | None, identity: MessageId, reference: Reference, *, repair: bool, say: Callable[[str], None]
+    ) -> str:
+        """What is wrong with the file of a body."""
+        from dropr_core.bodies import checking
+
+        directory = self.directory / "sent" if peer is None else self.directory / "come" / peer.encode().hex()
+        trailer = trailer_of(reference) if peer is None else 0
+        path = directory / name_of(identity, reference)
+        return checking.examine(self.directory, path, reference, trailer, repair=repair, say=say)
+
+    def leftovers(
+        self, sent: Callable[[MessageId], Reference | None], come: Callable[[MessageId], Reference | None], *,
+        aside: bool, say: Callable[[str], None],
+    ) -> Iterator[Leftovers | tuple[str, Exception]]:  # fmt: skip
+        """Files that no message refers to."""
+        from dropr_core.bodies import checking
+
+        return checking.leftovers(self.directory, sent, come, aside=aside, say=say)
+
     def any(self) -> bool:
         """Whether there is a body, or a part of one."""
-        folders = [self.directory / "sent", *_folders(self.directory / "come")]
-        return any(True for folder in folders for _ in _files(folder))
+        folders = [self.directory / "sent", *folders_in(self.directory / "come")]
+        return any(True for folder in folders for _ in files_in(folder))
 
     def _directory(self, *parts: str) -> Path:
         """A directory of bodies, made durably when it is first needed. Names become hexadecimal."""
@@ -232,32 +247,6 @@ def _begin(directory: Path) -> tuple[Path, int]:
         if os.fstat(fd).st_nlink:
             return path, fd
         os.close(fd)  # a sweep was between the two
-
-
-def name_of(identity: MessageId, reference: Reference) -> str:
-    """The file name of a body."""
-    return f"{identity.hex()}-{reference.digest[:8].hex()}"
-
-
-def _files(directory: Path) -> Iterator[Path]:
-    try:
-        yield from (path for path in directory.iterdir() if path.is_file())
-    except FileNotFoundError:
-        return
-
-
-def _folders(directory: Path) -> Iterator[Path]:
-    try:
-        yield from (path for path in directory.iterdir() if path.is_dir())
-    except FileNotFoundError:
-        return
-
-
-def _id_in(name: str) -> MessageId:
-    try:
-        return MessageId(bytes.fromhex(name.partition("-")[0]))
-    except ValueError:
-        return MessageId(b"")
 
 
 def _remove_unless_locked(path: Path, needed: Callable[[], bool]) -> bool:

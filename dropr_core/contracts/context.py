@@ -11,10 +11,15 @@ from typing import Any
 import attrs
 
 from dropr_core.system.clock import Clock
+from dropr_core.system.shared_document import Documents, FileDocuments
 
 
 def _nobody(_event: str, _details: Mapping[str, Any]) -> None:
     """Nobody listens."""
+
+
+def _files(context: "Context") -> Documents:
+    return FileDocuments(context.data)
 
 
 @attrs.frozen
@@ -46,3 +51,7 @@ class Context:
     checking: bool = False
     """Opened for `Storage.check` alone: opening does not fail over damage (check tells of it), and
     waits for no lock. A storage that does not know this may raise as ever: that is shown as what was found."""
+    documents: Documents = attrs.field(default=attrs.Factory(_files, takes_self=True), repr=False)
+    """Small documents that all processes of the node share, and all its machines if it has several: what a plugin
+    must not keep in a file of one machine. For plugins besides the storage.
+    """

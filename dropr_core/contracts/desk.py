@@ -7,10 +7,10 @@ Errors, all of `dropr_core.errors`: UsageError (a bad name, TooBig, Conflict: no
 limit, or the disk is full: nothing was stored, and the same call may succeed later), other StoreErrors, Closed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, Self, TypeAlias
 
 import attrs
 
@@ -80,6 +80,11 @@ class Held(Protocol):
     @property
     def age(self) -> float:
         """Seconds since it entered the queue."""
+        ...
+
+    @property
+    def created_at(self) -> float:
+        """When it was sent, by its sender's wall clock, in seconds since the epoch: for people."""
         ...
 
     @property
@@ -153,6 +158,12 @@ class Held(Protocol):
         ...
 
 
+Told: TypeAlias = Callable[[Any], None]
+"""Is called in the event loop, never before the call that got it has returned: with what the method of the same name
+would return, or with the exception that it would raise. It must not raise any.
+"""
+
+
 class Watch(Protocol):
     """News in one channel, in the only right order: `prepare`, look, and if there is nothing, `wait`."""
 
@@ -179,6 +190,13 @@ class Desk(Protocol):
 
     async def put(self, *parcels: Parcel) -> list[Placed]:
         """Store all or none. Durable when it returns; connections that put meanwhile share the commit."""
+        ...
+
+    def put_soon(self, parcels: Sequence[Parcel], done: Told) -> bool:
+        """`put`, told by a call: for a dialect whose commands are so short that a task for each would cost more than
+        they do. False: it cannot begin at once (no room in memory, large bodies, both halves of the store are meant);
+        nothing was done, and `put` waits for it. Raises UsageError and Closed at once.
+        """
         ...
 
     async def publish(self, *parcels: Parcel) -> list[Placed]:
@@ -218,12 +236,20 @@ class Desk(Protocol):
         """
         ...
 
+    def reserve_soon(self, channels: Iterable[str], limit: int, done: Told) -> None:
+        """`reserve` of what is ready, told by a call. What came when the desk has closed goes back."""
+        ...
+
     async def reserve_number(self, number: int, *, hold: float | None = None) -> "Held | None":
         """Lease this one if it waits (ready, delayed or buried)."""
         ...
 
     async def settle(self, *changes: Change) -> list[bool]:
         """All in one commit; False where a lease had ended."""
+        ...
+
+    def settle_soon(self, changes: Sequence[Change], done: Told) -> None:
+        """`settle`, told by a call."""
         ...
 
     def held(self, number: int) -> "Held | None":
@@ -309,4 +335,4 @@ class Desk(Protocol):
         ...
 
 
-__all__ = ["Change", "Desk", "Held", "Watch"]
+__all__ = ["Change", "Desk", "Held", "Told", "Watch"]

@@ -81,6 +81,17 @@ class Line(Protocol):
         """Send; waits while the reader is slow. Raises ConnectionError when it is gone or was too slow for too long."""
         ...
 
+    def send(self, data: bytes) -> bool:
+        """Send without waiting. False, and nothing was sent: the reader is slow or gone, and `write` says which."""
+        ...
+
+    def hear(self, take: Callable[[bytes], bool]) -> None:
+        """From now on, whenever `read` waits and something arrives, it is given to ``take`` in the event loop first:
+        for dialects with commands so short that to wake a task would cost more than they do (`Desk.put_soon`). What it
+        returns False for is read as ever; it must not raise anything.
+        """
+        ...
+
 
 __all__ = ["STREAMS", "WEB", "ASGIApplication", "Change", "Counts", "Desk", "Fate", "Gateway", "Held", "Line", "Parcel",
            "Placed", "Seen", "Upload", "WebGateway"]  # fmt: skip

@@ -3,12 +3,30 @@
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO, Protocol
 
 import attrs
 
+from dropr_core.errors import UsageError
 from dropr_core.model.message import Message
 from dropr_core.model.names import format_id
+
+
+class Effects(Protocol):
+    """What a message that is handled can do with a transaction of the handler's own."""
+
+    def ack(self, result: Any = None, *, connection: Any = None) -> None:
+        """See `Work.ack`."""
+        ...
+
+    async def aack(self, result: Any, connection: Any) -> None:
+        """See `Work.aack`."""
+        ...
+
+    def transaction(self, database: Any) -> AbstractContextManager[Any]:
+        """See `Work.transaction`."""
+        ...
 
 
 @attrs.frozen
@@ -25,6 +43,8 @@ class Work:
     """Seconds since it entered this node's queue."""
     _loads: Callable[[bytes], Any] | None = attrs.field(default=None, repr=False, kw_only=True)
     """Makes the value of a large body, if somebody asks for it."""
+    _effects: "Effects | None" = attrs.field(default=None, repr=False, eq=False, kw_only=True)
+    """Its side of transactions; None: it is handled where there are none."""
 
     @property
     def large(self) -> bool:
@@ -58,12 +78,46 @@ class Work:
         """The sender's headers."""
         return self.message.headers
 
+    def transaction(self, database: Any) -> AbstractContextManager[Any]:
+        """A transaction with which the message takes effect, once: committed when the block is left, rolled back if it
+        raises. ``database``: what your library has of a database under `outboxes:`: an engine, a session, a pool, a
+        connection. Gives the connection or session to work with. Where the message took effect before,
+        AlreadyProcessed ends the handler, and the message is done. Raises UsageError, StoreError.
+        """
+        return self._with_effects().transaction(database)
+
+    def ack(self, result: Any = None, *, connection: Any) -> None:
+        """The message takes effect with the transaction of this connection, which has to be committed before the
+        handler ends. Raises as `transaction`.
+        """
+        self._with_effects().ack(result, connection=connection)
+
+    async def aack(self, result: Any = None, *, connection: Any) -> None:
+        """The same with a connection of asyncio."""
+        await self._with_effects().aack(result, connection)
+
+    def _with_effects(self) -> Effects:
+        if self._effects is None:
+            raise UsageError("this message is handled without a node: it has no transactions")
+        return self._effects
+
 
 @attrs.frozen
 class NoResult:
     """Returned by a handler whose work is done and whose result cannot travel: the receipt and the log say why."""
 
     reason: str
+
+
+class Failed(Exception):
+    """Raised by a handler that calls code of somebody else, in place of what that code raised: the attempt has failed.
+
+    ``report`` is kept as its reason, and travels to a sender that asked. Rules of ``retry`` look at ``error``.
+    """
+
+    def __init__(self, error: BaseException, report: str) -> None:
+        super().__init__(report)
+        self.error, self.report = error, report
 
 
 class Handler(ABC):

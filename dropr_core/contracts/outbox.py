@@ -220,6 +220,8 @@ class Outbox(ABC):
         ended = [move.delivery.id for move, moved in zip(moves, done, strict=True) if moved and move.to is not None]
         if ended:
             due = min(due, now + self.context.remember)
+        if not all(done):
+            due = now  # somebody was faster: look again
         return ended, None if due == math.inf else due
 
     def counts(self) -> Mapping[tuple[str, str], Mapping[str, int]]:

@@ -6,6 +6,7 @@ stand in `inbox_records.py`. What they mean is said with the methods of `storage
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, overload
 
 import attrs
@@ -45,6 +46,63 @@ class NewMessage(NamedTuple):
     """Whether the message has a delay, so that its age must travel with it."""
     fingerprint: bytes | None = None
     """Set when the caller chose the id: equal fingerprint = the same message, other = Conflict."""
+
+
+_OWN = frozenset({0, 4})
+"""Id and envelope, which differ in messages that are alike."""
+
+
+class PlainMessages(Sequence[NewMessage]):
+    """Messages for one lane that are alike in all but id and envelope, with nothing to be remembered about any of them
+    (no life, no own id); each is made when it is looked at. What storages that write many at once are glad to get.
+    Nobody may change the lists.
+    """
+
+    __slots__ = ("envelopes", "ids", "like")
+
+    def __init__(self, like: NewMessage, ids: list[MessageId], envelopes: list[bytes]) -> None:
+        """``like``: what they have in common; its id and envelope are nobody's."""
+        self.like, self.ids, self.envelopes = like, ids, envelopes
+
+    def __len__(self) -> int:
+        return len(self.envelopes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, at: int) -> NewMessage: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> "PlainMessages": ...
+
+    def __getitem__(self, at: Any) -> "NewMessage | PlainMessages":
+        if isinstance(at, slice):
+            return PlainMessages(self.like, self.ids[at], self.envelopes[at])
+        return self.like._replace(id=self.ids[at], envelope=self.envelopes[at])
+
+    def __iter__(self) -> Iterator[NewMessage]:
+        _, *before, _, receipt, expires_in, delayed, fingerprint = self.like
+        columns = zip(self.ids, *map(repeat, before), self.envelopes, repeat(receipt), repeat(expires_in),
+                      repeat(delayed), repeat(fingerprint))  # fmt: skip
+        return map(tuple.__new__, repeat(NewMessage), columns)
+
+    @classmethod
+    def of(cls, messages: Sequence[NewMessage]) -> "PlainMessages | None":
+        """The same messages in columns, if they are such; None: at least one is not. Compared in columns, for this is
+        done for every message.
+        """
+        if isinstance(messages, cls):
+            return messages
+        count, like = len(messages), messages[0]
+        if len(like.peers) != 1 or like.expires_in is not None or like.fingerprint is not None:
+            return None
+        for at, value in enumerate(like):
+            if at not in _OWN and list(map(itemgetter(at), messages)).count(value) < count:
+                return None
+        return cls(like, list(map(itemgetter(0), messages)), list(map(itemgetter(4), messages)))
 
 
 class AppendResult(NamedTuple):
@@ -102,10 +160,18 @@ class PlainEntries(Sequence[Entry]):
     For storages that read many at once. Nobody may change the lists afterwards.
     """
 
-    __slots__ = ("envelopes", "ids", "sequences")
+    __slots__ = ("_size", "envelopes", "ids", "sequences")
 
     def __init__(self, sequences: Sequence[int], ids: Sequence[bytes], envelopes: list[bytes]) -> None:
         self.sequences, self.ids, self.envelopes = sequences, ids, envelopes
+        self._size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all envelopes; asked for often, summed up once."""
+        if self._size is None:
+            self._size = sum(map(len, self.envelopes))
+        return self._size
 
     def __len__(self) -> int:
         return len(self.envelopes)
@@ -154,7 +220,8 @@ class Batch(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of all envelopes."""
-        return sum(map(len, self.envelopes))
+        entries = self.entries
+        return entries.size if isinstance(entries, PlainEntries) else sum(map(len, self.envelopes))
 
 
 @attrs.frozen
@@ -302,6 +369,7 @@ __all__ = [
     "PeerState",
     "PlainEntries",
     "PlainJobs",
+    "PlainMessages",
     "Put",
     "Rejection",
     "Release",

@@ -17,7 +17,7 @@ Rules for every method:
 
 from abc import ABC
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dropr_core.contracts.inbox import Consumers, Inbox
 from dropr_core.contracts.outbox import Outbox
@@ -47,6 +47,10 @@ from dropr_core.contracts.records import (
 )
 from dropr_core.model.names import START
 
+if TYPE_CHECKING:
+    from dropr_core.contracts.bodies import Bodies
+    from dropr_core.contracts.shared import Shared
+
 
 class Storage(ABC):
     """Both halves of one node's durable queue."""
@@ -56,6 +60,12 @@ class Storage(ABC):
 
     outbox: Outbox
     inbox: Inbox
+    bodies: "Bodies | None" = None
+    """The large bodies of the node, where machines share them. None: they are files of the data directory."""
+    shared: "Shared | None" = None
+    """What machines that open this store have in common; None: one machine opens it, and files of its data directory
+    serve instead.
+    """
 
     def check(self, *, repair: bool) -> Iterator[Finding]:  # noqa: ARG002
         """Look for what is damaged or contradicts itself in this store's own files; optional.

@@ -43,6 +43,9 @@ class Answerer(Protocol):
         ``request`` may be any bytes-like object; it must stay as it is until the future is done, and as long as
         anybody holds a view of it.
 
+        Keep the future as long as you hold its answer for a caller who reads slowly: its bytes are counted until the
+        future is gone, and answers become smaller where many are under way.
+
         The future fails with Refused (see `admit`) or another exception (an internal error: tell
         the caller so, without details).
         """

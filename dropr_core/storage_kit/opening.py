@@ -31,7 +31,9 @@ def alone(path: Path, patience: float) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise StoreBusy(f"{path}: another process has been opening this store for {patience:g} s") from None
+                    raise StoreBusy(
+                        f"{path}: another process has been opening this store, or migrating it, for {patience:g} s"
+                    ) from None
                 time.sleep(0.002)
         yield
     finally:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dropr_core.testing.bench import StorageCase as StorageCase
+    from dropr_core.testing.bodies_bench import BodiesCase as BodiesCase
+    from dropr_core.testing.bodies_contract import BodiesContract as BodiesContract
     from dropr_core.testing.checker import History as History
     from dropr_core.testing.checker import check as check
     from dropr_core.testing.gateway_contract import GatewayCase as GatewayCase
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
     from dropr_core.testing.observer_contract import ObserverContract as ObserverContract
     from dropr_core.testing.serializer_contract import SerializerCase as SerializerCase
     from dropr_core.testing.serializer_contract import SerializerContract as SerializerContract
+    from dropr_core.testing.shared_contract import SharedCase as SharedCase
+    from dropr_core.testing.shared_contract import SharedContract as SharedContract
+    from dropr_core.testing.shared_storage_contract import SharedStorageCase as SharedStorageCase
+    from dropr_core.testing.shared_storage_contract import SharedStorageContract as SharedStorageContract
     from dropr_core.testing.storage_contract import StorageContract as StorageContract
     from dropr_core.testing.transport_contract import TransportCase as TransportCase
     from dropr_core.testing.transport_contract import TransportContract as TransportContract
 
 _WHERE = {
+    "BodiesCase": "bodies_bench",
+    "BodiesContract": "bodies_contract",
     "GatewayCase": "gateway_contract",
     "GatewayContract": "gateway_contract",
     "HandlerCase": "handler_contract",
@@ -44,6 +52,10 @@ _WHERE = {
     "ObserverContract": "observer_contract",
     "SerializerCase": "serializer_contract",
     "SerializerContract": "serializer_contract",
+    "SharedCase": "shared_contract",
+    "SharedContract": "shared_contract",
+    "SharedStorageCase": "shared_storage_contract",
+    "SharedStorageContract": "shared_storage_contract",
     "StorageCase": "bench",
     "StorageContract": "storage_contract",
     "TransportCase": "transport_contract",

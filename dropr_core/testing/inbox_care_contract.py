@@ -337,6 +337,13 @@ class InboxCareContract(StorageTests):
         ):
             assert {info.id for info in storage.inbox.scan(selection)} == found
 
+    def test_scan_gives_each_once(self, storage: Storage) -> None:
+        """Whatever states are asked for together, a message is listed once."""
+        ids = Source(storage.inbox).fill(2)
+        storage.inbox.settle([Bury(Worker(storage.inbox).one())])
+        for states in ((State.BURIED, State.EXPIRED, State.DONE), (State.READY, State.BURIED), tuple(State)):
+            assert [info.id for info in storage.inbox.scan(Selection(states=frozenset(states)))] in (ids, ids[:1])
+
     def test_status_shows_who_has_it(self, storage: Storage, bench: Bench) -> None:
         """A leased message names its consumer, attempts, age and size."""
         Source(storage.inbox).push(job(b"x" * 30))

@@ -6,6 +6,7 @@ Owns how they are counted, and that who is only slow to end is given a moment. M
 import gc
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -43,11 +44,7 @@ def holdings() -> Holdings:
 def _children() -> dict[int, str]:
     """Those that live, and those that ended and were never waited for; not the helpers of `multiprocessing`."""
     found = {}
-    try:
-        listed = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
-    except OSError:  # a thread ended meanwhile, or there is no such file
-        listed = []
-    for pid in map(int, " ".join(listed).split()):
+    for pid in listed(Path("/proc/self/task").glob("*/children")):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         except OSError:
@@ -55,6 +52,15 @@ def _children() -> dict[int, str]:
         if "multiprocessing" not in command:
             found[pid] = command[:80] or "it has ended, and nobody waited for it"
     return found
+
+
+def listed(files: Iterable[Path]) -> Iterator[int]:
+    """The numbers in these files. One that is gone, for its thread has ended meanwhile, takes none from the others."""
+    for path in files:
+        try:
+            yield from map(int, path.read_text().split())
+        except OSError:
+            continue
 
 
 def leaked(before: Holdings) -> list[str]:
@@ -78,4 +84,4 @@ def _more(before: Holdings, now: Holdings) -> list[str]:
     return descriptors + children + sorted(f"thread {thread.name}" for thread in now.threads - before.threads)
 
 
-__all__ = ["Holdings", "holdings", "leaked"]
+__all__ = ["Holdings", "holdings", "leaked", "listed"]

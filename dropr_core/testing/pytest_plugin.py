@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from dropr_core.testing.user_nodes import Nodes
 
 CONTRACTS = (
-    "bad_road", "bench", "builders", "contract", "echo", "forks", "gateway_contract", "gateway_host",
+    "bad_road", "bench", "bodies_bench", "bodies_care_contract", "bodies_contract",
+    "builders", "contract", "echo", "forks", "gateway_contract", "gateway_host",
     "handler_contract", "inbox_care_contract",
     "inbox_contract", "node_contract", "node_rig", "observer_contract", "outbox_contract", "outbox_ends_contract",
     "serializer_contract", "storage_bulk_contract", "storage_contract", "storage_cost_contract", "storage_life",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dropr_core.contracts.outbox import PAGE
+from dropr_core.contracts.records import PlainMessages
 from dropr_core.contracts.storage import Ack, Bury, Claim, Entry, Selection, Storage
 from dropr_core.model.limits import MAX_ENVELOPE
 from dropr_core.model.message import Outcome, State
@@ -74,6 +75,26 @@ class StorageBulkContract(StorageTests):
             left = [stats.depth for stats in storage.outbox.lanes()]
             assert left == [ALL - first - len(part)][: bool(ALL - first - len(part))], f"after settle of {len(part)}"
         assert storage.outbox.take(LANE, 1, PLENTY) is None
+
+    def test_messages_in_columns_are_stored_like_those_of_a_list(self, storage: Storage) -> None:
+        """`PlainMessages` of any number, with what all of them want: each stands in its place as it was given."""
+        ids: list[MessageId] = []
+        for size in (1, 2, *EDGES[:6]):
+            like = outgoing(b"", receipt=True, delayed=True)
+            mine = [outgoing().id for _ in range(size)]
+            envelopes = [b"%d" % number * (1 + number % 3) for number in range(len(ids), len(ids) + size)]
+            placed = storage.outbox.append(PlainMessages(like, mine, envelopes))
+            assert [(one.id, one.sequences, one.existed) for one in placed] == [
+                (one, (number,), False) for number, one in enumerate(mine, len(ids) + 1)
+            ], f"append of {size}"
+            batch = taken(storage.outbox, count=size, size=PLENTY)
+            same([entry.id for entry in batch.entries], mine, f"take of {size}")
+            same([entry.envelope for entry in batch.entries], envelopes, f"envelopes of {size}")
+            assert {entry.age >= 0 for entry in batch.entries} == {True}
+            storage.outbox.settle(LANE, batch.upto)
+            ids += mine
+        found = {one.id: (one.receipt, one.state) for one in storage.outbox.status(ids[0])}
+        assert found == {ids[0]: (True, State.ACCEPTED)}
 
     def test_pages_of_deliveries_of_any_size(self, storage: Storage) -> None:
         """`scan` shows each delivery once and in its place, whatever the size of a page; ids by thousands are found."""

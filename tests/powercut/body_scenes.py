@@ -10,10 +10,9 @@ import random
 import sys
 from pathlib import Path
 
-from dropr_core.bodies.chunk_digest import LEAF, digest_of, leaves_of
-from dropr_core.bodies.partial_body import PartialBodies
-from dropr_core.bodies.store import Bodies
+from dropr_core.bodies.store import BodyFiles
 from dropr_core.errors import BadBody, StoreCorrupt
+from dropr_core.model.chunk_digest import LEAF, digest_of, leaves_of
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId
 
@@ -54,7 +53,7 @@ def check_sending(bodies, said):
 
 def arriving(bodies, say):
     """A body is promised when the answer to a piece says that all of it is there."""
-    arrivals = PartialBodies(bodies)
+    arrivals = bodies.arrivals()
     for number in range(len(SIZES)):
         here = arrivals.of("shop", identity(number), reference(number))
         for offset in range(0, SIZES[number], PIECE):
@@ -65,7 +64,7 @@ def arriving(bodies, say):
 
 def check_arriving(bodies, said):
     """What was promised is there; of everything else the rest is asked for, and it becomes whole."""
-    arrivals = PartialBodies(bodies)
+    arrivals = bodies.arrivals()
     for number in range(len(SIZES)):
         if str(number) in said:
             assert bodies.has("shop", identity(number), reference(number))
@@ -93,7 +92,7 @@ def main():
     if "off" in switches:
         os.fsync = os.fdatasync = lambda _fd: None
     with Path(words).open("ab", buffering=0) as file:
-        SCENES[name][0](Bodies(Path(directory) / "bodies", 0), lambda word: file.write(word.encode() + b"\n"))
+        SCENES[name][0](BodyFiles(Path(directory) / "bodies", 0), lambda word: file.write(word.encode() + b"\n"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dropr_core.bodies.store import Bodies
+from dropr_core.bodies.store import BodyFiles
 from powercut import body_scenes
 from powercut.acting import act, stage
 
@@ -15,7 +15,7 @@ def broken(directory, name, *switches):
     for image, said, about in act(stage(directory), "body_scenes", name, *switches):
         count += 1
         try:
-            body_scenes.SCENES[name][1](Bodies(image / "bodies", 0), said)
+            body_scenes.SCENES[name][1](BodyFiles(image / "bodies", 0), said)
         except body_scenes.BROKEN as error:
             found.append((about, error))
     return count, found

@@ -221,7 +221,7 @@ def test_the_command_receive_says_what_failed_and_keeps_the_message(disk, storag
             disk.fault(operation, fault, times=-1)
         words = ["receive", "jobs", "--limit", "1", "--wait", "0s", "-c", str(file)]
         ended = subprocess.run(
-            [sys.executable, "-m", "dropr_core", *words], capture_output=True, text=True, timeout=100, check=False
+            [sys.executable, "-m", "dropr_core", *words], capture_output=True, text=True, timeout=250, check=False
         )
         disk.clear()
         assert ended.returncode in {Exit.IO_ERROR, Exit.TEMPFAIL, Exit.NO_PERMISSION}, ended.stderr

@@ -10,6 +10,7 @@ import pytest
 from dropr_core.contracts.handler import Handler
 from dropr_core.errors import Reject
 from dropr_core.testing import HandlerCase, HandlerContract
+from dropr_core.testing.contract import PATIENCE
 from dropr_core.testing.handler_contract import ANY
 
 
@@ -72,6 +73,7 @@ class TestGoodHandler(WrongHandler):
     """The control."""
 
     __test__ = True
+    patience = PATIENCE
 
 
 class TestSwallowsReject(WrongHandler):

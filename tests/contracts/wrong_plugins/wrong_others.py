@@ -22,6 +22,7 @@ from dropr_core.testing import (
     SerializerCase,
     SerializerContract,
 )
+from dropr_core.testing.contract import PATIENCE
 
 # ── serializers ──────────────────────────────────────────────────────────────────────────────────
 
@@ -48,10 +49,11 @@ class WrongSerializer(SerializerContract):
     __test__ = False
     made = Good
     values = (1, "two", 0.5, {"a": [None]})
+    most = 32 << 20
 
     @pytest.fixture
     def serializer_case(self):
-        return SerializerCase(self.made, self.values, refused=[object()], foreign=[b"{"])
+        return SerializerCase(self.made, self.values, refused=[object()], foreign=[b"{"], most=self.most)
 
 
 class TestGoodSerializer(WrongSerializer):
@@ -239,6 +241,7 @@ class TestUnpacksBombsOfItsOwn(WrongSerializer):
     __test__ = True
     caught_by = "test_a_small_body_stays_small"
     values = ("two", "aaab", "")
+    most = 1 << 20  # it is slow
 
     class made(Good):  # noqa: N801
         content_type = "text/x-runs"
@@ -340,6 +343,7 @@ class TestGoodObserver(WrongObserver):
     """The control."""
 
     __test__ = True
+    patience = PATIENCE
 
 
 class TestObserverInventsAnArgument(WrongObserver):

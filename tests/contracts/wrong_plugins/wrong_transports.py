@@ -15,6 +15,7 @@ from dropr_core.builtin import loopback
 from dropr_core.contracts.transport import Caller, Connection, Listener
 from dropr_core.errors import Closed, Refused, Unanswered, Unreachable
 from dropr_core.testing import TransportCase, TransportContract
+from dropr_core.testing.contract import PATIENCE
 
 
 class Through(Connection):
@@ -44,7 +45,7 @@ class Wrong(TransportContract):
     """The transport `loopback` with a mistake."""
 
     __test__ = False
-    patience = 0.5
+    patience = 5.0
 
     def change(self, done):
         """The answer of a request, wrongly."""
@@ -133,6 +134,7 @@ class TestBlocksOnClose(Wrong):
 
     __test__ = True
     caught_by = "test_close_comes_back"
+    patience = 0.5
 
     def plant(self, transport):
         listen = transport.listen
@@ -297,6 +299,7 @@ class TestGoodTransport(Wrong):
     """The control, for connections that are wrapped."""
 
     __test__ = True
+    patience = PATIENCE
 
 
 class TestWaitsForAnswersOnClose(Wrong):
@@ -304,6 +307,7 @@ class TestWaitsForAnswersOnClose(Wrong):
 
     __test__ = True
     caught_by = "test_close_comes_back"
+    patience = 0.5
 
     def plant(self, transport):
         connect = transport.connect
@@ -349,11 +353,18 @@ class TestDrainsTheWholeTime(Wrong):
     caught_by = "test_drain_lets_answers_out"
 
     def plant(self, transport):
+        over, end = threading.Event(), transport.close
+
         def close(inner, drain):
             inner.close(drain=drain)
-            time.sleep(min(drain, 2.0))  # longer than the test waits, and less than a leak is given
+            over.wait(drain)  # the test waits less, and its end ends this: nothing is left behind
+
+        def end_all():
+            over.set()
+            end()
 
         door(transport, close)
+        transport.close = end_all
 
 
 class TestDrainsForEver(Wrong):
@@ -361,6 +372,7 @@ class TestDrainsForEver(Wrong):
 
     __test__ = True
     caught_by = "test_drain_ends"
+    patience = 0.5
 
     def plant(self, transport):
         door(transport, lambda inner, drain: inner.close(drain=2.0 if drain else 0.0))
@@ -452,6 +464,7 @@ class TestServesAForkedChild(Wrong):
 
     __test__ = True
     caught_by = "test_a_forked_child_is_told_or_served"
+    patience = 1.0
 
     def plant(self, transport):
         transport._timer._pid = transport._hub._pid = ANY
@@ -462,6 +475,7 @@ class TestLeavesItsThreadBehind(Wrong):
 
     __test__ = True
     caught_by = "test_a_forked_child_is_told_or_served"
+    patience = 1.0
 
     def plant(self, transport):
         connect = transport.connect

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dropr_core.bodies.chunk_digest import LEAF, LeafHash, digest_of, leaves_of
-from dropr_core.bodies.partial_body import PartialBodies
-from dropr_core.bodies.store import FORGOTTEN, Bodies
+from dropr_core.bodies.store import FORGOTTEN, BodyFiles
 from dropr_core.errors import BadBody, QueueFull, StoreCorrupt, StoreError, WriteFailed
+from dropr_core.model.chunk_digest import LEAF, LeafHash, digest_of, leaves_of
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import IdMaker, MessageId
 
@@ -22,7 +21,7 @@ NOW = 2_000_000_000.0
 
 @pytest.fixture
 def bodies(tmp_path):
-    return Bodies(tmp_path / "bodies", 0)
+    return BodyFiles(tmp_path / "bodies", 0)
 
 
 def reference(data):
@@ -34,7 +33,7 @@ def files(bodies):
 
 
 def arriving(bodies, data, identity=None):
-    return PartialBodies(bodies).of("shop", identity or make(), reference(data))
+    return bodies.arrivals().of("shop", identity or make(), reference(data))
 
 
 # ── sending ──────────────────────────────────────────────────────────────────────────────────────
@@ -64,7 +63,7 @@ def test_a_stream_that_fails_leaves_nothing(bodies):
 
 def test_fault_09_a_full_disk_refuses_a_body_before_it_is_written(tmp_path):
     """Below the floor of free space nothing is begun."""
-    bodies = Bodies(tmp_path / "bodies", 1 << 62)
+    bodies = BodyFiles(tmp_path / "bodies", 1 << 62)
     with pytest.raises(QueueFull, match="min_free"):
         bodies.write(make(), io.BytesIO(b"x"))
     assert files(bodies) == []
@@ -100,7 +99,7 @@ def test_fault_57_names_never_become_paths(bodies):
 @given(st.integers(1, 9 * LEAF), st.integers(1, 3), st.randoms(use_true_random=False), st.integers(0, 4))
 def test_pieces_in_any_order_with_repeats_and_restarts_make_the_body(tmp_path_factory, size, piece, rng, restarts):
     """However pieces overtake each other, repeat, or a process dies between them: the body arrives, byte for byte."""
-    bodies = Bodies(tmp_path_factory.mktemp("b"), 0)
+    bodies = BodyFiles(tmp_path_factory.mktemp("b"), 0)
     data, identity, piece = random.Random(size).randbytes(size), make(), piece * LEAF
     here = arriving(bodies, data, identity)
     for _ in range(200):
