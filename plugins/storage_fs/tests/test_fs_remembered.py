@@ -3,6 +3,7 @@
 import errno
 import os
 import tracemalloc
+from functools import partial
 
 import pytest
 from dropr_storage_fs import Options, dropr_storage
@@ -17,6 +18,7 @@ from dropr_core.model.names import StoreId
 from dropr_core.system.clock import FakeClock
 from dropr_core.testing import StorageCase, StorageContract
 from dropr_core.testing.builders import LANE, PEER, deliver, make_context, new_id, outgoing, send, state_of
+from dropr_core.testing.storage_tiers_contract import StorageTiersContract
 
 LOG = StoreId(b"log----1")
 REMEMBER = 1000.0
@@ -77,6 +79,31 @@ class TestFsThatSetsDown(StorageContract):
 
     test_what_a_call_costs_does_not_grow = None
     """Here every few records go into a file, which is work that any call may meet; TestFs counts it as it is."""
+
+
+@pytest.mark.usefixtures("soon")
+class TestFsThatSetsDownBeforeEachMove(StorageTiersContract):
+    """What a sweep saw in memory has gone by itself when it is moved: refused, and all is well after another look."""
+
+    @pytest.fixture
+    def storage_case(self):
+        def make(context):
+            storage = dropr_storage(Options(flush=3600.0), context)  # nothing is set down by chance
+            for half in (storage.outbox, storage.inbox):
+                half.move = partial(self._move, half.engine, half.move)
+            return storage
+
+        return StorageCase(make=make)
+
+    @staticmethod
+    def _move(engine, move, moves):
+        engine.flush()
+        return move(moves)
+
+    test_an_override_answers_as_the_default = None
+    test_what_expires_with_others_of_its_key_ends_too = None
+    test_a_move_of_what_stands_otherwise_is_refused = None
+    """Nothing of time is in these."""
 
 
 def test_a_run_finds_by_id_and_by_key_whatever_is_damaged(tmp_path):

@@ -59,9 +59,7 @@ class Commit(Generic[S]):
 
     def is_flushed(self, number: int) -> bool:
         """Whether all of a log is on stable storage."""
-        slots, row = self._replica.shared.slots, self._replica.shared.row(number)
-        written = (slots[row + shared.SEGMENT], slots[row + shared.WRITTEN])
-        return written <= (slots[row + shared.SYNC_SEGMENT], slots[row + shared.SYNCED])
+        return self._replica.is_flushed(number)
 
     def touch(self, number: int) -> None:
         """Flush a log, though this job writes nothing into it."""

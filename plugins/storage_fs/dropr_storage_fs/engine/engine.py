@@ -109,6 +109,10 @@ class Engine(Generic[S]):
         header = self._replica.shared
         return bool(header[shared.JOURNAL] <= header[shared.JOURNAL_SYNCED])
 
+    def is_flushed(self, number: int) -> bool:
+        """Whether all of a log is on stable storage; inside a job only."""
+        return self._replica.is_flushed(number)
+
     # ── calls ────────────────────────────────────────────────────────────────────────────────────
 
     def write_durable(self, job: Callable[[Commit[S]], T], *, reserve: bool = False) -> T:

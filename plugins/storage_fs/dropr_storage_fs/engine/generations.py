@@ -7,7 +7,7 @@ state is as it is.
 import contextlib
 from typing import Generic, TypeVar
 
-from dropr_storage_fs.engine import journal
+from dropr_storage_fs.engine import formats, journal
 from dropr_storage_fs.engine.journal import Journal
 from dropr_storage_fs.engine.operations import LogEnd
 from dropr_storage_fs.engine.replica import Replica
@@ -71,7 +71,9 @@ class Generations(Generic[S]):
         replica.model.set_down(state, generation)
         snapshot = replica.model.snapshot(state)
         state.forget_intents()  # every log is flushed
-        size = journal.create(replica.directory, generation, snapshot, replica.model.journal_version(state))
+        size = journal.create(
+            replica.directory, generation, snapshot, max(replica.model.journal_version(state), formats.OLDEST_WRITTEN)
+        )
         following = Journal(replica.directory, generation)
         if opened is not None:
             opened.close()

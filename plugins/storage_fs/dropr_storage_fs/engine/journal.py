@@ -21,8 +21,7 @@ MAGIC = 0x4E52504A
 _MAGIC = MAGIC.to_bytes(4, "little")
 START = struct.Struct("<8sHHIQI")
 START_SIZE = 32
-FILE_MAGIC, VERSIONS = b"dropr-jn", (1, 2, 3)
-"""2: the snapshot refers to runs of what was processed; 3: to runs of anything that is over."""
+FILE_MAGIC = b"dropr-jn"
 PROMISED = 1
 SNAPSHOT_PART = 5000
 """Operations of a snapshot that stand in one commit."""

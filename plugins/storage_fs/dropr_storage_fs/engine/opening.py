@@ -6,11 +6,12 @@ Owns who recovers: the first one at a half that nobody has open. Must not know w
 from typing import TypeVar
 
 from dropr_core.storage_kit.opening import alone
+from dropr_storage_fs.engine import formats
 from dropr_storage_fs.engine.locking import MARKER, HalfLock
 from dropr_storage_fs.engine.recovery import Recovery
 from dropr_storage_fs.engine.replica import Replica
 from dropr_storage_fs.engine.state import HalfState
-from dropr_storage_fs.files import disk
+from dropr_storage_fs.files import disk, shared
 from dropr_storage_fs.files.shared import Shared
 
 S = TypeVar("S", bound=HalfState)
@@ -18,7 +19,7 @@ S = TypeVar("S", bound=HalfState)
 
 def open_to_write(replica: Replica[S], lock: HalfLock, recovery: Recovery[S], patience: float) -> None:
     """Open a half, making it if it is not there; wait up to ``patience`` seconds for another one that opens it. Raises
-    OSError, StoreBusy.
+    OSError, StoreBusy, StoreTooNew; QueueFull: no room to migrate it.
     """
     directory = replica.directory
     disk.make_directory(directory)
@@ -26,7 +27,11 @@ def open_to_write(replica: Replica[S], lock: HalfLock, recovery: Recovery[S], pa
     with alone(directory / "open.lock", patience):
         only = lock.open_to_write()
         replica.attach(Shared(directory / "shared"))
+        if not only:
+            with lock:
+                formats.check_beside(directory, replica.shared[shared.GENERATION])
         if only:
+            formats.put_aside(directory, replica.context)
             replica.shared.clear()
             recovery.recover(cut=True, made=(directory.parent / MARKER).exists())
         lock.share()

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dropr_core.errors import StoreCorrupt, StoreGone, StoreTooNew
-from dropr_storage_fs.engine import journal
+from dropr_storage_fs.engine import formats, journal
 from dropr_storage_fs.engine.commit import frame_of
 from dropr_storage_fs.engine.generations import Generations
 from dropr_storage_fs.engine.journal import Damage, Journal
@@ -80,13 +80,11 @@ class Recovery(Generic[S]):
         for generation in reversed(found):
             opened = Journal(directory, generation, read_only=not cut)
             if opened.good:
-                if opened.version not in journal.VERSIONS:
-                    version = opened.version
+                try:
+                    formats.check(directory, opened)
+                except StoreTooNew:
                     opened.close()
-                    raise StoreTooNew(
-                        f"{opened.path} has format {version}, this dropr knows formats up to {max(journal.VERSIONS)}; "
-                        "install the newer dropr again (nothing was changed)"
-                    )
+                    raise
                 return opened
             error = "the header of this journal is damaged"
             self._replica.events.tell("corrupt", {"file": str(opened.path), "error": error})

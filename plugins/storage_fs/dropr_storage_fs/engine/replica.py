@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dropr_core.contracts.context import Context
-from dropr_core.errors import StoreCorrupt
-from dropr_storage_fs.engine import journal
+from dropr_core.errors import StoreCorrupt, StoreTooNew
+from dropr_storage_fs.engine import formats, journal
 from dropr_storage_fs.engine.events import Events
 from dropr_storage_fs.engine.journal import Damage, Journal
 from dropr_storage_fs.engine.model import HalfModel
@@ -78,6 +78,12 @@ class Replica(Generic[S]):
         row = self.shared.row(number)
         return tuple.__new__(End, self.shared.slots[row : row + 5])
 
+    def is_flushed(self, number: int) -> bool:
+        """Whether all of a log is on stable storage."""
+        slots, row = self.shared.slots, self.shared.row(number)
+        written = (slots[row + shared.SEGMENT], slots[row + shared.WRITTEN])
+        return bool(written <= (slots[row + shared.SYNC_SEGMENT], slots[row + shared.SYNCED]))
+
     # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
     def follow(self) -> None:
@@ -92,6 +98,11 @@ class Replica(Generic[S]):
         if self.alone:
             return
         following = Journal(self.directory, generation, read_only=self.context.read_only)
+        try:
+            formats.check(self.directory, following)
+        except StoreTooNew:
+            following.close()
+            raise
         if opened is not None:
             opened.close()
         self.begin(following)

@@ -98,14 +98,14 @@ class UniformRows(Sequence[Row]):
 def pack_each(salt: int, first: int, born: float, rows: Sequence[Row]) -> list[bytes]:
     """The bytes of records numbered from ``first`` on."""
     out: list[bytes] = []
-    add, head, pack, join = out.append, HEAD.pack, RECORD.pack, b"".join
+    add, head, pack = out.append, HEAD.pack, RECORD.pack
     for identity, flags, extra, data in rows:
-        rest = pack(first, born, identity, flags)
         length = len(extra)
         if length:
-            rest += extra
-        check = crc32(data, crc32(rest, salt ^ length))
-        add(join((head(RECORD_MAGIC, length, check, len(rest) + len(data)), rest, data)))
+            rest = pack(first, born, identity, flags) + extra + data
+        else:
+            rest = pack(first, born, identity, flags) + data
+        add(head(RECORD_MAGIC, length, crc32(rest, salt ^ length), len(rest)) + rest)
         first += 1
     return out
 

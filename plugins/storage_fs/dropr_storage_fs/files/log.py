@@ -45,6 +45,16 @@ class Log:
         """What is on stable storage."""
         return self.slots.flushed()
 
+    @property
+    def sound(self) -> tuple[int, int]:
+        """(segment, offset) behind which nothing counts, if nothing waits for a flush. Something may stand there yet: a
+        disk that takes no writes lets nothing be cut off either.
+        """
+        slots, end = self.slots, self.flushed
+        cut = (slots.get(shared.CUT_SEGMENT), slots.get(shared.CUT_WRITTEN))
+        given_up = slots.get(shared.CUTS) and end[:2] == (cut[0], _beyond(cut[1]))
+        return cut if given_up else end[:2]
+
     def close(self) -> None:
         """Close all files; safe twice."""
         self.segments.close()
@@ -138,6 +148,11 @@ class Log:
                 os.ftruncate(old.fd, end.written)
         self.segments.drop(end.segment)
         # The next append makes a new segment; until then the end is beyond any limit.
-        beyond = End(end.segment, max(end.written, SEGMENT_SIZE), end.last, end.count, end.bytes)
+        beyond = End(end.segment, _beyond(end.written), end.last, end.count, end.bytes)
         slots.set_end(beyond)
         slots.set_flushed(beyond)
+
+
+def _beyond(written: int) -> int:
+    """The end of a segment that is never written again."""
+    return max(written, SEGMENT_SIZE)

@@ -50,21 +50,26 @@ def recover(log: Log, known: End | None, each: Each, *, cut: bool = True) -> Non
 
 
 def read_on(log: Log, known: End | None, each: Each) -> None:
-    """Tell each whole frame behind ``known``, up to the end; change nothing."""
+    """Tell each whole frame behind ``known``, up to where what stands in the log counts; change nothing."""
     names = log.segments.listed()
+    last, stop = log.sound
     for position, segment in enumerate(names):
-        found = log.segments.open(segment) if known is None or segment >= known.segment else None
+        counts = segment <= last and (known is None or segment >= known.segment)
+        found = log.segments.open(segment) if counts else None
         if found is None:
             continue
         upper = names[position + 1] if position + 1 < len(names) else NO_UPPER
         first = End(segment, HEADER_SIZE, found.first - 1, found.count, found.bytes)
-        _tail(log, found, known if known is not None and known.segment == segment else first, upper, each)
+        begin = known if known is not None and known.segment == segment else first
+        _tail(log, found, begin, upper, each, stop if segment == last else None)
 
 
-def _tail(log: Log, found: Segment, end: End, upper: int, each: Each) -> End:
-    """The end of a segment: behind its last whole frame."""
+def _tail(log: Log, found: Segment, end: End, upper: int, each: Each, stop: int | None = None) -> End:
+    """The end of a segment: behind its last whole frame, of those before ``stop``."""
     at = end.written
     size = os.fstat(found.fd).st_size
+    if stop is not None:
+        size = min(size, stop)
     while at < size:
         head = os.pread(found.fd, 1 << 16, at)
         frame = layout.read_frame(head, 0, found.salt)
@@ -119,7 +124,7 @@ def _beyond(log: Log, found: Segment, end: End, size: int, upper: int, each: Eac
     for record in records:
         frame = Frame(record.sequence, 1, 0, b"", 0, 0, 0)
         each(frame, [record._replace(at=end.written + record.at)])
-    return _tail(log, found, after, upper, each)
+    return _tail(log, found, after, upper, each, size)
 
 
 def _finish(log: Log, found: Segment, end: End, *, cut: bool) -> None:

@@ -36,13 +36,42 @@ class Accepting:
         self._engine, self._context, self._queues, self._limits, self._past = engine, context, queues, limits, past
 
     def heads(self, sender: str, store: StoreId | None) -> dict[SourceLane, Head]:
-        """Every head known for a sender (and one of its store ids)."""
+        """Every head known for a sender (and one of its store ids). Who reads it forgets what stands before, so it is
+        told only when it is on stable storage.
+        """
 
-        def job(state: InboxState) -> dict[SourceLane, Head]:
+        def find(state: InboxState) -> dict[SourceLane, Head]:
             known = state.heads.items()
             return {at: head for at, head in known if at.sender == sender and store in {None, at.store}}
 
-        return self._engine.read(job)
+        def look(state: InboxState) -> dict[SourceLane, Head] | None:
+            found = find(state)
+            if self._context.read_only or not any(self._is_behind(state, source) for source in found):
+                return found
+            return None
+
+        def job(commit: Commit[InboxState]) -> dict[SourceLane, Head]:
+            found = find(commit.state)
+            for source in found:
+                self._rely_on(commit, source)
+            return found
+
+        found = self._engine.read(look)
+        return self._engine.write_durable(job, reserve=True) if found is None else found
+
+    def _is_behind(self, state: InboxState, source: SourceLane) -> bool:
+        """Whether the head of a lane may be undone yet."""
+        queue = state.queues.get((source.channel, priority_of(source.priority)))
+        return not (self._engine.journal_is_flushed() if queue is None else self._engine.is_flushed(queue.number))
+
+    def _rely_on(self, commit: Commit[InboxState], source: SourceLane) -> None:
+        """Flush the head of a lane with this commit, whoever wrote it: another may be about to, and fail."""
+        if self._is_behind(commit.state, source):
+            queue = commit.state.queues.get((source.channel, priority_of(source.priority)))
+            if queue is None:
+                commit.journalled = True
+            else:
+                commit.touch(queue.number)
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """The log-matching rule, all arrivals in one durable transaction; see the contract."""
@@ -63,6 +92,8 @@ class Accepting:
                 kept = heads[source] = arrival.upto
                 filling.add(source.channel, priority_of(source.priority), source.sender, arrival.entries)
                 filling.head(source, arrival.upto)
+            else:
+                self._rely_on(commit, source)
             answers.append(Accepted(kept, taken))
         filling.write()
         return answers
@@ -121,6 +152,7 @@ class Filling:
             if duplicate:
                 stands = self._stands(identity, envelope)
                 if stands >= 0:
+                    self._rely_on_all()
                     standing[at] = -stands
                     continue
                 flags |= DUPLICATE
@@ -137,6 +169,12 @@ class Filling:
             return fresh
         following = iter(fresh)
         return [standing[at] if at in standing else next(following) for at in range(len(jobs))]
+
+    def _rely_on_all(self) -> None:
+        """What is told to be here is flushed with this commit: whoever put it may be about to, and fail."""
+        for number in self._commit.state.logs():
+            if not self._commit.is_flushed(number):
+                self._commit.touch(number)
 
     def _stands(self, identity: bytes, envelope: bytes) -> int:
         """The number of this very message, if it is here already: live, or done and kept; 0 if it comes in this very
@@ -159,7 +197,8 @@ class Filling:
         """Number and write it all."""
         commit, state = self._commit, self._commit.state
         self._limits.check(state, self._rows)
-        for key in [key for key in self._heads if not self._rows.get(key) and key not in state.queues]:
+        alone = [key for key in self._heads if not self._rows.get(key) and key not in state.queues]
+        for key in alone:
             # Nothing came on a channel that nothing ever came on: it gets no queue, the journal alone has the head.
             for head in self._heads.pop(key):
                 commit.do(TrueHead(*head))
@@ -175,7 +214,8 @@ class Filling:
         for key, rows in parts.items():
             firsts[key] = number + 1
             number += len(rows)
-        transaction = os.urandom(8) if len(parts) > 1 else b""
+        # The journal is written first: what it has already, the rest of this call must follow, whoever is killed.
+        transaction = os.urandom(8) if len(parts) + bool(alone) > 1 else b""
         if transaction:
             for key, rows in parts.items():
                 queue, heads = state.queues[key].number, self._heads.get(key, [])

@@ -4,6 +4,7 @@ Owns `settle`, `acknowledge` and `holds`. Must not know how messages came.
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.lease_sheets import Noted
@@ -67,18 +68,15 @@ class Settling:
         lease = _lease_of(commit.state, claims[0])
         if lease is None or lease.receipts:
             return False
-        count = len(claims)
-        tokens, numbers, _, channels, priorities, _, envelopes, *_ = zip(*claims, strict=True)
+        (token, _, _, channel, priority, *_), count = claims[0], len(claims)
+        for at, value in ((0, token), (3, channel), (4, priority)):  # in columns: this is done for every message
+            if list(map(itemgetter(at), claims)).count(value) < count:
+                return False
+        numbers = list(map(itemgetter(1), claims))
         mine = set(numbers)
-        if (
-            tokens.count(tokens[0]) < count
-            or channels.count(channels[0]) < count
-            or priorities.count(priorities[0]) < count
-            or len(mine) < count
-            or not mine <= lease.live
-        ):
+        if len(mine) < count or not mine <= lease.live:
             return False
-        size = sum(map(len, envelopes))
+        size = sum(map(len, map(itemgetter(6), claims)))
         commit.do(AcknowledgePlain(lease.token, lease.queue, pack_runs(sorted(numbers)), count, size))
         return True
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.records import AppendRun
+from dropr_core.contracts.records import AppendRun, PlainMessages
 from dropr_core.contracts.storage import AppendResult, NewMessage
 from dropr_core.errors import Conflict, StoreError
 from dropr_core.model.names import Lane, format_id
@@ -51,6 +51,7 @@ class Appender:
 
         def job(commit: OutboxCommit) -> bool:
             if commit.state.staged.get(log, 0) != after:
+                commit.journalled = not self._engine.journal_is_flushed()  # another process's note may be undone yet
                 return False
             self._append_any(commit, messages, NoteStaged(log, upto))
             return True
@@ -85,27 +86,15 @@ class Appender:
         one = commit.state.lanes.get(Lane(peers[0], channel, priority)) if len(peers) == 1 else None
         if one is None or self._limits.any:
             return []
-        count = len(messages)
-        if count == 1:
+        if len(messages) == 1:
             return self._append_one(commit, messages[0], one)
-        ids, on, levels, to, envelopes, receipts, lives, delays, prints = zip(*messages, strict=True)
-        if (  # compared in columns: this is done for every message
-            on.count(channel) < count
-            or levels.count(priority) < count
-            or to.count(peers) < count
-            or lives.count(None) < count
-            or prints.count(None) < count
-        ):
+        plain = PlainMessages.of(messages)
+        if plain is None:
             return []
-        rows: Sequence[Row]
-        if receipts.count(receipts[0]) < count or delays.count(delays[0]) < count:
-            columns = zip(ids, receipts, delays, envelopes, strict=True)
-            rows = [(identity, _flags(receipt, delay), b"", envelope) for identity, receipt, delay, envelope in columns]
-        else:
-            rows = UniformRows(ids, envelopes, _flags(receipts[0], delays[0]), b"")
+        rows = UniformRows(plain.ids, plain.envelopes, _flags(plain.like.receipt, plain.like.delayed), b"")
         first = commit.end(one.number).last + 1
         commit.frame(one.number, first, self._context.clock.now(), rows)
-        return AppendRun(ids, one.sequence(first))
+        return AppendRun(plain.ids, one.sequence(first))
 
     def _append_one(self, commit: OutboxCommit, message: NewMessage, lane: LaneState) -> Sequence[AppendResult]:
         identity, _, _, _, envelope, receipt, life, delayed, fingerprint = message
@@ -123,6 +112,10 @@ class Appender:
     ) -> list[AppendResult]:
         owns = self._owns(commit.state, messages)
         known = _known(owns, messages)
+        for own in owns.values():  # whoever sent it first may be about to flush it, and fail
+            for number, _ in own.places:
+                if not commit.is_flushed(number):
+                    commit.touch(number)
         rows: dict[Lane, list[Row]] = {}
         where: list[list[tuple[Lane, int]]] = []
         for index, message in enumerate(messages):
