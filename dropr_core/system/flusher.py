@@ -48,6 +48,13 @@ class Flusher:
         """A flush is about to begin: what it covers needs no other."""
         self._dirty = False
 
+    def covered(self, since: float) -> None:
+        """Another commit, which began at ``since`` (``time.monotonic()``), was flushed, and with it all that came
+        before: only what was committed later still needs a flush.
+        """
+        with self._changed:
+            self._since = max(self._since, since)
+
     def _run(self) -> None:
         pause, failing = self._interval, False
         while True:

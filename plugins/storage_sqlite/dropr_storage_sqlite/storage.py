@@ -19,13 +19,14 @@ import apsw
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Finding, Storage
-from dropr_core.errors import DroprError, StoreGone
+from dropr_core.errors import DroprError, StoreGone, StoreReadOnly
 from dropr_core.storage_kit.opening import alone, warn_of_medium
 from dropr_core.system.files import create_file, replace_file
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.engine import Engine, Tuning
 from dropr_storage_sqlite.engine.errors import translate
-from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, birth_of, migrate, version_of
+from dropr_storage_sqlite.engine.migration import migrate_store
+from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, birth_of, bring_up, version_of
 from dropr_storage_sqlite.inbox.inbox import SqliteInbox
 from dropr_storage_sqlite.outbox.outbox import SqliteOutbox
 
@@ -46,8 +47,8 @@ class SqliteStorage(Storage):
             self.outbox, self.inbox = cast("SqliteOutbox", _Unopened()), cast("SqliteInbox", _Unopened())
             return
         _open(tuning, context)
-        self.outbox = SqliteOutbox(Engine(context.data / "outbox.db", tuning, context), context)
-        self.inbox = SqliteInbox(Engine(context.data / "inbox.db", tuning, context), context)
+        self.outbox = SqliteOutbox(Engine(context.data / "outbox.db", tuning, context, OUTBOX), context)
+        self.inbox = SqliteInbox(Engine(context.data / "inbox.db", tuning, context, INBOX), context)
         if not context.read_only:
             self.outbox.engine.space.keep_reserve()
             self.inbox.engine.space.keep_reserve()
@@ -84,7 +85,10 @@ def _open(tuning: Tuning, context: Context) -> None:
             return
         with alone(context.data / "store.lock", tuning.busy):
             known = _read_marker(marker)
-            births = {schema.half: _prepare(path, schema, tuning, known) for path, schema in files}
+            versions = [_make(path, schema, tuning, known) for path, schema in files]
+            if any(version < schema.version for version, (_, schema) in zip(versions, files, strict=True)):
+                migrate_store(context.data, files, MARKER, tuning.busy, context)
+            births = {schema.half: _birth_of(path, tuning) for path, schema in files}
             if known is None:
                 replace_file(marker, json.dumps(births).encode(), durable=True)
             elif any(known.get(half) != birth for half, birth in births.items()):
@@ -98,7 +102,8 @@ def _open(tuning: Tuning, context: Context) -> None:
         raise translated from error
 
 
-def _prepare(path: Path, schema: Schema, tuning: Tuning, known: dict[str, str] | None) -> str:
+def _make(path: Path, schema: Schema, tuning: Tuning, known: dict[str, str] | None) -> int:
+    """Make the file if it is not there; the version of its format."""
     if known is not None and not path.exists():
         raise StoreGone(
             f"{path} is gone, though {MARKER} says that it was made; put it back from a backup, or remove {MARKER} "
@@ -107,7 +112,16 @@ def _prepare(path: Path, schema: Schema, tuning: Tuning, known: dict[str, str] |
     create_file(path)
     connection = _connect(path, tuning)
     try:
-        migrate(connection, path, schema)
+        if not version_of(connection, path, schema):
+            bring_up(connection, path, schema)
+        return version_of(connection, path, schema)
+    finally:
+        connection.close()
+
+
+def _birth_of(path: Path, tuning: Tuning) -> str:
+    connection = _connect(path, tuning)
+    try:
         return birth_of(connection, path).hex()
     finally:
         connection.close()
@@ -128,7 +142,12 @@ def _recognise(files: list[tuple[Path, Schema]], marker: Path, tuning: Tuning) -
             raise StoreGone(f"{path} is gone, though {MARKER} says that it was made")
         connection = _connect(path, tuning, read_only=True)
         try:
-            version_of(connection, path, schema)
+            version = version_of(connection, path, schema)
+            if version < schema.version:
+                raise StoreReadOnly(
+                    f"{path} has format {version}, of an older dropr; the first process of this version that opens the "
+                    f"node for writing makes it format {schema.version}; until then look with the older version"
+                )
         finally:
             connection.close()
 

@@ -9,14 +9,14 @@ pytest.importorskip("apsw")
 import apsw
 from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite.engine.bulk import insert
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import Conflict
 from dropr_core.model.names import IdMaker, Lane
-from dropr_core.storage_kit.group_commit import BatchedJob
+from dropr_core.storage_kit.group_commit import BatchedJob, run_together
 from dropr_core.system.clock import FakeClock
 
 
@@ -76,14 +76,20 @@ class Planted(Exception):
     """A transaction that fails on purpose."""
 
 
-@given(st.lists(st.sampled_from(["one", "two", "both", "settle", "renumber", "fail", "soft fail", "other lane"]),
-                max_size=25))  # fmt: skip
+STEPS = ["one", "two", "both", "settle", "renumber", "fail", "soft fail", "other lane", "beside", "afresh"]
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=25))
+@example(["afresh", "one"])  # the new connection has seen as many changes as the old one had
+@example(["beside", "one", "settle", "beside", "settle", "one"])
 @settings(max_examples=60, deadline=None)
 def test_whoever_writes_between_them_numbers_follow_each_other(tmp_path_factory, steps):
-    """What a store remembers of a lane's end holds only while nobody else wrote, and no transaction failed."""
+    """What a store remembers of a lane's end holds only while nobody else wrote, no transaction failed, and the
+    connection is the same."""
     place = tmp_path_factory.mktemp("s")
     values = {"clock": FakeClock(), "log": logging.getLogger("t"), "min_free": 0, "event": lambda *_: None}
-    one, two = (dropr_storage(Options(reserve=0), Context(node="n", data=place, **values)) for _ in range(2))
+    calm = Options(reserve=0, flush=600.0)  # else flushes come in between when the clock wants it
+    one, two = (dropr_storage(calm, Context(node="n", data=place, **values)) for _ in range(2))
     make, lane, last = IdMaker(), Lane("p", "c", 5), 0
 
     def send(storage, channel="c", count=1):
@@ -97,6 +103,31 @@ def test_whoever_writes_between_them_numbers_follow_each_other(tmp_path_factory,
 
         with pytest.raises(Planted):
             run(job)
+
+    def beside(storage):
+        """One message, and others in the same transaction; how many."""
+        single, others = ([NewMessage(make(), "c", 5, ("p",), b"x") for _ in range(count)] for count in (1, 2))
+        append = storage.outbox.appender.append_all
+        jobs = [lambda connection, some=some: append(connection, [some]) for some in (single, others)]
+        storage.outbox.engine.write_durable(lambda connection: run_together(connection, jobs))
+        return 3
+
+    def afresh(storage, other):
+        """A new connection, as after a fork, and somebody else writes before it does."""
+        engine = storage.outbox.engine
+        connect = engine._connect
+
+        def slowly(synchronous):
+            connection = connect(synchronous)
+            send(other)
+            return connection
+
+        assert engine.pause()
+        engine.resume()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(engine, "_connect", slowly)
+            send(storage)
+        return 2
 
     for step in ["one", *steps, "one", "two"]:
         if step in {"one", "two"}:
@@ -112,6 +143,10 @@ def test_whoever_writes_between_them_numbers_follow_each_other(tmp_path_factory,
         elif step == "renumber":
             one.outbox.renumber()
             last = sum(stats.depth for stats in one.outbox.lanes() if stats.lane == lane)
+        elif step == "beside":
+            last += beside(one)
+        elif step == "afresh":
+            last += afresh(one, two)
         elif step == "other lane":
             send(one, "d")
         else:

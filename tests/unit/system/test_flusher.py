@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,4 +115,22 @@ def test_a_flush_of_somebody_else_counts(monkeypatch):
     flusher.mark()
     now[0] += 100.0
     assert flusher._left(1000.0) == 900.0
+    flusher.close()
+
+
+def test_another_flush_covers_what_came_before_it_and_no_more(monkeypatch):
+    """The time of what is unflushed runs from the last commit that was flushed in another way, and never backwards."""
+    now = [100.0]
+    monkeypatch.setattr(flushers, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    flusher = Flusher(10.0, lambda: None, LOG, "flusher")
+    assert flusher._left(10.0) is None
+    flusher.mark()
+    now[0] = 108.0
+    assert flusher._left(10.0) == 2.0
+    flusher.covered(105.0)
+    assert flusher._left(10.0) == 7.0
+    flusher.covered(103.0)
+    assert flusher._left(10.0) == 7.0
+    now[0] = 115.0
+    assert flusher._left(10.0) == 0.0
     flusher.close()

@@ -3,13 +3,14 @@
 Owns when a connection is opened, trusted, distrusted and closed. Must not know tables beyond `meta`.
 
 * `write_durable`: on stable storage when it returns (group commit over a connection with synchronous=FULL).
-* `write`: survives the process at once and a power cut within the flush interval.
+* `write`: survives the process at once and a power cut within the flush interval (`flush`, wal.py).
 * `read`: the last commit, without waiting for writers.
 
 After an I/O error the connections are closed, and before the next write a fresh one has to make a
 real commit. After two such errors in 60 s the half is read-only until that test passes.
 """
 
+import contextlib
 import ctypes
 import threading
 from collections import deque
@@ -30,7 +31,9 @@ from dropr_core.system.space import Space
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.errors import translate
 from dropr_storage_sqlite.engine.forking import FORKS
+from dropr_storage_sqlite.engine.schema import Schema, version_of
 from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.engine.wal import Wal
 
 T = TypeVar("T")
 
@@ -56,14 +59,16 @@ class Tuning:
 class Engine:
     """Transactions on one file."""
 
-    def __init__(self, path: Path, tuning: Tuning, context: Context) -> None:
-        self.path, self.tuning, self.context = path, tuning, context
+    def __init__(self, path: Path, tuning: Tuning, context: Context, schema: Schema | None = None) -> None:
+        """``schema``: the format that every connection must find; a newer dropr may have migrated the file since."""
+        self.path, self.tuning, self.context, self._schema = path, tuning, context, schema
         self.guard = Guard(path, read_only=context.read_only)
         self._events = StoreEvents(context, path)
         self.space = Space(path.parent, context.clock, context.min_free, tuning.reserve, f"{path.stem}.reserve")
         self.flusher = Flusher(tuning.flush, self.flush, context.log, f"dropr-{path.stem}-flush")
         self._group: GroupCommit[Connection] = GroupCommit(in_one_transaction(self._durable))
         self._writing, self._reading = threading.Lock(), threading.Lock()
+        self._wal = Wal(path)
         self._writers: dict[int, apsw.Connection] = {}
         self._cursors: dict[int, apsw.Cursor] = {}
         self.commits = 0
@@ -131,9 +136,13 @@ class Engine:
         """Everything committed so far, by any process, is on stable storage when this returns."""
         if self.context.read_only:
             return
+        self.guard.enter(write=True)
         self.flusher.clean()
         try:
-            self.write_durable(lambda connection: connection.execute(FLUSH) and None, relief=True)
+            if self._suspect or not self._sync():
+                # Whoever comes first syncs the log's name as well, and makes sure that the file is still the same.
+                self.write_durable(lambda connection: connection.execute(FLUSH) and None, relief=True)
+                self._open_wal()
         except BaseException:
             self.flusher.mark()
             raise
@@ -189,6 +198,23 @@ class Engine:
         self._writing.release()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def _sync(self) -> bool:
+        try:
+            return self._wal.sync()
+        except OSError as error:
+            failed = WriteFailed(
+                f"{self.path}: the disk reported an error of its log ({error}); what was acknowledged within the flush "
+                "interval may be undone by a power cut; look at the kernel's log"
+            )
+            raise self._trouble(failed, 0) from error
+
+    def _open_wal(self) -> None:
+        """For the flushes after this one: not while the writer whose commit has synced the log can be closed."""
+        with self._writing:
+            if opening.FULL in self._writers and not self._suspect:
+                with contextlib.suppress(OSError):  # each flush is a commit then
+                    self._wal.open()
 
     def _relieve(self, full: QueueFull) -> bool:
         if not self.space.relieve(full):
@@ -294,9 +320,16 @@ class Engine:
 
     def _connect(self, synchronous: int) -> apsw.Connection:
         tuning = self.tuning
-        return opening.connect(
+        connection = opening.connect(
             self.path, synchronous, tuning.busy, tuning.cache, read_only=self.context.read_only
         )  # fmt: skip
+        try:
+            if self._schema is not None:
+                version_of(connection, self.path, self._schema)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _identify(self) -> tuple[int, int]:
         try:
@@ -319,6 +352,7 @@ class Engine:
             raise StoreGone(f"{self.path} is another file than the one that was opened; restart to use it")
 
     def _drop_writers(self) -> None:
+        self._wal.close()
         writers, self._writers, self._cursors = self._writers, {}, {}
         for writer in writers.values():
             _close(writer)

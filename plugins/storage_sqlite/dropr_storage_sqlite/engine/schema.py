@@ -3,8 +3,8 @@
 Owns every CREATE statement (docs/formats/sqlite.md explains them). Must not know what the tables
 are used for.
 
-A step of a migration is a script that runs in one transaction with the new version number; steps
-are only ever added at the end.
+A step of a migration is a script; all that are missing run in one transaction with the new version number. Steps are
+only ever added at the end.
 """
 
 import os
@@ -13,7 +13,8 @@ from pathlib import Path
 import apsw
 import attrs
 
-from dropr_core.errors import StoreCorrupt, StoreGone, StoreTooNew
+from dropr_core.errors import StoreCorrupt, StoreGone
+from dropr_core.storage_kit.migrating import own_version, too_new
 
 APPLICATION = 0x64726F70
 """``drop``: tells a file of dropr from any other SQLite file."""
@@ -139,33 +140,46 @@ def version_of(connection: apsw.Connection, path: Path, schema: Schema) -> int:
             f"{path} is an SQLite file of another program (application id {application:#x}); move it away"
         )
     if version > schema.version:
-        raise StoreTooNew(
-            f"{path} has format {version}, this dropr knows formats up to {schema.version}; "
-            "install the newer dropr again (nothing was changed)"
-        )
+        raise too_new(path, int(version), schema.version, _made_by(connection))
     return int(version)
 
 
-def migrate(connection: apsw.Connection, path: Path, schema: Schema) -> None:
-    """Bring a file to the present version, step by step, each step in one transaction."""
-    while True:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            version = version_of(connection, path, schema)
-            if version < schema.version:
-                connection.execute(schema.steps[version])
-                if version == 0:
-                    connection.execute("INSERT INTO meta VALUES('store', ?)", (os.urandom(8),))
-                    connection.execute("INSERT INTO meta SELECT 'birth', value FROM meta WHERE key = 'store'")
-                connection.execute(f"PRAGMA application_id={APPLICATION}")
-                connection.execute(f"PRAGMA user_version={version + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        if version >= schema.version:
-            return
+def _made_by(connection: apsw.Connection) -> str:
+    """The dropr that brought the file to its format; empty if that is not written down."""
+    try:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'dropr'").fetchone()
+    except apsw.Error:
+        return ""
+    return str(row[0]) if row else ""
+
+
+def bring_up(connection: apsw.Connection, path: Path, schema: Schema) -> None:
+    """Make the tables of an empty file, or bring an older one to the present version, in one transaction.
+
+    For files that nobody else has open: new ones, and those that are repaired (`migration` sees to all others).
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = version_of(connection, path, schema)
+        if version < schema.version:
+            take_steps(connection, schema, version)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def take_steps(connection: apsw.Connection, schema: Schema, version: int) -> None:
+    """All steps from ``version`` to the present one, within the caller's transaction."""
+    for number, step in enumerate(schema.steps[version:], version):
+        connection.execute(step)
+        if number == 0:
+            connection.execute("INSERT INTO meta VALUES('store', ?)", (os.urandom(8),))
+            connection.execute("INSERT INTO meta SELECT 'birth', value FROM meta WHERE key = 'store'")
+    connection.execute("INSERT OR REPLACE INTO meta VALUES('dropr', ?)", (own_version(),))
+    connection.execute(f"PRAGMA application_id={APPLICATION}")
+    connection.execute(f"PRAGMA user_version={schema.version}")
 
 
 def birth_of(connection: apsw.Connection, path: Path) -> bytes:

@@ -18,6 +18,10 @@ class Connection(Protocol):
         """Changes with every commit to the file, by this connection or another, that this one sees."""
         ...
 
+    def total_changes(self) -> int:
+        """How many rows this connection ever changed, those that were rolled back included."""
+        ...
+
     def executemany(self, statements: str, sequenceofbindings: Iterable[Any], /) -> Any:
         """Run one statement for each of many bindings."""
         ...

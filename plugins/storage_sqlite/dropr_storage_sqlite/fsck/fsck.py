@@ -21,7 +21,7 @@ from dropr_core.errors import DroprError, Held, StoreBusy, StoreError
 from dropr_core.model.names import StoreId, make_store_id
 from dropr_storage_sqlite.engine.connection import patience
 from dropr_storage_sqlite.engine.errors import translate
-from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, migrate, version_of
+from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, bring_up, version_of
 from dropr_storage_sqlite.fsck import salvage
 from dropr_storage_sqlite.fsck.findings import ContentCheck, say
 from dropr_storage_sqlite.fsck.inbox import check_inbox
@@ -176,7 +176,7 @@ class _FileCheck:
         if version == 0:
             raise _Damaged("its header is empty")
         if version < self._schema.version and self._repair:
-            migrate(connection, self._path, self._schema)
+            bring_up(connection, self._path, self._schema)
             return True
         return version == self._schema.version
 
@@ -240,7 +240,7 @@ class _FileCheck:
         )  # fmt: skip
         connection = self._open()
         try:
-            migrate(connection, self._path, self._schema)
+            bring_up(connection, self._path, self._schema)
             yield from self._tables(connection)
             if saved.gaps:
                 yield self._new_identity(connection)

@@ -5,7 +5,6 @@ Must not know peers, frames or consumers.
 """
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import Any
 
 from dropr_core.contracts.context import Context
@@ -14,7 +13,7 @@ from dropr_core.contracts.storage import Accepted, Arrival, Job, Put
 from dropr_core.errors import StoreError
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, first_rank, priority_of
 from dropr_core.storage_kit.limits import Amount, check_inbox
-from dropr_storage_sqlite.engine.bulk import insert
+from dropr_storage_sqlite.engine.bulk import insert, insert_alike
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
@@ -93,20 +92,12 @@ class Filling:
             raise StoreError("the inbox has run out of numbers")
         place, size, plain = queue.start + number, 0, 0
         numbers: Sequence[int] = range(number + 1, number + 1 + len(jobs))
-        standing, ranks = dict[int, int](), list[tuple[int, int]]()
+        standing = dict[int, int]()
         rows: list[tuple[Any, ...]] = []
         is_first = (None, first_rank(priority)).__contains__
         if isinstance(jobs, PlainJobs):  # in columns: else what is done for each costs more than all the rest
-            sizes, nothing = list(map(len, jobs.envelopes)), repeat(None)
-            places = range(place + 1, place + 1 + len(jobs))
-            flags = (sql.RECEIPT if jobs.receipt else 0) | (0 if is_first(jobs.rank) else sql.RANKED | sql.PARKED)
-            columns = (places, jobs.ids, repeat(source), repeat(now), repeat(flags), sizes, nothing,
-                       nothing, jobs.envelopes)  # fmt: skip
-            if jobs.rank is not None and not is_first(jobs.rank):
-                ranks = list(zip(places, repeat(jobs.rank)))
-                self._connection.executemany(sql.READY_RANKED, ranks)
-            rows = list(zip(*columns))  # noqa: B905 -- some have no end
-            size, plain, jobs = sum(sizes), len(rows), ()
+            self._add_plain(queue, source, place, jobs)
+            return numbers
         for at, (message_id, envelope, _, key, receipt, due_in, expires_in, duplicate, rank) in enumerate(jobs):
             place += 1
             if key is None and due_in is None and expires_in is None and not duplicate and is_first(rank):
@@ -128,8 +119,6 @@ class Filling:
                 size += row.size
         self._check_room(channel, len(rows), size)
         insert(connection, sql.INSERT, rows)
-        if ranks:
-            insert(connection, sql.RANK, ranks)
         self._book.count(queue.number, "ready", plain)
         self._book.count(queue.number, "bytes", size)
         if standing:  # they need no number of their own
@@ -137,6 +126,22 @@ class Filling:
             fresh = iter(numbers)
             return [standing[at] if at in standing else next(fresh) for at in range(len(numbers))]
         return numbers
+
+    def _add_plain(self, queue: QueueRow, source: int, place: int, jobs: PlainJobs) -> None:
+        """Those of which there is nothing to say, behind a place."""
+        sizes, count = list(map(len, jobs.envelopes)), len(jobs)
+        self._check_room(queue.channel, count, sum(sizes))
+        places = range(place + 1, place + 1 + count)
+        flags = sql.RECEIPT if jobs.receipt else 0
+        if jobs.rank is not None and jobs.rank != queue.first_rank:
+            flags |= sql.RANKED | sql.PARKED
+            ranks = [(one, jobs.rank) for one in places]
+            self._connection.executemany(sql.READY_RANKED, ranks)
+            insert(self._connection, sql.RANK, ranks)
+        rows = zip(places, jobs.ids, sizes, jobs.envelopes, strict=True)
+        insert_alike(self._connection, sql.INSERT_PLAIN, (source, self._now, flags), rows, count)
+        self._book.count(queue.number, "ready", count)
+        self._book.count(queue.number, "bytes", sum(sizes))
 
     def _stands(self, message_id: bytes, envelope: bytes, rows: list[tuple[Any, ...]]) -> int:
         """The number of this very message, if it is here already, else 0 (same id, other content: keep both)."""

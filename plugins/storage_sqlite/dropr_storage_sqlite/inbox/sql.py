@@ -49,8 +49,13 @@ TOTAL_OF_CHANNEL = "SELECT total(ready + delayed + leased + blocked), total(byte
 
 # ── messages ─────────────────────────────────────────────────────────────────────────────────────
 INSERT = "INSERT INTO message VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_PLAIN = "INSERT INTO message VALUES(?4, ?5, ?1, ?2, ?3, ?6, NULL, NULL, ?7)"
 FRESH = (
     "SELECT place, id, sender, arrived, flags, expires, envelope, 0, '', NULL FROM message "
+    f"WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT ?"
+)
+FRESH_PLAIN = (
+    "SELECT place, id, sender, arrived, flags, envelope FROM message "
     f"WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT ?"
 )
 _ready = (
@@ -106,6 +111,10 @@ FIRST_DELAYED = "SELECT place, due FROM delayed WHERE queue = ? ORDER BY due LIM
 NEXT_DELAYED = "SELECT due FROM delayed WHERE queue = ? ORDER BY due LIMIT 1"
 UNDELAY = "DELETE FROM delayed WHERE place = ?"
 LEASE = "INSERT INTO lease VALUES(?, ?, ?, ?, ?, ?)"
+LEASE_FRESH = (
+    "INSERT INTO lease SELECT place, ?, ?, 1, flags, '' FROM message "
+    f"WHERE place > ? AND place <= ? AND flags & {PARKED} = 0"
+)
 LEASE_AT = "SELECT attempts, reason, consumer, token FROM lease WHERE place = ?"
 LEASES_IN = "SELECT place FROM lease WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 LEASES_OF = "SELECT place, attempts, token, reason FROM lease WHERE consumer = ? ORDER BY place"

@@ -9,6 +9,7 @@ from collections import Counter
 from operator import itemgetter
 from typing import Any
 
+from dropr_core.errors import StoreError
 from dropr_storage_sqlite.engine.bulk import insert
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
@@ -17,8 +18,15 @@ from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow
 DUE = 1000
 """Delayed messages that one claim moves at most for each queue."""
 
+MANY = 16
+"""From so many on it pays to see whether a claim is a common one."""
+
 TakenRow = tuple[Any, ...]
 """place, id, sender, arrived, flags, expires, envelope, attempts, reason, rank"""
+
+
+FreshRow = tuple[Any, ...]
+"""place, id, sender, arrived, flags, envelope"""
 
 
 class Taking:
@@ -28,6 +36,9 @@ class Taking:
         self._connection, self._book, self._limit = connection, book, limit
         self.token = os.urandom(8)
         self.rows: list[TakenRow] = []
+        self.fresh: list[FreshRow] = []
+        """Instead of rows: all that was taken, first tries of one queue that have no life, behind ``after``."""
+        self.after = 0
         self.queues: dict[int, QueueRow] = {}
         self._returned: list[tuple[int]] = []
 
@@ -43,6 +54,23 @@ class Taking:
             if len(rows) < room:
                 self._by_rank([queue for queue in queues if queue.ready])
                 return
+
+    def all_fresh(self, queues: list[QueueRow]) -> bool:
+        """Take what the common claim of many takes: from one queue, where nothing was returned, has a rank or may
+        expire. In any other case nothing is taken.
+        """
+        ready = [queue for queue in queues if queue.ready]
+        if self._limit < MANY or len(ready) != 1:
+            return False
+        queue, execute = ready[0], self._connection.execute
+        if execute(sql.NEXT_EXPIRED).fetchall() or execute(sql.RETURNED, (queue.number, 1)).fetchall():
+            return False
+        rows = execute(sql.FRESH_PLAIN, (queue.start + queue.frontier, queue.end, self._limit)).fetchall()
+        if not rows or len(rows) < min(self._limit, queue.ready):
+            return False
+        self.queues[queue.number], self.fresh, self.after = queue, rows, queue.start + queue.frontier
+        self._advance({queue.number: queue.frontier}, set(), rows, all_taken=len(rows) < self._limit)
+        return True
 
     def _by_rank(self, queues: list[QueueRow]) -> None:
         taken = Counter(row[0] >> sql.N_BITS for row in self.rows) if queues else Counter[int]()
@@ -115,6 +143,8 @@ class Taking:
 
     def close(self, consumer: int) -> None:
         """Write the leases and the counters."""
+        if self.fresh:
+            self._lease_fresh(consumer)
         if not self.rows:
             return
         token, counts = self.token, dict.fromkeys(self.queues, 0)
@@ -128,3 +158,15 @@ class Taking:
             if count:
                 self._book.count(queue, "ready", -count)
                 self._book.count(queue, "leased", count)
+
+    def _lease_fresh(self, consumer: int) -> None:
+        """By the places between the first and the last one: a row for each would cost more than all the rest."""
+        count, last, (number,) = len(self.fresh), self.fresh[-1][0], self.queues
+        before = self._connection.total_changes()
+        self._connection.execute(sql.LEASE_FRESH, (self.token, consumer, self.after, last))
+        leased = self._connection.total_changes() - before
+        if leased != count:
+            raise StoreError(f"{leased} leases for {count} messages of a claim; keep a copy and tell the authors")
+        self._connection.execute(sql.LEASES, (count, consumer))
+        self._book.count(number, "ready", -count)
+        self._book.count(number, "leased", count)

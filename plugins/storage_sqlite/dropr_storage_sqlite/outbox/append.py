@@ -8,13 +8,13 @@ import itertools
 from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.records import AppendRun
+from dropr_core.contracts.records import AppendRun, PlainMessages
 from dropr_core.contracts.storage import AppendResult, NewMessage
 from dropr_core.errors import Conflict, StoreError
 from dropr_core.model.names import format_id
 from dropr_core.storage_kit.group_commit import BatchedJob
 from dropr_core.storage_kit.limits import Amount, check_outbox, limited
-from dropr_storage_sqlite.engine.bulk import insert
+from dropr_storage_sqlite.engine.bulk import insert, insert_alike
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
@@ -28,9 +28,10 @@ class Appender:
     def __init__(self, engine: Engine, context: Context) -> None:
         self._engine, self._context = engine, context
         self._limited = limited(context)
-        self._end: tuple[int, int, _Key, int, int, int] = (0, 0, ("", "", 0), 0, 0, 0)
-        """Where a lane ends, if the store is in the state that this process left: (version, commits, lane, its number,
-        last sequence, bytes ever)."""
+        self._state: tuple[Connection | None, int, int, int, _Key] = (None, 0, 0, 0, ("", "", 0))
+        """When `_end` holds: (connection, its version, commits of this process, rows it ever changed, lane)."""
+        self._end: tuple[int, int, int] = (0, 0, 0)
+        """Where that lane ends: (its number, last sequence, bytes ever)."""
 
     def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         """Store all messages or none, durably; see the contract."""
@@ -65,9 +66,9 @@ class Appender:
         if not self._limited:
             message = messages[0]
             if len(messages) > 1:
-                placed = self._append_alike(connection, messages)
-                if placed:
-                    return placed
+                plain = PlainMessages.of(messages)
+                if plain is not None:
+                    return self._append_plain(connection, plain)
             elif len(message.peers) == 1 and message.fingerprint is None:
                 return [self._append_one(connection, message, message.peers[0])]
         known: dict[int, AppendResult] = {}
@@ -100,44 +101,36 @@ class Appender:
     def _append_one(self, connection: Connection, message: NewMessage, peer: str) -> AppendResult:
         """The common case of `send`, by itself: half of the general way's cost is its book-keeping."""
         key = (peer, message.channel, message.priority)
-        # SQLite counts a connection's commits and the changes by others in one number. If it grew by our last
-        # commit alone, and that is the last of this process, the lane ends where we left it.
-        version, commits = connection.data_version(), self._engine.commits
+        # SQLite counts a connection's commits and the changes by others in one number. If it grew by our last commit
+        # alone, that is the last of this process, and nobody changed a row beside us in that transaction, the lane ends
+        # where we left it. Each connection counts for itself, so what one of them said says nothing of the next.
+        writer, version, commits = connection, connection.data_version(), self._engine.commits
         connection = self._engine.frugal(connection)
-        if self._end[:3] == (version, commits, key) and self._end[4] + 1 < sql.HALF:
-            number, last, total = self._end[3:]
+        state = (writer, version, commits, writer.total_changes(), key)
+        if self._state == state and self._end[1] + 1 < sql.HALF:
+            number, last, total = self._end
         else:
             number, last, total = _end_of(connection, key, 1)
         place = sql.origin(number) + last + 1
         total += len(message.envelope)
-        self._end = (version + 1, commits + 1, key, number, last + 1, total)
         connection.execute(sql.INSERT, _row(message, place, self._context.clock.now(), total, None, message.envelope))
+        self._state = (writer, version + 1, commits + 1, writer.total_changes(), key)
+        self._end = (number, last + 1, total)
         return AppendResult(message.id, (last + 1,), False)
 
-    def _append_alike(self, connection: Connection, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
-        """All for one lane, alike, with nothing to remember: the common case of a batch. Else empty, and nothing is
-        done. In columns: what is done for every message costs more than all the rest.
+    def _append_plain(self, connection: Connection, messages: PlainMessages) -> AppendRun:
+        """All for one lane, alike, with nothing to remember: the common case of a batch. In columns: what is done for
+        every message costs more than all the rest.
         """
-        ids, channels, levels, to, envelopes, receipts, lives, delays, prints = zip(*messages, strict=True)
-        count, (_, channel, priority, peers, _, receipt, _, delayed, _) = len(messages), messages[0]
-        if (
-            len(peers) != 1 or channels.count(channel) < count or levels.count(priority) < count
-            or to.count(peers) < count or receipts.count(receipt) < count or delays.count(delayed) < count
-            or lives.count(None) < count or prints.count(None) < count
-        ):  # fmt: skip
-            return []
-        number, last, total = _end_of(connection, (peers[0], channel, priority), count)
+        like, count, envelopes = messages.like, len(messages), messages.envelopes
+        number, last, total = _end_of(connection, (like.peers[0], like.channel, like.priority), count)
         first = sql.origin(number) + last + 1
         sizes = list(map(len, envelopes))
-        flags = (sql.RECEIPT if receipt else 0) | (sql.DELAYED if delayed else 0)
-        nothing, now = itertools.repeat(None), self._context.clock.now()
+        flags = (sql.RECEIPT if like.receipt else 0) | (sql.DELAYED if like.delayed else 0)
         totals = itertools.islice(itertools.accumulate(sizes, initial=total), 1, None)
-        columns = (
-            range(first, first + count), ids, itertools.repeat(now), itertools.repeat(flags), sizes, nothing, nothing,
-            nothing, nothing, totals, envelopes,
-        )  # fmt: skip
-        insert(connection, sql.INSERT, list(zip(*columns)))  # noqa: B905 -- some have no end
-        return AppendRun(ids, last + 1)
+        rows = zip(range(first, first + count), messages.ids, sizes, totals, envelopes, strict=True)
+        insert_alike(connection, sql.INSERT_PLAIN, (self._context.clock.now(), flags), rows, count)
+        return AppendRun(messages.ids, last + 1)
 
     def _store(
         self,

@@ -6,6 +6,7 @@ a peer was asked.
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import PlainEntries
@@ -61,7 +62,8 @@ class Shipper:
             return None, row
         now, first = self._context.clock.now(), sql.origin(row.number)
         values = (first + row.head, sql.highest(row.number), max(1, max_count))
-        rows = _within(connection.execute(sql.TAKE, values), max_bytes)
+        found = connection.execute(sql.TAKE, values)
+        rows = found.fetchall() if row.bytes <= max_bytes else _within(found, max_bytes)
         if not rows:
             raise StoreError(
                 f"{self._engine.path}: lane {lane} counts {row.depth} deliveries but has none; "
@@ -124,7 +126,7 @@ class Shipper:
                 elif delivery.shared is not None:
                     ledger.unshare(delivery.shared)
         if count > waiting:
-            connection.execute(sql.DROP, (start, end))
+            connection.execute(sql.DROP if waiting else sql.DROP_ALL, (start, end))
         values = (head.sequence, head.id, count, int(size), waiting, waiting_bytes, row.number)
         connection.execute(sql.ADVANCE, values)
         ledger.close()
@@ -211,10 +213,13 @@ def _within(cursor: Iterator[_TakenRow], max_bytes: int) -> list[_TakenRow]:
 
 def _entries(rows: list[_TakenRow], first: int, now: float) -> Sequence[Entry]:
     """``first``: the place of sequence 0."""
-    places, ids, flags, _, envelopes = zip(*rows, strict=True)
     duplicate, dated = sql.DUPLICATE, sql.DATED
-    if not any(map((duplicate | dated).__and__, flags)):
-        return PlainEntries([place - first for place in places], ids, list(envelopes))
+    if not any(map((duplicate | dated).__and__, map(itemgetter(2), rows))):
+        column = list(map(itemgetter(0), rows))
+        places: Sequence[int] = range(column[0] - first, column[-1] - first + 1)
+        if len(places) != len(column):
+            places = [place - first for place in column]
+        return PlainEntries(places, list(map(itemgetter(1), rows)), list(map(itemgetter(4), rows)))
     return [
         Entry(place - first, identity, envelope, max(0.0, now - at) if flag & dated else 0.0, flag & duplicate != 0)
         for place, identity, flag, at, envelope in rows

@@ -80,6 +80,7 @@ TOTAL_OF_CHANNEL = f"SELECT total({_DEPTH}), total({_BYTES}) FROM lane {_TAIL} W
 # ── deliveries ───────────────────────────────────────────────────────────────────────────────────
 _ROW = "place, id, flags, size, shared, born, due"
 INSERT = "INSERT INTO delivery VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_PLAIN = "INSERT INTO delivery VALUES(?3, ?4, ?1, ?2, ?5, NULL, NULL, NULL, NULL, ?6, ?7)"
 TAKE = (
     "SELECT place, id, flags, born, coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) "
     "FROM delivery WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
@@ -88,6 +89,7 @@ SUM = f"SELECT count(*), total(size), total(flags & {SPECIAL} <> 0) FROM deliver
 SPECIALS = f"SELECT {_ROW} FROM delivery WHERE place > ? AND place <= ? AND flags & {SPECIAL} <> 0 ORDER BY place"
 RANGE = f"SELECT {_ROW} FROM delivery WHERE place > ? AND place <= ? ORDER BY place"
 DROP = f"DELETE FROM delivery WHERE place > ? AND place <= ? AND flags & {RECEIPT} = 0"
+DROP_ALL = "DELETE FROM delivery WHERE place > ? AND place <= ?"
 DROP_ONE = "DELETE FROM delivery WHERE place = ?"
 ACCEPT = "UPDATE delivery SET due = NULL WHERE place = ?"
 REQUEUE = f"UPDATE delivery SET due = expires, flags = flags | {DUPLICATE} WHERE place > ? AND place <= ?"
