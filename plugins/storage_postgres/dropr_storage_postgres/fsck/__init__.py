@@ -1,0 +1,1 @@
+"""Looking for what contradicts itself in a store, and putting it right."""
