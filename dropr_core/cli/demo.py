@@ -37,12 +37,20 @@ from dropr_core.system.exit_codes import Exit
     "--url", default="http://127.0.0.1:{port}", show_default=True, metavar="TEMPLATE",
     help="Where the nodes listen; its scheme picks the transport, which must run over TCP.",
 )  # fmt: skip
+@click.option(
+    "--site", is_flag=True,
+    help="A node on three machines, which share a PostgreSQL database; each of them is killed, whole.",
+)  # fmt: skip
+@click.option(
+    "--postgres", metavar="URL",
+    help="With --site: a database for it, which keeps nothing of it. Default: a server of the demo's own.",
+)  # fmt: skip
 @click.option("--deadline", type=DURATION, default="120s", show_default=True, help="Give up after so long.")
 @click.option("--keep", is_flag=True, help="Leave the nodes' directories behind, with their logs.")
 @click.pass_context
 def demo_verb(
-    ctx: click.Context, as_json: bool, files: Path | None, messages: int, storage: str, url: str, deadline: float,
-    keep: bool,
+    ctx: click.Context, as_json: bool, files: Path | None, messages: int, storage: str, url: str, site: bool,
+    postgres: str | None, deadline: float, keep: bool,
 ) -> None:  # fmt: skip
     """Three nodes on this machine, real processes, real files, and trouble made on purpose.
 
@@ -51,13 +59,20 @@ def demo_verb(
     and the road between them is closed for some seconds. Ends with a table, and with 0 only if nothing was
     lost, nothing came twice or out of order, every file is what it was, and every receipt came home. The
     nodes are configured as by default, but a peer that does not answer rests for 2 seconds at most.
+
+    With --site the warehouse is three machines behind one name, with nothing in common but a database. Each of them
+    is killed in the middle with everything that runs on it, one is cut off from the others, and the database is
+    restarted.
     """
     from rich.console import Console
 
     from dropr_core.demo import report, scenario, screen
+    from dropr_core.demo.site import SiteScenario
 
     if "{port}" not in url:
         raise click.BadParameter("has no {port}; write it like http://127.0.0.1:{port}", param_hint="--url")
+    if postgres is not None and not site:
+        raise click.UsageError("--postgres goes with --site")
     quiet = ctx.ensure_object(Settings).verbosity < 0
     with ExitStack() as stack:
         stack.enter_context(_interrupted_once())
@@ -66,10 +81,12 @@ def demo_verb(
         else:
             home = stack.enter_context(tempfile.TemporaryDirectory(prefix="dropr-demo-", ignore_cleanup_errors=True))
         settings = scenario.Settings(
-            home=Path(home), files=files, messages=messages, storage=storage, url=url, deadline=deadline
-        )
+            home=Path(home), files=files, messages=messages, storage=storage, url=url, postgres=postgres,
+            deadline=deadline,
+        )  # fmt: skip
         with screen.Screen(quiet=quiet) as view:
-            outcome = scenario.Scenario(settings, view).run()
+            story = SiteScenario if site else scenario.Scenario
+            outcome = story(settings, view).run()
     if keep:
         import attrs
 

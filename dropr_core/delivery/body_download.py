@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import attrs
 
-from dropr_core.bodies.chunk_digest import LEAF
-from dropr_core.bodies.partial_body import PartialBodies, PartialBody
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Arrival, Bodies
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import BadBody, DroprError, Refused, StoreError
+from dropr_core.model.chunk_digest import LEAF
 from dropr_core.model.envelope import header_of, reference_of
 from dropr_core.model.names import MessageId
 from dropr_core.protocol import messages as wire
@@ -36,7 +35,7 @@ class _Download:
     part: wire.LanePart
     store: bytes
     have: wire.Have
-    file: PartialBody
+    file: Arrival
     asked: int
     under_way: int = 0
 
@@ -54,7 +53,7 @@ class BodyDownloads:
         arrived: Callable[[bytes, wire.LanePart], None],
     ) -> None:
         self._peer, self._talk, self._clock, self._log, self._arrived = peer, talk, clock, log, arrived
-        self._arrivals = PartialBodies(bodies)
+        self._arrivals = bodies.arrivals()
         self._coming: dict[_Name, _Download] = {}
         self._resting: dict[_Name, float] = {}
         self._said: dict[_Name, str] = {}

@@ -15,17 +15,17 @@ from functools import partial
 import attrs
 
 from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
-from dropr_core.bodies.chunk_digest import LEAF
-from dropr_core.bodies.files import Load, no_fault_of_a_file
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Bodies, Load, no_fault_of_a_body
 from dropr_core.contracts.storage import LaneStats, Outbox
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unreachable
 from dropr_core.model.backoff import Backoff
+from dropr_core.model.chunk_digest import LEAF
 from dropr_core.model.envelope import Reference, reference_of
 from dropr_core.model.limits import clip
 from dropr_core.model.names import Lane, MessageId, format_id
 from dropr_core.protocol import messages as wire
+from dropr_core.protocol.rests import NEW_SESSION, OLD_SESSION
 from dropr_core.system.clock import Clock
 from dropr_core.system.log_fields import about
 
@@ -245,7 +245,7 @@ class BodyUploads:
 
     def _cannot_read(self, lane: Lane, sequence: int, identity: MessageId, error: Exception) -> None:
         """This message alone waits for a body that may be readable later, and dies if it never is."""
-        if no_fault_of_a_file(error):
+        if no_fault_of_a_body(error):
             self._trouble.failed((READ, "bodies"), error)
             self._rest(PATIENCE)
             return
@@ -304,7 +304,7 @@ class BodyUploads:
             offset, size = upload.asked, min(self._budget.piece, upload.reference.size - upload.asked)
             try:
                 chunk = wire.Chunk(upload.ask, offset, upload.file.leaves(offset, size))
-            except OSError as error:
+            except (StoreError, OSError) as error:
                 self._broke(upload, error)
                 return
             upload.asked += size
@@ -336,8 +336,9 @@ class BodyUploads:
             if error.code in NOT_WANTED:
                 self._ready[upload.lane] = upload.sequence
                 return
-            if error.code == "new_session":
+            if error.code == NEW_SESSION:
                 self.new_session = True
+            if error.code in {NEW_SESSION, OLD_SESSION}:
                 return
             if error.code == "bad_body":
                 self._check_own(upload)

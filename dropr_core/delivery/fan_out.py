@@ -10,15 +10,16 @@ Owns what one batch of a topic's messages becomes, so that a death at any moment
 4. the messages are acknowledged, and that is flushed before the next batch is noted.
 
 Whoever finds messages of a dead one compares the head with the note: equal, and all that it names were copied. Used by
-one thread of one process at a time (processes/topic_thread.py). Must not know who publishes or receives.
+one thread of one process at a time, on whatever machine (processes/topic_thread.py); so the note is a document of the
+node and not a file of one machine. Must not know who publishes or receives.
 """
 
 import contextlib
-import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
+import attrs
 import msgspec
 
 from dropr_core.api.consumer import Consumer
@@ -26,14 +27,13 @@ from dropr_core.api.received import Received, settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.sender import Sender
 from dropr_core.api.subscriptions import REQUESTS, Subscription, Subscriptions, read_request
-from dropr_core.bodies.store import Written
+from dropr_core.contracts.bodies import Written
 from dropr_core.contracts.storage import START, Ack, Arrival, Bury, Job, NewMessage, Release
-from dropr_core.errors import QueueFull, StoreError
+from dropr_core.errors import QueueFull, StoreCorrupt, StoreError
 from dropr_core.model import envelope, topics
 from dropr_core.model.names import Head, SourceLane, StoreId, id_of_key, lane_priority
-from dropr_core.system.files import replace_text
 from dropr_core.system.log_fields import about
-from dropr_core.system.os_errors import store_errors
+from dropr_core.system.shared_document import Form
 
 LANES = StoreId(b"topics\0\0")
 """In place of a sender's store: the lanes by which copies enter this node's own inbox."""
@@ -49,7 +49,7 @@ class FanOut:
         self._runtime, self._log = runtime, log
         self.subscriptions = Subscriptions(runtime)
         self._sender = Sender(runtime)
-        self._note: Path = runtime.config.data / "topics.batch"
+        self._note = runtime.documents.document("topics.batch", FORM)
         self._full = False
 
     def turn(self, consumer: Consumer) -> bool:
@@ -172,19 +172,36 @@ class FanOut:
     def _copied(self, head: Head) -> frozenset[int]:
         """The numbers of messages that were copied and perhaps not acknowledged."""
         try:
-            found = json.loads(self._note.read_text(encoding="utf-8"))
-            same = (found["sequence"], found["id"]) == (head.sequence, head.id.hex())
-            return frozenset(map(int, found["numbers"])) if same else frozenset()
-        except FileNotFoundError:
+            found = self._note.look(now=True)
+        except StoreCorrupt as error:
+            self._log.warning("the last batch may be copied twice: %s", error)
             return frozenset()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self._log.warning("%s cannot be read (%s): the last batch may be copied twice", self._note, error)
-            return frozenset()
+        same = found is not None and (found.sequence, found.id) == (head.sequence, head.id.hex())
+        return found.numbers if found is not None and same else frozenset()
 
     def _write_note(self, upto: Head, numbers: Sequence[int]) -> None:
-        document = {"version": 1, "sequence": upto.sequence, "id": upto.id.hex(), "numbers": list(numbers)}
-        with store_errors(self._note):
-            replace_text(self._note, json.dumps(document) + "\n", durable=True)
+        self._note.write(BatchNote(upto.sequence, upto.id.hex(), frozenset(numbers)))
 
+
+@attrs.frozen
+class BatchNote:
+    """What a batch is about to be."""
+
+    sequence: int
+    id: str
+    numbers: frozenset[int]
+    """Of the messages that it copies."""
+
+
+def _decode(document: Any) -> BatchNote | None:
+    return BatchNote(int(document["sequence"]), str(document["id"]), frozenset(map(int, document["numbers"])))
+
+
+def _encode(note: BatchNote | None) -> object:
+    assert note is not None
+    return {"version": 1, "sequence": note.sequence, "id": note.id, "numbers": sorted(note.numbers)}
+
+
+FORM: Form[BatchNote | None] = Form(_decode, _encode, lambda: None, "remove it")
 
 __all__ = ["FanOut"]

@@ -17,6 +17,7 @@ from dropr_core.delivery.body_upload import UploadBudget
 from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.delivery.puller import Puller
+from dropr_core.delivery.push_budget import PushBudget
 from dropr_core.delivery.pusher import Pusher
 from dropr_core.delivery.talk_record import TalkRecord
 from dropr_core.delivery.transports import Transports
@@ -49,6 +50,7 @@ class Links:
         self._quiet: dict[str, tuple[PeerState | None, float | None]] = {}
         """Peers for which nothing waits and nothing was to do: the state as it was then, and when to look again."""
         self._budget = UploadBudget()
+        self._room = PushBudget()
         self._late = LateReceipts(runtime.outbox, runtime.clock, self._trouble)
         self.unloaded = False
         """Whether a message with a large body was settled lately, so that the body may go."""
@@ -121,6 +123,7 @@ class Links:
             log=self._log,
             bodies=self._runtime.bodies,
             budget=self._budget,
+            room=self._room,
             trouble=self._trouble,
             late=self._late,
         )
@@ -144,14 +147,19 @@ class Links:
         )
 
     @property
+    def shipping(self) -> bool:
+        """Whether a push is under way to any peer."""
+        return self._room.under_way > 0
+
+    @property
     def topics(self) -> tuple[str, ...]:
         """What to listen to besides the outbox: receipts for peers that we fetch from."""
         return tuple(topics.outcomes(name) for name in self.pullers)
 
     def turn(self) -> float | None:
         """Do what can be done now; the node time at which to be called again at the latest."""
-        wakes: list[float | None] = [puller.turn() for puller in self.pullers.values()]
-        wakes += self._turn_pushers()
+        wakes = self._turn_pushers()  # first: a message that waits is what this process was most likely woken for
+        wakes += [puller.turn() for puller in self.pullers.values()]
         if self._budget.settled:
             self._budget.settled, self.unloaded = False, True
         wakes.append(self._trouble.wakes_at)

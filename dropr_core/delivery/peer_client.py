@@ -14,9 +14,11 @@ import msgspec
 from dropr_core.contracts.transport import Connection, Tail
 from dropr_core.errors import BadFrame, DroprError, Refused, TransportError, Unanswered
 from dropr_core.model.limits import MAX_ANSWER
+from dropr_core.protocol import greeting
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.access import UNSIGNED_KEY
 from dropr_core.protocol.frames import ANSWER, OK, REQUEST, FrameHeader, open_body, read_head, request_id, seal, verify
+from dropr_core.protocol.rests import NEW_SESSION, OLD_SESSION
 
 _T = TypeVar("_T")
 
@@ -80,7 +82,7 @@ class PeerClient:
             try:
                 result: _T | Exception = self._read(future.result(), header, mac, key, shape)
             except DroprError as error:
-                result = self._classify(error)
+                result = self._classify(error, header.session)
             except Exception as error:
                 result = Unanswered(f"the transport broke its contract: {type(error).__name__}: {error}")
             self._note(result)
@@ -117,12 +119,18 @@ class PeerClient:
             if header.status != OK:
                 text = bytes(body[:500]).decode("utf-8", "replace")
                 raise Refused(header.status, text, signed=True)
-            return wire.decode(body, shape)
+            value = wire.decode(body, shape)
         except BadFrame as error:
             raise Unanswered(f"unreadable answer: {error}") from None
+        if isinstance(value, wire.Welcome):
+            greeting.check(self._node, self._peer, value)
+        return value
 
-    def _classify(self, error: DroprError) -> Exception:
+    def _classify(self, error: DroprError, session: bytes) -> Exception:
         if isinstance(error, Refused):
+            if error.signed and error.code == NEW_SESSION and session != self.session:
+                # Asked before the last hello was answered: no reason for another one.
+                return Refused(OLD_SESSION, error.reason, signed=True)
             if error.code in {"bad_signature", "unauthorized", "unknown_peer"} and len(self._keys) > 1:
                 # During a rotation the peer may know only the other one of the two keys.
                 self._keys.append(self._keys.pop(0))

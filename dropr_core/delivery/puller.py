@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Bodies
 from dropr_core.contracts.storage import Inbox
 from dropr_core.delivery.body_download import BodyDownloads
 from dropr_core.delivery.peer_client import PeerClient
@@ -23,10 +23,11 @@ from dropr_core.model.envelope import decode
 from dropr_core.model.facts import FactsOf
 from dropr_core.model.limits import MAX_LANES, MAX_RECEIPTS, MAX_WAIT
 from dropr_core.model.names import START, Head, MessageId, StoreId
+from dropr_core.protocol import greeting
 from dropr_core.protocol import messages as wire
-from dropr_core.protocol.batches import accept_push, refuse_lane, taken_of
-from dropr_core.protocol.endpoint import from_outcome
-from dropr_core.protocol.rests import GENTLY, GREETINGS, longest_rest
+from dropr_core.protocol.batches import TOO_NEW, accept_push, refuse_lane, taken_of
+from dropr_core.protocol.outcomes import from_outcome
+from dropr_core.protocol.rests import GENTLY, GREETINGS, NEW_SESSION, OLD_SESSION, longest_rest
 from dropr_core.system.clock import Clock
 from dropr_core.system.line_rate import LineRate, besides
 from dropr_core.system.log_fields import about
@@ -105,7 +106,7 @@ class Puller:
             return self.rest_until
         if not self._talk.session:
             if not self._asking:
-                self._talk.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node_id), wire.Welcome, self._greeted)
+                self._talk.ask(wire.HELLO, greeting.hello(self._node_id), wire.Welcome, self._greeted)
                 self._asking = True
             return None
         if self._downloads is not None and self._downloads.end_rests(now):
@@ -245,6 +246,9 @@ class Puller:
                 self._refused[store, part.channel, part.priority] = Head(part.upto[0], MessageId(part.upto[1]))
                 if len(self._refused) > MAX_LANES:
                     del self._refused[next(iter(self._refused))]
+            if verdict.reason.startswith(TOO_NEW) and (more := self._rate.note((part.channel, TOO_NEW))) is not None:
+                self._log.warning("%s: %s waits there: %s%s", self.peer, part.channel, verdict.reason, besides(more),
+                                  extra=about(peer=self.peer, channel=part.channel))  # fmt: skip
             self._note_rejections(part, verdict)
             self._tell_refused(part, verdict)
         if taken := taken_of([part.envelopes for part in parts], verdicts):
@@ -291,7 +295,9 @@ class Puller:
             self._event("peer_up", {"peer": self.peer})
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, Refused) and error.signed and error.code == "new_session":
+        if isinstance(error, Refused) and error.signed and error.code == OLD_SESSION:
+            return
+        if isinstance(error, Refused) and error.signed and error.code == NEW_SESSION:
             self._talk.session = b""
             if self._greetings < GREETINGS:
                 return

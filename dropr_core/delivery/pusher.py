@@ -10,20 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from dropr_core.api.store_trouble import READ, WRITE, StoreTrouble
-from dropr_core.bodies.store import Bodies
+from dropr_core.contracts.bodies import Bodies
 from dropr_core.contracts.storage import Batch, LaneStats, Outbox, PeerState, Rejection
 from dropr_core.delivery.body_upload import BodyUploads, UploadBudget
 from dropr_core.delivery.late_receipts import LateReceipts
 from dropr_core.delivery.peer_client import PeerClient
+from dropr_core.delivery.push_budget import PushBudget
 from dropr_core.errors import Unanswered
 from dropr_core.model import topics
 from dropr_core.model.facts import FactsOf
 from dropr_core.model.limits import FRAMING, MAX_BATCH_COUNT, MAX_WAIT, clip, max_request
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, StoreId
+from dropr_core.protocol import greeting
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.batches import pack, taken_of
-from dropr_core.protocol.endpoint import to_outcomes
 from dropr_core.protocol.link import Link
 from dropr_core.protocol.orders import (
     ClearInFlight,
@@ -39,6 +40,7 @@ from dropr_core.protocol.orders import (
     Settle,
     Ship,
 )
+from dropr_core.protocol.outcomes import to_outcomes
 from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
 from dropr_core.protocol.rests import GENTLY
 from dropr_core.system.clock import Clock
@@ -68,6 +70,7 @@ class Pusher:
         budget: UploadBudget | None = None,
         trouble: StoreTrouble | None = None,
         late: LateReceipts | None = None,
+        room: PushBudget | None = None,
     ) -> None:
         self.link = link
         self._talk, self._outbox, self._clock = talk, outbox, clock
@@ -75,6 +78,8 @@ class Pusher:
         self._notify, self._event, self._log = notify, event, log
         self.in_flight = 0
         """Deliveries in pushes that are not answered yet."""
+        self._bytes_in_flight = 0
+        self._room = room or PushBudget()
         self._rate = LineRate(clock)
         self._cursor = (b"", 0)
         self._awaiting = False
@@ -141,7 +146,7 @@ class Pusher:
     def _carry(self, order: Order) -> None:
         match order:
             case Greet():
-                hello = wire.Hello(wire.VERSION, self._node_id)
+                hello = greeting.hello(self._node_id)
                 self._talk.session = b""
                 self._talk.ask(wire.HELLO, hello, wire.Welcome, lambda answer: self._greeted(order, answer))
                 self.link.begin(order)
@@ -175,7 +180,7 @@ class Pusher:
         batches: list[Batch] = []
         welcome = self.link.welcome
         announced = self._batch_bytes if welcome is None else welcome.batch_bytes
-        bytes_left = min(self._batch_bytes, announced)
+        bytes_left = min(self._batch_bytes, announced, self._room.room(self._bytes_in_flight))
         most = max_request(announced) - FRAMING
         count_left = MAX_BATCH_COUNT if welcome is None else min(MAX_BATCH_COUNT, max(1, welcome.batch_count))
         store = self._store_id()  # before the lanes are read: a store that takes a new id numbers them anew
@@ -206,7 +211,14 @@ class Pusher:
         begun = self._clock.now()
         self._talk.ask(wire.PUSH, push, wire.Pushed, lambda answer: self._pushed(order, store, batches, answer, begun))
         self.link.begin(order)
-        self.in_flight += sum(len(batch.entries) for batch in batches)
+        self._count(batches, 1)
+
+    def _count(self, batches: Sequence[Batch], sign: int) -> None:
+        """A push is under way, or was answered."""
+        self.in_flight += sign * sum(len(batch.entries) for batch in batches)
+        size = sign * sum(batch.size for batch in batches)
+        self._bytes_in_flight += size
+        self._room.under_way += size
 
     def _take(self, lane: Lane, count: int, room: int, most: int) -> Batch | None:
         """What follows in a lane, without the messages that the peer cannot take even alone: those are set aside.
@@ -255,7 +267,7 @@ class Pusher:
     def _pushed(
         self, order: Ship, store: StoreId, batches: list[Batch], answer: wire.Pushed | Exception, begun: float
     ) -> None:
-        self.in_flight -= sum(len(batch.entries) for batch in batches)
+        self._count(batches, -1)
         if isinstance(answer, wire.Pushed) and len(answer.verdicts) != len(batches):
             answer = Unanswered(f"{len(answer.verdicts)} verdicts for {len(batches)} lanes")
         if isinstance(answer, Exception):
@@ -265,6 +277,8 @@ class Pusher:
         for batch, verdict in zip(batches, answer.verdicts, strict=True):
             if verdict.missing and self.uploads is not None:
                 self.uploads.missing(batch.lane)
+            elif verdict.later is not None:
+                self._tell_postponed(batch.lane, verdict.reason)
         if taken := taken_of([batch.envelopes for batch in batches], answer.verdicts):
             told = {"side": "outbox", "peer": self.peer, "count": len(taken), "messages": FactsOf(taken),
                     "seconds": self._clock.now() - begun}  # fmt: skip
@@ -348,6 +362,11 @@ class Pusher:
             if count and (more := self._rate.note((lane, rejection.code), count)) is not None:
                 self._log.warning("%s refused %s #%d: %s: %s%s", self.peer, lane, rejection.sequence,
                                   rejection.code, rejection.reason, besides(more), extra=about(lane=lane))  # fmt: skip
+
+    def _tell_postponed(self, lane: Lane, reason: str) -> None:
+        if (more := self._rate.note((lane, "later", reason.partition(":")[0]))) is not None:
+            self._log.warning("%s: %s waits here, for the peer does not take it now: %s%s", self.peer, lane, reason,
+                              besides(more), extra=about(lane=lane))  # fmt: skip
 
     def _set_aside(self, lane: Lane, sequence: int, reason: str) -> None:
         if (more := self._rate.note((lane, "dead"))) is not None:

@@ -5,6 +5,7 @@ Owns that memory of one process; nothing is decided by it. Must not know what wa
 
 from dropr_core.errors import Refused
 from dropr_core.model.limits import clip
+from dropr_core.protocol.rests import NEW_SESSION, OLD_SESSION
 from dropr_core.system.clock import Clock
 
 
@@ -21,7 +22,7 @@ class TalkRecord:
 
     def note(self, result: object) -> None:
         """What a question led to: an answer, or an exception."""
-        if isinstance(result, Refused) and result.code == "new_session":
+        if isinstance(result, Refused) and result.code in {NEW_SESSION, OLD_SESSION}:
             return  # the peer began anew, which is no fault; the same is asked again at once
         if isinstance(result, Exception):
             self._error, self._failed_at = clip(result), self._clock.now()

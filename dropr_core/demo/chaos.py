@@ -1,6 +1,6 @@
 """The trouble that the demo makes on purpose, and how long the nodes need to get over it.
 
-Owns the three blows and their clocks. Must not know how the blows are spread over the run. A recovery
+Owns the blows and their clocks. Must not know how the blows are spread over the run. A recovery
 ends with the arrival of a message that was sent after the blow, so that nothing that was already
 under way can make it look short.
 """
@@ -8,7 +8,7 @@ under way can make it look short.
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dropr_core.demo.nodes import Village
 from dropr_core.demo.road import Road
@@ -21,8 +21,8 @@ CLOSED_FOR = 3.0
 class Chaos:
     """Strikes one blow after the other; `tick` must be called now and then."""
 
-    def __init__(self, village: Village, road: Road, stream: Stream, closed_for: float = CLOSED_FOR) -> None:
-        self._village, self._road, self._stream, self._closed_for = village, road, stream, closed_for
+    def __init__(self, village: Village, roads: Sequence[Road], stream: Stream, closed_for: float = CLOSED_FOR) -> None:
+        self._village, self._roads, self._stream, self._closed_for = village, roads, stream, closed_for
         self._past: list[Recovery] = []
         self._what = ""
         self._since: float | None = None
@@ -39,10 +39,25 @@ class Chaos:
         self._since = time.monotonic()
         return self._what
 
-    def close_road(self) -> str:
+    def kill_machine(self, machine: str) -> str:
+        """SIGKILL to every process of a machine at once, as when its power fails. Says what was done."""
+        self._village.kill(machine)
+        self._begin(f"{machine} killed, all of it (SIGKILL)")
+        self._since = time.monotonic()
+        return self._what
+
+    def strike(self, what: str, blow: Callable[[], None]) -> str:
+        """Any other blow, which is over when the call returns."""
+        blow()
+        self._begin(what)
+        self._since = time.monotonic()
+        return self._what
+
+    def close_road(self, what: str = "road") -> str:
         """Cut every connection and refuse new ones until `tick` finds that the time is over."""
-        self._road.shut()
-        self._begin(f"road closed for {self._closed_for:g} s")
+        for road in self._roads:
+            road.shut()
+        self._begin(f"{what} closed for {self._closed_for:g} s")
         self._open_at = time.monotonic() + self._closed_for
         return self._what
 
@@ -56,7 +71,8 @@ class Chaos:
         if self._open_at is not None and time.monotonic() >= self._open_at:
             self._open_at = None
             self._since = time.monotonic()  # before: a message may come through before the proxy has answered us
-            self._road.reopen()
+            for road in self._roads:
+                road.reopen()
             say("road open again")
         arrived = self._stream.watched_at
         if not self._what or self._since is None or arrived is None:

@@ -48,6 +48,7 @@ class Village:
 
     def start(self, name: str) -> None:
         """Start the node's angel: a process of its own, which starts the node's processes."""
+        self._status_file(name).unlink(missing_ok=True)  # of the life before this one
         with (self.directory(name) / "angel.log").open("ab") as log:
             self._angels[name] = subprocess.Popen(
                 [sys.executable, "-m", "dropr_core", "up", "-c", str(self.file(name))],
@@ -55,12 +56,25 @@ class Village:
                 process_group=0,  # Ctrl-C reaches the demo alone, which then ends the angels in order
             )  # fmt: skip
 
+    def kill(self, name: str) -> None:
+        """Kill everything of it at once, as when a machine loses its power; `start` brings it back."""
+        report = self.report(name)
+        angel = self._angels.pop(name)
+        for pid in (angel.pid, *(child.pid for child in (report.children if report else ()))):
+            if pid is not None:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        self._kill(name, angel)
+
     def report(self, name: str) -> AngelReport | None:
         """What the node's angel last said of its children. Raises DroprError if the angel is gone."""
         code = self._angels[name].poll()
         if code is not None:
             raise DroprError(f"the angel of {name} ended with exit code {code}")
-        return read_state(self.directory(name) / "data" / "run" / "angel.json")
+        return read_state(self._status_file(name))
+
+    def _status_file(self, name: str) -> Path:
+        return self.directory(name) / "data" / "run" / "angel.json"
 
     def ready(self, names: Sequence[str]) -> bool:
         """Whether every process of these nodes runs and serves."""
@@ -111,7 +125,7 @@ class Village:
                 self._kill(name, angel)
 
     def _kill(self, name: str, angel: "subprocess.Popen[bytes]") -> None:
-        report = read_state(self.directory(name) / "data" / "run" / "angel.json")
+        report = read_state(self._status_file(name))
         angel.kill()
         angel.wait()
         for child in report.children if report else ():
@@ -143,7 +157,7 @@ def shop_config(peers: Mapping[str, str], key: str, storage: str) -> dict[str, A
     }
 
 
-def receiver_config(url: str, key: str, storage: str, *, worker: bool) -> dict[str, Any]:
+def receiver_config(url: str, key: str, storage: str | Mapping[str, str], *, worker: bool) -> dict[str, Any]:
     """A node that gets mail from the shop, and with ``worker`` handles jobs."""
     channels: dict[str, Any] = {"orders": {"serializer": "json"}, "news": {"serializer": "json"}}
     if worker:
@@ -156,7 +170,14 @@ def receiver_config(url: str, key: str, storage: str, *, worker: bool) -> dict[s
     }
 
 
-def _common(storage: str) -> dict[str, Any]:
+def machine_config(listen: str, key: str, storage: Mapping[str, str]) -> dict[str, Any]:
+    """A machine of the node `warehouse`; all of them have the same ``storage``."""
+    return receiver_config(listen, key, storage, worker=True) | {
+        "node": "warehouse", "run": ["server", "daemon", "worker"],
+    }  # fmt: skip
+
+
+def _common(storage: str | Mapping[str, str]) -> dict[str, Any]:
     return {"storage": storage, "limits": {"min_free": 0}, "angel": {"drain": "5s"}}
 
 

@@ -1,4 +1,4 @@
-"""The road between two nodes: a TCP proxy that can be closed. A process of its own.
+"""The road to a node, or to the machines of a site: a TCP proxy that can be closed. A process of its own.
 
 Owns sockets and nothing else; what travels is none of its business. Says ``port N`` when it is
 ready, then obeys ``close`` and ``open`` on standard input and ends with it.
@@ -10,6 +10,8 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Sequence
 from typing import IO, cast
 
 from dropr_core.errors import DroprError
@@ -18,16 +20,18 @@ from dropr_core.errors import DroprError
 class Road:
     """The proxy as its owner holds it."""
 
-    def __init__(self, target: int) -> None:
-        """A road to a port of this machine; call `start`."""
+    def __init__(self, *targets: int) -> None:
+        """A road to a port of this machine, or to several in turns, of which those that refuse are passed over; call
+        `start`.
+        """
         self.port = 0
-        self._target = target
+        self._targets = targets
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> int:
         """Start the process; the port at which the road begins."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dropr_core.demo.road", str(self._target)],
+            [sys.executable, "-m", "dropr_core.demo.road", *map(str, self._targets)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, process_group=0,
         )  # fmt: skip
         self.port = int(self._answer().split()[1])
@@ -76,8 +80,8 @@ class Road:
 
 
 class _Proxy:
-    def __init__(self, target: int) -> None:
-        self._target = target
+    def __init__(self, targets: Sequence[int]) -> None:
+        self._targets = deque(targets)
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -101,7 +105,7 @@ class _Proxy:
         self._writers.add(writer)
         far: asyncio.StreamWriter | None = None
         try:
-            far_reader, far = await asyncio.open_connection("127.0.0.1", self._target)
+            far_reader, far = await self._reach()
             self._writers.add(far)
             ways = [asyncio.create_task(_pour(reader, far)), asyncio.create_task(_pour(far_reader, writer))]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -116,6 +120,15 @@ class _Proxy:
                     self._writers.discard(one)
                     one.close()
 
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the next target that takes one. Raises OSError where none does."""
+        for _ in range(len(self._targets) - 1):
+            self._targets.rotate(-1)
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection("127.0.0.1", self._targets[0])
+        self._targets.rotate(-1)
+        return await asyncio.open_connection("127.0.0.1", self._targets[0])
+
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
@@ -124,8 +137,8 @@ async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
 
 
-async def _serve(target: int) -> None:
-    proxy = _Proxy(target)
+async def _serve(targets: Sequence[int]) -> None:
+    proxy = _Proxy(targets)
     await proxy.open()
     print(f"port {proxy.port}", flush=True)  # noqa: T201 - the protocol with the owner
     orders = asyncio.StreamReader()
@@ -142,4 +155,4 @@ async def _serve(target: int) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        asyncio.run(_serve(int(sys.argv[1])))
+        asyncio.run(_serve([int(word) for word in sys.argv[1:]]))

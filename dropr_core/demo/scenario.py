@@ -5,9 +5,10 @@ what is not is decided in ``tally``.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 
@@ -39,6 +40,8 @@ class Settings:
     messages: int = 100_000
     storage: str = "sqlite"
     url: str = "http://127.0.0.1:{port}"
+    postgres: str | None = None
+    """Of a site: the address of a database; None: a server of its own."""
     deadline: float = 120.0
     """Seconds for everything."""
 
@@ -50,6 +53,9 @@ class OutOfTime(DroprError):
 class Scenario:
     """One run. `run` once, then it is used up."""
 
+    NEWS: ClassVar[tuple[str, ...]] = ("multicast → warehouse", "multicast → berlin")
+    NODES = "shop, warehouse and berlin, each under its angel"
+
     def __init__(self, settings: Settings, screen: Screen) -> None:
         self._settings, self._screen = settings, screen
         self._started = time.monotonic()
@@ -58,27 +64,24 @@ class Scenario:
         self._readers = Readers()
         self._files = Stream("files → warehouse")
         self._orders = Stream("messages → warehouse")
-        self._news = (Stream("multicast → warehouse"), Stream("multicast → berlin"))
+        self._news = tuple(Stream(name) for name in self.NEWS)
         self._originals: dict[int, str] = {}
         self._file_bytes = self._skipped = self._file_total = 0
         self._jobs: list[tuple[Sent, bytes, int]] = []
         self._good_receipts = self._bad_receipts = 0
         self._first_send = 0.0
         self._look_at = 0.0
-        self._chaos: Chaos
+        self._chaos = Chaos(self._village, [], self._orders)
         self._shop: Node
 
     def run(self) -> Outcome:
         """Everything; the processes are gone when it returns. Raises ConfigError, PluginError."""
         with ExitStack() as stack:
-            self._screen.say("starting shop, warehouse and berlin, each under its angel")
+            self._screen.say(f"starting {self.NODES}")
             missing = ""
             stack.callback(self._village.close)
-            road = Road(port := free_port())
-            stack.callback(road.close)
-            self._chaos = Chaos(self._village, road, self._orders)
             try:
-                self._start(road, port, stack)
+                self._start(stack)
                 self._act()
                 self._finish()
                 # Until the last drain has ended without an error, nobody knows that nothing came twice.
@@ -97,7 +100,10 @@ class Scenario:
 
     # ── the three acts ───────────────────────────────────────────────────────────────────────────
 
-    def _start(self, road: Road, port: int, stack: ExitStack) -> None:
+    def _start(self, stack: ExitStack) -> None:
+        road = Road(port := free_port())
+        stack.callback(road.close)
+        self._chaos = Chaos(self._village, [road], self._orders)
         make_url, storage, key = self._settings.url.format, self._settings.storage, make_key()
         here, there = make_url(port=port), make_url(port=(berlin_port := free_port()))
         assert berlin_port != port
@@ -105,36 +111,55 @@ class Scenario:
         self._village.add("berlin", receiver_config(there, key, storage, worker=False))
         peers = {"warehouse": make_url(port=road.start()), "berlin": there}
         self._village.add("shop", shop_config(peers, key, storage))
-        names = ("warehouse", "berlin", "shop")
+        nodes = self._open(("warehouse", "berlin", "shop"), stack)
+        for name in nodes:
+            self._village.start(name)
+        warehouse, berlin = nodes["warehouse"], nodes["berlin"]
+        self._read_warehouse(warehouse)
+        self._readers.start(berlin, {"news": enter_json(self._news[1])}, 100)
+        self._until_ready()
+
+    def _open(self, names: Sequence[str], stack: ExitStack) -> dict[str, Node]:
+        """The nodes as this process has them, the shop among them. Raises PluginError."""
         nodes = {name: stack.enter_context(Node.open(self._village.file(name))) for name in names}
         # The stack closes nodes first: their readers must be gone by then.
         stack.callback(self._readers.stop)
         self._shop = nodes["shop"]
-        if "processes" not in self._shop.runtime.storage.abilities:
-            raise PluginError(f"storage '{storage}' serves one process alone, and the demo is about many; name another")
-        for name in names:
-            self._village.start(name)
-        warehouse, berlin = nodes["warehouse"], nodes["berlin"]
-        self._readers.start(warehouse, {"files": enter_file(self._files, self._originals)}, 25)
-        self._readers.start(warehouse, {"orders": enter_json(self._orders), "news": enter_json(self._news[0])}, 1000)
-        self._readers.start(berlin, {"news": enter_json(self._news[1])}, 100)
+        for node in nodes.values():
+            if "processes" not in node.runtime.storage.abilities:
+                name = node.config.storage.use
+                raise PluginError(
+                    f"storage '{name}' serves one process alone, and the demo is about many; name another"
+                )
+        return nodes
+
+    def _read_warehouse(self, node: Node) -> None:
+        self._readers.start(node, {"files": enter_file(self._files, self._originals)}, 25)
+        self._readers.start(node, {"orders": enter_json(self._orders), "news": enter_json(self._news[0])}, 1000)
+
+    def _until_ready(self) -> None:
         self._until(lambda: self._village.ready(self._village.names), "the nodes' processes did not come up")
         self._screen.say("all processes are up")
 
     def _act(self) -> None:
         self._send_files()
-        orders, sent = Orders(), 0
+        orders, sent, blows = Orders(), 0, self._blows()
+        due = {STEPS * (index + 1) // (len(blows) + 1): blow for index, blow in enumerate(blows)}
         for step in range(STEPS):
             target = self._settings.messages * (step + 1) // STEPS
             self._send_step(orders, step, target - sent)
             sent = target
-            if step + 1 == STEPS // 4:
-                self._strike(lambda: self._chaos.kill("shop", "daemon"))
-            elif step + 1 == STEPS // 2:
-                self._strike(lambda: self._chaos.kill("warehouse", "server"))
-            elif step + 1 == STEPS * 3 // 4:
-                self._strike(self._chaos.close_road)
+            if step + 1 in due:
+                self._strike(due[step + 1])
             self._watch()
+
+    def _blows(self) -> list[Callable[[], str]]:
+        """The trouble, in its order; each says what it did, or nothing where it cannot be made yet."""
+        return [
+            lambda: self._chaos.kill("shop", "daemon"),
+            lambda: self._chaos.kill("warehouse", "server"),
+            self._chaos.close_road,
+        ]
 
     def _finish(self) -> None:
         self._until(lambda: self._chaos.calm, "no mail flowed after the last trouble")
@@ -224,6 +249,7 @@ class Scenario:
         recovery = self._chaos.tick(self._screen.say)
         if recovery is not None and recovery.seconds is not None:
             self._screen.say(f"mail flows again after {recovery.seconds:.2f} s", "green")
+            self._recovered()
         if self._readers.error is not None:
             error, self._readers.error = self._readers.error, None
             raise DroprError(f"a reader ended by {type(error).__name__}: {error}")
@@ -236,8 +262,11 @@ class Scenario:
         if self._first_send:
             self._show()
 
+    def _recovered(self) -> None:
+        """The last trouble is got over."""
+
     def _show(self) -> None:
-        totals = (self._file_total, self._settings.messages, STEPS * NEWS_PER_STEP, STEPS * NEWS_PER_STEP)
+        totals = (self._file_total, self._settings.messages, *(STEPS * NEWS_PER_STEP for _ in self._news))
         for stream, total in zip(self._streams, totals, strict=True):
             self._screen.show(stream.name, stream.progress[0], total)
         self._screen.show("receipts compared", self._good_receipts, STEPS * JOBS_PER_STEP)
@@ -250,7 +279,7 @@ class Scenario:
     def _outcome(self, missing: str) -> Outcome:
         rows = tuple(stream.row() for stream in self._streams)
         recoveries = self._chaos.recoveries
-        if not missing and len(recoveries) < 3:
+        if not missing and len(recoveries) < len(self._blows()):
             recoveries = (*recoveries, Recovery("trouble that was never made", None))
         verdict = DemoResult(rows, len(self._jobs), self._good_receipts, self._bad_receipts, recoveries, missing)
         last = max((stream.last_at for stream in self._streams), default=0.0)

@@ -1,9 +1,11 @@
 """What a process does again and again: when each thing is due, and when the next one is.
 
-Owns the one place that computes when the daemon wakes up. A task that fails rests (store_trouble.py) and is not
-tried before, whatever wakes the process; the others go on. Must not know what the tasks do.
+Owns the one place that computes when the daemon wakes up, and what comes first when it does: what woke it up, not what
+is done because it is awake. A task that fails rests (store_trouble.py) and is not tried before, whatever wakes the
+process; the others go on. Must not know what the tasks do.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -22,9 +24,13 @@ class Task:
     work: Callable[[float], float]
     """Does it, at a node time; says at which one it is due again at the latest. May raise StoreError, OSError."""
     spacing: float | None = None
-    """Also done when the process is awake anyway, so many seconds apart at least. None: only when it is due."""
+    """Also done when the process is awake anyway, so many seconds apart at least; 0: whenever it is awake. None: only
+    when it is due.
+    """
     due: float = 0.0
-    last: float = float("-inf")
+    last: float = -math.inf
+    early: float = math.inf
+    """When it is done by its spacing."""
 
 
 class Agenda:
@@ -35,19 +41,27 @@ class Agenda:
         self._tasks: list[Task] = []
 
     def add(self, task: Task) -> Task:
-        """One more; they are done in the order in which they were added."""
+        """One more. They are done in the order in which they were added, but what can wait comes after the others."""
         self._tasks.append(task)
         return task
 
     def turn(self) -> float:
         """Do all that is due; the node time at which to be called again at the latest."""
+        can_wait: list[Task] = []
         for task in self._tasks:
             now = self._clock.now()
-            if task.spacing is not None:
-                task.due = min(task.due, task.last + task.spacing)
-            if now >= task.due and self._trouble.attempt(task.thing, partial(self._do, task, now)):
-                task.last = now
-        return min(max(task.due, self._trouble.until(task.thing)) for task in self._tasks)
+            task.early = math.inf if task.spacing is None else task.last + task.spacing
+            if now >= task.due or task.spacing == 0.0:
+                self._attempt(task, now)
+            elif now >= task.early:
+                can_wait.append(task)
+        for task in can_wait:
+            self._attempt(task, self._clock.now())
+        return min(max(min(task.due, task.early), self._trouble.until(task.thing)) for task in self._tasks)
+
+    def _attempt(self, task: Task, now: float) -> None:
+        if self._trouble.attempt(task.thing, partial(self._do, task, now)):
+            task.last, task.early = now, math.inf
 
     @staticmethod
     def _do(task: Task, now: float) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dropr_core.angel.heartbeat import Heartbeat, RecycleLimits
 from dropr_core.api.runtime import Runtime
@@ -21,6 +22,7 @@ from dropr_core.errors import ConfigError, DroprError
 from dropr_core.model import topics
 from dropr_core.model.names import format_id
 from dropr_core.processes.agenda import Agenda, Task
+from dropr_core.processes.election import Office, Unshared, stand
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.schedules.scheduler import Scheduler
 from dropr_core.system.clock import keep_clock
@@ -30,6 +32,9 @@ from dropr_core.system.locks import FileLock
 from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN
 from dropr_core.system.os_errors import store_errors
+
+if TYPE_CHECKING:
+    from dropr_core.outboxes.relays import Relays
 
 SWEEP_EVERY = 0.25
 """Seconds at least between two sweeps while there is traffic."""
@@ -41,6 +46,8 @@ SHOW_EVERY = 0.5
 """Seconds at least between two words about what moves: how far a large body is, when a peer answered."""
 MOVING = frozenset({"body", "moving"})
 """What of a peer's report moves."""
+SHOW_LATER = 0.02
+"""Seconds that a report waits at most for the answer to what is being sent: writing it takes longer than sending."""
 SHOW_SHARE = 20.0
 """So many times as long as it took to write a report there is none: it shall take a twentieth of the time at most."""
 BODIES_EVERY = 5.0
@@ -61,11 +68,27 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
             lock.acquire("dropr daemon")
         try:
             with MainLoop(heart) as loop:
-                daemon = Daemon(runtime, loop)
-                heart.ready()
-                return daemon.run(path)
+                return _serve(runtime, loop, heart, path)
         finally:
             lock.release()
+
+
+def _serve(runtime: Runtime, loop: MainLoop, heart: Heartbeat, path: Path | None) -> int:
+    """Be the daemon of the node whenever this process is elected."""
+    log = logging.getLogger("dropr.daemon")
+    if runtime.storage.shared is not None:
+        heart.ready()  # waiting is this process's work, too
+    while (office := stand(runtime, loop, log)) is not None:
+        try:
+            daemon = Daemon(runtime, loop, office)
+            heart.ready()
+            code = daemon.run(path)
+        finally:
+            office.release()
+        if not daemon.lost:
+            return code
+        loop.reload = True  # the file may have been read again since this runtime was opened
+    return Exit.OK
 
 
 class Carrier:
@@ -77,6 +100,7 @@ class Carrier:
     def __init__(self, runtime: Runtime, loop: MainLoop, log: logging.Logger, *, owned: bool) -> None:
         """``owned``: close the runtime with the rest. Raises StoreError, PluginError."""
         self.runtime = runtime
+        self.nudges = str(runtime.run_directory / "nudge")
         posts = loop.generation()
         with contextlib.ExitStack() as stack:
             if owned:
@@ -87,6 +111,9 @@ class Carrier:
             self.links = Links(runtime, transports, posts.post, log, self.trouble)
             stack.callback(self.links.close)
             self.scheduler = Scheduler(runtime, log)
+            self.relays = _relays(runtime, log)
+            if self.relays is not None:
+                stack.callback(self.relays.close)
             wakers = (topics.OUTBOX, topics.CONTROL, self.scheduler.topic, *self.links.topics)
             self.subscription = runtime.notifier.subscribe(*wakers)
             stack.callback(self.subscription.close)
@@ -98,11 +125,22 @@ class Carrier:
         self._stack.close()
 
 
+def _relays(runtime: Runtime, log: logging.Logger) -> "Relays | None":
+    if not runtime.config.outboxes:
+        return None
+    from dropr_core.outboxes.relays import Relays
+
+    return Relays(runtime, log)
+
+
 class Daemon:
     """The state of one daemon process."""
 
-    def __init__(self, runtime: Runtime, loop: MainLoop) -> None:
-        self._loop = loop
+    def __init__(self, runtime: Runtime, loop: MainLoop, office: Office | None = None) -> None:
+        """``office``: the right to do this; when it is lost, all work ends at once."""
+        self._loop, self._office = loop, office or Unshared()
+        self.lost = False
+        """Whether it ended because another daemon may work by now."""
         self._log = logging.getLogger("dropr.daemon")
         self._wear = RecycleLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
         self._turns = 0
@@ -111,6 +149,8 @@ class Daemon:
         """What of the report that was written last does not move."""
         self._show_at = 0.0
         """Not before; with a thousand peers a report takes milliseconds."""
+        self._show_by: float | None = None
+        """The report waits for an answer, until then at most."""
         self._state_file = runtime.run_directory / "daemon.json"
         self._carrier = Carrier(runtime, loop, self._log, owned=False)
         self._make_agenda()
@@ -134,7 +174,7 @@ class Daemon:
         self._log.info("daemon of %s: %d peers", config.node, len(config.peers))
         recycle = ""
         try:
-            while not self._loop.stopping and not recycle:
+            while not self._loop.stopping and not recycle and not self.lost:
                 self._carrier.subscription.prepare()
                 wake = self.turn()
                 if self._loop.reload:
@@ -146,7 +186,13 @@ class Daemon:
                     recycle = self._wear.due(self._turns)
                 carrier = self._carrier
                 self._loop.sleep(max(0.0, wake - carrier.runtime.clock.now()), carrier.subscription.fileno())
-            self._drain()
+                self.lost = not self._office.holds()
+            if self.lost:
+                # What is under way is harmless: whoever goes on with it is judged by log matching like a retry.
+                self._log.warning("this machine lost the line to the store, and with it the election: another daemon "
+                                  "takes over, this one stops at once and waits for its turn")  # fmt: skip
+            else:
+                self._drain()
         finally:
             self.close()
         if recycle:
@@ -178,12 +224,13 @@ class Daemon:
         return now + LOOK_AGAIN if wake is None else min(wake, now + LOOK_AGAIN)
 
     def _nudges(self, now: float) -> float:
-        directory = self._carrier.runtime.run_directory / "nudge"
+        directory = self._carrier.nudges
         try:
-            words = list(directory.iterdir())
+            names = os.listdir(directory)  # noqa: PTH208 - at each turn, and paths cost more than the call
         except FileNotFoundError:  # nobody ever nudged
-            words = []
-        for word in words:
+            names = []
+        for name in names:
+            word = Path(directory, name)
             word.unlink(missing_ok=True)
             if word.name == "announce":
                 self._carrier.links.announce()
@@ -230,10 +277,16 @@ class Daemon:
         """Leave word for `dropr status`, only when something changed."""
         if now < self._show_at:
             return self._show_at  # there may be something new: shown then, and not forgotten
+        if self._carrier.links.shipping and now < (self._show_by or now + SHOW_LATER):
+            self._show_by = self._show_by or now + SHOW_LATER
+            return self._show_by
+        self._show_by = None
         began = time.perf_counter()
         carrier = self._carrier
         peers = carrier.links.report()
         document = {"pid": os.getpid(), "node": carrier.runtime.name, "peers": peers, "store": carrier.trouble.reason}
+        if carrier.relays is not None:
+            document["outboxes"] = dict(carrier.relays.report)
         text = json.dumps(document, sort_keys=True)
         # What moves with every answer, and a body with every turn: nobody looks that often.
         quiet = {

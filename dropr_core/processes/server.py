@@ -4,6 +4,7 @@ Owns the process: doors, signals, reload, its report for `dropr status`.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from dropr_core.protocol.endpoint import Endpoint, Limits
 from dropr_core.serving.contacts import note_contact
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.serving.joining import JoinDesk
+from dropr_core.serving.node_secret import FetchingPeers, node_secret
+from dropr_core.serving.refusals import tell_version
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
@@ -94,6 +97,11 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger, transports: Transport
         else:
             trouble.failed((verb, peer), error)
 
+    def event(name: str, details: Mapping[str, object]) -> None:
+        if name == "other_version":
+            tell_version(log, details)
+        runtime.event(name, details)
+
     def usable(url: str) -> bool:
         try:
             return made.for_url(url).check(url, listen=False) is None
@@ -113,9 +121,11 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger, transports: Transport
         bodies=runtime.bodies,
         on_reset=config.delivery.on_peer_reset,
         notify=runtime.notifier.notify,
-        event=runtime.event,
+        event=event,
         store_said=store_said,
-        joins=JoinDesk(config, usable, joined, log),
+        joins=JoinDesk(config, usable, joined, log, runtime.documents),
+        secret=node_secret(runtime.documents, runtime.clock),
+        begun=FetchingPeers(runtime.documents),
     )
 
     def alive(peer: str) -> None:
@@ -133,9 +143,10 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger, transports: Transport
 
 def asgi(node: Node) -> Any:
     """The answering side of an open node as an ASGI application; it comes from the transport that serves ``http://``.
+    `Lifespan.receiver` is that for a node that lives as long as its application.
 
-    One process may answer for a node: sessions live in memory, a second one would make peers greet
-    again with each request. Closed with `close()` of the application's ``dispatcher``, or with the process.
+    Any number of processes may answer for a node. Closed with `close()` of the application's ``dispatcher``, or with
+    the process.
     """
     transport = transport_for("http", node.config.transports)
     return asgi_application(transport, make_dispatcher(node.runtime, logging.getLogger("dropr.server")))

@@ -1,6 +1,7 @@
 """The thread that copies what is published, in whichever process of a node has it.
 
-Owns that one process does it at a time, and goes on when that one has died. Must not know how copies are made.
+Owns that one process does it at a time, on one of the machines that share a store, and that another goes on when that
+one has died. Must not know how copies are made.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from dropr_core.api.subscriptions import REQUESTS
 from dropr_core.delivery.fan_out import FanOut
 from dropr_core.errors import Closed, DroprError, Held
 from dropr_core.model import topics
+from dropr_core.processes.election import Office, Unshared
 from dropr_core.system.locks import FileLock
 from dropr_core.system.notifier import LOOK_AGAIN
 
@@ -38,7 +40,7 @@ class TopicThread:
         self._stopping.set()
         if self._thread is not None:
             with contextlib.suppress(DroprError):
-                self._runtime.notifier.notify(topics.inbox(REQUESTS))
+                self._wake()
             self._thread.join(2 * LOOK_AGAIN)
 
     def _run(self) -> None:
@@ -54,9 +56,11 @@ class TopicThread:
                 said = self._say(said, str(error))
                 self._stopping.wait(LOOK_AGAIN)
                 continue
+            office: Office | None = None
             try:
-                while not self._stopping.is_set():
-                    self._serve()
+                office = self._elected()
+                while office is not None and office.holds() and not self._stopping.is_set():
+                    self._serve(office)
                     said = ""
             except Closed:
                 return
@@ -64,15 +68,27 @@ class TopicThread:
                 said = self._say(said, str(error))
                 self._stopping.wait(LOOK_AGAIN)
             finally:
+                if office is not None:
+                    office.release()
                 lock.release()
+            if office is None:
+                self._stopping.wait(LOOK_AGAIN)
 
-    def _serve(self) -> None:
-        """Until the topics change."""
+    def _elected(self) -> Office | None:
+        """The right to copy, of this machine among those that share the store; None: another one has it."""
+        shared = self._runtime.storage.shared
+        return Unshared() if shared is None else shared.elect("topics", self._wake)
+
+    def _wake(self) -> None:
+        self._runtime.notifier.notify(topics.inbox(REQUESTS))
+
+    def _serve(self, office: Office) -> None:
+        """Until the topics change, or another machine copies."""
         names = self._fan_out.subscriptions.topics()
         consumer = Consumer(self._runtime, [*names, REQUESTS], label="topics")
         try:
             looks = 0
-            while not self._stopping.is_set() and self._fan_out.subscriptions.topics() == names:
+            while not self._stopping.is_set() and office.holds() and self._fan_out.subscriptions.topics() == names:
                 consumer.prepare()
                 if self._fan_out.turn(consumer):
                     looks = 0

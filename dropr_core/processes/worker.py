@@ -96,7 +96,7 @@ def _added_webhooks(runtime: Runtime, context: Context, log: logging.Logger) -> 
     """
     made = dict[str, Handler]()
     try:
-        schedules, _ = Definitions(runtime.config).all()
+        schedules, _ = Definitions(runtime.config, runtime.documents).all()
     except StoreError as error:
         log.error("webhooks of added schedules are not called: %s", error)
         return made

@@ -247,8 +247,8 @@ def until(condition, what, timeout=60.0):
 @pytest.mark.e2e
 def test_the_demo_in_small(tmp_path):
     """A small run with both kills and the closed road ends with 0, says the truth and leaves nothing behind."""
-    process = start_demo(tmp_path, "--messages", "2000", "--json", "--deadline", "100s")
-    out, err = process.communicate(timeout=115)
+    process = start_demo(tmp_path, "--messages", "2000", "--json", "--deadline", "250s")
+    out, err = process.communicate(timeout=280)
     assert process.returncode == 0, out + err
     document = json.loads(out)
     assert document["good"] is True
@@ -304,7 +304,7 @@ def test_a_message_that_comes_twice_makes_the_whole_demo_end_with_1(tmp_path, mo
     monkeypatch.setattr(scenario, "enter_json", twice)
     (tmp_path / "one.txt").write_text("one")
     result = CliRunner().invoke(
-        application(), ["demo", "--files", str(tmp_path), "--messages", "500", "--json", "--deadline", "60s"]
+        application(), ["demo", "--files", str(tmp_path), "--messages", "500", "--json", "--deadline", "250s"]
     )
     assert result.exit_code == 1, result.output
     document = json.loads(result.stdout)

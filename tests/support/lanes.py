@@ -27,6 +27,7 @@ from dropr_core.model.backoff import Backoff
 from dropr_core.model.message import Message
 from dropr_core.model.names import MessageId, lane_priority
 from dropr_core.protocol.access import Access
+from dropr_core.protocol.conversations import BegunInMemory, NodeSecret
 from dropr_core.protocol.endpoint import Endpoint, Wait
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.testing.builders import make_context
@@ -132,6 +133,8 @@ class Node:
 
     def __init__(self, name, other, clock, outbox=None, inbox=None, *, bodies=None, **context):
         self.name, self.clock, self.bodies = name, clock, bodies
+        self.secret = self.begun = None
+        """What all servers of this node know; None: each knows its own."""
         self.context = make_context(Path(), clock, **context)
         self.events = []
         self.lives = [[]]
@@ -156,8 +159,10 @@ class Node:
         self.inbox = RecordingInbox(data, threading.RLock(), self.context)
         self.inbox.entered = self.lives[-1]
         self.consumer = self.inbox.register("test")
-        self.endpoint = Endpoint(self.name, self.name.encode().ljust(16, b"."), self.access, self.outbox, self.inbox,
-                                 event=self.event, bodies=self.bodies)  # fmt: skip
+        self.endpoint = Endpoint(
+            self.name, self.name.encode().ljust(16, b"."), self.access, self.outbox, self.inbox, event=self.event,
+            bodies=self.bodies, secret=self.secret, begun=self.begun,
+        )  # fmt: skip
 
     def event(self, name, details):
         """Observers are told."""
@@ -170,6 +175,11 @@ class Node:
     def restart(self):
         """The server process ends and comes back."""
         self.begin(self.data)
+
+    def several(self):
+        """From now on each `restart` is another server of the same node: they share what they know."""
+        self.secret, self.begun = NodeSecret.of_this_process(self.clock.now), BegunInMemory()
+        self.restart()
 
     def wipe(self):
         """The store is deleted and made anew."""
@@ -206,11 +216,12 @@ class Sender(Node):
             event=self.event, log=LOG, bodies=self.bodies,
         )  # fmt: skip
 
-    def send(self, number, channel="orders", priority=5, *, peer=THERE, receipt=False, expires_in=None):
+    def send(self, number, channel="orders", priority=5, *, peer=THERE, receipt=False, expires_in=None,
+             body=None):  # fmt: skip
         """Append the message with this number; its id."""
         identity = ident(number)
         message = Message(id=identity, sender=self.name, channel=channel, priority=priority, receipt=receipt)
-        sealed = envelope.encode(message, b"body %d" % number)
+        sealed = envelope.encode(message, b"body %d" % number if body is None else body)
         self.outbox.append([NewMessage(id=identity, channel=channel, priority=priority, peers=(peer,), envelope=sealed,
                                      receipt=receipt, expires_in=expires_in)])  # fmt: skip
         return identity

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ import yaml
 from dropr_core.api.node import Node
 from dropr_core.system.presence import living
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which something that should have happened is taken as a failure. Never a pause."""
 
 
@@ -64,12 +64,17 @@ def key_of(one: str, other: str) -> str:
     return "-".join(["key", *sorted((one, other)), "0123456789abcdef"])
 
 
+DROPR = ("-m", "dropr_core")
+
+
 class Process:
     """One real process of a node, its output in a file."""
 
-    def __init__(self, role: str, file: Path, log: Path, env: Mapping[str, str], *words: str) -> None:
+    def __init__(
+        self, role: str, file: Path, log: Path, env: Mapping[str, str], *words: str, program: Sequence[str] = DROPR
+    ) -> None:
         self.role, self.log = role, log
-        self._command = [sys.executable, "-m", "dropr_core", role, *words, "-c", str(file), "-v"]
+        self._command = [sys.executable, *program, role, *words, "-c", str(file), "-v"]
         self._env = {**os.environ, **env}
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -123,6 +128,9 @@ class Process:
 class Place:
     """One node of a road: its file, and what runs for it."""
 
+    program: Sequence[str] = DROPR
+    """What Python is started with for its processes."""
+
     def __init__(self, road: "Road", name: str, config: dict[str, Any]) -> None:
         self.road, self.name, self.config = road, name, config
         self.directory = road.directory / name
@@ -130,6 +138,8 @@ class Place:
         self.file = self.directory / "node.yaml"
         self.write()
         self.processes: list[Process] = []
+        self.env: Mapping[str, str] = {}
+        """What the environment of its processes has besides; another version of dropr, say."""
 
     @property
     def data(self) -> Path:
@@ -144,7 +154,7 @@ class Place:
     def run(self, role: str, *words: str, ready: bool = True) -> Process:
         """Start a process of the node; with ``ready``, return once it says that it is up."""
         log = self.directory / f"{role}-{len(self.processes)}.log"
-        process = Process(role, self.file, log, self.road.env, *words)
+        process = Process(role, self.file, log, {**self.road.env, **self.env}, *words, program=self.program)
         self.processes.append(process)
         if ready:
             self.await_ready(process)

@@ -14,7 +14,7 @@ from dropr_core.model.message import Message
 from dropr_core.protocol import messages as wire
 from dropr_core.system.clock import FakeClock
 
-WELCOME = wire.Welcome(wire.VERSION, b"s" * 16, b"session", b"inbox---", 1 << 20, 1000, 1 << 30)
+WELCOME = wire.Welcome(1, b"s" * 16, b"session", b"inbox---", 1 << 20, 1000, 1 << 30)
 STORE = b"store--1"
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.lanes import LOG, SHOP, THERE, Node, Sender, drain, ident, verb
 
 from dropr_core.contracts.storage import PeerState
+from dropr_core.delivery.push_budget import ALL_PUSHES, SMALL, PushBudget
 from dropr_core.delivery.pusher import Pusher
 from dropr_core.errors import Refused, Unanswered, WriteFailed
 from dropr_core.model.names import START, Head, Lane
@@ -17,7 +18,7 @@ from dropr_core.system.clock import FakeClock
 from dropr_core.system.line_rate import EVERY
 
 ORDERS = Lane(THERE, "orders", 5)
-WELCOME = wire.Welcome(wire.VERSION, b"t" * 16, b"session", b"inbox---", 1 << 20, 1000, 1 << 30)
+WELCOME = wire.Welcome(1, b"t" * 16, b"session", b"inbox---", 1 << 20, 1000, 1 << 30)
 
 
 @pytest.fixture
@@ -255,3 +256,22 @@ def test_what_a_peer_refuses_is_a_line_for_each_reason_and_a_number_a_minute(pus
     assert refuse(5, 6, "bad", "bad") == first
     clock.advance(EVERY)
     assert refuse(7, 7, "bad")[-1].endswith("#7: bad: it says (and 2 more since the last line of this kind)")
+
+
+def test_a_push_is_no_larger_than_the_room_that_other_peers_left(sender, clock, talk):
+    """Where pushes to others fill the room a peer gets a small one at a time, and the rest of it after the answer."""
+    room = PushBudget(under_way=ALL_PUSHES)
+    pusher = Pusher(
+        Link(THERE, LinkSettings(), random.Random(1)), talk, sender.outbox, clock, node_id=b"i" * 16, room=room,
+        on_reset="resend", batch_bytes=1 << 20, notify=lambda _topic: None, event=sender.event, log=LOG,
+    )  # fmt: skip
+    for number in range(1, 9):
+        sender.send(number, body=bytes(SMALL // 3))
+    push = to_the_push(pusher, sender, talk)
+    sent = len(push.lanes[0].envelopes)
+    assert 1 <= sent <= 3
+    assert room.under_way == ALL_PUSHES + sum(map(len, push.lanes[0].envelopes))
+    turn(pusher, sender)
+    assert [verb for verb, *_ in talk.asked] == [wire.PUSH], "a second one waits for the answer to the first"
+    talk.answer(Unanswered("cut"))
+    assert room.under_way == ALL_PUSHES

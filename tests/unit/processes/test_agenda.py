@@ -1,0 +1,49 @@
+"""What the daemon does first when it wakes up."""
+
+import logging
+
+import pytest
+
+from dropr_core.api.store_trouble import StoreTrouble
+from dropr_core.processes.agenda import Agenda, Task
+from dropr_core.system.clock import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def agenda(clock):
+    return Agenda(clock, StoreTrouble(clock, lambda _name, _details: None, logging.getLogger("dropr.daemon")))
+
+
+def test_what_is_done_because_the_process_is_awake_comes_after_what_woke_it(agenda, clock):
+    """A message does not wait for a sweep that could be done at any time; a sweep that is due keeps its place."""
+    done = []
+
+    def note(name, seconds):
+        return lambda now: done.append(name) or now + seconds
+
+    agenda.add(Task(("sweep",), note("sweep", 300.0), 0.25))
+    agenda.add(Task(("links",), note("links", 5.0), 0.0))
+    agenda.turn()
+    assert done == ["sweep", "links"]
+    clock.advance(1.0)
+    agenda.turn()
+    assert done[2:] == ["links", "sweep"]
+    clock.advance(300.0)
+    agenda.turn()
+    assert done[4:] == ["sweep", "links"]
+
+
+def test_a_task_that_can_wait_is_done_at_its_spacing_at_the_latest(agenda, clock):
+    """Whatever woke the process may have made it due sooner than it said: it looks again, and then sleeps."""
+    agenda.add(Task(("sweep",), lambda now: now + 300.0, 0.25))
+    assert agenda.turn() == pytest.approx(clock.now() + 300.0)
+    clock.advance(0.125)
+    wake = agenda.turn()
+    assert wake == pytest.approx(clock.now() + 0.125)
+    clock.advance(0.125)
+    assert agenda.turn() == pytest.approx(clock.now() + 300.0)
