@@ -38,7 +38,7 @@ def family(config, code):
     """Run code in a fresh process; the ids that it printed, one a line."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(config)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [line.replace("-", "") for line in done.stdout.split()]
