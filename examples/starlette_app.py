@@ -2,14 +2,11 @@
 
     DROPR_CONFIG=warehouse.yaml uvicorn examples.starlette_app:app --port 8420 --timeout-graceful-shutdown 5
 
-Peers use the URL ``http://host:8420/dropr/``, with the slash at its end. FastAPI is Starlette:
-`app.mount` is the same there. Run one process (``--workers 1``), because sessions live in memory;
-the graceful time-out is for peers that wait in a long poll, which lose nothing by it.
+Peers use the URL ``http://host:8420/dropr/``, with the slash at its end. FastAPI is Starlette: all of it is the same
+there. The graceful time-out is for peers that wait in a long poll, which lose nothing by it.
 """
 
-import contextlib
 import os
-from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,14 +15,7 @@ from starlette.routing import Mount, Route
 
 import dropr_core as dropr
 
-node = dropr.open(os.environ["DROPR_CONFIG"])
-
-
-@contextlib.asynccontextmanager
-async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-    """Close the node with the application."""
-    yield
-    node.close()
+post = dropr.Lifespan(os.environ.get("DROPR_CONFIG", "warehouse.yaml"))
 
 
 async def home(_request: Request) -> PlainTextResponse:
@@ -33,4 +23,4 @@ async def home(_request: Request) -> PlainTextResponse:
     return PlainTextResponse("the warehouse\n")
 
 
-app = Starlette(lifespan=lifespan, routes=[Route("/", home), Mount("/dropr", app=dropr.asgi(node))])
+app = Starlette(lifespan=post, routes=[Route("/", home), Mount("/dropr", app=post.receiver)])
