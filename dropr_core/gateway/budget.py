@@ -21,13 +21,25 @@ class Budget:
         self._left = 0
         """Bytes that slow readers have not taken."""
 
+    def take(self, size: int) -> bool:
+        """Have so many bytes if there is room now, until `give`. What `spend` does without a task."""
+        size = min(size, self._limit)
+        if self._waiting or self._used + size > self._limit:
+            return False
+        self._used += size
+        return True
+
+    def give(self, size: int) -> None:
+        """Have them no more."""
+        self._give(min(size, self._limit))
+
     @asynccontextmanager
     async def spend(self, size: int) -> AsyncGenerator[None, None]:
         """Have so many bytes in the block, as soon as there is room, in the order of asking. What is larger than the
         limit goes alone.
         """
-        size = min(size, self._limit)
-        if self._waiting or self._used + size > self._limit:
+        if not self.take(size):
+            size = min(size, self._limit)
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((size, future))
             try:
@@ -36,12 +48,10 @@ class Budget:
                 if future.done() and not future.cancelled():
                     self._give(size)
                 raise
-        else:
-            self._used += size
         try:
             yield
         finally:
-            self._give(size)
+            self.give(size)
 
     def _give(self, size: int) -> None:
         self._used -= size

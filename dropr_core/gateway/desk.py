@@ -3,7 +3,7 @@
 Owns `NodeDesk`: what it holds, and that it ends with its connection. Everything else is the hub's.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -87,6 +87,25 @@ class NodeDesk:
         async with self._budget.spend(sum([len(parcel.body) for parcel in parcels])):
             return await self._hub.put(parcels)
 
+    def put_soon(self, parcels: Sequence[Parcel], done: Callable[[Any], None]) -> bool:
+        """See the contract."""
+        self._check()
+        budget, size = self._budget, sum([len(parcel.body) for parcel in parcels])
+        if not budget.take(size):
+            return False
+
+        def stored(result: Any) -> None:
+            budget.give(size)
+            done(result)
+
+        begun = False
+        try:
+            begun = self._hub.put_soon(parcels, stored)
+        finally:
+            if not begun:
+                budget.give(size)
+        return begun
+
     async def publish(self, *parcels: Parcel) -> list[Placed]:
         """See the contract."""
         self._check()
@@ -117,11 +136,7 @@ class NodeDesk:
         self, channels: Iterable[str], *, limit: int = 1, wait: float | None = 0.0, hold: float | None = None
     ) -> list[Held]:
         """See the contract."""
-        self._check()
-        names = tuple(dict.fromkeys(channels))
-        for name in names:
-            if name not in self._hub.runtime.config.channels:
-                check_channel(name)
+        names = self._names(channels)
         if not names or limit < 1:
             return []
         patience = 0.0 if self._hurried else wait
@@ -130,6 +145,18 @@ class NodeDesk:
             for held in got:
                 held.begin(hold)
         return list[Held](got)
+
+    def reserve_soon(self, channels: Iterable[str], limit: int, done: Callable[[Any], None]) -> None:
+        """See the contract."""
+        self._hub.waiting.soon(self, self._names(channels), limit, done, large=self._large)
+
+    def _names(self, channels: Iterable[str]) -> tuple[str, ...]:
+        self._check()
+        names = tuple(dict.fromkeys(channels))
+        for name in names:
+            if name not in self._hub.runtime.config.channels:
+                check_channel(name)
+        return names
 
     async def reserve_number(self, number: int, *, hold: float | None = None) -> Held | None:
         """See the contract."""
@@ -151,6 +178,10 @@ class NodeDesk:
     async def settle(self, *changes: Change) -> list[bool]:
         """See the contract."""
         return await self._hub.settle(changes)
+
+    def settle_soon(self, changes: Sequence[Change], done: Callable[[Any], None]) -> None:
+        """See the contract."""
+        self._hub.settle_soon(changes, done)
 
     def held(self, number: int) -> Held | None:
         """See the contract."""

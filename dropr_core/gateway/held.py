@@ -122,6 +122,11 @@ class HeldMessage:
         return max(0.0, self._keeper.now() - self.claim.arrived)
 
     @property
+    def created_at(self) -> float:
+        """When it was sent, by its sender's wall clock."""
+        return self.message.created_at
+
+    @property
     def body(self) -> bytes:
         """As it was put."""
         if self._body is not None:

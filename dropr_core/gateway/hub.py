@@ -31,6 +31,7 @@ from dropr_core.gateway.waiting import Waiting
 from dropr_core.gateway.writer import StoreWorker, call_each, settle_future
 from dropr_core.model import envelope
 from dropr_core.model.names import format_id, is_of_key, keep_of
+from dropr_core.system.space import check_free
 
 KEYS_REMEMBERED = 600.0
 """Seconds for which a message put with a dedup text is known after its end: a second put is a duplicate then."""
@@ -85,7 +86,8 @@ class Hub:
         """A large body on its way in."""
         runtime = self.runtime
         place = runtime.config.data / "uploads"
-        return spooled(place, runtime.config.limits.max_body, runtime.bodies.check_room)
+        limits = runtime.config.limits
+        return spooled(place, limits.max_body, lambda more: check_free(place, more, limits.min_free))
 
     async def read(self, call: Callable[[], Any]) -> Any:
         """Something that only reads."""
@@ -111,17 +113,56 @@ class Hub:
         outgoing = [one for one in composed if isinstance(one, Outgoing)]
         placed: dict[int, Placed] = {}
         if local:
-            numbers = await self._inbox_work.do(Puts(local))
-            for one, (number, duplicate) in zip(local, numbers, strict=True):
-                placed[id(one)] = Placed(format_id(one.job.id), number, duplicate)
+            placed.update(zip(map(id, local), await self._told(self._put_here, local), strict=True))
+        if outgoing:
+            placed.update(zip(map(id, outgoing), await self._told(self._put_away, outgoing), strict=True))
+        return [placed[id(one)] for one in composed]
+
+    def put_soon(self, parcels: Sequence[Parcel], done: Callable[[Any], None]) -> bool:
+        """`put`, told by a call. False: some are large, or both halves of the store are meant."""
+        placer = self.placer
+        if any(map(placer.is_large, parcels)):
+            return False
+        composed = [placer.compose(parcel) for parcel in parcels]
+        here = [one for one in composed if type(one) is Local]
+        if len(here) == len(composed):
+            self._put_here(here, done)
+        elif not here:
+            self._put_away([one for one in composed if type(one) is Outgoing], done)
+        else:
+            return False
+        return True
+
+    async def _told(self, begin: Callable[[Any, Callable[[Any], None]], None], given: Any) -> Any:
+        """The result of something that tells it by a call."""
+        future = self.loop.create_future()
+        begin(given, lambda result: settle_future(future, result))
+        return await future
+
+    def _put_here(self, local: list[Local], done: Callable[[Any], None]) -> None:
+        def stored(numbers: Any) -> None:
+            if isinstance(numbers, BaseException):
+                done(numbers)
+                return
             for channel in {one.channel for one in local}:
                 self.waiting.news(channel)
-        if outgoing:
-            results = await self._outbox_work.do(outgoing)
-            for sent, result in zip(outgoing, results, strict=True):
-                number = outgoing_number(result.id)
-                placed[id(sent)] = Placed(format_id(result.id), number, result.existed, local=False)
-        return [placed[id(one)] for one in composed]
+            done([
+                Placed(format_id(one.job.id), number, duplicate)
+                for one, (number, duplicate) in zip(local, numbers, strict=True)
+            ])  # fmt: skip
+
+        self._inbox_work.submit(Puts(local), stored)
+
+    def _put_away(self, outgoing: list[Outgoing], done: Callable[[Any], None]) -> None:
+        def stored(results: Any) -> None:
+            if isinstance(results, BaseException):
+                done(results)
+                return
+            done([
+                Placed(format_id(one.id), outgoing_number(one.id), one.existed, local=False) for one in results
+            ])  # fmt: skip
+
+        self._outbox_work.submit(outgoing, stored)
 
     def _send(self, orders: list[list[Outgoing]]) -> list[Any]:
         """A turn at the outbox: one commit for all, or each by itself if that fails."""
@@ -174,6 +215,11 @@ class Hub:
 
     async def settle(self, changes: Sequence[Change]) -> list[bool]:
         """Apply changes in one commit, shared with others'; False where a lease had ended."""
+        done: list[bool] = await self._told(self.settle_soon, changes)
+        return done
+
+    def settle_soon(self, changes: Sequence[Change], done: Callable[[Any], None]) -> None:
+        """`settle`, told by a call."""
         mine: list[tuple[int, HeldMessage, Settlement]] = []
         for at, change in enumerate(changes):
             held = cast("HeldMessage", change.held)
@@ -183,15 +229,24 @@ class Hub:
                 mine.append((at, held, self._settlement(held.claim, change)))
         results = [False] * len(changes)
         if not mine:
-            return results
-        try:
-            done = await self._inbox_work.do(Settles([one for _, _, one in mine]))
-        except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError):  # else it is being done all the same
+            self.loop.call_soon(done, results)
+            return
+
+        def settled(good: Any) -> None:
+            if isinstance(good, BaseException):
                 for _, held, _ in mine:
                     held.settled = False
                     held.begin(held.hold)
-            raise
+                done(good)
+            else:
+                self._settled(mine, good, results)
+                done(results)
+
+        self._inbox_work.submit(Settles([one for _, _, one in mine]), settled)
+
+    def _settled(
+        self, mine: list[tuple[int, HeldMessage, Settlement]], done: Sequence[bool], results: list[bool]
+    ) -> None:
         channels = set[str]()
         for (at, held, one), good in zip(mine, done, strict=True):
             results[at] = good
@@ -200,7 +255,6 @@ class Hub:
                 channels.add(held.channel)
         for channel in channels:
             self.waiting.news(channel)
-        return results
 
     def _settlement(self, claim: Claim, change: Change) -> Settlement:
         rules = self.runtime.rules(claim.channel)

@@ -29,6 +29,7 @@ class StreamLine(asyncio.Protocol):
         """Called when the other side has said its last word, and when it is gone."""
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._loop = asyncio.get_running_loop()
+        self._hear: Callable[[bytes], bool] | None = None
         self._data = bytearray()
         self._ended = self._paused_reading = False
         self._reader: asyncio.Future[None] | None = None
@@ -45,6 +46,8 @@ class StreamLine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
+        if self._hear is not None and self._reader is not None and not self._data and self._hear(data):
+            return
         self._data += data
         if len(self._data) >= READ_AHEAD and not self._paused_reading:
             self._paused_reading = True
@@ -103,6 +106,19 @@ class StreamLine(asyncio.Protocol):
             if not self.lost:
                 self._transport.resume_reading()
         return data
+
+    def hear(self, take: Callable[[bytes], bool]) -> None:
+        """See the contract."""
+        self._hear = take
+
+    def send(self, data: bytes) -> bool:
+        """See the contract."""
+        if self.lost or self._room is not None or self._transport.is_closing():
+            return False
+        if len(data) + self._transport.get_write_buffer_size() > WRITE_AHEAD:
+            return False  # `write` counts it, and cuts off who does not take it
+        self._transport.write(data)
+        return True
 
     async def write(self, data: bytes) -> None:
         """Send; waits for a slow reader."""

@@ -4,12 +4,14 @@ Owns the composing: limits, route, id, envelope, a large body written to its fil
 API do for values, without serializers: bytes stay as they are. Must not know connections, threads or leases.
 """
 
+import contextlib
 import io
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple, TypeAlias
 
-from dropr_core.api.composer import fingerprint
 from dropr_core.api.runtime import Runtime
-from dropr_core.bodies.store import Written
+from dropr_core.api.send_rules import fingerprint
+from dropr_core.contracts.bodies import Written
 from dropr_core.contracts.gateway import Parcel
 from dropr_core.contracts.storage import Job, NewMessage
 from dropr_core.errors import TooBig, UsageError
@@ -49,6 +51,12 @@ class Outgoing(NamedTuple):
     written: Written | None
 
 
+Form: TypeAlias = Callable[[bytes], "Local | Outgoing"]
+"""Makes messages that differ in id, time and body only."""
+FORMS, FORM_BYTES = 1000, 1024
+"""Forms that are kept, and bytes of the header of one; what is in them comes from programs outside."""
+
+
 class Placer:
     """Composes for one node."""
 
@@ -58,6 +66,9 @@ class Placer:
         self._make_id = IdMaker(runtime.clock.wall)
         self._max_body, self._inline = config.limits.max_body, config.limits.inline_body
         self._routes = {name: self._peers(channel.to) for name, channel in config.channels.items()}
+        self._forms: dict[tuple[object, ...], Form] = {}
+        self._once: set[int] = set()
+        """What was composed once: hashes. Headers that differ each time are worth no form."""
 
     def _peers(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(peer for target in targets for peer in self._runtime.config.resolve(target)))
@@ -71,12 +82,67 @@ class Placer:
 
     def compose(self, parcel: Parcel) -> Local | Outgoing:
         """Raises UsageError (BadName, TooBig, UnknownPeer); with a large body QueueFull and WriteFailed."""
+        if parcel.key is not None or parcel.dedup is not None or self.is_large(parcel):
+            return self._compose(parcel)
+        # What one connection puts is made alike as a rule.
+        alike = (
+            parcel.channel, parcel.rank, parcel.delay, parcel.expires_in, parcel.content_type, parcel.receipt,
+            parcel.to, *parcel.headers.items(),
+        )  # fmt: skip
+        form = self._forms.get(alike)
+        if form is None:
+            return self._remember(alike, self._compose(parcel))
+        if self._max_body is not None and len(parcel.body) > self._max_body:
+            raise self._too_big(len(parcel.body))
+        return form(parcel.body)
+
+    def _remember(self, alike: tuple[object, ...], made: Local | Outgoing) -> Local | Outgoing:
+        """Make a form of what is composed for the second time."""
+        mark, data = hash(alike), _envelope(made)
+        if mark not in self._once:
+            if len(self._once) >= FORMS:
+                self._once.clear()
+            self._once.add(mark)
+        elif len(data) - envelope.body_size(data) <= FORM_BYTES:
+            if len(self._forms) >= FORMS:
+                self._forms.clear()
+            with contextlib.suppress(UsageError):
+                self._forms[alike] = self._form(made)
+        return made
+
+    def _form(self, made: Local | Outgoing) -> Form:
+        """What makes more messages like one that was composed and checked."""
+        wall, make_id, new = self._runtime.clock.wall, self._make_id, tuple.__new__
+        fill = envelope.EnvelopeTemplate(envelope.header_of(_envelope(made))).fill
+        # The constructors of named tuples cost as much as all the rest.
+        if isinstance(made, Local):
+            way, rest = (made.channel, made.priority), tuple(made.job[2:])
+
+            def local(body: bytes) -> Local:
+                now = wall()
+                identity = make_id(now)
+                return new(Local, (*way, new(Job, (identity, fill(identity, now, body), *rest)), False, None))
+
+            return local
+        before, after = tuple(made.message[1:4]), tuple(made.message[5:])
+
+        def outgoing(body: bytes) -> Outgoing:
+            now = wall()
+            identity = make_id(now)
+            return new(Outgoing, (new(NewMessage, (identity, *before, fill(identity, now, body), *after)), None))
+
+        return outgoing
+
+    def _too_big(self, size: int) -> TooBig:
+        return TooBig(f"a body of {size} bytes: the limit is {self._max_body} (limits.max_body)")
+
+    def _compose(self, parcel: Parcel) -> Local | Outgoing:
         name, (source, size) = parcel.channel, _source(parcel)
         channel = self._channels.get(name)
         if channel is None:
             check_channel(name)
         if self._max_body is not None and size > self._max_body:
-            raise TooBig(f"a body of {size} bytes: the limit is {self._max_body} (limits.max_body)")
+            raise self._too_big(size)
         delay, life = parcel.delay, parcel.expires_in
         if channel is not None:
             delay = channel.delay if delay is None else delay
@@ -132,6 +198,10 @@ class Placer:
             data, message.receipt, message.expires_in, bool(message.delay), mark,
         )  # fmt: skip
         return Outgoing(new, written)
+
+
+def _envelope(made: Local | Outgoing) -> bytes:
+    return made.job.envelope if isinstance(made, Local) else made.message.envelope
 
 
 def _source(parcel: Parcel) -> tuple[BinaryIO, int]:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from dropr_core.api.received import settle
 from dropr_core.api.runtime import Runtime
+from dropr_core.contracts.bodies import release_all
 from dropr_core.contracts.storage import Put, Settlement
-from dropr_core.errors import DroprError
+from dropr_core.errors import DroprError, StoreError
 from dropr_core.gateway.claiming import Claimer, Wanted
 from dropr_core.gateway.placing import Local
 from dropr_core.model import topics
@@ -51,6 +52,8 @@ class InboxTurns:
         puts = [(at, order) for at, order in enumerate(orders) if isinstance(order, Puts)]
         self._together(settles, lambda some: self._settle_all([order for _, order in some]), results)
         self._together(puts, lambda some: self._put_all([order for _, order in some]), results)
+        for at, put in puts:
+            results[at] = _released(put, results[at])
         self._claimer.holding = self._holding()
         for at, order in enumerate(orders):
             if isinstance(order, Wanted):
@@ -99,11 +102,19 @@ class InboxTurns:
         for channel in {channel for channel, _ in puts}:
             self._runtime.notifier.notify(topics.inbox(channel))
         for one in (one for order in orders for one in order.messages):
-            if one.written is not None:
-                one.written.release()
             if id(one) not in found:
                 found[id(one)] = found[first[one.job.id]]
         return [[(found[id(one)], id(one) in doubles) for one in order.messages] for order in orders]
+
+
+def _released(order: Puts, result: Any) -> Any:
+    """Let go of the large bodies of what was put, or could not be put; what became of the order."""
+    written = [one.written for one in order.messages if one.written is not None]
+    try:
+        release_all(written)
+    except StoreError as error:
+        return result if isinstance(result, BaseException) else error
+    return result
 
 
 def attempt(call: Callable[[], Any]) -> Any:

@@ -7,7 +7,7 @@ store, nor what a message is.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from dropr_core.errors import Closed
 from dropr_core.gateway.claiming import Taken, Wanted
@@ -21,15 +21,28 @@ LOOK_AGAIN = 1.0
 """Seconds after which a group that waits looks again when nobody has told it when."""
 
 
+Answer: TypeAlias = Callable[[Any], None]
+"""Is called with the messages, or with the exception."""
+
+
 class Request(Generic[M]):
-    """One connection's."""
+    """One connection's: a task waits for its future, or an answer is called."""
 
-    __slots__ = ("asked", "future", "limit", "owner", "waits")
+    __slots__ = ("answer", "answered", "asked", "future", "group", "limit", "owner", "waits")
 
-    def __init__(self, owner: object, limit: int, future: "asyncio.Future[list[M]]", *, waits: bool) -> None:
-        self.owner, self.limit, self.future, self.waits = owner, limit, future, waits
-        self.asked = False
-        """Whether it is counted in what the store is asked for now."""
+    def __init__(
+        self, owner: object, group: "Group[M]", limit: int, future: "asyncio.Future[list[M]] | None",
+        answer: Answer | None, *, waits: bool,
+    ) -> None:  # fmt: skip
+        self.owner, self.group, self.limit, self.waits = owner, group, limit, waits
+        self.future, self.answer = future, answer
+        self.asked = self.answered = False
+        """Whether it is counted in what the store is asked for now; whether its answer is known."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it gets nothing more."""
+        return self.answered or (self.future is not None and self.future.done())
 
 
 class Group(Generic[M]):
@@ -79,6 +92,9 @@ class Waiting(Generic[M]):
         self._watched: dict[str, int] = {}
         self._by_owner: dict[object, set[Request[M]]] = {}
         self._told: dict[str, set[asyncio.Event]] = {}
+        self._answers: list[tuple[Answer, Any]] = []
+        self._ended: list[Request[M]] = []
+        """What is to be told once all is in order: who is told may ask again at once."""
         self._stopped = self._closed = False
 
     async def get(
@@ -89,13 +105,9 @@ class Waiting(Generic[M]):
         """
         future: asyncio.Future[list[M]] = self._loop.create_future()
         waits = (wait is None or wait > 0) and not self._stopped
-        request = Request(owner, limit, future, waits=waits)
         group = self._group(channels, large=large)
-        group.requests[request] = None
-        group.fresh.append(request)
-        mine = self._by_owner.setdefault(owner, set())
-        mine.add(request)
-        self._look(group)
+        request = Request(owner, group, limit, future, None, waits=waits)
+        self._enter(request)
         timer = self._loop.call_later(wait, self._in_vain, request) if waits and wait is not None else None
         try:
             return await future
@@ -105,12 +117,51 @@ class Waiting(Generic[M]):
                 self._undo(future.result())
             raise
         finally:
-            group.requests.pop(request, None)
-            mine.discard(request)
-            if not mine:
-                self._by_owner.pop(owner, None)
+            self._exit(request)
             if timer is not None:
                 timer.cancel()
+
+    def soon(self, owner: object, channels: tuple[str, ...], limit: int, answer: Answer, *, large: bool) -> None:
+        """`get` of what is there, for whom a task is too much: ``answer`` is called, later."""
+        self._enter(Request(owner, self._group(channels, large=large), limit, None, answer, waits=False))
+
+    def _enter(self, request: Request[M]) -> None:
+        group = request.group
+        group.requests[request] = None
+        group.fresh.append(request)
+        self._by_owner.setdefault(request.owner, set()).add(request)
+        self._look(group)
+
+    def _exit(self, request: Request[M]) -> None:
+        request.group.requests.pop(request, None)
+        mine = self._by_owner.get(request.owner)
+        if mine is not None:
+            mine.discard(request)
+            if not mine:
+                del self._by_owner[request.owner]
+
+    def _end(self, request: Request[M], result: Any) -> None:
+        """It is over. Who has an answer is told by `_tell`."""
+        if request.future is not None:
+            settle_future(request.future, result)
+        elif request.answer is not None and not request.answered:
+            request.answered = True
+            self._answers.append((request.answer, result))
+            self._ended.append(request)
+
+    def _tell(self) -> None:
+        """Say what `_end` knows, when nothing is under way any more."""
+        if self._answers:
+            answers, self._answers = self._answers, []
+            ended, self._ended = self._ended, []
+            for request in ended:
+                self._exit(request)
+            for answer, result in answers:
+                try:
+                    answer(result)
+                except Exception as error:  # a fault of one must not keep the others waiting for ever
+                    text = "messages could not be told to who had asked for them"
+                    self._loop.call_exception_handler({"message": text, "exception": error})
 
     def news(self, channel: str) -> None:
         """There may be something on a channel."""
@@ -154,7 +205,8 @@ class Waiting(Generic[M]):
     def leave(self, owner: object) -> None:
         """Requests of this owner end with Closed."""
         for request in list(self._by_owner.get(owner, ())):
-            settle_future(request.future, Closed("the connection has ended"))
+            self._end(request, Closed("the connection has ended"))
+        self._tell()
 
     def hurry(self, owner: object) -> None:
         """Requests of this owner wait no more: they get what is there."""
@@ -193,7 +245,8 @@ class Waiting(Generic[M]):
 
     def _in_vain(self, request: Request[M]) -> None:
         """The time is over. What is being asked for may still bring something: then it is given back."""
-        settle_future(request.future, [])
+        self._end(request, [])
+        self._tell()
 
     def _look(self, group: Group[M], *, news: bool = False) -> None:
         """Ask the store for those who have just come; with news for all who wait."""
@@ -210,7 +263,7 @@ class Waiting(Generic[M]):
             group.news = False
             group.stop_timer()
         self._count_in(group, group.requests if news else group.fresh)
-        group.fresh = [request for request in group.fresh if not (request.asked or request.future.done())]
+        group.fresh = [request for request in group.fresh if not (request.asked or request.over)]
         if job is None and group.turn:
             group.asking = self._ask(group.wanted, lambda taken: self._taken(group, taken))
 
@@ -220,20 +273,24 @@ class Waiting(Generic[M]):
         for request in requests:
             if wanted.limit >= MOST:
                 return
-            if not (request.asked or request.future.done()):
+            if not (request.asked or request.over):
                 request.asked = True
                 group.turn.append(request)
                 wanted.limit = min(MOST, wanted.limit + request.limit)
                 wanted.waits |= request.waits
 
     def _taken(self, group: Group[M], taken: Taken | BaseException) -> None:
+        self._take_in(group, taken)
+        self._tell()
+
+    def _take_in(self, group: Group[M], taken: Taken | BaseException) -> None:
         group.asking = None
         turn, group.turn = group.turn, []
         for request in turn:
             request.asked = False
         if self._closed:  # the subscriptions that it made are closed as well, or will be
             for request in group.requests:
-                settle_future(request.future, [])
+                self._end(request, [])
             return
         if isinstance(taken, BaseException):
             self._failed(group, taken)
@@ -244,16 +301,16 @@ class Waiting(Generic[M]):
         """Whether there may be more than what was asked for."""
         self._deal(group, taken)
         for request in turn:
-            if request.future.done() or (request.waits and not self._stopped):
+            if request.over or (request.waits and not self._stopped):
                 continue
             if more:  # what was meant for it went to others, who had waited for longer
                 group.fresh.append(request)
             else:
-                settle_future(request.future, [])
+                self._end(request, [])
         self._go_on(group, taken, more=more)
 
     def _go_on(self, group: Group[M], taken: Taken, *, more: bool) -> None:
-        alive = any(not request.future.done() for request in group.requests)
+        alive = any(not request.over for request in group.requests)
         if not alive:
             self._forget(group)
         elif group.news or more:
@@ -270,13 +327,13 @@ class Waiting(Generic[M]):
         for request in group.requests:
             if claim is None:
                 return
-            if request.future.done():
+            if request.over:
                 continue
             got: list[M] = []
             while claim is not None and len(got) < request.limit:
                 got.append(self._make(request.owner, *claim))
                 claim = next(claims, None)
-            settle_future(request.future, got)
+            self._end(request, got)
         if claim is not None:
             self._give_back([claim[0], *[one for one, _ in claims]])
 
@@ -285,7 +342,7 @@ class Waiting(Generic[M]):
         fresh = set(group.fresh)
         for request in group.requests:
             if request not in fresh:
-                settle_future(request.future, error)
+                self._end(request, error)
         if fresh:
             self._look(group)
         else:

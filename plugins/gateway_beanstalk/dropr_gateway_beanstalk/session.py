@@ -1,22 +1,22 @@
-"""One connection: its commands carried out at the desk, in their order.
+"""One connection's commands carried out at the desk, in their order.
 
-Owns what a connection knows (the tube in use, those watched) and the loop that reads, carries out and answers.
-Neighbours of one kind are one call of the desk: many puts that arrive together are one commit, and so are many deletes.
-Must not know how commands are written (`commands`) or what statistics look like (`statistics`).
+Owns what a connection knows (the tubes it watches) and what each command does. Neighbours of one kind are one call of
+the desk: many puts that arrive together are one commit, and so are many deletes. Must not know how commands are written
+(`commands`), how they arrive (`conversation`) or what statistics look like (`statistics`).
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from dropr_core.contracts.gateway import Desk, Held, Line, Parcel
-from dropr_core.errors import Closed, DroprError, QueueFull, TooBig, UsageError
+from dropr_core.contracts.gateway import Desk, Held, Line
+from dropr_core.errors import Closed, DroprError
 from dropr_gateway_beanstalk import commands as c
 from dropr_gateway_beanstalk import replies
-from dropr_gateway_beanstalk.hands import TTR_HEADER
+from dropr_gateway_beanstalk.conversation import Conversation
 from dropr_gateway_beanstalk.parser import Parser
+from dropr_gateway_beanstalk.putting import Putting
 from dropr_gateway_beanstalk.statistics import Statistics
 from dropr_gateway_beanstalk.survey import MAX_NUMBER, Survey
 from dropr_gateway_beanstalk.tubes import DEFAULT, channel_of
@@ -26,47 +26,30 @@ AT_ONCE = 100
 """Most jobs that are reserved in one call."""
 AHEAD = 64 * 1024
 """Bytes of commands that are read while a reserve waits."""
-UNWRITTEN = 64 * 1024
-"""Bytes of answers that are gathered before they are written."""
 
 
-class Session:
+class Session(Conversation):
     """Made for one connection; `run` serves it."""
 
     def __init__(
         self, line: Line, desk: Desk, statistics: Statistics, sessions: "set[Session]", log: logging.Logger, *,
         max_job: int, ttr: int,
     ) -> None:  # fmt: skip
-        self._line, self._desk, self._statistics, self._sessions, self._log = line, desk, statistics, sessions, log
-        self._loop = asyncio.get_running_loop()
+        super().__init__(line, Parser(max_job))
+        self._desk, self._statistics, self._sessions, self._log = desk, statistics, sessions, log
         self._survey = Survey(desk, statistics, ttr, self._expire_all)
+        self._putting = Putting(line, desk, statistics, log)
         self._work = Work(desk, statistics, self._survey, ttr, self._loop.time)
-        self._parser = Parser(max_job)
-        self._pending: deque[c.Command] = deque()
-        self._out: list[bytes] = []
-        self._unwritten = 0
-        self._used, self._channel = DEFAULT, DEFAULT
         self._watched = {DEFAULT: DEFAULT}  # tube → channel
-        self._producer = self._worker = self._ended = self._eof = False
-        self._ahead: asyncio.Task[bytes] | None = None  # a read that a waiting reserve began
-        self._resting: asyncio.Timeout | None = None
-
-    # ── reading and writing ──────────────────────────────────────────────────────────────────────
+        self._worker = False
+        self._in_vain = False  # nothing is ready for the reserve that comes next: that was asked without the task
 
     async def run(self) -> None:
         """Serve it until it ends."""
         self._arrive()
-        stopping = asyncio.ensure_future(self._line.stopping.wait())
-        stopping.add_done_callback(lambda _: self._wake())
         try:
-            while not self._ended and (self._pending or await self._read()):
-                if self._pending:
-                    await self._next()
-            await self._flush()
+            await self.converse()
         finally:
-            stopping.cancel()
-            if self._ahead is not None:
-                self._ahead.cancel()
             self._leave()
 
     def _arrive(self) -> None:
@@ -83,68 +66,61 @@ class Session:
         self._sessions.discard(self)
         self._work.expire()
         statistics.connections -= 1
-        statistics.producers -= self._producer
+        statistics.producers -= self._putting.producer
         statistics.workers -= self._worker
-        statistics.tube(self._used).using -= 1
+        statistics.tube(self._putting.used).using -= 1
         for tube in self._watched:
             statistics.tube(tube).watching -= 1
 
-    async def _read(self) -> bool:
-        """Get more commands; False if none will come."""
-        await self._flush()
-        while not self._eof and (self._work or not self._line.stopping.is_set()):
-            reading, self._ahead = self._ahead, None
-            try:
-                async with asyncio.timeout(None) as self._resting:
-                    data = await (reading or self._line.read())
-            except TimeoutError:  # the gateway drains
-                continue
-            finally:
-                self._resting = None
-            self._take_in(data)
-            return not self._eof
-        return False
-
-    def _wake(self) -> None:
-        if self._resting is not None:
-            self._resting.reschedule(self._loop.time())
-
-    def _take_in(self, data: bytes) -> None:
-        self._eof = not data
-        self._pending.extend(self._parser.feed(data))
-
-    async def _say(self, *answers: bytes) -> None:
-        self._out += answers
-        self._unwritten += sum(map(len, answers))
-        if self._unwritten >= UNWRITTEN:
-            await self._flush()
-
-    async def _flush(self) -> None:
-        if self._out:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._unwritten = 0
-            await self._line.write(data)
+    @property
+    def holds(self) -> bool:
+        """See `Conversation`."""
+        return bool(self._work)
 
     # ── carrying out ─────────────────────────────────────────────────────────────────────────────
 
-    async def _next(self) -> None:
-        """Carry out the next command, together with those behind it that go with it."""
-        first = self._pending.popleft()
+    async def carry_out(self) -> None:
+        """See `Conversation`."""
+        first = self._pending[0]
+        run = self._more((c.Put,)) or self._more(ENDINGS) or [self._pending.popleft()]
         try:
             if isinstance(first, c.Put):
-                await self._say(*await self._put([first, *self._more((c.Put,))]))
+                await self.say(*await self._putting.put(run))
             elif isinstance(first, c.Reserve):
                 await self._reserve(first)
             elif isinstance(first, ENDINGS):
-                await self._say(*await self._work.end([first, *self._more(ENDINGS)]))
+                await self.say(*await self._work.end(run))
             else:
-                await self._say(await self._HANDLERS[type(first)](self, first))
+                await self.say(await self._HANDLERS[type(first)](self, first))
         except Closed:
             raise
         except DroprError as error:
-            self._log.error("%s: %s failed: %s", self._line.peer, type(first).__name__.lower(), error)
-            await self._say(replies.INTERNAL_ERROR)
+            await self.say(*[self._failed(first, error)] * len(run))
+
+    def _failed(self, command: c.Command, error: BaseException) -> bytes:
+        self._log.error("%s: %s failed: %s", self._line.peer, type(command).__name__.lower(), error)
+        return replies.INTERNAL_ERROR
+
+    def _fail(self, run: Sequence[c.Command], error: BaseException) -> None:
+        """What was begun has failed."""
+        if isinstance(error, Closed):
+            self._ended = True
+            self.finish([])
+        else:
+            self.finish([self._failed(run[0], error)] * len(run))
+
+    def begin(self) -> bool:
+        """See `Conversation`: puts, reserves of what is ready, and the ends of jobs in hand are short."""
+        first = self._pending[0]
+        if isinstance(first, c.Put):
+            puts = self._more((c.Put,))
+            begun = self._putting.begin(puts, self.finish)
+            if not begun:
+                self._pending.extendleft(reversed(puts))
+            return begun
+        if isinstance(first, c.Reserve):
+            return self._reserve_soon(first)
+        return isinstance(first, ENDINGS) and self._end_soon()
 
     def _more(self, kinds: tuple[type, ...]) -> list[Any]:
         """The commands that follow and are of these kinds."""
@@ -156,49 +132,21 @@ class Session:
     def _count(self, name: str, times: int = 1) -> None:
         self._statistics.commands[name] += times
 
-    async def _put(self, puts: Sequence[c.Put]) -> list[bytes]:
-        self._count("put", len(puts))
-        self._statistics.producers += not self._producer
-        self._producer = True
-        answers = await self._store(puts)
-        if answers is None:  # one of them cannot be, the others can
-            answers = [answer for put in puts for answer in await self._store([put]) or [replies.INTERNAL_ERROR]]
-        return answers
+    def _end_soon(self) -> bool:
+        run = self._more(ENDINGS)
+        changes = self._work.changes(run)
+        if changes is None:
+            self._pending.extendleft(reversed(run))
+            return False
 
-    async def _store(self, puts: Sequence[c.Put]) -> list[bytes] | None:
-        """Answers to each; None if one of several is refused."""
-        if self._line.stopping.is_set():
-            return [replies.DRAINING] * len(puts)
-        channel = self._channel
-        parcels = [
-            Parcel(
-                channel=channel, body=put.body, rank=put.priority, delay=put.delay, headers={TTR_HEADER: str(put.ttr)}
-            )
-            for put in puts
-        ]
-        try:
-            placed = await self._desk.put(*parcels)
-        except Closed:
-            return [replies.DRAINING] * len(puts)
-        except UsageError as error:
-            return None if len(puts) > 1 else [self._refusal(error)]
-        except DroprError as error:
-            return [self._refusal(error)] * len(puts)
-        statistics = self._statistics
-        statistics.jobs += len(placed)
-        statistics.tube(self._used).jobs += len(placed)
-        for put, one in zip(puts, placed, strict=True):
-            if put.delay:
-                statistics.job(one.number).delay = put.delay
-        return [replies.inserted(one.number) for one in placed]
+        def done(result: Any) -> None:
+            if isinstance(result, BaseException):
+                self._fail(run, result)
+            else:
+                self.finish(self._work.ended(run, changes, result))
 
-    def _refusal(self, error: DroprError) -> bytes:
-        if isinstance(error, QueueFull):
-            return replies.OUT_OF_MEMORY
-        if isinstance(error, TooBig):
-            return replies.JOB_TOO_BIG
-        self._log.error("%s: nothing was put into tube %s: %s", self._line.peer, self._used, error)
-        return replies.INTERNAL_ERROR
+        self._desk.settle_soon(changes, done)
+        return True
 
     # ── reserving ────────────────────────────────────────────────────────────────────────────────
 
@@ -206,30 +154,62 @@ class Session:
         self._statistics.workers += not self._worker
         self._worker = True
 
+    def _together(self, most: int) -> int:
+        """How many of the pending commands are reserves that can be one call."""
+        many = 0
+        for command in self._pending:
+            if many >= most or not isinstance(command, c.Reserve):
+                break
+            many += 1
+        return many
+
+    def _taken(self, first: c.Reserve, jobs: Sequence[Held]) -> list[bytes]:
+        """Answers to a reserve, and to those behind it that got a job, too."""
+        for one in [first, *(self._pending.popleft() for _ in jobs[1:])]:
+            self._count("reserve-with-timeout" if isinstance(one, c.Reserve) and one.timed else "reserve")
+        return [self._work.take(held) for held in jobs]
+
+    def _reserve_soon(self, first: c.Reserve) -> bool:
+        self._note_worker()
+        if self._in_vain or self._work.until_margin() == 0:
+            return False
+
+        def done(jobs: Any) -> None:
+            if isinstance(jobs, BaseException):
+                self._pending.popleft()
+                self._fail([first], jobs)
+            elif jobs:
+                self._pending.popleft()
+                self.finish(self._taken(first, jobs))
+            else:
+                self._in_vain = True
+                self.finish([])
+
+        self._desk.reserve_soon(self._watched.values(), self._together(AT_ONCE), done)
+        return True
+
     async def _reserve(self, first: c.Reserve) -> None:
         self._note_worker()
         margin = self._work.until_margin()
-        many = 1
-        while margin != 0 and many <= min(AT_ONCE - 1, len(self._pending)):
-            if not isinstance(self._pending[many - 1], c.Reserve):
-                break
-            many += 1
-        jobs = await self._desk.reserve(self._watched.values(), limit=many)
-        for one in [first, *(self._pending.popleft() for _ in jobs[1:])]:
-            self._count("reserve-with-timeout" if isinstance(one, c.Reserve) and one.timed else "reserve")
+        jobs: Sequence[Held] = ()
+        if self._in_vain:
+            self._in_vain = False
+        else:
+            limit = 1 if margin == 0 else 1 + self._together(AT_ONCE - 1)
+            jobs = await self._desk.reserve(self._watched.values(), limit=limit)
+        answers = self._taken(first, jobs)
         if jobs:
-            for held in jobs:
-                await self._say(self._work.take(held))
+            await self.say(*answers)
         elif margin == 0:
-            await self._say(replies.DEADLINE_SOON)
+            await self.say(replies.DEADLINE_SOON)
         elif first.seconds == 0:
-            await self._say(replies.TIMED_OUT)
+            await self.say(replies.TIMED_OUT)
         else:
             await self._wait(first.seconds, margin)
 
     async def _wait(self, seconds: int | None, margin: float | None) -> None:
         """Nothing is ready: wait for a job, for the end of the time, or for the margin of a job in hand."""
-        await self._flush()
+        await self.flush()
         limit = min((one for one in (seconds, margin) if one is not None), default=None)
         self._waiting(1)
         try:
@@ -237,15 +217,15 @@ class Session:
         finally:
             self._waiting(-1)
         if jobs:
-            await self._say(self._work.take(jobs[0]))
+            await self.say(self._work.take(jobs[0]))
         elif self._line.stopping.is_set() and not self._eof:
             self._ended = True  # it shall wait elsewhere
             if seconds is not None:
-                await self._say(replies.TIMED_OUT)
+                await self.say(replies.TIMED_OUT)
         elif margin is not None and limit == margin and not self._eof:
-            await self._say(replies.DEADLINE_SOON)
+            await self.say(replies.DEADLINE_SOON)
         else:
-            await self._say(replies.TIMED_OUT)
+            await self.say(replies.TIMED_OUT)
 
     def _waiting(self, change: int) -> None:
         self._statistics.waiting += change
@@ -268,7 +248,7 @@ class Session:
                     reading, self._ahead = self._ahead, None
                     data = reading.result()
                     room -= len(data)
-                    self._take_in(data)
+                    self.take_in(data)
         finally:
             if not waiting.done():
                 waiting.cancel()
@@ -294,10 +274,8 @@ class Session:
         if channel is None:
             return replies.BAD_FORMAT
         self._count("use")
-        self._statistics.tube(command.tube).using += 1
-        self._statistics.tube(self._used).using -= 1
-        self._used, self._channel = command.tube, channel
-        return replies.using(self._used)
+        self._putting.use(command.tube, channel)
+        return replies.using(command.tube)
 
     async def _watch(self, command: c.Watch) -> bytes:
         channel = channel_of(command.tube)
@@ -334,7 +312,7 @@ class Session:
 
     async def _kick(self, command: c.Kick) -> bytes:
         self._count("kick")
-        return replies.kicked(await self._desk.kick(self._channel, command.bound))
+        return replies.kicked(await self._desk.kick(self._putting.channel, command.bound))
 
     async def _kick_job(self, command: c.KickJob) -> bytes:
         if command.id > MAX_NUMBER or not await self._desk.kick_number(command.id):
@@ -350,7 +328,7 @@ class Session:
 
     async def _peek_state(self, command: c.PeekState) -> bytes:
         self._count(f"peek-{command.state}")
-        return await self._survey.peek_state(self._channel, command.state)
+        return await self._survey.peek_state(self._putting.channel, command.state)
 
     async def _stats_job(self, command: c.StatsJob) -> bytes:
         self._count("stats-job")
@@ -367,7 +345,7 @@ class Session:
             return b""
         self._count(name)
         if name == "list-tube-used":
-            return replies.using(self._used)
+            return replies.using(self._putting.used)
         if name == "list-tubes-watched":
             return replies.names(self._watched)
         if name == "list-tubes":

@@ -70,7 +70,7 @@ class Work:
         answers: list[bytes] = []
         settling: list[tuple[Ending, Change]] = []
         for command in run:
-            self._statistics.commands[_COUNTED[type(command)]] += 1
+            self._count(command)
             held = self._hands.get(command.id)
             if held is not None:
                 self._hands.drop(command.id)
@@ -81,13 +81,32 @@ class Work:
             answers.append(await self._delete(command.id) if isinstance(command, Delete) else replies.NOT_FOUND)
         return answers + await self._settle(settling)
 
+    def _count(self, command: Ending) -> None:
+        self._statistics.commands[_COUNTED[type(command)]] += 1
+
+    def changes(self, run: Sequence[Ending]) -> list[Change] | None:
+        """What ends these jobs, which are in hand no more; None, and nothing has changed, if one of them is not."""
+        self.expire()
+        hands = [self._hands.get(command.id) for command in run]
+        held = [one for one in hands if one is not None]
+        if len(held) < len(run) or len(set(hands)) < len(run):
+            return None
+        for command in run:
+            self._count(command)
+            self._hands.drop(command.id)
+        return [_change(one, command) for one, command in zip(held, run, strict=True)]
+
     async def _settle(self, run: Sequence[tuple[Ending, Change]]) -> list[bytes]:
         if not run:
             return []
-        done = await self._desk.settle(*(change for _, change in run))
+        changes = [change for _, change in run]
+        return self.ended([command for command, _ in run], changes, await self._desk.settle(*changes))
+
+    def ended(self, run: Sequence[Ending], changes: Sequence[Change], done: Sequence[bool]) -> list[bytes]:
+        """Answers to what was settled so."""
         return [
             self._ended(command, change.held) if good else replies.NOT_FOUND
-            for (command, change), good in zip(run, done, strict=True)
+            for command, change, good in zip(run, changes, done, strict=True)
         ]
 
     def _ended(self, command: Ending, held: Held) -> bytes:

@@ -98,12 +98,12 @@ def test_put_reserve_delete(connect, greenstalk):
 def test_delays_release_bury_and_kick(connect, greenstalk):
     """Delayed jobs come later, released ones again, buried ones when they are kicked."""
     client = connect()
-    client.put("delayed", delay=1)
+    client.put("delayed", delay=3)  # long after the next two answers, on a busy machine too
     with pytest.raises(greenstalk.NotFoundError):
         client.peek_ready()
     assert client.peek_delayed().body == "delayed"
     job = client.reserve(timeout=30)
-    client.release(job, delay=1)
+    client.release(job, delay=3)
     with pytest.raises(greenstalk.TimedOutError):
         client.reserve(timeout=0)
     job = client.reserve(timeout=30)
@@ -195,7 +195,7 @@ def test_tubes(connect, greenstalk):
         client.ignore("default")
     client.use("default")
     client.put("")
-    client.pause_tube("default", 1)
+    client.pause_tube("default", 3)
     with pytest.raises(greenstalk.TimedOutError):
         client.reserve(timeout=0)
     assert client.reserve(timeout=30).body == ""

@@ -121,6 +121,9 @@ SCRIPTS = {
 }  # fmt: skip
 """Who says what; `!` without waiting for the answer, which is heard at `?`. A third field: how many answers."""
 
+TIMED, TRIES = ("delay", "ttr", "a ready job comes before the margin", "pause", "a waiter is woken"), 5
+"""Scripts of which a part must be over within a second, at both: a machine that pauses spoils a try, not all."""
+
 
 class Side:
     """One of the two servers: its connections, and the ids that it gave."""
@@ -211,22 +214,23 @@ def servers(tmp_path_factory):
         road.close()
 
 
-@pytest.fixture
-def sides(servers):
-    """Both, with connections that end with the test."""
-    both = [Side(port) for port in servers]
-    yield both
-    for side in both:
-        side.close()
+def played(servers, script):
+    """What differs when both are asked the same, on connections that end with the script."""
+    with contextlib.ExitStack() as stack:
+        theirs, ours = (stack.enter_context(contextlib.closing(Side(port))) for port in servers)
+        differ = []
+        for step in script:
+            original, mine = theirs.play(*step), ours.play(*step)
+            if mine != original:
+                differ.append((step, f"ours: {mine}", f"theirs: {original}"))
+        return differ
 
 
 @pytest.mark.parametrize("name", ["stats", *(name for name in SCRIPTS if name != "stats")])
-def test_both_answer_alike(sides, name):
+def test_both_answer_alike(servers, name):
     """Each step of a script is answered by our door as by the original."""
-    theirs, ours = sides
-    differ = []
-    for step in SCRIPTS[name]:
-        original, mine = theirs.play(*step), ours.play(*step)
-        if mine != original:
-            differ.append((step, f"ours: {mine}", f"theirs: {original}"))
+    for _ in range(TRIES if name in TIMED else 1):
+        differ = played(servers, SCRIPTS[name])
+        if not differ:
+            break
     assert differ == []
