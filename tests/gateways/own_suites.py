@@ -1,7 +1,8 @@
 """The test suites of foreign clients as they are, against our doors: `make own-suite SUITE=… SOURCE=…`.
 
-Owns what those suites expect around them: a new node's door for each test where a beanstalkd would listen, and a broker
-at the address that stomp-py's tests read from the environment. Their files are given by whoever runs this, from a
+Owns what those suites expect around them: a new node's door for each test where a beanstalkd would listen, a broker
+at the address that stomp-py's tests read from the environment, and a node for what Celery and Kombu test their brokers
+with. Their files are given by whoever runs this, from a
 source tree of the client; none of them is kept here. Must not know what they test.
 """
 
@@ -37,18 +38,58 @@ STOMP_FILES = [
 STOMP_LEFT_OUT = [
     "basic.py::TestBasic::test_timeout",  # connects to a machine that is not this one
 ]
+CELERY_FILES = ["canvas", "inspect", "loader", "tasks"]
+"""The files of Celery's integration tests that are about a broker and a result backend. They need `pip install redis
+pytest-rerunfailures pytest-subtests pytest-order`, and a Redis at $REDIS_PORT in which some tasks leave their marks."""
+KOMBU = """
+import kombu
+import pytest
+
+import dropr_kombu
+from t.integration import common
+
+
+@pytest.fixture
+def connection(tmp_path):
+    (tmp_path / "node.yaml").write_text("node: shop\\nlimits: {min_free: 0}\\n")
+    return kombu.Connection(f"dropr://{tmp_path}/node.yaml")
+
+
+@pytest.fixture
+def invalid_connection(tmp_path):
+    return kombu.Connection(f"dropr://{tmp_path}/none.yaml")
+
+
+@pytest.fixture
+def failover_connection(connection):
+    return kombu.Connection(f"{connection.hostname};{connection.hostname}")
+
+
+class TestBasicFunctionality(common.BasicFunctionality): ...
+class TestExchangeTypes(common.BaseExchangeTypes): ...
+class TestMessage(common.BaseMessage): ...
+class TestTimeToLive(common.BaseTimeToLive): ...
+class TestFailover(common.BaseFailover): ...
+class TestPriority(common.BasePriority):
+    PRIORITY_ORDER = "asc"
+"""
+"""What Kombu's authors write for each of their transports."""
+KOMBU_LEFT_OUT = [
+    "test_publish_consume and TestPriority",  # wants several messages of one drain_events; we give one, as with Redis
+    "test_publish_requeue_consume",  # the same
+    "test_reject_requeue", "test_requeue",  # wants it back at once; here it comes with backoff: docs/guide/celery.md
+]  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one suite; the exit code of pytest."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("suite", choices=["greenstalk", "stomp-py"])
+    parser.add_argument("suite", choices=sorted(RUNS))
     parser.add_argument("source", type=Path, help="the source tree of the client, with its tests")
     parser.add_argument("rest", nargs="*", help="more words for pytest")
     said = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory:
-        run = greenstalk if said.suite == "greenstalk" else stomp
-        return run(said.source.resolve(), Path(directory), said.rest)
+        return RUNS[said.suite](said.source.resolve(), Path(directory), said.rest)
 
 
 def greenstalk(source: Path, directory: Path, rest: Sequence[str]) -> int:
@@ -149,6 +190,28 @@ def stomp_environment(place: Any) -> dict[str, str]:
     )}  # fmt: skip
 
 
+def celery(source: Path, directory: Path, rest: Sequence[str]) -> int:
+    """Its integration tests ask the environment for the broker and the backend; their worker is a thread of pytest."""
+    node = directory / "node.yaml"
+    node.write_text("node: shop\nlimits: {min_free: 0}\n")
+    url = f"dropr://{node}"
+    env = {**os.environ, "TEST_BROKER": url, "TEST_BACKEND": url, "PYTHONPATH": str(source)}
+    files = [f"t/integration/test_{name}.py" for name in CELERY_FILES]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "celery.contrib.pytest"]
+    command += ["-o", "addopts=", "-o", "xfail_strict=false"]  # some are expected to fail, and do not with us
+    return subprocess.run([*command, *files, *rest], cwd=source, env=env, check=False).returncode
+
+
+def kombu(source: Path, directory: Path, rest: Sequence[str]) -> int:
+    """What it tests its own transports with."""
+    test = directory / "test_dropr.py"
+    test.write_text(KOMBU)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(directory)]
+    left_out = ["-k", " and ".join(f"not ({name})" for name in KOMBU_LEFT_OUT)]
+    env = {**os.environ, "PYTHONPATH": str(source)}
+    return subprocess.run([*command, str(test), *left_out, *rest], cwd=directory, env=env, check=False).returncode
+
+
 @contextlib.contextmanager
 def _gateway(directory: Path, gateways: dict[str, Any]) -> Iterator[Any]:
     from support.nodes import Road
@@ -161,6 +224,8 @@ def _gateway(directory: Path, gateways: dict[str, Any]) -> Iterator[Any]:
     finally:
         road.close()
 
+
+RUNS = {"celery": celery, "greenstalk": greenstalk, "kombu": kombu, "stomp-py": stomp}
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

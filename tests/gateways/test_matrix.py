@@ -40,7 +40,7 @@ def bodies_of(way, putter, taker):
     return [body_of(channel, number, text) for number in range(EACH)]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_every_dialect_understands_every_other(road):
     """Nothing is lost, nothing is there twice, and not a byte is another one."""
     far = {channel_of("far", *pair): {"to": "ware"} for pair in PAIRS}

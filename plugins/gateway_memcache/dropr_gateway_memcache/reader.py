@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 from dropr_gateway_memcache import binary, meta, text
 from dropr_gateway_memcache.meaning import LOGIN_FIRST
-from dropr_gateway_memcache.requests import MAX_KEY, Request, Say
+from dropr_gateway_memcache.requests import MAX_KEY, Request, Say, Take
 
 MAX_LINE = 65_536
 """Bytes of a command line: a get of some hundred keys."""
+_REMEMBERED, _WORTH_IT = 64, 300
+"""Lines of which is remembered what they mean, and bytes of one: a client says the same few again and again."""
+_BEFORE_LOGIN = (b"version", b"mn")
 
 
 class Reader:
@@ -24,6 +27,7 @@ class Reader:
         self._buffer = bytearray()
         self._binary: bool | None = None
         self._block: text.Block | None = None
+        self._lines: dict[bytes, text.Block | Take] = {}
         self._skip = 0
         self._ended = False
 
@@ -69,20 +73,31 @@ class Reader:
             end = self._buffer.find(b"\n", 0, MAX_LINE)
             if end < 0:
                 return Say(text.LINE_TOO_LONG, hang_up=True) if len(self._buffer) >= MAX_LINE else None
-            words = bytes(self._buffer[:end]).split()
+            line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
-            if not words:
+            if not line or line.isspace():
                 return Say(text.UNKNOWN)
-            found = meta.parse(words) if words[0] in meta.COMMANDS else text.parse(words, self._version)
+            found = self._lines.get(line) or self._parsed(line)
             if isinstance(found, text.Block):
                 if found.size > self._max_item:
                     self._skip = found.size + 2
                     return Say(b"" if found.answers.done() == b"" else text.TOO_LARGE)
                 self._block = found
                 continue
-            if self.locked and not (isinstance(found, Say) and (found.hang_up or words[0] in (b"version", b"mn"))):
+            if self.locked and not (isinstance(found, Say) and (found.hang_up or line.split()[0] in _BEFORE_LOGIN)):
                 return Say(text.TEXT.refused("client", LOGIN_FIRST))
             return found
+
+    def _parsed(self, line: bytes) -> Request | text.Block:
+        words = line.split()
+        if words[0] in meta.COMMANDS:
+            return meta.parse(words)
+        found = text.parse(words, self._version)
+        if isinstance(found, text.Block | Take) and len(line) <= _WORTH_IT:
+            if len(self._lines) >= _REMEMBERED:
+                self._lines.clear()
+            self._lines[line] = found
+        return found
 
     def _body(self, block: text.Block) -> Request | None:
         if len(self._buffer) < block.size + 2:

@@ -180,6 +180,19 @@ def test_nothing_is_done_before_a_login_where_one_is_wanted():
     assert (wanted.user, wanted.password) == ("app", "abc")
 
 
+def test_a_line_means_the_same_each_time_it_is_said():
+    """What a line means is remembered: of few lines, without what stands around them, and it opens no door."""
+    lines = [b"get q%d\r\nset q%d 1 0 1\r\n%d\r\n" % (number, number, number % 10) for number in range(100)]
+    once = [facts(request) for line in lines for request in read(line)]
+    one = reader()
+    assert [facts(request) for _ in range(2) for line in lines for request in one.feed(line)] == 2 * once
+    assert len(one._lines) <= 64
+    same = read(b"set q 0 0 1\r\na\r\n" * 2 + b"set q 0 0 1\r\nb\r\n")
+    assert [put.body for put in same] == [b"a", b"a", b"b"]
+    refused = read(b"get q\r\n\r\n" * 2, locked=True)
+    assert [b"unauthenticated" in one.answer for one in refused] == [True, False] * 2
+
+
 def test_a_value_over_the_limit_is_refused_and_skipped():
     """In both protocols, without keeping it; the connection goes on."""
     body = b"x" * (MOST + 1000)

@@ -28,9 +28,9 @@ class SqsGateway(WebGateway):
         self.authenticates = bool(options.credentials)
 
     def application(self, desk: Desk) -> ASGIApplication:
-        """See the contract. Raises ConfigError if the file of the queues cannot be read."""
+        """See the contract. Raises ConfigError if the document of the queues cannot be read."""
         options, context = self._options, self._context
-        queues = Queues(context.data / "sqs-queues.json", context.clock.wall)
+        queues = Queues(context.documents, context.clock.wall)
         counter = Counter(desk, queues, context.clock, context.log, region=options.region, account=options.account)
         counter.wall = context.clock.wall
         verifier = Verifier(options.credentials, options.clock_skew) if options.credentials else None

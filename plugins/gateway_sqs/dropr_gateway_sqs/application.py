@@ -6,13 +6,14 @@ not know which server runs it.
 
 import asyncio
 import hashlib
+import itertools
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from dropr_core.errors import DroprError, QueueFull, StoreError, UsageError
 from dropr_gateway_sqs import answers, requests
-from dropr_gateway_sqs.counter import Caller, Counter, Result
+from dropr_gateway_sqs.counter import Caller, Counter, Gone, Result
 from dropr_gateway_sqs.dedup import Window
 from dropr_gateway_sqs.failures import SqsError
 from dropr_gateway_sqs.managing import Managing
@@ -30,16 +31,8 @@ Action = Callable[[Mapping[str, Any], Caller], Awaitable[Result]]
 
 LARGEST_REQUEST = 6 * LARGEST + (256 << 10)
 """Bytes of a body: a batch of 1 MiB in which each character is escaped, and what stands around it."""
-_SLOWEST = 30.0
-"""Seconds that a client may send nothing while we read its request."""
-
-
 MOST_AT_ONCE = 64 << 20
 """Bytes of all requests together that are here and not answered: a body comes before its signature can be checked."""
-
-
-class _Gone(Exception):
-    """The client has hung up."""
 
 
 class Application:
@@ -49,6 +42,7 @@ class Application:
         """``verifier``: None if nobody has to sign. ``url``: the base of queue URLs; None: as the client says."""
         self._counter, self._verifier, self._url = counter, verifier, url
         self._here = 0
+        self._run, self._requests = str(uuid.uuid4())[:24], itertools.count(1)
         window = Window(counter.clock.now)
         sending, receiving, self._moving = Sending(counter, window), Receiving(counter, window), Moving(counter)
         managing, moving = Managing(counter, receiving), self._moving
@@ -86,7 +80,7 @@ class Application:
             share = _Share(self)
             try:
                 answer = await self._answer(scope, receive, share)
-            except _Gone:
+            except Gone:
                 return
             finally:
                 share.give_back()
@@ -108,7 +102,7 @@ class Application:
             raise SqsError("ServiceUnavailable", "Too much is being sent at once; try again later.", status=503)
 
     async def _answer(self, scope: Scope, receive: Receive, share: "_Share") -> answers.Answer:
-        request_id = str(uuid.uuid4())
+        request_id = f"{self._run}{next(self._requests):012x}"  # of the form that Amazon's have, and unique
         headers = dict(scope["headers"])
         target = headers.get(b"x-amz-target")
         protocol: requests.Protocol = "query" if target is None else "json"
@@ -121,7 +115,7 @@ class Application:
                 request = requests.read_json(target.decode("latin-1"), body)
             else:
                 request = requests.read_form(scope["query_string"], body, scope["path"])
-            result = await self._watched(self._do(request, caller), receive, long=request.action == "ReceiveMessage")
+            result = await self._do(request, caller)
             return answers.success(protocol, request.action, result, request_id)
         except SqsError as error:
             answer = answers.failure(protocol, error, request_id)
@@ -135,7 +129,7 @@ class Application:
             answer = answers.failure(protocol, SqsError("ServiceUnavailable", str(error), status=503), request_id)
         except DroprError as error:
             answer = answers.failure(protocol, SqsError("ServiceUnavailable", str(error), status=503), request_id)
-        except (asyncio.CancelledError, _Gone):
+        except (asyncio.CancelledError, Gone):
             raise
         except Exception:
             self._counter.log.exception("a request met an internal error (request id %s)", request_id)
@@ -155,20 +149,6 @@ class Application:
             )
         return await action(request.parameters, caller)
 
-    async def _watched(self, work: Awaitable[Result], receive: Receive, *, long: bool) -> Result:
-        """The result; a long poll ends when its client hangs up, so that no message is leased for nobody."""
-        if not long:
-            return await work
-        task, watch = asyncio.ensure_future(work), asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise _Gone
-            return task.result()
-        finally:
-            task.cancel()
-            watch.cancel()
-
     # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
     async def _admit(
@@ -177,15 +157,20 @@ class Application:
         """Who asks, and the body. A stranger is refused before it is read."""
         host = headers.get(b"host", b"localhost").decode("latin-1")
         base = self._url or f"{scope.get('scheme', 'http')}://{host}"
+
+        async def hung_up() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
         if self._verifier is None:
-            return Caller(base), await _read_body(headers, receive, share)
+            return Caller(base, "", hung_up), await _read_body(headers, receive, share)
         raw_path = scope.get("raw_path") or scope["path"].encode()
         claimed = self._verifier.claim(
             scope["method"], raw_path, scope["query_string"], scope["headers"], self._counter.wall()
         )
         body = await _read_body(headers, receive, share)
         self._verifier.check(claimed, hashlib.sha256(body).hexdigest())
-        return Caller(base, claimed.key_id), body
+        return Caller(base, claimed.key_id, hung_up), body
 
 
 class _Share:
@@ -212,13 +197,9 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, share: _S
     chunks: list[bytes] = []
     have, more = 0, True
     while more:
-        try:
-            async with asyncio.timeout(_SLOWEST):
-                message = await receive()
-        except TimeoutError:
-            raise SqsError("RequestTimeout", "The request came too slowly.", status=408) from None
+        message = await receive()  # the server cuts off who sends too slowly
         if message["type"] == "http.disconnect":
-            raise _Gone
+            raise Gone
         chunk = message.get("body", b"")
         have += len(chunk)
         share.grow(len(chunk))
@@ -231,8 +212,3 @@ async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, share: _S
 
 def _too_large() -> SqsError:
     return SqsError("RequestEntityTooLarge", f"A request has at most {LARGEST_REQUEST} bytes.", status=413)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

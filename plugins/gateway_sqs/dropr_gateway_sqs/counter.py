@@ -3,10 +3,11 @@
 Owns `Counter` and `Caller`. Must not know actions.
 """
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
@@ -17,8 +18,13 @@ from dropr_gateway_sqs.failures import SqsError
 from dropr_gateway_sqs.names import arn_of_name, name_of_url, url_of_name
 from dropr_gateway_sqs.queues import Queue, Queues, untouched
 
+T = TypeVar("T")
 Result = dict[str, Any] | None
 """As Amazon's model names things; None where an action has no result."""
+
+
+class Gone(Exception):
+    """The client has hung up."""
 
 
 @attrs.frozen
@@ -27,8 +33,22 @@ class Caller:
 
     base: str
     """The address at which the client reached this door, such as ``http://localhost:9324``."""
-    key_id: str = ""
+    key_id: str
     """The access key that signed; empty if nobody has to sign."""
+    hung_up: Callable[[], Awaitable[None]]
+    """Returns when the client has gone."""
+
+    async def while_here(self, work: Awaitable[T]) -> T:
+        """The result of something that takes its time; it is cancelled when the client hangs up, and Gone is raised."""
+        task, watch = asyncio.ensure_future(work), asyncio.ensure_future(self.hung_up())
+        try:
+            await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Gone
+            return task.result()
+        finally:
+            task.cancel()
+            watch.cancel()
 
 
 class Counter:
@@ -66,7 +86,10 @@ class Counter:
         found = self.queues.get(name)
         if found is not None:
             return found
-        if name not in self._there:
+        if name not in self._there or name in self.queues.deleted:
+            found = await self.queues.get_now(name)  # another machine may have created it this very moment
+            if found is not None:
+                return found
             self._there = set(await self.channels())
         return untouched(name) if name in self._there else None
 

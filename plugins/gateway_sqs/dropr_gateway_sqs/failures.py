@@ -5,6 +5,7 @@ Owns `SqsError`. Must not know how an answer is written down.
 
 import types
 from collections.abc import Mapping
+from typing import Any
 
 _LEGACY = "AWS.SimpleQueueService."
 
@@ -55,3 +56,9 @@ def invalid_parameter(message: str) -> SqsError:
 def missing(name: str) -> SqsError:
     """A parameter that must be there is not."""
     return SqsError("MissingParameter", f"The request must contain the parameter {name}.")
+
+
+def entry_error(own: str, error: Exception) -> dict[str, Any]:
+    """How an answer to a batch tells what became of one entry; ``own`` is the entry's id."""
+    found = error if isinstance(error, SqsError) else invalid_parameter(str(error))
+    return {"Id": own, "SenderFault": found.sender_fault, "Code": found.query_code, "Message": found.message}

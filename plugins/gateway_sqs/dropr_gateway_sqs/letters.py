@@ -24,7 +24,7 @@ GROUP, DEDUP, TRACE = "x-sqs-group", "x-sqs-dedup", "x-sqs-trace"
 SENDER = "x-sqs-sender"
 """The access key with which it was sent."""
 SENT = "x-sqs-sent"
-"""Milliseconds since the epoch."""
+"""When it was sent, of a message that was moved from another queue: milliseconds since the epoch."""
 SOURCE = "x-sqs-source"
 """Of a message in a dead-letter queue: the queue from which it came."""
 RECEIVED = "x-sqs-received"
@@ -46,7 +46,8 @@ _SPARE = 4096
 class Letter:
     """What a sender says of one message, checked."""
 
-    body: str = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    """A text in UTF-8."""
     attributes: Mapping[str, MessageAttribute]
     trace: MessageAttribute | None = None
     group: str | None = None
@@ -56,7 +57,7 @@ class Letter:
     @property
     def body_digest(self) -> str:
         """MD5 of the body, as the sender compares it."""
-        return hashlib.md5(self.body.encode(), usedforsecurity=False).hexdigest()
+        return hashlib.md5(self.body, usedforsecurity=False).hexdigest()
 
     def digests(self) -> dict[str, str]:
         """The three MD5s of an answer to its sender."""
@@ -69,16 +70,15 @@ class Letter:
 
 
 def to_parcel(
-    letter: Letter, channel: str, *, fifo: bool, sender: str, sent: float, life: float, dedup: str | None = None
+    letter: Letter, channel: str, *, fifo: bool, sender: str, life: float, dedup: str | None = None
 ) -> Parcel:
-    """As dropr stores it. ``sent`` is wall time; ``life`` the queue's retention period. Raises SqsError."""
+    """As dropr stores it, which notes the time by itself. ``life`` is the queue's retention period. Raises SqsError."""
     attributes = dict(letter.attributes)
-    body, content_type = letter.body.encode(), TEXT
+    body, content_type = letter.body, TEXT
     encoding = attributes.pop(ENCODING, None)
     if encoding is not None:
         body, content_type = _decoded(encoding, letter.body), "application/octet-stream"
     headers = _headers(attributes)
-    headers[SENT] = str(int(sent * 1000))
     if sender:
         headers[SENDER] = sender
     if letter.group is not None:
@@ -87,7 +87,7 @@ def to_parcel(
         headers[DEDUP] = letter.dedup
     if letter.trace is not None:
         headers[TRACE] = letter.trace.value.decode()
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
+    size = 0 if not attributes else sum(len(name.encode()) + len(value.encode()) for name, value in headers.items())
     if size > MAX_HEADERS - _SPARE:
         raise invalid_parameter(
             f"The message attributes are {size} bytes as headers; this node carries {MAX_HEADERS - _SPARE} bytes of "
@@ -99,7 +99,7 @@ def to_parcel(
     )  # fmt: skip
 
 
-def _decoded(encoding: MessageAttribute, body: str) -> bytes:
+def _decoded(encoding: MessageAttribute, body: bytes) -> bytes:
     if encoding.value != b"base64":
         raise invalid_parameter(f"The attribute {ENCODING} can only be base64.")
     try:
@@ -153,9 +153,9 @@ def _kinds(text: str | None) -> Mapping[str, str]:
 
 
 def to_message(
-    held: Held, receipt: str, *, system: list[str], wanted: list[str], first_receive: float, now: float
+    held: Held, receipt: str, *, system: list[str], wanted: list[str], first_receive: float
 ) -> dict[str, object]:
-    """As a receiver gets it. ``system`` and ``wanted`` are the attributes it asked for; times are wall times."""
+    """As a receiver gets it. ``system`` and ``wanted`` are the attributes it asked for; the time is wall time."""
     headers, data = held.headers, held.body
     attributes = chosen(attributes_of(headers), wanted)
     body = _text_of(data)
@@ -170,7 +170,7 @@ def to_message(
         "Body": body,
     }
     if system:
-        everything = _system(held, first_receive, now)
+        everything = _system(held, first_receive)
         shown = {name: one for name, one in everything.items() if "All" in system or name in system}
         if shown:
             message["Attributes"] = shown
@@ -198,12 +198,11 @@ _CARRIED: Mapping[str, str] = types.MappingProxyType(
 )
 
 
-def _system(held: Held, first_receive: float, now: float) -> dict[str, str]:
+def _system(held: Held, first_receive: float) -> dict[str, str]:
     headers = held.headers
-    sent = headers.get(SENT, "")
     made = {
         "SenderId": headers.get(SENDER, held.sender),
-        "SentTimestamp": sent if sent.isascii() and sent.isdecimal() else str(int((now - held.age) * 1000)),
+        "SentTimestamp": _sent(held),
         "ApproximateReceiveCount": str(received(held)),
         "ApproximateFirstReceiveTimestamp": str(int(first_receive * 1000)),
     }
@@ -211,6 +210,12 @@ def _system(held: Held, first_receive: float, now: float) -> dict[str, str]:
         made["SequenceNumber"] = sequence(held.number)
     made |= {name: headers[header] for name, header in _CARRIED.items() if header in headers}
     return made
+
+
+def _sent(held: Held) -> str:
+    """Milliseconds since the epoch."""
+    before = held.headers.get(SENT, "")
+    return before if before.isascii() and before.isdecimal() else str(int(held.created_at * 1000))
 
 
 def received(held: Held) -> int:
@@ -228,7 +233,9 @@ def moved(held: Held, channel: str, *, fifo: bool, source: str | None, dedup: st
     """The same message for another queue; ``source``: the ARN of the queue that gives it up for dead. That it was taken
     to be moved does not count as a receive.
     """
-    headers = {**held.headers, ID: held.headers.get(ID, held.id), RECEIVED: str(received(held) - 1)}
+    headers = {
+        **held.headers, ID: held.headers.get(ID, held.id), SENT: _sent(held), RECEIVED: str(received(held) - 1),
+    }  # fmt: skip
     headers.pop(SOURCE, None)
     if source is not None:
         headers[SOURCE] = source

@@ -10,6 +10,8 @@ from dropr_gateway_sqs.failures import SqsError, invalid_parameter
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_URL = re.compile(rf"https?://[A-Za-z0-9.:-]+/\d+/({_NAME.pattern})")
+"""A queue URL as this door gives them."""
 FIFO = ".fifo"
 
 
@@ -34,6 +36,9 @@ def name_of_url(url: str) -> str:
     """The queue's name in a queue URL, or in the path of one. The host in it does not matter: a client may reach this
     door under several names.
     """
+    usual = _URL.fullmatch(url)
+    if usual is not None:
+        return usual[1]
     path = urlsplit(url).path if "://" in url else url
     return check_known_name(unquote(path.rstrip("/").rpartition("/")[2]))
 

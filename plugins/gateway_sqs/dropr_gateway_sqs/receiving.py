@@ -13,7 +13,7 @@ from dropr_core.contracts.gateway import Held
 from dropr_gateway_sqs import requests
 from dropr_gateway_sqs.counter import Caller, Counter, Result
 from dropr_gateway_sqs.dedup import Known, Window
-from dropr_gateway_sqs.failures import SqsError, invalid_parameter
+from dropr_gateway_sqs.failures import SqsError, entry_error, invalid_parameter
 from dropr_gateway_sqs.letters import DEDUP, GROUP, moved, to_message
 from dropr_gateway_sqs.queues import Queue
 from dropr_gateway_sqs.settings import Redrive
@@ -32,13 +32,13 @@ class Receiving:
 
     def __init__(self, counter: Counter, window: Window) -> None:
         self._counter, self._window = counter, window
-        self._firsts: OrderedDict[str, float] = OrderedDict()
+        self._firsts: OrderedDict[int, float] = OrderedDict()
         self._attempts: OrderedDict[tuple[str, str], tuple[float, list[Held]]] = OrderedDict()
         self._held: dict[str, dict[int, Held]] = {}
 
     # ── receive ──────────────────────────────────────────────────────────────────────────────────
 
-    async def receive(self, parameters: Mapping[str, Any], _caller: Caller) -> Result:
+    async def receive(self, parameters: Mapping[str, Any], caller: Caller) -> Result:
         """ReceiveMessage."""
         queue = await self._counter.queue_of(parameters)
         limit = requests.number(parameters, "MaxNumberOfMessages", 1, 10) or 1
@@ -54,14 +54,16 @@ class Receiving:
         wanted = requests.texts(parameters, "MessageAttributeNames")
         attempt = requests.optional_text(parameters, "ReceiveRequestAttemptId")
         again = self._again(queue, attempt, hidden) if attempt and queue.fifo else None
-        held = again or await self._reserve(queue, limit, float(wait), float(hidden))
+        held = again or await self._reserve(queue, limit, 0.0, float(hidden))
+        if not held and wait:  # only who waits may hang up meanwhile, and then nothing is leased for nobody
+            held = await caller.while_here(self._reserve(queue, limit, float(wait), float(hidden)))
         if not held:
             return {}
         if attempt and queue.fifo:
             self._remember(queue, attempt, held)
         now = self._counter.wall()
         messages = [
-            to_message(one, _receipt(one), system=system, wanted=wanted, first_receive=self._first(one, now), now=now)
+            to_message(one, _receipt(one), system=system, wanted=wanted, first_receive=self._first(one, now))
             for one in held
         ]
         if not hidden:
@@ -116,7 +118,7 @@ class Receiving:
         return [one for one in self._held.get(name, {}).values() if not one.settled]
 
     def _first(self, held: Held, now: float) -> float:
-        found = self._firsts.setdefault(held.id, now)
+        found = self._firsts.setdefault(held.number, now)
         if len(self._firsts) > _FIRSTS:
             self._firsts.popitem(last=False)
         return found
@@ -141,8 +143,28 @@ class Receiving:
         return None
 
     async def delete_batch(self, parameters: Mapping[str, Any], _caller: Caller) -> Result:
-        """DeleteMessageBatch."""
-        return await self._each(parameters, self._delete)
+        """DeleteMessageBatch: one commit for all of them."""
+        queue = await self._counter.queue_of(parameters)
+        found: dict[int, Held] = {}
+        mine: list[tuple[str, Held | None]] = []
+        failed = []
+        for entry in requests.entries(parameters):
+            try:
+                held = await self._by_receipt(queue, requests.text(entry, "ReceiptHandle"))
+            except SqsError as error:
+                failed.append(entry_error(entry["Id"], error))
+                continue
+            if held is not None:
+                found[held.number] = held
+            mine.append((entry["Id"], held))
+        deleted = dict(zip(found, await self._acknowledge(queue, list(found.values())), strict=True))
+        done = []
+        for own, held in mine:
+            if queue.fifo and held is not None and not deleted[held.number]:
+                failed.append(entry_error(own, _expired()))
+            else:
+                done.append({"Id": own})
+        return {"Successful": done, "Failed": failed}
 
     async def change(self, parameters: Mapping[str, Any], _caller: Caller) -> Result:
         """ChangeMessageVisibility."""
@@ -165,25 +187,27 @@ class Receiving:
             if result is None:
                 done.append({"Id": entry["Id"]})
             elif isinstance(result, SqsError):
-                failed.append({"Id": entry["Id"], "SenderFault": result.sender_fault, "Code": result.query_code,
-                               "Message": result.message})  # fmt: skip
+                failed.append(entry_error(entry["Id"], result))
             else:
                 raise result
         return {"Successful": done, "Failed": failed}
 
     async def _delete(self, queue: Queue, entry: Mapping[str, Any]) -> None:
         held = await self._by_receipt(queue, requests.text(entry, "ReceiptHandle"))
-        if held is not None:
-            self._note_dedup(queue, held)
-            if await held.ack():
-                self._firsts.pop(held.id, None)
-                self._held.get(queue.name, {}).pop(held.number, None)
-                return
         # Somebody else has it by now, or deleted it: done, says SQS in a standard queue; an error in a FIFO queue.
-        if queue.fifo and held is not None:
-            raise invalid_parameter(
-                "Value for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."
-            )
+        if held is not None and await self._acknowledge(queue, [held]) != [True] and queue.fifo:
+            raise _expired()
+
+    async def _acknowledge(self, queue: Queue, messages: list[Held]) -> list[bool]:
+        for held in messages:
+            self._note_dedup(queue, held)
+        done = await self._counter.desk.settle(*[held.acked() for held in messages]) if messages else []
+        flying = self._held.get(queue.name, {})
+        for held, good in zip(messages, done, strict=True):
+            if good:
+                self._firsts.pop(held.number, None)
+                flying.pop(held.number, None)
+        return done
 
     async def _change(self, queue: Queue, entry: Mapping[str, Any]) -> None:
         handle = requests.text(entry, "ReceiptHandle")
@@ -213,6 +237,10 @@ class Receiving:
         if dedup is not None:
             scope = f"{held.headers.get(GROUP)}\n" if queue.settings.dedup_by_group else ""
             self._window.note((queue.name, scope + dedup), Known(held.id, held.number), held.age)
+
+
+def _expired() -> SqsError:
+    return invalid_parameter("Value for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.")
 
 
 def _receipt(held: Held) -> str:

@@ -18,7 +18,7 @@ from dropr_gateway_sqs import attributes, requests
 from dropr_gateway_sqs.attributes import MessageAttribute
 from dropr_gateway_sqs.counter import Caller, Counter, Result
 from dropr_gateway_sqs.dedup import Key, Known, Window
-from dropr_gateway_sqs.failures import SqsError, invalid_parameter, missing
+from dropr_gateway_sqs.failures import SqsError, entry_error, invalid_parameter, missing
 from dropr_gateway_sqs.letters import Letter, sequence, to_parcel
 from dropr_gateway_sqs.queues import Queue
 from dropr_gateway_sqs.settings import LARGEST
@@ -33,9 +33,13 @@ class _Item:
     letter: Letter
     parcel: Parcel
     key: Key | None = None
+    """Of FIFO queues: what makes it the same message as another one."""
     mine: bool = True
-    """False: somebody else sends, or sent, the message of that deduplication id."""
+    """False: somebody else sends, or sent, the message of that key."""
+    known: Known | None = None
+    """Where it is, once it is stored."""
     result: "asyncio.Future[Known] | None" = None
+    """The same where there is a key, whoever sends it."""
     error: Exception | None = None
 
 
@@ -81,18 +85,16 @@ class Sending:
                 done.append({"Id": own, **await self._answer(item, queue)})
             except (SqsError, UsageError) as error:
                 failed[own] = error
-        return {"Successful": done, "Failed": [_entry_error(own, error) for own, error in failed.items()]}
+        return {"Successful": done, "Failed": [entry_error(own, error) for own, error in failed.items()]}
 
     def _item(self, letter: Letter, queue: Queue, caller: Caller) -> _Item:
-        wall, key, text = self._counter.wall(), None, None
+        key, text = None, None
         if queue.fifo and letter.dedup is not None:
             scope = f"{letter.group}\n" if queue.settings.dedup_by_group else ""
             key = (queue.name, scope + letter.dedup)
             text = self._window.text(key)
         life = float(queue.settings.number("MessageRetentionPeriod"))
-        parcel = to_parcel(
-            letter, queue.name, fifo=queue.fifo, sender=caller.key_id, sent=wall, life=life, dedup=text
-        )  # fmt: skip
+        parcel = to_parcel(letter, queue.name, fifo=queue.fifo, sender=caller.key_id, life=life, dedup=text)
         return _Item(letter, parcel, key)
 
     async def _put(self, items: Sequence[_Item]) -> None:
@@ -135,11 +137,9 @@ class Sending:
             return
         for item, one in zip(items, placed, strict=True):
             known = Known(one.id, one.number)
+            item.known = known
             if item.key is not None:
                 self._window.settle(item.key, known)
-            else:
-                item.result = asyncio.get_running_loop().create_future()
-                item.result.set_result(known)
 
     def _refused(self, item: _Item, error: UsageError) -> None:
         if item.key is not None and isinstance(error, Conflict):
@@ -154,18 +154,15 @@ class Sending:
     async def _answer(self, item: _Item, queue: Queue) -> dict[str, Any]:
         if item.error is not None:
             raise item.error
-        if item.result is None:
-            raise SqsError("InternalFailure", "The message was not stored.", status=500)
-        known = await asyncio.shield(item.result)
+        known = item.known
+        if known is None:
+            if item.result is None:
+                raise SqsError("InternalFailure", "The message was not stored.", status=500)
+            known = await asyncio.shield(item.result)
         made = {"MessageId": known.id, **item.letter.digests()}
         if queue.fifo:
             made["SequenceNumber"] = sequence(known.number)
         return made
-
-
-def _entry_error(own: str, error: Exception) -> dict[str, Any]:
-    found = error if isinstance(error, SqsError) else invalid_parameter(str(error))
-    return {"Id": own, "SenderFault": found.sender_fault, "Code": found.query_code, "Message": found.message}
 
 
 def _check_weight(weight: int, queue: Queue) -> None:
@@ -185,18 +182,19 @@ def _read(parameters: Mapping[str, Any], queue: Queue) -> tuple[Letter, int]:
             "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to "
             "#xFFFD | #x10000 to #x10FFFF",
         )
+    data = body.encode()
     given = attributes.read(parameters.get("MessageAttributes"))
     delay = requests.number(parameters, "DelaySeconds", 0, 900)
-    group, dedup = _fifo_ids(parameters, body, queue, delay)
+    group, dedup = _fifo_ids(parameters, data, queue, delay)
     letter = Letter(
-        body=body, attributes=given, trace=_trace(parameters.get("MessageSystemAttributes")), group=group, dedup=dedup,
+        body=data, attributes=given, trace=_trace(parameters.get("MessageSystemAttributes")), group=group, dedup=dedup,
         delay=float(queue.settings.number("DelaySeconds") if delay is None else delay),
     )  # fmt: skip
-    return letter, len(body.encode()) + attributes.weight(given)
+    return letter, len(data) + attributes.weight(given)
 
 
 def _fifo_ids(
-    parameters: Mapping[str, Any], body: str, queue: Queue, delay: int | None
+    parameters: Mapping[str, Any], body: bytes, queue: Queue, delay: int | None
 ) -> tuple[str | None, str | None]:
     group = _token(parameters, "MessageGroupId")
     dedup = _token(parameters, "MessageDeduplicationId")
@@ -219,7 +217,7 @@ def _fifo_ids(
                 "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided "
                 "explicitly"
             )
-        dedup = hashlib.sha256(body.encode()).hexdigest()
+        dedup = hashlib.sha256(body).hexdigest()
     return group, dedup
 
 

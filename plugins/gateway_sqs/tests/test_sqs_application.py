@@ -2,21 +2,26 @@
 
 import asyncio
 import logging
+import time
 from types import SimpleNamespace
 
+import attrs
+import pytest
 from dropr_gateway_sqs import application
 from dropr_gateway_sqs.application import Application
 from dropr_gateway_sqs.counter import Counter
-from dropr_gateway_sqs.queues import Queues
+from dropr_gateway_sqs.queues import Queues, untouched
 from dropr_gateway_sqs.sigv4 import Verifier
 
+from dropr_core.errors import ConfigError
 from dropr_core.system.clock import SystemClock
+from dropr_core.system.shared_document import FileDocuments
 
 
 def made(tmp_path, verifier=None):
     """An application without a node behind it."""
     clock = SystemClock()
-    queues = Queues(tmp_path / "queues.json", clock.wall)
+    queues = Queues(FileDocuments(tmp_path), clock.wall)
     desk = SimpleNamespace(node="shop", counts=None)
     counter = Counter(desk, queues, clock, logging.getLogger("test"), region="r", account="000000000000")
     return Application(counter, verifier, url=None)
@@ -66,3 +71,23 @@ def test_all_requests_together_are_bounded(tmp_path):
     statuses = {status for status, _ in asyncio.run(many())}
     assert statuses == {503, 400}
     assert asyncio.run(ask(app, [b"x" * (1 << 20)] * 6))[0] == 400
+
+
+def test_two_doors_of_one_node_keep_the_same_queues(tmp_path):
+    """What one process creates and sets the other one knows and keeps; a document that nobody can read is told with
+    what to do.
+    """
+    here, there = (Queues(FileDocuments(tmp_path), time.time) for _ in range(2))
+
+    async def work():
+        await here.create(untouched("orders"))
+        await there.create(untouched("bills"))
+        await there.change("orders", lambda one: attrs.evolve(one, tags={"team": "blue"}))
+        await here.remove("bills")
+        return await there.get_now("orders")
+
+    assert asyncio.run(work()).tags == {"team": "blue"}
+    assert (set(here.names()), set(there.names()), there.deleted) == ({"orders"}, {"orders"}, {"bills"})
+    (tmp_path / "sqs-queues.json").write_text("{")
+    with pytest.raises(ConfigError, match="put it back from a backup"):
+        Queues(FileDocuments(tmp_path), time.time)

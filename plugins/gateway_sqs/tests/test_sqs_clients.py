@@ -137,7 +137,7 @@ def test_delays(sqs, queue):
     """A delayed message is counted as delayed and comes when its time is up: its own delay, or the queue's."""
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={"DelaySeconds": "900"})
     sqs.send_message(QueueUrl=queue, MessageBody="late")
-    sqs.send_message(QueueUrl=queue, MessageBody="soon", DelaySeconds=1)
+    sqs.send_message(QueueUrl=queue, MessageBody="soon", DelaySeconds=3)
     counts = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["ApproximateNumberOfMessagesDelayed"])
     assert counts["Attributes"] == {"ApproximateNumberOfMessagesDelayed": "2"}
     assert [one["Body"] for one in receive(sqs, queue)] == ["soon"]
@@ -226,12 +226,13 @@ def test_dead_letters_and_their_way_back(sqs, queue):
     assert sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == [queue]
     sent = sqs.send_message(QueueUrl=queue, MessageBody="poison")
     for _ in range(2):
-        receive(sqs, queue, VisibilityTimeout=0)
+        (was,) = receive(sqs, queue, VisibilityTimeout=0, AttributeNames=["All"])
     assert sqs.receive_message(QueueUrl=queue).get("Messages") is None
     (got,) = receive(sqs, dead, VisibilityTimeout=0, AttributeNames=["All"])
     assert (got["MessageId"], got["Body"]) == (sent["MessageId"], "poison")
     assert got["Attributes"]["DeadLetterQueueSourceArn"] == arn(queue)
     assert got["Attributes"]["ApproximateReceiveCount"] == "3"
+    assert got["Attributes"]["SentTimestamp"] == was["Attributes"]["SentTimestamp"]
     sqs.start_message_move_task(SourceArn=arn(dead))
 
     def moved():
@@ -241,6 +242,7 @@ def test_dead_letters_and_their_way_back(sqs, queue):
     assert eventually(moved, what="the task is done")["ApproximateNumberOfMessagesMoved"] == 1
     (back,) = receive(sqs, queue, AttributeNames=["All"])
     assert back["MessageId"] == sent["MessageId"]
+    assert back["Attributes"]["SentTimestamp"] == was["Attributes"]["SentTimestamp"]
     assert "DeadLetterQueueSourceArn" not in back["Attributes"]
     wrong = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn(queue) + "-none", "maxReceiveCount": 2})}
     assert code(sqs.set_queue_attributes, QueueUrl=queue, Attributes=wrong) == "InvalidParameterValue"

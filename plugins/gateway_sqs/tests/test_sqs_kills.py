@@ -155,7 +155,7 @@ def test_the_aws_command_line(shared_node, tmp_path):
 
     def run(*words, good=True, **more):
         command = [aws, "--endpoint-url", shared_node.url("sqs"), "--output", "text", "sqs", *words]
-        ended = subprocess.run(command, env={**env, **more}, capture_output=True, text=True, timeout=110, check=False)
+        ended = subprocess.run(command, env={**env, **more}, capture_output=True, text=True, timeout=250, check=False)
         assert (ended.returncode == 0) is good, ended.stderr
         return ended.stdout.strip() if good else ended.stderr
 

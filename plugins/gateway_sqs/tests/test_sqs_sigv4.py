@@ -93,6 +93,41 @@ def test_every_part_is_covered() -> None:
             verify(other, b"{}")
 
 
+def test_what_is_remembered_of_a_client_proves_nothing() -> None:
+    """After a good request of a client each later one is checked whole: signature, headers, time and key."""
+    verifier = Verifier({KEY: SECRET})
+
+    def verified(request: Any, now: float = NOW) -> None:
+        verifier.check(verifier.claim(*request, now), hashlib.sha256(b"").hexdigest())
+
+    url = "http://localhost/"
+    good = signed("POST", url, b"", {"X-Amz-Target": "AmazonSQS.SendMessage"})
+    for _ in range(2):
+        verified(good)
+    verified(signed("POST", url, b"", {"X-Amz-Target": "AmazonSQS.ListQueues"}))
+    verified(signed("POST", url, b"", {"X-Amz-Target": "AmazonSQS.ListQueues"}, at=NOW + 1))
+    method, path, query, headers = good
+    (authorization,) = (value for name, value in headers if name == b"authorization")
+
+    def instead(name: bytes, value: bytes) -> Any:
+        return method, path, query, [(one, value if one == name else had) for one, had in headers]
+
+    for forged, words in (
+        (instead(b"authorization", authorization[:-4] + b"0000"), "does not match"),
+        (instead(b"authorization", authorization.rpartition(b",")[0]), "must name"),
+        (instead(b"x-amz-target", b"AmazonSQS.DeleteQueue"), "does not match"),
+        (instead(b"x-amz-date", b"20260131T120002Z"), "does not match"),
+        (instead(b"x-amz-date", b"20260130T120000Z"), "of the day"),
+        ((method, path, query, [*headers, (b"x-amz-new", b"1")]), "x-amz-new"),
+        (signed("POST", url, b"", {"X-Amz-Target": "AmazonSQS.SendMessage"}, secret="other"), "does not match"),
+    ):
+        with pytest.raises(SqsError, match=words):
+            verified(forged)
+    with pytest.raises(SqsError, match="expired"):
+        verified(good, NOW + 901)
+    verified(good, NOW + 899)
+
+
 def test_what_decides_must_be_signed() -> None:
     """An X-Amz header beside a good signature, added on the way, is refused; so is a request without any signature."""
     method, path, query, headers = signed("POST", "http://localhost/", b"", {})

@@ -7,8 +7,11 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import attrs
+
+from dropr_core.contracts.gateway import Held
 
 
 @attrs.frozen
@@ -23,6 +26,10 @@ class Published:
     rank: int
     at: float
     """Seconds since the epoch."""
+
+
+Ticket: TypeAlias = Held | Published
+"""What was delivered: a leased message of a queue, or one of a topic."""
 
 
 class Listener:
