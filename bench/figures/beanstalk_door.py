@@ -1,31 +1,93 @@
-"""The beanstalk door beside beanstalkd with its log synced at each write: the same client, round by round.
+"""The beanstalk door beside beanstalkd with its log synced at each write: the same clients, round by round.
 
-Owns the comparison. The client is that of `bench/peers/beanstalkd.py`. In each round both do the same, one after the
-other, and the ratio is that of the round: the machine's speed wanders.
+Owns the comparison. In each round everybody does the same, one after the other: beanstalkd, a door on each storage, and
+the bare commits of that storage; a ratio is that of its round, for the machine's speed wanders. Two clients: a lean one
+(`bench/peers/lockstep.py`), so that the server is measured, and greenstalk, which programs use.
 """
 
+import contextlib
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.figure import Figure, Run, Skipped, at_least
+from bench.figures.sending import PIECE, raw_limit, raw_name
 from bench.nodes import free_port, node_file
-from bench.peers.beanstalkd import Client, missing, timed, version
+from bench.peers.beanstalkd import missing, version
+from bench.peers.figure import BODY
+from bench.peers.lockstep import Reply, lockstep
 from bench.peers.servers import server
-from dropr_core.bench.samples import Samples
+from dropr_core.bench.samples import Samples, rate_of
 
 CONNECTIONS = 8
+PRIORITY = 1 << 16
+"""That of greenstalk, if nobody says another one."""
+PUT = b"put %d 0 60 %d\r\n%s\r\n" % (PRIORITY, len(BODY), BODY)
+RESERVE = b"reserve\r\n"
+
+Work = Callable[[int, int, int], float]
+"""Seconds that so many connections need at a port for so many jobs each."""
 
 
-def together(port: int, count: int, work: Callable[[Client], Callable[[int], None]]) -> float:
-    """So much a second by eight connections, each one by one."""
-    clients = [Client(port) for _ in range(CONNECTIONS)]
-    threads = [
-        threading.Thread(target=one.one_by_one, args=(work(one), count // CONNECTIONS), daemon=True) for one in clients
-    ]
+def putting(count: int) -> tuple[bytes, Reply]:
+    """A conversation that puts so many, one by one."""
+    left = count
+
+    def reply(answer: bytes) -> bytes | None:
+        nonlocal left
+        assert answer.startswith(b"INSERTED"), answer
+        left -= 1
+        return PUT if left else None
+
+    return PUT, reply
+
+
+def taking(count: int) -> tuple[bytes, Reply]:
+    """A conversation that reserves and deletes so many, one by one."""
+    left = count
+
+    def reply(answer: bytes) -> bytes | None:
+        nonlocal left
+        if answer.startswith(b"RESERVED"):
+            return b"delete %s\r\n" % answer.split(None, 2)[1]
+        assert answer == b"DELETED\r\n", answer
+        left -= 1
+        return RESERVE if left else None
+
+    return RESERVE, reply
+
+
+def lean(conversation: Callable[[int], tuple[bytes, Reply]], port: int, connections: int, each: int) -> float:
+    """By the lean client: one thread for all connections."""
+    return lockstep(port, [conversation(each) for _ in range(connections)])
+
+
+def put_and_wait(client: Any) -> None:
+    """One job by greenstalk."""
+    client.put(BODY)
+
+
+def take_and_delete(client: Any) -> None:
+    """One job by greenstalk."""
+    client.delete(client.reserve())
+
+
+def greenstalk(work: Callable[[Any], None], port: int, connections: int, each: int) -> float:
+    """By greenstalk: a thread for each connection."""
+    from greenstalk import Client
+
+    clients = [Client(("127.0.0.1", port), encoding=None) for _ in range(connections)]
+
+    def many(client: Any) -> None:
+        for _ in range(each):
+            work(client)
+
+    threads = [threading.Thread(target=many, args=(one,), daemon=True) for one in clients]
     begun = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -34,71 +96,76 @@ def together(port: int, count: int, work: Callable[[Client], Callable[[int], Non
     took = time.perf_counter() - begun
     for one in clients:
         one.close()
-    return count // CONNECTIONS * CONNECTIONS / took
+    return took
 
 
-def putting(client: Client) -> Callable[[int], None]:
-    """The work of `together`."""
-    return client.put
-
-
-def taking(client: Client) -> Callable[[int], None]:
-    """The work of `together`."""
-    return client.take
-
-
-def alone(port: int, count: int, work: Callable[[Client], Callable[[int], None]]) -> float:
-    """So much a second by one connection, one by one."""
-    client = Client(port)
-    do = work(client)
-    rate = timed(count, lambda: client.one_by_one(do, count))
-    client.close()
-    return rate
-
-
-KINDS = (
-    ("put, one by one", alone, putting, 1.0),
-    ("reserve + delete, one by one", alone, taking, 1.0),
-    ("put, 8 connections", together, putting, 3.0),
-    ("reserve + delete, 8 connections", together, taking, 3.0),
-)
+CLIENTS: dict[str, tuple[Work, Work]] = {
+    "": (partial(lean, putting), partial(lean, taking)),
+    "greenstalk: ": (partial(greenstalk, put_and_wait), partial(greenstalk, take_and_delete)),
+}
 
 
 def measure(run: Run) -> None:
-    """Both servers run beside each other; only one of them has work at a time."""
+    """All servers run beside each other; only one of them has work at a time."""
     if why := missing():
         raise Skipped(why)
-    run.note(f"{version()}; -b DIR -f0, the door on {run.storages[0]}")
-    home, theirs, ours = run.directory("beanstalkd"), free_port(), free_port()
-    log = home / "binlog"
-    log.mkdir()
-    gateways = {"beanstalk": {"listen": f"tcp://127.0.0.1:{ours}"}}
-    file = node_file(run, run.storages[0], gateways=gateways)
-    words = [sys.executable, "-m", "dropr_core", "gateway", "-c", str(file)]
-    original = [shutil.which("beanstalkd") or "", "-l", "127.0.0.1", "-p", str(theirs), "-b", str(log), "-f0"]
-    with server(original, home, theirs), server(words, Path(file).parent, ours):
-        compare(run, theirs, ours)
+    run.note(f"{version()}; -b DIR -f0; jobs of {len(BODY)} bytes with priority {PRIORITY}")
+    with contextlib.ExitStack() as stack:
+        home, theirs = run.directory("beanstalkd"), free_port()
+        log = home / "binlog"
+        log.mkdir()
+        words = [shutil.which("beanstalkd") or "", "-l", "127.0.0.1", "-p", str(theirs), "-b", str(log), "-f0"]
+        stack.enter_context(server(words, home, theirs))
+        doors = {}
+        for storage in run.storages:
+            doors[storage] = port = free_port()
+            file = node_file(run, storage, gateways={"beanstalk": {"listen": f"tcp://127.0.0.1:{port}"}})
+            words = [sys.executable, "-m", "dropr_core", "gateway", "-c", str(file)]
+            stack.enter_context(server(words, Path(file).parent, port))
+        compare(run, theirs, doors)
 
 
-def compare(run: Run, theirs: int, ours: int) -> None:
+def compare(run: Run, theirs: int, doors: dict[str, int]) -> None:
     """All kinds of work, in rounds, after one that warms up."""
     count = run.count(1600, 80)
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name, *_ in KINDS}
-    for turn in range(run.rounds + 1):
-        for name, how, work, _ in KINDS:
-            pair = how(theirs, count, work), how(ours, count, work)
+    rates: dict[tuple[str, str], list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        bare = {storage: stack.enter_context(raw_limit(run, storage)) for storage in doors}
+        for turn in range(run.rounds + 1):
+            now: dict[tuple[str, str], float] = {}
+            for prefix, works in CLIENTS.items():
+                for connections in (1, CONNECTIONS):
+                    how = "one by one" if connections == 1 else f"{connections} connections"
+                    for what, work in zip(("put", "reserve + delete"), works, strict=True):
+                        for name, port in {"beanstalkd -f0": theirs, **doors}.items():
+                            took = work(port, connections, count // connections)
+                            now[name, f"{prefix}{what}, {how}"] = count // connections * connections / took
+            for storage, step in bare.items():
+                now[storage, ""] = rate_of(step, run.seconds(PIECE))
             if turn:
-                rates[name].append(pair)
-    for name, *_, bar in KINDS:
-        run.read(f"beanstalkd -f0: {name}", "/s", [original for original, _ in rates[name]])
-        run.read(f"door: {name}", "/s", [mine for _, mine in rates[name]])
-        ratios = Samples([mine / original for original, mine in rates[name]])
-        run.read(f"door ÷ beanstalkd -f0: {name}", "×", ratios, at_least(bar))
+                for key, rate in now.items():
+                    rates.setdefault(key, []).append(rate)
+    tell(run, rates, list(doors))
+
+
+def tell(run: Run, rates: dict[tuple[str, str], list[float]], storages: list[str]) -> None:
+    """Each kind: the original, and each door, alone and divided by it."""
+    for (name, kind), original in rates.items():
+        if name in storages:
+            continue
+        run.read(f"{name}: {kind}", "/s", original)
+        bar = at_least(3.0 if str(CONNECTIONS) in kind else 1.0)
+        for storage in storages:
+            mine = rates[storage, kind]
+            run.read(f"door on {storage}: {kind}", "/s", mine, raw=Samples(rates[storage, ""]),
+                     raw_label=raw_name(storage))  # fmt: skip
+            ratios = Samples([ours / theirs for ours, theirs in zip(mine, original, strict=True)])
+            run.read(f"door on {storage} ÷ {name}: {kind}", "×", ratios, bar)
 
 
 FIGURES = (
-    Figure("beanstalk-door", "beanstalk-door", "beanstalk door ÷ beanstalkd -f0, the same client in one run",
+    Figure("beanstalk-door", "beanstalk-door", "beanstalk door ÷ beanstalkd -f0, the same clients in one run",
            "≥ 1 one by one, ≥ 3 by eight connections", "",
            "INSERTED is on stable storage on both sides; DELETED is there at once, here after the flush interval.",
-           measure, 60, only_if_named=True),
+           measure, 120, only_if_named=True),
 )  # fmt: skip

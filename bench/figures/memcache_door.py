@@ -19,6 +19,7 @@ WAYS: tuple[Way, ...] = ("set", "get")
 LOADS = {
     "1 client, one by one": Load(1, 400, 1),
     "8 clients, one by one": Load(8, 200, 1),
+    "50 clients, one by one": Load(50, 60, 1),
     "8 clients, 100 ahead": Load(8, 3000, 100),
 }
 

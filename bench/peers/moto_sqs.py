@@ -4,6 +4,7 @@ Owns moto's server as a peer (in memory, unsigned), and the client's side of the
 milliseconds a call, is in its figures; the lean client is there to see the server.
 """
 
+import contextlib
 import importlib.util
 import sys
 import time
@@ -73,26 +74,22 @@ class Client:
         self._sqs.close()
 
 
-def clients(url: str) -> Iterator[tuple[str, "Client | LeanClient"]]:
-    """Name and client, each open while it is used."""
-    for name, client in (("boto3", Client(url)), ("lean client", LeanClient(url, KEY, SECRET))):
-        yield name, client
-        client.close()
+CLIENTS: dict[str, Callable[[str], "Client | LeanClient"]] = {
+    "boto3": Client,
+    "lean client": lambda url: LeanClient(url, KEY, SECRET),
+}
+"""Name → what connects to a server."""
 
 
 def rates(client: "Client | LeanClient", messages: int, runs: int) -> Iterator[tuple[str, float, float]]:
     """What, messages a second, spread: sent and then taken, one by one and in tens."""
-    count = max(10, messages // 10 * 10)
-    for suffix, send, take in (("", client.send, client.take), (" 10", client.send_tens, client.take_tens)):
+    for suffix in ("", " 10"):
         taken: list[float] = []
 
-        def once(send: Callable[[int], None] = send, take: Callable[[int], None] = take) -> float:
-            began = time.perf_counter()
-            send(count)
-            middle = time.perf_counter()
-            take(count)
-            taken.append(count / (time.perf_counter() - middle))  # noqa: B023 - called within the round
-            return count / (middle - began)
+        def once(suffix: str = suffix) -> float:
+            sent, received = there_and_back(client, messages, suffix)
+            taken.append(received)  # noqa: B023 - called within the round
+            return sent
 
         rate, spread = repeated(runs, once)
         yield f"send{suffix}", rate, spread
@@ -100,12 +97,33 @@ def rates(client: "Client | LeanClient", messages: int, runs: int) -> Iterator[t
         yield f"take{suffix}", after[len(after) // 2], (after[-1] - after[0]) / after[len(after) // 2]
 
 
+def there_and_back(client: "Client | LeanClient", messages: int, suffix: str) -> tuple[float, float]:
+    """Messages a second, sent, and then received and deleted; ``suffix``: " 10" for batches of ten."""
+    count = max(10, messages // 10 * 10)
+    send, take = (client.send_tens, client.take_tens) if suffix else (client.send, client.take)
+    began = time.perf_counter()
+    send(count)
+    middle = time.perf_counter()
+    take(count)
+    return count / (middle - began), count / (time.perf_counter() - middle)
+
+
+@contextlib.contextmanager
+def running(home: Path, port: int) -> Iterator[str]:
+    """moto's server; what was run."""
+    words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with server([sys.executable, *words], home, port):
+        yield " ".join(words)
+
+
 def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
     """Send, and receive + delete, one by one and in tens."""
     port = free_port()
-    words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with server([sys.executable, *words], home / "moto", port):
-        for name, client in clients(f"http://127.0.0.1:{port}"):
+    with running(home / "moto", port) as command:
+        for name, connect in CLIENTS.items():
+            client = connect(f"http://127.0.0.1:{port}")
             for what, rate, spread in rates(client, messages, runs):
-                words_of = f"{name}, in memory, signatures unchecked"
-                yield Figure(f"{what}, {name}", rate, False, words_of, " ".join(words), spread)
+                yield Figure(
+                    f"{what}, {name}", rate, False, f"{name}, in memory, signatures unchecked", command, spread
+                )
+            client.close()
