@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dropr_core.builtin.handlers.functions import on as on
     from dropr_core.config.node import NodeConfig as NodeConfig
     from dropr_core.contracts.handler import Work as Work
+    from dropr_core.errors import AlreadyProcessed as AlreadyProcessed
     from dropr_core.errors import Conflict as Conflict
     from dropr_core.errors import DeliveryFailed as DeliveryFailed
     from dropr_core.errors import DroprError as DroprError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from dropr_core.model.message import Message as Message
     from dropr_core.model.message import State as State
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _WHERE = {
     "Node": "api.node",
@@ -43,6 +44,7 @@ _WHERE = {
     "MessageStatus": "api.sent",
     "AsyncNode": "api.aio",
     "asgi": "processes.server",
+    "Lifespan": "processes.lifespan",
     "on": "builtin.handlers.functions",
     "Message": "model.message",
     "State": "model.message",
@@ -51,6 +53,7 @@ _WHERE = {
     "Conflict": "errors",
     "QueueFull": "errors",
     "LeaseLost": "errors",
+    "AlreadyProcessed": "errors",
     "DeliveryFailed": "errors",
     "WaitTimeout": "errors",
     "Retry": "errors",

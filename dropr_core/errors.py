@@ -22,6 +22,7 @@ DroprError
  │   └─ StoreTooNew                    written by a newer dropr
  ├─ Held                               another process holds a lock that only one may hold
  ├─ LeaseLost                          this message is no longer ours to settle
+ │   └─ AlreadyProcessed               it has taken effect before: nothing is to be done again
  ├─ TransportError         (retryable)
  │   ├─ Unreachable        (retryable) certain: nothing reached the peer
  │   └─ Unanswered         (retryable) unknown: the peer may have taken it
@@ -154,6 +155,10 @@ class Held(DroprError):
 
 class LeaseLost(DroprError):
     """The lease on this message ended; another consumer may have it. Nothing was changed."""
+
+
+class AlreadyProcessed(LeaseLost):
+    """The message has taken effect before, with another transaction; this one is to be rolled back."""
 
 
 class TransportError(DroprError):

@@ -14,18 +14,20 @@ from typing import Any, Self, Unpack
 
 from dropr_core.api.async_bridge import Endings, readable, to_the_end
 from dropr_core.api.async_receive import AsyncReceived, receive_batches, receive_each
+from dropr_core.api.batch import Batch
 from dropr_core.api.consumer import OnError
 from dropr_core.api.node import Node
 from dropr_core.api.prefetching import batches, singles
 from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOptions, as_seconds
 from dropr_core.api.sent import Durability, MessageStatus, Sent
-from dropr_core.bodies.store import Progress
 from dropr_core.builtin.handlers.functions import F
 from dropr_core.config.node import NodeConfig
+from dropr_core.contracts.bodies import Progress
 from dropr_core.errors import Closed, WaitTimeout
 from dropr_core.model import topics
 from dropr_core.model.names import DEFAULT_CHANNEL
 from dropr_core.system.notifier import LOOK_AGAIN
+from dropr_core.transactions.recognise import is_async
 
 
 class AsyncSent:
@@ -81,8 +83,9 @@ class AsyncSent:
 class AsyncBatch:
     """As `sent.Batch`; the commit happens on leaving the block."""
 
-    def __init__(self, node: Node, timeout: Duration) -> None:
-        self._batch = node.batch(timeout=timeout)
+    def __init__(self, batch: Batch, connection: Any = None) -> None:
+        """Made by `AsyncNode.batch`."""
+        self._batch, self._connection = batch, connection
 
     def send(self, value: Any = b"", **options: Unpack[SendOptions]) -> None:
         """As `Batch.send`. Writes large bodies at once, which holds up the loop: better `AsyncNode.send` those."""
@@ -95,7 +98,12 @@ class AsyncBatch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self._batch.__exit__, kind, error, trace)
+        if self._connection is None:
+            await asyncio.to_thread(self._batch.__exit__, kind, error, trace)
+        elif is_async(self._connection):
+            await self._batch.leave(error)
+        else:  # a blocking one is used where its owner uses it
+            self._batch.__exit__(kind, error, trace)
 
 
 class AsyncNode:
@@ -119,16 +127,22 @@ class AsyncNode:
         *,
         timeout: Duration = 0.0,  # noqa: ASYNC109 - the same names as Node
         progress: Progress | None = None,
+        connection: Any = None,
         **options: Unpack[SendOptions],
     ) -> AsyncSent:
-        """As `Node.send`."""
+        """As `Node.send`. ``connection``: one for asyncio is awaited, a blocking one is used here and now."""
         node = self.node
+        if connection is not None:
+            batch = node.batch(connection=connection)
+            async with AsyncBatch(batch, connection):
+                await to_the_end(batch.add, value, options, progress)
+            return AsyncSent(node, batch.sent[0])
         call = partial(node.send, value, timeout=timeout, progress=progress, **options)
         return AsyncSent(node, await asyncio.to_thread(call))
 
-    def batch(self, *, timeout: Duration = 0.0) -> AsyncBatch:
+    def batch(self, *, timeout: Duration = 0.0, connection: Any = None) -> AsyncBatch:
         """As `Node.batch`, used with ``async with``."""
-        return AsyncBatch(self.node, timeout)
+        return AsyncBatch(self.node.batch(timeout=timeout, connection=connection), connection)
 
     async def put(self, value: Any = b"", *, channel: str = DEFAULT_CHANNEL, **options: Unpack[PutOptions]) -> str:
         """As `Node.put`."""

@@ -7,6 +7,7 @@ Owns the waits and how they are cancelled: a call in a thread, a descriptor that
 import asyncio
 import contextlib
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -19,8 +20,12 @@ async def to_the_end(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kw
 
     For short calls. The cancellation is raised then, whatever the call brought.
     """
-    loop = asyncio.get_running_loop()
-    call = loop.run_in_executor(None, partial(function, *args, **kwargs))
+    return await to_the_end_in(None, partial(function, *args, **kwargs))
+
+
+async def to_the_end_in(executor: Executor | None, function: Callable[[], _T]) -> _T:
+    """The same in a thread of ``executor`` (None: of the event loop's own), for calls that are long."""
+    call = asyncio.get_running_loop().run_in_executor(executor, function)
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:

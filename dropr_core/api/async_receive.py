@@ -6,7 +6,7 @@ decided in receive_plan.py, exactly as for the blocking loop; whatever touches t
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -16,6 +16,7 @@ from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received
 from dropr_core.api.send_options import Duration
 from dropr_core.model.message import Message
+from dropr_core.transactions.recognise import is_async
 
 
 class AsyncReceived:
@@ -117,9 +118,26 @@ class AsyncReceived:
         """Whether it was acknowledged, released or buried."""
         return self._received.settled
 
-    async def ack(self, result: Any = None) -> None:
-        """As `Received.ack`."""
-        await to_the_end(self._received.ack, result)
+    async def ack(self, result: Any = None, *, connection: Any = None) -> None:
+        """As `Received.ack`. ``connection``: one for asyncio is awaited, a blocking one is used here and now."""
+        if connection is None:
+            await to_the_end(self._received.ack, result)
+        elif is_async(connection):
+            await self._received.aack(result, connection)
+        else:
+            self._received.ack(result, connection=connection)
+
+    @asynccontextmanager
+    async def transaction(self, database: Any) -> AsyncGenerator[Any, None]:
+        """As `Received.transaction`, with ``async with`` and what a library for asyncio has of the database."""
+        from dropr_core.transactions.beginning import begin_async
+
+        received = self._received
+        async with begin_async(database) as connection:
+            await received.aack(None, connection)
+            yield connection
+        assert received.pending is not None
+        received.pending.committed = True
 
     async def release(self, delay: Duration | None = None, reason: str = "") -> None:
         """As `Received.release`."""

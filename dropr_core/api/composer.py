@@ -5,10 +5,7 @@ the id maker and the clock it is given; must not know stores or processes.
 """
 
 import contextlib
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +13,7 @@ import attrs
 import msgspec
 
 from dropr_core.api.body_source import Body, Rejoined, opened, read_up_to
+from dropr_core.api.message_template import Composed, MessageTemplate
 from dropr_core.api.send_options import (
     MessageRef,
     PutOptions,
@@ -23,11 +21,11 @@ from dropr_core.api.send_options import (
     as_seconds,
     check_options,
     delay_of,
-    epoch_seconds,
     names_of,
 )
-from dropr_core.bodies.store import Bodies, Progress, Written
+from dropr_core.api.send_rules import aged, check_times, fingerprint, headers_of, priority_of_options
 from dropr_core.config.node import NodeConfig
+from dropr_core.contracts.bodies import Bodies, Progress, Written
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import TooBig, UnknownPeer, UsageError
@@ -42,11 +40,9 @@ from dropr_core.model.names import (
     IdMaker,
     MessageId,
     check_channel,
-    check_rank,
     id_of_key,
     lane_priority,
     parse_id,
-    priority_of_rank,
 )
 from dropr_core.system.clock import Clock
 
@@ -62,13 +58,6 @@ class _Route:
     receipt: bool
     delay: float | None
     expires_in: float | None
-
-
-class Composed(NamedTuple):
-    """A message to store, and its body if that is large: to be released when the message is stored."""
-
-    outgoing: NewMessage
-    written: Written | None = None
 
 
 class Local(NamedTuple):
@@ -91,7 +80,7 @@ class Composer:
         config: NodeConfig,
         clock: Clock,
         serializer: Callable[[str, Any], tuple[Serializer | None, bytes, str]],
-        bodies: Bodies,
+        bodies: Callable[[], Bodies],
         propagate: Callable[[str], Mapping[str, str]] | None = None,
     ) -> None:
         """``propagate``: headers that go along with a message on a channel, of a trace for instance."""
@@ -101,14 +90,15 @@ class Composer:
         self._make_id = IdMaker(clock.wall)
         self._max_body = config.limits.max_body
         self._inline = config.limits.inline_body
-        self._small = self._inline if self._max_body is None else min(self._inline, self._max_body)
+        self.small = self._inline if self._max_body is None else min(self._inline, self._max_body)
+        """Bytes of a body that is never too big, and never a file."""
         self._bodies = bodies
         self._raw: set[str | None] = set()
         """Channels of the configuration on which bytes go as they are."""
-        self._fills: dict[tuple[object, str | None], Callable[[bytes], Composed]] = {}
+        self._fills: dict[tuple[object, str | None], MessageTemplate] = {}
         """(to, channel) → what makes a message of bytes that go as they are."""
         self._routes: dict[tuple[object, str | None], _Route] = {}
-        self._templates: dict[tuple[object, str | None, str], Callable[[bytes], Composed]] = {}
+        self._templates: dict[tuple[object, str | None, str], MessageTemplate] = {}
         self._locals: dict[tuple[str, str], Callable[[bytes], Local]] = {}
         """(channel, content type) → what makes a message for this node itself."""
 
@@ -116,11 +106,11 @@ class Composer:
         """`compose` for a message about which nothing else was said; the common case, in a third of the time."""
         if self._propagate is not None:  # each has headers of its own
             return self.compose(value, {"to": to, "channel": channel})
-        if type(value) is bytes and len(value) <= self._small:  # as they are, on a way that was taken before
+        if type(value) is bytes and len(value) <= self.small:  # as they are, on a way that was taken before
             plain = (to is None or type(to) is str) and type(channel) is str
-            fill = self._fills.get((to, channel)) if plain else None
-            if fill is not None:
-                return fill(value)
+            template = self._fills.get((to, channel)) if plain else None
+            if template is not None:
+                return template.make(value)
         if to is not None and not isinstance(to, str):
             to = names_of(to)
         if channel is not None and type(channel) is not str:
@@ -128,39 +118,45 @@ class Composer:
         body, content_type = self._body(value, channel or DEFAULT_CHANNEL, None)
         if not isinstance(body, bytes) or len(body) > self._inline:
             return self.compose(value, {"to": to, "channel": channel})
-        fill = self._templates.get((to, channel, content_type))
-        if fill is None:
-            fill = self._template(to, channel, content_type)
-        if channel in self._raw and content_type == RAW and len(self._fills) < 10_000:
-            self._fills[to, channel] = fill
-        return fill(body)
+        return self._template(to, channel, content_type).make(body)
 
-    def _filler(self, route: _Route, template: envelope.EnvelopeTemplate) -> Callable[[bytes], Composed]:
-        # What it needs is at hand, and the constructors of named tuples would cost as much as all the rest.
-        new, wall, make_id, fill = tuple.__new__, self._clock.wall, self._make_id, template.fill
-        before = route.channel, route.priority, route.peers
-        after = route.receipt, route.expires_in, bool(route.delay), None
+    def template_of(self, value: Any, options: SendOptions) -> MessageTemplate | None:
+        """What makes this and other messages of bytes of which the same is said; None: each needs a look of its own.
+        Such bytes go as they are, on a channel of the configuration, and are not more than `small`. Raises UsageError.
+        """
+        to, channel = options.get("to"), options.get("channel")
+        if (
+            self._propagate is not None or type(value) is not bytes or len(value) > self.small
+            or type(channel) is not str or not (to is None or type(to) is str)
+        ):  # fmt: skip
+            return None
+        found = self._fills.get((to, channel))
+        if found is None:
+            body, content_type = self._body(value, channel, None)
+            if body is not value or channel not in self._raw:
+                return None
+            found = self._template(to, channel, content_type)
+        return found if found.plain else None
 
-        def compose(body: bytes) -> Composed:
-            now = wall()
-            identity = make_id(now)
-            outgoing = new(NewMessage, (identity, *before, fill(identity, now, body), *after))
-            return new(Composed, (outgoing, None))
-
-        return compose
-
-    def _template(
-        self, to: str | Iterable[str] | None, channel: str | None, content_type: str
-    ) -> Callable[[bytes], Composed]:
+    def _template(self, to: str | Iterable[str] | None, channel: str | None, content_type: str) -> MessageTemplate:
         """What makes messages on a way, of what they have in common."""
-        route = self._route(to, channel)
-        message = Message(
-            id=b"", sender=self._config.node, channel=route.channel, priority=route.priority, content_type=content_type,
-            receipt=route.receipt, delay=route.delay, expires_in=route.expires_in,
-        )  # fmt: skip
-        made = self._filler(route, envelope.EnvelopeTemplate(check_facts(message)))
-        if len(self._templates) < 10_000:
-            self._templates[to, channel, content_type] = made
+        made = self._templates.get((to, channel, content_type))
+        if made is None:
+            route = self._route(to, channel)
+            message = Message(
+                id=b"", sender=self._config.node, channel=route.channel, priority=route.priority,
+                content_type=content_type, receipt=route.receipt, delay=route.delay, expires_in=route.expires_in,
+            )  # fmt: skip
+            like = NewMessage(
+                MessageId(b""), route.channel, route.priority, route.peers, b"", route.receipt, route.expires_in,
+                bool(route.delay),
+            )  # fmt: skip
+            envelopes = envelope.EnvelopeTemplate(check_facts(message))
+            made = MessageTemplate(like, envelopes, self._clock, self._make_id)
+            if len(self._templates) < 10_000:
+                self._templates[to, channel, content_type] = made
+        if channel in self._raw and content_type == RAW and len(self._fills) < 10_000:
+            self._fills[to, channel] = made
         return made
 
     def compose(self, value: Any, options: SendOptions, progress: Progress | None = None) -> Composed:
@@ -170,6 +166,19 @@ class Composer:
         check_options(options, _SEND, "send")
         route = self._route(options.get("to"), options.get("channel"))
         body, content_type = self._body(value, route.channel, options.get("content_type"))
+        return self._composed(route, options, headers_of(options.get("headers"), value), body, content_type, progress)
+
+    def compose_encoded(self, body: bytes, content_type: str, options: SendOptions, age: float) -> Composed:
+        """`compose` of a body that is encoded already, sent ``age`` seconds ago. Raises as it does."""
+        check_options(options, _SEND, "send")
+        route = self._route(options.get("to"), options.get("channel"))
+        self._check_size(body)
+        return self._composed(route, options, dict(options.get("headers") or {}), body, content_type, None, age)
+
+    def _composed(
+        self, route: _Route, options: SendOptions, headers: dict[str, str], body: Body, content_type: str,
+        progress: Progress | None, age: float = 0.0,
+    ) -> Composed:  # fmt: skip
         own, identity = self._identity(route.channel, options.get("id"), options.get("dedup_key"))
         receipt, rank, now = options.get("receipt"), options.get("rank"), self._clock.wall()
         delay, life = delay_of(options, now), as_seconds(options.get("expires_in"), "expires_in")
@@ -177,19 +186,22 @@ class Composer:
             id=identity,
             sender=self._config.node,
             channel=route.channel,
-            priority=_priority(options, route.priority),
+            priority=priority_of_options(options, route.priority),
             content_type=content_type,
-            headers=_headers(options.get("headers"), value),
+            headers=headers,
             key=options.get("key"),
             receipt=route.receipt if receipt is None else receipt,
-            created_at=now,
+            created_at=now - age,
             delay=route.delay if delay is None else delay,
             expires_in=route.expires_in if life is None else life,
             rank=rank,
         )
-        _check_times(check_facts(message))
+        check_times(check_facts(message))
         inline, written = self._inside(identity, body, progress)
         content = inline if written is None else written.reference
+        digest = inline if written is None else written.reference.digest
+        print_ = fingerprint(message, digest, route.peers, options.get("at")) if own else None
+        message = aged(message, age)
         outgoing = NewMessage(
             identity,
             route.channel,
@@ -199,11 +211,7 @@ class Composer:
             message.receipt,
             message.expires_in,
             bool(message.delay),
-            fingerprint(
-                message, inline if written is None else written.reference.digest, route.peers, options.get("at")
-            )
-            if own
-            else None,
+            print_,
         )
         return Composed(outgoing, written)
 
@@ -227,7 +235,7 @@ class Composer:
             if len(begin) <= self._inline:
                 return begin, None
             whole = Rejoined(begin, source)
-            return b"", self._bodies.write(
+            return b"", self._bodies().write(
                 identity, whole, limit=self._max_body, progress=progress, size=size, inbox_of=inbox_of
             )
 
@@ -250,7 +258,7 @@ class Composer:
         if self._propagate is not None:
             return None
         body, content_type = value, RAW
-        if type(value) is not bytes or len(value) > self._small or type(channel) is not str or channel not in self._raw:
+        if type(value) is not bytes or len(value) > self.small or type(channel) is not str or channel not in self._raw:
             body, content_type = self._body(value, check_channel(channel), None)
             if not isinstance(body, bytes) or len(body) > self._inline:
                 return None
@@ -296,16 +304,16 @@ class Composer:
             id=self._make_id() if identity is None else identity,
             sender=self._config.node,
             channel=channel,
-            priority=_priority(options, config.priority if config else DEFAULT_PRIORITY),
+            priority=priority_of_options(options, config.priority if config else DEFAULT_PRIORITY),
             content_type=kind,
-            headers=_headers(options.get("headers"), value),
+            headers=headers_of(options.get("headers"), value),
             key=options.get("key"),
             created_at=now,
             delay=delay_of(options, now),
             expires_in=as_seconds(options.get("expires_in"), "expires_in"),
             rank=options.get("rank"),
         )
-        _check_times(check_message(message))
+        check_times(check_message(message))
         inline, written = self._inside(message.message_id, body, inbox_of=sender or self._config.node)
         content = inline if written is None else written.reference
         return message, envelope.encode(self._carrying(message), content), written
@@ -321,12 +329,15 @@ class Composer:
             serializer, body, own_type = self._serialize(channel, value)
             if serializer is None and body is value and channel in self._config.channels:
                 self._raw.add(channel)
-            if self._max_body is not None and len(body) > self._max_body:
-                raise TooBig(
-                    f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "
-                    "split it, or raise the limit on both nodes"
-                )
+            self._check_size(body)
         return body, own_type if content_type is None else content_type
+
+    def _check_size(self, body: bytes) -> None:
+        if self._max_body is not None and len(body) > self._max_body:
+            raise TooBig(
+                f"a body of {len(body)} bytes: the limit is {self._max_body} (limits.max_body); "
+                "split it, or raise the limit on both nodes"
+            )
 
     def _route(self, to: str | Iterable[str] | None, channel: str | None) -> _Route:
         hashable = names_of(to)
@@ -361,39 +372,3 @@ class Composer:
 
     def _known(self) -> str:
         return ", ".join(sorted([*self._config.peers, *self._config.groups])) or "none"
-
-
-def _priority(options: PutOptions, default: int) -> int:
-    """That which was said, or follows from the rank, or is the channel's."""
-    priority, rank = options.get("priority"), options.get("rank")
-    if priority is not None:
-        return priority
-    return default if rank is None else priority_of_rank(check_rank(rank))
-
-
-def _check_times(message: Message) -> None:
-    """As the configuration says it for a channel: what nobody could ever get is not sent."""
-    if message.expires_in is not None and (message.delay or 0.0) >= message.expires_in:
-        raise UsageError(
-            f"expires_in: {message.expires_in:g} s is not more than delay ({message.delay or 0:g} s): "
-            "the message would expire before any consumer gets it"
-        )
-
-
-def fingerprint(message: Message, body: bytes, peers: tuple[str, ...], at: datetime | None = None) -> bytes:
-    """Equal for the same content: everything that `send` was told but the moment it was told. ``at``: the moment for
-    which the message waits, where that was said instead of a delay.
-    """
-    facts = msgspec.structs.replace(message, created_at=0.0)
-    said: tuple[object, ...] = (facts, sorted(peers))
-    if at is not None:  # the delay that follows from it is another one with each call
-        said = (msgspec.structs.replace(facts, delay=None), sorted(peers), epoch_seconds(at))
-    digest = hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=16)
-    digest.update(body)
-    return digest.digest()
-
-
-def _headers(headers: Mapping[str, str] | None, value: object) -> dict[str, str]:
-    """The sender's headers; a file brings its name, which is worth more than the path it had here."""
-    own = {"filename": os.fsencode(value.name).decode("utf-8", "backslashreplace")} if isinstance(value, Path) else {}
-    return {**own, **(headers or {})}

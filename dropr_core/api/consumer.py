@@ -15,7 +15,7 @@ from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received, acknowledge, settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, as_seconds
-from dropr_core.api.twins import without_twins
+from dropr_core.api.twins import without_effects, without_twins
 from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, StoreError, UsageError
@@ -93,6 +93,10 @@ class Consumer:
                 claims = without_twins(runtime, claims)
                 if not claims:
                     continue
+            if runtime.config.outboxes and any(claim.attempt > 1 or claim.possible_duplicate for claim in claims):
+                claims = without_effects(runtime, claims)
+                if not claims:
+                    continue
             if not claims and not looked and not self._others:
                 # Only now: who was woken for a message has it in hand before others are looked at.
                 looked = True
@@ -166,6 +170,10 @@ class Consumer:
         StoreError.
         """
         keep = {channel: self._runtime.rules(channel).retention for channel in self.channels}
+        if [received for received in batch if received.pending]:  # of each message: no frame for a generator
+            for received in batch:
+                received.ack()
+            return
         try:
             if len(set(keep.values())) == 1 and RUN_BYTE not in [one.claim.id[6] for one in batch]:
                 done = acknowledge(self._runtime, [received.claim for received in batch], keep[self.channels[0]])

@@ -5,16 +5,19 @@ settlement that the store takes; only that message suffers, never the worker. Mu
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from dropr_core.api.failures import describe, excerpt, text_of
-from dropr_core.api.received import Received, handling
+from dropr_core.api.received import Received
 from dropr_core.api.send_options import as_seconds
-from dropr_core.contracts.handler import AsyncHandler, Handler, NoResult, Work
+from dropr_core.contracts.handler import AsyncHandler, Failed, Handler, NoResult, Work
 from dropr_core.contracts.storage import Ack, Bury, Settlement
-from dropr_core.errors import ProtocolError, Reject, Retry, UsageError
+from dropr_core.errors import AlreadyProcessed, DroprError, ProtocolError, Reject, Retry, UsageError
+from dropr_core.model.facts import facts_of
 from dropr_core.model.limits import clip
 from dropr_core.system.log_fields import about
 
@@ -56,6 +59,11 @@ async def call_async(
 
 
 def _not_done(received: Received, error: BaseException, log: logging.Logger) -> Settlement:
+    if received.pending is not None and _took_effect(received):
+        if not isinstance(error, AlreadyProcessed):
+            log.warning("%s on %s has taken effect; what failed after that: %s",
+                        received.id, received.channel, describe(error), extra=_about(received))  # fmt: skip
+        return received.pending.ack
     if isinstance(error, Retry):
         return _again(received, error, log)
     if isinstance(error, Reject | ProtocolError):
@@ -65,8 +73,22 @@ def _not_done(received: Received, error: BaseException, log: logging.Logger) -> 
     return _failed(received, error, log)
 
 
-def _done(received: Received, result: Any, log: logging.Logger) -> Ack:
+def _took_effect(received: Received) -> bool:
+    try:
+        return received.took_effect()
+    except DroprError:
+        return False
+
+
+def _done(received: Received, result: Any, log: logging.Logger) -> Settlement:
     """The work is done, and is not done again because its result cannot go home."""
+    if received.pending is not None:
+        try:
+            concluded = received.conclude()
+        except DroprError as error:  # when it comes again it is known whether it has taken effect
+            return _failed(received, error, log)
+        if result is None or not isinstance(concluded, Ack):
+            return concluded
     if isinstance(result, NoResult):
         why = clip(result.reason)
     else:
@@ -95,10 +117,12 @@ def _again(received: Received, again: Retry, log: logging.Logger) -> Settlement:
 
 
 def _failed(received: Received, error: BaseException, log: logging.Logger) -> Settlement:
-    reason = describe(error)
-    change = received.make_failure(None, reason, error)
+    report = clip(error.report) if isinstance(error, Failed) else ""
+    error = error.error if isinstance(error, Failed) else error
+    said = describe(error)
+    change = received.make_failure(None, report or said, error)
     log.warning(
-        "%s on %s failed: %s; %s", received.id, received.channel, reason, received.outlook(change, error),
+        "%s on %s failed: %s; %s", received.id, received.channel, said, received.outlook(change, error),
         exc_info=excerpt(error), extra={"traceback": True, **_about(received)},
     )  # fmt: skip
     return change
@@ -113,6 +137,18 @@ def as_work(received: Received) -> Work:
     claim, age = received.claim, received.age
     if received.large:
         return Work(received.message, received.open, None, claim.attempt, claim.possible_duplicate, age,
-                    loads=received.loads)  # fmt: skip
+                    loads=received.loads, effects=received)  # fmt: skip
     body = received.body
-    return Work(received.message, body, received.loads(body), claim.attempt, claim.possible_duplicate, age)
+    return Work(received.message, body, received.loads(body), claim.attempt, claim.possible_duplicate, age,
+                effects=received)  # fmt: skip
+
+
+_NOBODY: AbstractContextManager[None] = contextlib.nullcontext()
+
+
+def handling(received: Received) -> AbstractContextManager[None]:
+    """To be entered around the call of a handler: observers may carry a context along."""
+    runtime = received._runtime  # noqa: SLF001 - what only this room may know
+    if not runtime.observed or not runtime.observers.embracing:
+        return _NOBODY
+    return runtime.observers.handling(runtime.name, facts_of(received.claim.envelope), received.claim.attempt)

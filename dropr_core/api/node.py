@@ -18,8 +18,8 @@ from dropr_core.api.send_options import Duration, MessageRef, PutOptions, SendOp
 from dropr_core.api.sender import Sender
 from dropr_core.api.sent import MessageStatus, Sent
 from dropr_core.api.subscriptions import Subscriptions
-from dropr_core.bodies.store import Progress
 from dropr_core.config.node import NodeConfig
+from dropr_core.contracts.bodies import Progress
 from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.errors import UsageError
 from dropr_core.model.names import DEFAULT_CHANNEL, parse_id
@@ -85,6 +85,7 @@ class Node:
         *,
         timeout: Duration = 0.0,
         progress: Progress | None = None,
+        connection: Any = None,
         **options: Unpack[SendOptions],
     ) -> Sent:
         """Put a message into the durable outbox. When it returns, the message is on stable storage.
@@ -94,12 +95,20 @@ class Node:
         how many). Talks to no network. ``timeout``: how long to wait for room if the queue is full. ``options``:
         `SendOptions`; without ``to`` the channel's route. Raises UsageError (UnknownPeer, Conflict, TooBig),
         QueueFull, StoreError, TypeError for an option that does not exist; nothing was stored then.
+
+        ``connection``: of a database under `outboxes:` of the configuration. The message is sent if and when the
+        connection's transaction is committed (``timeout`` has no meaning then); what goes wrong in the database is
+        raised as its library has it.
         """
+        if connection is not None:
+            return self._sender.write_within([self._sender.compose(value, options, progress)], connection)[0]
         return self._sender.send(value, options, timeout, progress)
 
-    def batch(self, *, timeout: Duration = 0.0) -> Batch:
-        """A context manager: what is sent through it is stored in one commit, all or nothing."""
-        return Batch(self._sender, timeout)
+    def batch(self, *, timeout: Duration = 0.0, connection: Any = None) -> Batch:
+        """A context manager: what is sent through it is stored in one commit, all or nothing. ``connection``: as with
+        `send`; all of it becomes part of that transaction when the block is left.
+        """
+        return Batch(self._sender, timeout, connection)
 
     def put(self, value: Any = b"", *, channel: str = DEFAULT_CHANNEL, **options: Unpack[PutOptions]) -> str:
         """Queue a message for this node's own consumers, durably. Returns its id. ``options``: `PutOptions`.

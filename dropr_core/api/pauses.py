@@ -1,10 +1,10 @@
 """Channels of this node whose consumers get nothing for now, though messages go on coming in.
 
-Owns the file ``paused.json`` of the data directory (docs/formats/paused.md). Must not know consumers.
+Owns the document ``paused.json`` of the node (docs/formats/paused.md); its times are node time where it is a file, the
+store's where machines share it. Must not know consumers.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from dropr_core.model.limits import MAX_SECONDS, clip
 from dropr_core.model.names import check_stored_channel
 from dropr_core.system.clock import Clock
 from dropr_core.system.notifier import Notifier
-from dropr_core.system.shared_document import SharedDocument
+from dropr_core.system.shared_document import Documents, Form
 
 NAME = "paused.json"
 VERSION = 1
@@ -39,8 +39,9 @@ class Pause:
 class Pauses:
     """Those of one node, as this process sees them. Safe from many threads."""
 
-    def __init__(self, data: Path, clock: Clock, notifier: Notifier) -> None:
-        self._file = SharedDocument(data / NAME, _decode, _encode, dict[str, Pause], ADVICE)
+    def __init__(self, documents: Documents, clock: Clock, notifier: Notifier) -> None:
+        self._documents = documents
+        self._file = documents.document(NAME, Form(_decode, _encode, dict[str, Pause], ADVICE))
         self._clock, self._notifier = clock, notifier
 
     def now(self) -> dict[str, Pause]:
@@ -48,8 +49,9 @@ class Pauses:
         kept = self._file.look()
         if not kept:
             return {}
-        moment = self._clock.now()
-        return {channel: one for channel, one in kept.items() if not _is_over(one, moment)}
+        moment, shift = self._clock.now(), self._documents.shift()
+        here = {channel: _shifted(one, -shift) for channel, one in kept.items()} if shift else kept
+        return {channel: one for channel, one in here.items() if not _is_over(one, moment)}
 
     def unpaused(self, channels: Sequence[str]) -> Sequence[str]:
         """Those of the channels whose consumers may get something. Costs a look at a file's date. Raises StoreError."""
@@ -72,10 +74,11 @@ class Pauses:
             raise UsageError(f"pause of {channel}: {seconds!r} is not a duration (seconds from 0 up)")
         now = self._clock.now()
         made = Pause(now, None if seconds is None else now + seconds, clip(reason))
+        shift = self._documents.shift()
         with self._file.changing() as kept:
-            for over in [name for name, one in kept.items() if _is_over(one, now)]:
+            for over in [name for name, one in kept.items() if _is_over(one, now + shift)]:
                 del kept[over]
-            kept[channel] = made
+            kept[channel] = _shifted(made, shift)
         self._notifier.notify(topics.inbox(channel))  # who waits for its next message finds out until when
         return made
 
@@ -84,11 +87,16 @@ class Pauses:
         with self._file.changing() as kept:
             before = kept.pop(channel, None)
         self._notifier.notify(topics.inbox(channel))
-        return before is not None and not _is_over(before, self._clock.now())
+        return before is not None and not _is_over(before, self._clock.now() + self._documents.shift())
 
 
 def _is_over(one: Pause, moment: float) -> bool:
     return one.until is not None and one.until <= moment
+
+
+def _shifted(one: Pause, seconds: float) -> Pause:
+    """By another clock."""
+    return attrs.evolve(one, since=one.since + seconds, until=None if one.until is None else one.until + seconds)
 
 
 def _encode(kept: dict[str, Pause]) -> object:

@@ -262,7 +262,7 @@ class PrefetchingConsumer(Consumer):
         if received.keeper is None or self._lost:
             return []
         if not received.settled:
-            if received.claim.id[6] == RUN_BYTE:  # it is kept for longer than its channel says
+            if received.claim.id[6] == RUN_BYTE or received.pending:  # more is to be said than that it is done
                 received.ack()
             else:
                 self.done(received)
@@ -276,7 +276,7 @@ class PrefetchingConsumer(Consumer):
     def settle(self, step: Settle[Received]) -> None:
         """Carry out a `Settle` of a plan. Raises LeaseLost, StoreError."""
         for received in step.acknowledge:
-            if received.keeper is None or received.claim.id[6] == RUN_BYTE:
+            if received.keeper is None or received.claim.id[6] == RUN_BYTE or received.pending:
                 received.ack()
             else:
                 self.done(received)

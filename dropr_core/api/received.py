@@ -6,10 +6,9 @@ peers, transports or handlers.
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 
 import msgspec
 
@@ -17,13 +16,17 @@ from dropr_core.api.failures import describe, text_of
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, as_seconds
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
-from dropr_core.errors import LeaseLost, StoreError, TooBig, UsageError
+from dropr_core.errors import AlreadyProcessed, DroprError, LeaseLost, StoreError, TooBig, UsageError
 from dropr_core.model import envelope, topics
-from dropr_core.model.facts import facts_of
 from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message, by_proven_sender
 from dropr_core.model.names import format_id, keep_of
 from dropr_core.system.log_fields import about
+
+if TYPE_CHECKING:
+    from dropr_core.api.effects import Pending
+
+NOT_COMMITTED = "its transaction was not committed by the end of its handling"
 
 
 class Keeper(Protocol):
@@ -53,6 +56,8 @@ class Received(msgspec.Struct, eq=False, gc=False):
     """Of a message that was taken ahead (prefetching.py)."""
     line: int = -1
     """Its line on the keeper's lease sheet."""
+    pending: "Pending | None" = None
+    """Set while it takes effect with a transaction of the user's."""
 
     def __repr__(self) -> str:
         return f"<message {self.id}>"
@@ -163,15 +168,69 @@ class Received(msgspec.Struct, eq=False, gc=False):
         """Whether the message is still ours to settle."""
         return self._runtime.storage.inbox.holds(self.claim)
 
-    def ack(self, result: Any = None) -> None:
+    def ack(self, result: Any = None, *, connection: Any = None) -> None:
         """Done. ``result`` (up to 64 KiB once encoded) goes home with the receipt.
+
+        ``connection``: of a database under `outboxes:`. Then the message is done if and when the transaction of this
+        connection is committed, which has to be before its loop body or handler ends; what else the transaction does
+        takes effect once. Raises AlreadyProcessed if it did so before: the exception is to roll the transaction back.
 
         When it returns the death of any process changes nothing; a power cut within the flush
         interval (20 ms) may bring the message back. Others see that it is done within that time, too. Raises
         UsageError (TooBig) for a result that cannot travel, nothing has changed then; LeaseLost, StoreError. Of a
         message of a loop the loop raises LeaseLost with one of its next steps.
         """
-        self._settle(self.make_ack(result))
+        if connection is None:
+            self._settle(self.make_ack(result) if self.pending is None else self.conclude())
+        else:
+            self._check_free()
+            self._noted(self._runtime.effects.note(self.make_ack(result), connection))
+
+    async def aack(self, result: Any, connection: Any) -> None:
+        """`ack` with a connection of asyncio."""
+        self._check_free()
+        self._noted(await self._runtime.effects.anote(self.make_ack(result), connection))
+
+    @contextlib.contextmanager
+    def transaction(self, database: Any) -> Iterator[Any]:
+        """A transaction with which the message takes effect, once: committed when the block is left, rolled back if it
+        raises. ``database``: what your library has of one of the databases under `outboxes:`: an engine, a session, a
+        pool, a connection. Gives the connection or session. Raises AlreadyProcessed, UsageError, StoreError.
+        """
+        from dropr_core.transactions.beginning import begin
+
+        with begin(database) as connection:
+            self.ack(connection=connection)
+            yield connection
+        assert self.pending is not None
+        self.pending.committed = True
+
+    def _check_free(self) -> None:
+        if self.settled or self.pending is not None:
+            raise LeaseLost(f"message {self.id} was settled before")
+
+    def _noted(self, pending: "Pending") -> None:
+        self.pending = pending
+        if pending.before:
+            from dropr_core.api.effects import already
+
+            raise already(self.claim)
+
+    def took_effect(self) -> bool:
+        """Whether its transaction is committed, as far as others see it now. Raises StoreError, PluginError."""
+        return self.pending is not None and self._runtime.effects.holds(self.pending)
+
+    def conclude(self) -> Settlement:
+        """How it is settled now that its loop body or handler has ended: done, if its transaction is committed. Raises
+        StoreError, PluginError: the database cannot be asked.
+        """
+        assert self.pending is not None
+        if self.took_effect():
+            return self.pending.ack
+        change = self.make_failure(None, NOT_COMMITTED)
+        self._runtime.log.warning("%s on %s: %s; %s", self.id, self.channel, NOT_COMMITTED, self.outlook(change),
+                                  extra=about(message=self.id, channel=self.channel))  # fmt: skip
+        return change
 
     def make_ack(self, result: Any = None) -> Ack:
         """The change that `ack` makes, for settling many at once. Raises UsageError (TooBig)."""
@@ -237,6 +296,10 @@ class Received(msgspec.Struct, eq=False, gc=False):
         if self.settled:
             return
         change: Settlement = Release(self.claim, counted=False)
+        if self.pending is not None:
+            with contextlib.suppress(DroprError):  # else it is recognised when it comes again
+                if self.took_effect():
+                    change = self.pending.ack
         if self._refused is not None:
             change, error = self._refused
             if isinstance(change, Ack):
@@ -272,6 +335,11 @@ class Received(msgspec.Struct, eq=False, gc=False):
         if error is None:
             self.ack()
             return False
+        if self.pending is not None:
+            with contextlib.suppress(DroprError):
+                if self.took_effect():  # whatever went wrong afterwards
+                    self._settle(self.pending.ack)
+                    return isinstance(error, AlreadyProcessed)
         if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: not the message's fault
             self.requeue()
             return False
@@ -281,17 +349,6 @@ class Received(msgspec.Struct, eq=False, gc=False):
                                   extra=about(message=self.id, channel=self.channel))  # fmt: skip
         self._settle(change)
         return self._swallow
-
-
-_NOBODY: AbstractContextManager[None] = contextlib.nullcontext()
-
-
-def handling(received: Received) -> AbstractContextManager[None]:
-    """To be entered around the call of a handler: observers may carry a context along."""
-    runtime = received._runtime  # noqa: SLF001 - of this file
-    if not runtime.observed or not runtime.observers.embracing:
-        return _NOBODY
-    return runtime.observers.handling(runtime.name, facts_of(received.claim.envelope), received.claim.attempt)
 
 
 def settle(runtime: Runtime, changes: Sequence[Settlement]) -> list[bool]:

@@ -22,14 +22,15 @@ from dropr_core.api.serialization import Serialization
 from dropr_core.api.settler import Settler
 from dropr_core.api.staging import Staging
 from dropr_core.api.store_trouble import StoreTrouble
-from dropr_core.bodies.store import Bodies
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.config.retries import RetryRule
+from dropr_core.contracts.bodies import Bodies
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Inbox, Outbox, Storage
 from dropr_core.errors import Closed, StoreError
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
+from dropr_core.model.names import MessageId
 from dropr_core.plugin.host import make_context
 from dropr_core.plugin.observers import Observers
 from dropr_core.plugin.registry import create
@@ -37,9 +38,12 @@ from dropr_core.system.clock import SystemClock, open_clock, read_clock
 from dropr_core.system.notifier import Notifier
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.ownership import make_private_directory, open_private
+from dropr_core.system.shared_document import Documents, FileDocuments
 
 if TYPE_CHECKING:
     from dropr_core.api.channel_limits import ChannelLimits
+    from dropr_core.api.effects import Effects
+    from dropr_core.api.outboxes import Outboxes
 
 
 @attrs.frozen
@@ -77,12 +81,20 @@ class Runtime:
         self.observers, self.log, self.node_id = observers, log, node_id
         self.observed = observers.present
         """Whether anybody observes: telling nobody about each message has a price too."""
+        self.documents: Documents = FileDocuments(config.data)
+        """Where what belongs to the node and is no message stands."""
         self.notifier = Notifier(self.run_directory / "bell")
+        self._tell_others: Callable[[str], None] = _no_other_machine
+        if storage.shared is not None:
+            from dropr_core.api.site import share
+
+            self.documents, notifier = share(storage.shared, clock, self.run_directory, self._leave_word)
+            self.notifier, self._tell_others = notifier, notifier.nudge
         self.staging = Staging(
             storage.outbox, config.data / "staging", lambda: self.notifier.notify(topics.OUTBOX), log
         )
         """Channels with ``durability: interval``."""
-        self.bodies = Bodies(config.data / "bodies", config.limits.min_free)
+        self._bodies: Bodies | None = None
         self.attempts = {
             name: max(channel.attempts, *(rule.attempts or 0 for rule in channel.retry.values()), 0)
             for name, channel in config.channels.items()
@@ -90,7 +102,7 @@ class Runtime:
         """Of the channels in the configuration: attempts until a message is buried whose consumer died."""
         self.settler = Settler(storage.inbox, StoreTrouble(clock, self.event, log), log)
         """Settles what consumers of this process have noted as done."""
-        self.pauses = Pauses(config.data, clock, self.notifier)
+        self.pauses = Pauses(self.documents, clock, self.notifier)
         """Channels of which consumers get nothing for now."""
         self.limits = self._open_limits()
         """Of channels with a `rate` or a `concurrency`; None if there is none."""
@@ -105,8 +117,28 @@ class Runtime:
             )
             for name, channel in config.channels.items()
         }
+        self._outboxes: Outboxes | None = None
+        self._effects: Effects | None = None
         self._pid = os.getpid()
         self._closed = False
+
+    @property
+    def outboxes(self) -> "Outboxes":
+        """Databases of the user's in whose transactions something is sent or acknowledged; few nodes have any."""
+        if self._outboxes is None:
+            from dropr_core.api.outboxes import Outboxes
+
+            self._outboxes = Outboxes(self.config, self.notifier, large=self.storage.bodies is None)
+        return self._outboxes
+
+    @property
+    def effects(self) -> "Effects":
+        """Which messages have taken effect with a transaction of the user's."""
+        if self._effects is None:
+            from dropr_core.api.effects import Effects
+
+            self._effects = Effects(self.name, self.outboxes, self.log)
+        return self._effects
 
     def _open_limits(self) -> "ChannelLimits | None":
         limited = [one for one in self.config.channels.values() if one.rate or one.concurrency]
@@ -149,6 +181,15 @@ class Runtime:
         except BaseException:
             observers.close()
             raise
+        if storage.shared is not None and not read_only:
+            from dropr_core.api.site import join_site
+
+            try:
+                node_id = join_site(storage.shared, config.node)
+            except BaseException:
+                storage.close()
+                observers.close()
+                raise
         runtime = cls(config, storage, clock, Serialization(config, context), observers, log, node_id)
         if not read_only:
             runtime.take_over()
@@ -175,6 +216,18 @@ class Runtime:
         return self.storage.inbox
 
     @property
+    def bodies(self) -> Bodies:
+        """The large bodies of this node. Most never need them: made when somebody asks."""
+        if self._bodies is None:
+            self._bodies = self.storage.bodies or self._files()
+        return self._bodies
+
+    def _files(self) -> Bodies:
+        from dropr_core.bodies.store import BodyFiles
+
+        return BodyFiles(self.config.data / "bodies", self.config.limits.min_free)
+
+    @property
     def run_directory(self) -> Path:
         """Where running processes leave word about themselves."""
         return self.config.data / "run"
@@ -188,7 +241,8 @@ class Runtime:
 
     def context(self, log: logging.Logger) -> Context:
         """What plugins besides the storage get from this node; they log to ``log``."""
-        return make_context(self.config, self.clock, log, self.observers)
+        context = make_context(self.config, self.clock, log, self.observers)
+        return attrs.evolve(context, documents=self.documents)
 
     def rules(self, channel: str) -> ChannelRules:
         """What the configuration says about taking from a channel."""
@@ -220,6 +274,10 @@ class Runtime:
         self._tell_daemon("announce")
 
     def _tell_daemon(self, word: str) -> None:
+        self._leave_word(word)
+        self._tell_others(word)
+
+    def _leave_word(self, word: str) -> None:
         directory = self.run_directory / "nudge"
         with store_errors(directory):
             make_private_directory(directory)
@@ -229,10 +287,14 @@ class Runtime:
     def sweep_bodies(self) -> int:
         """Remove large bodies that no message needs any more. Returns how many."""
         return self.bodies.sweep(
-            lambda identity: self.outbox.envelope(identity) is not None,
+            lambda identity: self.outbox.envelope(identity) is not None or self._is_promised(identity),
             lambda identity: self.inbox.envelope(identity) is not None,
             self.clock.wall(),
         )
+
+    def _is_promised(self, identity: MessageId) -> bool:
+        """Whether a transaction of the user's may still bring the message."""
+        return bool(self.config.outboxes) and self.outboxes.promises.holds(identity)
 
     def close(self) -> None:
         """Close the store and what hangs on it; safe twice."""
@@ -241,9 +303,13 @@ class Runtime:
             self.staging.close()
             if os.getpid() == self._pid:
                 self.settler.close()
+                if self._effects is not None:
+                    self._effects.close()
                 if self.limits is not None:
                     self.limits.close()
             self.notifier.close()
+            if self._bodies is not None:
+                self._bodies.close()
             self.storage.close()
             self.observers.close()
 
@@ -254,6 +320,10 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _no_other_machine(_word: str) -> None:
+    """The daemon runs on this machine."""
 
 
 def _named_storage(config: NodeConfig, context: Context) -> Storage:

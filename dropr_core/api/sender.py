@@ -7,21 +7,24 @@ addresses.
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
-from dropr_core.api.composer import Composed, Composer
+from dropr_core.api.composer import Composer
+from dropr_core.api.message_template import Composed, MessageTemplate
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, PutOptions, SendOptions, seconds
 from dropr_core.api.sent import Sent
-from dropr_core.bodies.store import Progress, Written
+from dropr_core.contracts.bodies import Progress, Written, release_all
+from dropr_core.contracts.records import PlainMessages
 from dropr_core.contracts.storage import AppendResult, Job, NewMessage
 from dropr_core.errors import QueueFull, UsageError, WriteFailed
 from dropr_core.model import topics
 from dropr_core.model.facts import facts_of
-from dropr_core.model.names import MessageId, format_id
+from dropr_core.model.message import Message
+from dropr_core.model.names import DEFAULT_CHANNEL, MessageId, format_id
 
 _ROUTE = frozenset({"to", "channel"})
 """Options with which a message needs nothing that its route does not have: the common case."""
@@ -39,9 +42,10 @@ class Sender:
         self._runtime = runtime
         observers = runtime.observers
         self._composer = Composer(
-            runtime.config, runtime.clock, runtime.serialization.dump, runtime.bodies,
+            runtime.config, runtime.clock, runtime.serialization.dump, lambda: runtime.bodies,
             partial(observers.headers, runtime.name) if observers.propagating else None,
         )  # fmt: skip
+        self.small = self._composer.small
         self._staging = runtime.staging
         self._interval = frozenset(
             name
@@ -57,6 +61,12 @@ class Sender:
             return self._composer.compose_plain(value, options.get("to"), options.get("channel"))
         return self._composer.compose(value, options, progress)
 
+    def template_of(self, value: Any, options: SendOptions) -> MessageTemplate | None:
+        """What makes this and other messages of at most `small` bytes of which the same is said; None: compose each by
+        itself. Raises UsageError.
+        """
+        return self._composer.template_of(value, options) if options.keys() <= _ROUTE else None
+
     def send(self, value: Any, options: SendOptions, timeout: Duration, progress: Progress | None = None) -> Sent:
         """Compose and store one message; what `Node.send` promises."""
         patience = seconds(timeout, "timeout") if timeout else 0.0
@@ -69,6 +79,36 @@ class Sender:
             )
         placed = self.store([outgoing], patience, () if written is None else (written,))
         return Sent(self._runtime, outgoing, placed[0])
+
+    def write_within(self, composed: Sequence[Composed], connection: Any) -> list[Sent]:
+        """Write composed messages as part of a transaction of the user's; what `Node.send` promises."""
+        runtime = self._runtime
+        with letting_go(composed):
+            runtime.check()
+            prepared = runtime.outboxes.prepare(connection)
+            return self._handles_within(runtime.outboxes.write(*prepared, composed))
+
+    async def awrite_within(self, composed: Sequence[Composed], connection: Any) -> list[Sent]:
+        """The same with a connection of asyncio."""
+        runtime = self._runtime
+        with letting_go(composed):
+            runtime.check()
+            prepared = runtime.outboxes.prepare_async(connection)
+            return self._handles_within(await runtime.outboxes.awrite(*prepared, composed))
+
+    def _handles_within(self, messages: Sequence[NewMessage]) -> list[Sent]:
+        return [Sent(self._runtime, one, AppendResult(one.id, (), False), "transaction") for one in messages]
+
+    def compose_row(self, body: bytes, content_type: str | None, options: SendOptions, age: float) -> Composed:
+        """A message of which the body is encoded already, sent ``age`` seconds ago. ``content_type``: None: that of the
+        channel's serializer. Raises UsageError, ProtocolError for what its channel's type does not take, StoreError.
+        """
+        serialization = self._runtime.serialization
+        channel = options.get("channel") or DEFAULT_CHANNEL
+        kind = serialization.type_of_encoded(channel) if content_type is None else content_type
+        if serialization.is_typed(channel):
+            serialization.load(Message(id=b"", sender="", channel=channel, content_type=kind), body)
+        return self._composer.compose_encoded(body, kind, options, age)
 
     def _stage(self, message: NewMessage, patience: float) -> bool:
         """Whether a message was staged. What needs more than a place in its lanes goes straight into the outbox."""
@@ -89,7 +129,9 @@ class Sender:
         """A handle for each message that was stored."""
         return list(map(Sent, repeat(self._runtime), messages, placed))
 
-    def store(self, messages: list[NewMessage], patience: float, written: Sequence[Written]) -> Sequence[AppendResult]:
+    def store(
+        self, messages: Sequence[NewMessage], patience: float, written: Sequence[Written]
+    ) -> Sequence[AppendResult]:
         """Store composed messages durably and wake the daemon. ``written``: their large bodies, released after it.
 
         ``patience``: seconds to wait for room. If it fails the bodies are left to the sweep: the same message may
@@ -104,17 +146,18 @@ class Sender:
                 raise
             placed = self._patiently(lambda: self._append(messages), patience)
         finally:
-            for body in written:
-                body.release()
+            if written:
+                release_all(written)
         runtime.notifier.notify(topics.OUTBOX)
         if self._pulled:
-            for peer in self._pulled.intersection(peer for message in messages for peer in message.peers):
+            some = (messages.like,) if isinstance(messages, PlainMessages) else messages
+            for peer in self._pulled.intersection(peer for message in some for peer in message.peers):
                 runtime.notifier.notify(topics.mail(peer))
         if runtime.observed:
             self._tell(messages)
         return placed
 
-    def _append(self, messages: list[NewMessage]) -> Sequence[AppendResult]:
+    def _append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         if self._staging.pending:  # they were sent before
             self._staging.drain()
         return self._runtime.storage.outbox.append(messages)
@@ -153,15 +196,17 @@ class Sender:
                 else:
                     time.sleep(min(left, LOOK_FOR_ROOM))
 
-    def put(self, value: Any, channel: str, options: PutOptions) -> str:
-        """Queue a message for this node's own consumers; what `Node.put` promises."""
+    def put(self, value: Any, channel: str, options: PutOptions, identity: MessageId | None = None) -> str:
+        """Queue a message for this node's own consumers; what `Node.put` promises. ``identity``: its id, if the caller
+        has made one; the same one twice is two messages.
+        """
         runtime = self._runtime
-        plain = None if options else self._composer.compose_local_plain(value, channel)
+        plain = None if options or identity is not None else self._composer.compose_local_plain(value, channel)
         if plain is not None:
             identity = plain.id
             runtime.inbox.put(channel, plain.priority, runtime.name, [Job(identity, plain.envelope)])
         else:
-            message, data, written = self._composer.compose_local(value, channel, options)
+            message, data, written = self._composer.compose_local(value, channel, options, identity)
             identity = message.message_id
             job = Job(identity, data, 0, message.key, False, message.delay, message.expires_in, rank=message.rank)
             try:
@@ -194,3 +239,14 @@ class Sender:
             if written is not None:
                 written.release()
         runtime.notifier.notify(topics.inbox(channel))
+
+
+@contextlib.contextmanager
+def letting_go(composed: Sequence[Composed]) -> Iterator[None]:
+    """Bodies are let go after the block; whether they stay is decided by then."""
+    try:
+        yield
+    finally:
+        for one in composed:
+            if one.written is not None:
+                one.written.release()

@@ -18,7 +18,7 @@ from dropr_core.model.message import State
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.model.states import ENDED, of_message
 
-Durability: TypeAlias = Literal["commit", "interval"]
+Durability: TypeAlias = Literal["commit", "interval", "transaction"]
 
 
 @attrs.frozen
@@ -63,7 +63,8 @@ class Sent:
     @property
     def durability(self) -> Durability:
         """What was true when `send` returned: ``commit``: on stable storage. ``interval``: it survives the death of
-        this process; a power cut within the next milliseconds could take it.
+        this process; a power cut within the next milliseconds could take it. ``transaction``: nothing but what the
+        transaction of the user's promises, of which it is a part.
         """
         return self._durability
 
@@ -77,7 +78,10 @@ class Sent:
         """State of the message and of each delivery, read now."""
         outbox = self._runtime.outbox
         found = {d.peer: d for d in outbox.status(self._message_id)}
-        if self._message is not None:
+        if self._durability == "transaction" and not found and self._message is not None:
+            # Not committed, rolled back, or in the table: known by its own id, it does not vanish when it is accepted.
+            found = {peer: self._waiting(peer) for peer in self._message.peers}
+        elif self._message is not None:
             # A plain delivery is forgotten the moment its peer has accepted it: that is its end.
             for peer, sequence in zip(self._message.peers, self._placed.sequences or (), strict=False):
                 if peer not in found:
@@ -89,6 +93,14 @@ class Sent:
         )
         receipt = any(d.receipt for d in deliveries)
         return MessageStatus(self.id, of_message([d.state for d in deliveries], receipt=receipt), deliveries)
+
+    def _waiting(self, peer: str) -> Delivery:
+        message = self._message
+        assert message is not None
+        return Delivery(
+            self._message_id, peer, message.channel, message.priority, State.QUEUED, 0, 0.0, len(message.envelope),
+            "in the outbox table, if its transaction was committed", receipt=message.receipt,
+        )  # fmt: skip
 
     def _accepted(self, peer: str, sequence: int) -> Delivery:
         message = self._message

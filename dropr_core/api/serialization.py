@@ -55,6 +55,11 @@ class Serialization:
             f"send bytes or text, or give the channel a serializer (channels.{channel}.serializer: json)"
         )
 
+    def type_of_encoded(self, channel: str) -> str:
+        """The content type of bytes that are encoded already, where nobody says it: that of its serializer."""
+        serializer = self._of_channel(channel)
+        return "application/octet-stream" if serializer is None else serializer.content_type
+
     def load(self, message: Message, body: bytes) -> Any:
         """The value of a body, of the type that its channel has, if it has one. Raises ProtocolError."""
         value = self.load_as(message.content_type, message.channel, body)

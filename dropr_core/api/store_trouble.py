@@ -8,8 +8,9 @@ not know what is tried.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 import attrs
 
@@ -66,10 +67,12 @@ class StoreTrouble:
 
     def rests(self, thing: Thing) -> bool:
         """Whether it is too early to try the thing again."""
-        return self.until(thing) > self._clock.now()
+        return bool(self._failing or self._all_until) and self.until(thing) > self._clock.now()
 
     def until(self, thing: Thing) -> float:
         """The node time from which on the thing may be tried; in the past or now if it need not rest."""
+        if not self._failing and not self._all_until:  # asked dozens of times for each message
+            return 0.0
         failing = self._failing.get(thing)
         return max(self._all_until.get(thing[0], 0.0), failing.until if failing else 0.0)
 
@@ -86,19 +89,13 @@ class StoreTrouble:
         """Do it, unless it rests; whether it was done."""
         if self.rests(thing):
             return False
-        with self.guard(thing):
+        with _Guard(self, thing):
             call()
         return thing not in self._failing
 
-    @contextmanager
-    def guard(self, thing: Thing) -> Iterator[None]:
+    def guard(self, thing: Thing) -> AbstractContextManager[None, bool]:
         """Take what goes wrong with the store in this block: the block is left, and the thing rests."""
-        try:
-            yield
-        except (StoreError, OSError) as error:
-            self.failed(thing, error)
-        else:
-            self.worked(thing)
+        return _Guard(self, thing)
 
     def failed(self, thing: Thing, error: Exception) -> None:
         """It did not work: it rests, and with it all of its kind if another thing of it failed just before."""
@@ -145,6 +142,28 @@ class StoreTrouble:
         for thing in gone:
             del self._failing[thing]
         return bool(gone)
+
+
+class _Guard:
+    """See `StoreTrouble.guard`. A class, because a generator costs four times as much, and each message passes many."""
+
+    __slots__ = ("_thing", "_trouble")
+
+    def __init__(self, trouble: StoreTrouble, thing: Thing) -> None:
+        self._trouble, self._thing = trouble, thing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, (StoreError, OSError)):
+            self._trouble.failed(self._thing, error)
+            return True
+        if error is None:
+            self._trouble.worked(self._thing)
+        return False
 
 
 __all__ = ["READ", "WRITE", "StoreTrouble", "Thing"]

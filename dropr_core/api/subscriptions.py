@@ -19,7 +19,7 @@ from dropr_core.errors import UsageError
 from dropr_core.model import topics
 from dropr_core.model.limits import shorten
 from dropr_core.model.names import check_channel
-from dropr_core.system.shared_document import SharedDocument
+from dropr_core.system.shared_document import Form
 
 NAME = "topics.json"
 VERSION = 1
@@ -62,7 +62,7 @@ class Subscriptions:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._file = SharedDocument(runtime.config.data / NAME, _decode, _encode, set[Subscription], ADVICE)
+        self._file = runtime.documents.document(NAME, Form(_decode, _encode, set[Subscription], ADVICE))
 
     def all(self) -> list[Subscription]:
         """Every one, in order. Costs a look at a file's date. Raises StoreError."""

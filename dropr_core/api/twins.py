@@ -1,7 +1,8 @@
-"""The same run of a schedule, sent by two nodes that both know the schedule: one of the two is handed out.
+"""Messages that are not handed out, for what they would do is done: twins, and those that have taken effect.
 
-Owns the rule: of messages with the same id of a run in one channel the first that came counts, unless it failed. What
-was handled is kept for a day, so that a twin is known also when it comes late. Must not know schedules.
+Owns two rules. The same run of a schedule, sent by two nodes that both know it: of messages with its id in one channel
+the first that came counts, unless it failed; what was handled is kept for a day, so that a twin is known also when it
+comes late. And what comes again after its effect was committed in a database of the user's. Must not know schedules.
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,27 @@ def without_twins(runtime: Runtime, claims: Sequence[Claim]) -> list[Claim]:
     return kept
 
 
+def without_effects(runtime: Runtime, claims: Sequence[Claim]) -> list[Claim]:
+    """The claims, without those that have taken effect already, with a transaction in a database of the user's: their
+    process was killed before it could say so here. They are acknowledged. Costs a question for each that comes again.
+    """
+    again = [claim for claim in claims if claim.attempt > 1 or claim.possible_duplicate]
+    found = runtime.effects.found(again)
+    if not found:
+        return list(claims)
+    acks = [
+        Ack(claim, effect.result, effect.result_type, keep_of(claim.id, runtime.rules(claim.channel).retention),
+            "" if effect.result is not None else "it took effect, and its result was lost with its process")
+        for claim in again if (effect := found.get(claim.number)) is not None
+    ]  # fmt: skip
+    settle(runtime, acks)
+    for ack in acks:
+        runtime.log.info("%s on %s has taken effect before; it is not handled again",
+                         format_id(ack.claim.id), ack.claim.channel,
+                         extra=about(message=ack.claim.id, channel=ack.claim.channel))  # fmt: skip
+    return [claim for claim in claims if claim.number not in found]
+
+
 def _twin_of(runtime: Runtime, claim: Claim) -> str:
     """Who sent one that came before; empty: nobody."""
     for one in runtime.storage.inbox.all(Selection(ids=(claim.id,))):
@@ -43,4 +65,4 @@ def _twin_of(runtime: Runtime, claim: Claim) -> str:
     return ""
 
 
-__all__ = ["without_twins"]
+__all__ = ["without_effects", "without_twins"]

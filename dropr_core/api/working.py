@@ -7,8 +7,11 @@ Owns which function handles which channel, and the loop's body. What an answer m
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from typing import TypeAlias
 
-from dropr_core.api.async_bridge import to_the_end
+from dropr_core.api.async_bridge import to_the_end, to_the_end_in
 from dropr_core.api.handler_call import call, call_async
 from dropr_core.api.received import Received
 from dropr_core.builtin.handlers.functions import F, load_marked, on
@@ -17,8 +20,12 @@ from dropr_core.config.node import NodeConfig
 from dropr_core.config.targets import search
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import AsyncHandler, Handler
+from dropr_core.contracts.storage import Settlement
 from dropr_core.errors import ConfigError, DroprError, UsageError
 from dropr_core.model.names import check_channel
+
+Settle: TypeAlias = Callable[[Received, Settlement], None]
+"""Writes down how a message ended. Raises LeaseLost, StoreError."""
 
 
 class Handlers:
@@ -59,22 +66,32 @@ class Handlers:
             raise UsageError(f"channel {channel} has a handler already; one function handles a channel")
         self._handlers[channel] = of_function(function, f"the handler of {channel}")
 
-    def handle(self, received: Received) -> None:
-        """Call the handler of a message and settle it. Raises LeaseLost, StoreError."""
-        received.apply(call(self._handlers[received.channel], received, self._log))
+    def handle(self, received: Received, settle: Settle = Received.apply) -> None:
+        """Call the handler of a message and settle it, by ``settle``. Raises LeaseLost, StoreError."""
+        settle(received, call(self._handlers[received.channel], received, self._log))
 
-    async def handle_async(self, received: Received) -> None:
-        """The same on an event loop. A handler that is cancelled has made no attempt."""
+    async def handle_async(
+        self,
+        received: Received,
+        settle: Settle = Received.apply,
+        seconds: float | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        """The same on an event loop. A handler that is cancelled has made no attempt.
+
+        ``seconds``: after which an `async` function is cancelled, and its attempt has failed. ``executor``: for
+        functions that are not `async`; None: the event loop's own, which few long calls fill.
+        """
         handler = self._handlers[received.channel]
         if not isinstance(handler, AsyncHandler):
-            await to_the_end(self.handle, received)
+            await to_the_end_in(executor, partial(self.handle, received, settle))
             return
         try:
-            change = await call_async(handler, received, None, self._log)
+            change = await call_async(handler, received, seconds, self._log)
         except asyncio.CancelledError:
             await to_the_end(received.requeue)
             raise
-        await to_the_end(received.apply, change)
+        await to_the_end(settle, received, change)
 
     def close(self) -> None:
         """Close all; safe twice."""

@@ -36,7 +36,7 @@ SECTIONS: tuple[tuple[str, dict[str, str]], ...] = (
             "init": "init", "keygen": "init", "install": "install", "invite": "joining", "join": "joining",
             "send": "sending", "receive": "receiving",
             "retry": "peers", "hold": "peers", "release": "peers",
-            "schedule": "schedule",
+            "schedule": "schedule", "outbox": "outbox",
             "pause": "channels", "unpause": "channels", "subscribe": "topics", "unsubscribe": "topics",
             "cancel": "messages", "bury": "messages", "kick": "messages", "redrive": "messages", "wipe": "wiping",
             "fsck": "fsck",

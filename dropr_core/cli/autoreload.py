@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +21,12 @@ PATIENCE = 30.0
 
 
 def watch_worker(file: Path, verbosity: int) -> int:
+    """`watch_command` for ``dropr worker`` of this file."""
+    flags = ["-q"] if verbosity < 0 else ["-" + "v" * min(verbosity, 3)] if verbosity else []
+    return watch_command([sys.executable, "-m", "dropr_core", "worker", "-c", str(file), *flags], file)
+
+
+def watch_command(command: Sequence[str], file: Path) -> int:
     """Keep a worker running until told to stop; a new one after each change of a ``*.py`` below the current directory,
     or of a YAML beside ``file``. Its exit code. Stops with exit 78 if watchfiles is not installed.
     """
@@ -37,8 +43,6 @@ def watch_worker(file: Path, verbosity: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    flags = ["-q"] if verbosity < 0 else ["-" + "v" * min(verbosity, 3)] if verbosity else []
-    command = [sys.executable, "-m", "dropr_core", "worker", "-c", str(file), *flags]
     child = subprocess.Popen(command)  # this very program
     log.info("watches the code below %s; a change starts the worker afresh", Path.cwd())
     wanted = watchfiles.PythonFilter(extra_extensions=(".yaml", ".yml"))

@@ -29,6 +29,7 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     from dropr_core.errors import ConfigError
     from dropr_core.gateway.listening import rehearse_gateways
     from dropr_core.monitor.host import rehearse_monitor
+    from dropr_core.outboxes.rehearsal import rehearse_outboxes
     from dropr_core.plugin.confidential import secrets_of
     from dropr_core.plugin.rehearsal import rehearse
     from dropr_core.system.exit_codes import Exit
@@ -37,7 +38,11 @@ def check_verb(ctx: click.Context, config_file: Path | None, as_json: bool) -> N
     try:
         config = load_config(path)
         if problems := rehearse(
-            config, rehearse_gateways, rehearse_handlers, lambda config, _context: rehearse_monitor(config)
+            config,
+            rehearse_gateways,
+            rehearse_handlers,
+            lambda config, _context: rehearse_monitor(config),
+            lambda config, _context: rehearse_outboxes(config),
         ):
             raise ConfigError(problems)
     except ConfigError as error:

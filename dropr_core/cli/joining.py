@@ -4,8 +4,10 @@ Owns the words and which addresses are told. Everything that lasts is done in se
 delivery/joining.py.
 """
 
+import contextlib
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from dropr_core.config.node import NodeConfig
     from dropr_core.contracts.transport import Introduction
     from dropr_core.delivery.joining import Joined, Joining
-    from dropr_core.serving.invitations import Record
+    from dropr_core.serving.invitations import Invitations, Record
 
 WILDCARDS = frozenset({"0.0.0.0", "::", "*"})  # noqa: S104  # recognised, not listened on
 TRY_AGAIN = 0.5
@@ -59,17 +61,16 @@ def invite_verb(
     Whoever has the token can join as NAME, once, until it expires: carry it as you would carry a password. This node
     must run and be reached from there; the other one may be behind a NAT.
     """
-    from dropr_core.serving.invitations import Invitations
-
     if sum((name is not None, show, revoke is not None)) != 1:
         raise click.UsageError("say whom to invite: dropr invite NAME (or --list, or --revoke NAME)")
     config = load_config(config_file)
-    kept = Invitations(config.data)
     if show:
-        _show(kept.all(), as_json)
+        with _invitations(config, read_only=True) as kept:
+            _show(kept.all(), as_json)
         return
     if revoke is not None:
-        count = kept.revoke(revoke)
+        with _invitations(config) as kept:
+            count = kept.revoke(revoke)
         if as_json:
             echo_json({"revoked": count})
         else:
@@ -84,12 +85,10 @@ def _invite(
     file: Path, config: "NodeConfig", name: str, expires: float, urls: tuple[str, ...],
     may_write: tuple[str, ...] | None, as_json: bool,
 ) -> None:  # fmt: skip
-    from dropr_core.api.data_directory import prepare
     from dropr_core.config.editing import read_config
     from dropr_core.config.peering import NewPeer, check_writable, with_peer
     from dropr_core.model.names import check_name, check_pattern
     from dropr_core.protocol.invitation import new_invitation, to_token
-    from dropr_core.serving.invitations import Invitations
 
     check_name(name, "peer")
     for pattern in may_write or ():
@@ -105,11 +104,11 @@ def _invite(
     with_peer(read_config(file), file, NewPeer(name, "tried-out-only", {"mode": "pull"}))
     check_writable(file)
     introductions = _introductions(file, config, urls)
-    prepare(config.data, read_only=False)
     invitation = new_invitation(
         config.node, name, tuple(one.url for one in introductions), tuple(one.certificate for one in introductions)
     )
-    record = Invitations(config.data).add(invitation, expires, may_write)
+    with _invitations(config) as kept:
+        record = kept.add(invitation, expires, may_write)
     token = to_token(invitation)
     if as_json:
         echo_json({"token": token, "name": name, "expires": record.expires, "urls": list(invitation.urls)})
@@ -123,6 +122,20 @@ def _invite(
         _remark("this node does not listen yet: 'dropr up' starts it")
     if all(_is_loopback(url) for url in invitation.urls):
         _remark("that is this machine alone: listen elsewhere, or say --url, if the other node is on another one")
+
+
+@contextlib.contextmanager
+def _invitations(config: "NodeConfig", *, read_only: bool = False) -> Iterator["Invitations"]:
+    """Those of the node: files, or in the store that machines share."""
+    from dropr_core.api.runtime import Runtime
+    from dropr_core.serving.invitations import Invitations
+    from dropr_core.system.shared_document import FileDocuments
+
+    if read_only and not (config.data / "node.id").exists():  # who only looks makes no store
+        yield Invitations(FileDocuments(config.data))
+        return
+    with Runtime.open(config, read_only=read_only) as runtime:
+        yield Invitations(runtime.documents)
 
 
 def _remark(text: str) -> None:

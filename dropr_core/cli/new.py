@@ -13,6 +13,7 @@ from string import Template
 import attrs
 import click
 
+from dropr_core import __version__
 from dropr_core.cli.common import verb
 from dropr_core.cli.failures import Stop
 from dropr_core.cli.output import echo, echo_json
@@ -44,7 +45,7 @@ SORTS = {
         "It moves requests and answers as files in a folder that both nodes see, or that somebody carries.",
         "listen: [$name:///srv/shared/warehouse]\npeers:\n"
         "  shop: {url: $name:///srv/shared/shop, key: '$${file:shop.key}'}",
-        tests=("dropr-storage-sqlite>=0.1,<0.2",),  # two nodes of several processes each
+        tests=("dropr-storage-sqlite",),  # two nodes of several processes each
     ),
     "serializer": Sort(
         "It sends values as MessagePack. The receiving node finds it by the content type of a message: name it there\n"
@@ -82,7 +83,7 @@ def render(kind: str, name: str) -> dict[str, str]:
     }
     sort = SORTS[kind]
     words["about"] = sort.about
-    words["dependencies"] = ", ".join(f'"{one}"' for one in (*sort.needs, "dropr-core>=0.1,<0.2"))
+    words["dependencies"] = ", ".join(f'"{one}"' for one in (*sort.needs, f"dropr-core>={__version__}"))
     words["tests"] = ", ".join(f'"{one}"' for one in ("dropr-core[testing]", *sort.tests))
     words["yaml"] = Template(sort.yaml).substitute(words)
     where = files("dropr_core") / "templates"

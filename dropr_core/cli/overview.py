@@ -110,8 +110,13 @@ def about_processes(seen: "Snapshot") -> Iterator[str]:
             line += f"; {longest.id} on {longest.channel} for {say_age(longest.seconds)}"
         yield line
     daemon = seen.processes.daemon
+    if daemon is not None and daemon.waits_for:
+        yield f"  daemon: waits for its turn; the one that was elected works on {daemon.waits_for}"
     if daemon is not None and daemon.store:
         yield f"  daemon: the store is in trouble: {daemon.store}"
+    for name, why in daemon.outboxes.items() if daemon is not None else ():
+        if why:
+            yield f"  outbox {name}: its messages wait: {why}"
     for child in seen.processes.angel.children if seen.processes.angel is not None else ():
         if child.state != "running" or child.restarts:
             last = f", last {child.last_exit}" if child.last_exit else ""

@@ -121,7 +121,7 @@ def run_document(node: "Runtime", message_id: "MessageId", data: bytes | None) -
 
     headers = {} if data is None else header_of(data).headers
     name = headers.get(HEADER, "")
-    found = StateFile(node.config.data, name).look().find(format_id(message_id)) if name else None
+    found = StateFile(node.documents, name).look().find(format_id(message_id)) if name else None
     ended = {"state": "", "result": None, "reason": ""}
     if found is not None:
         ended = {"state": found.state, "result": found.result, "reason": found.reason}
@@ -174,8 +174,8 @@ def _add(node: "Runtime", name: str, given: Mapping[str, Any], *, as_json: bool)
     now = to_moment(node.clock.wall())
     if "at" in given and given["at"].timestamp() * 1000 <= now:
         raise UsageError(f"--at {given['at'].isoformat()} has passed; to send something now: 'dropr send'")
-    made = Definitions(node.config).add(name, words)
-    with StateFile(node.config.data, name).changing() as state:
+    made = Definitions(node.config, node.documents).add(name, words)
+    with StateFile(node.documents, name).changing() as state:
         state.begin(made.rule(), now)
     node.notifier.notify(topics.CONTROL)
     (one,) = schedule_documents(node, name)

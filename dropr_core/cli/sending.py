@@ -23,8 +23,8 @@ from dropr_core.system.exit_codes import Exit
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
     from dropr_core.api.sent import Sent
-    from dropr_core.bodies.store import Progress
     from dropr_core.config.node import NodeConfig
+    from dropr_core.contracts.bodies import Progress
 
 
 @verb(

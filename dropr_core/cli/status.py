@@ -30,7 +30,8 @@ COMMON = (
 KEYS = (
     "`node`, `data`, `storage`, `at` (node time in seconds, for differences), `wall` (seconds since the epoch); "
     f"`processes`: each with {COMMON}; what nobody can tell is null; `daemon` (or null; `store`: what is wrong "
-    "with it), `servers` (a list: `urls`), `gateways` (a list: `urls`: name of the gateway → list), `pages` (a "
+    "with it; `outboxes`: name → why its messages wait), `servers` (a list: `urls`), `gateways` (a list: `urls`: name "
+    "of the gateway → list), `pages` (a "
     "list: where the monitor listens), `monitors` (a list: `urls`; those that are a process of "
     "their own), `workers` (a list: `channels`, `threads` and `tasks` (most that functions and async ones handle at "
     "once), `at_work` "

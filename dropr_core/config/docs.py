@@ -16,6 +16,7 @@ import attrs
 from dropr_core.config.interpolation import NOWHERE, REFERENCE, SourceLocation
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.options import Note, fields_of, format_duration, format_size
+from dropr_core.config.outboxes import OutboxConfig
 from dropr_core.config.retries import RetryRule
 from dropr_core.config.schedules import ScheduleConfig
 from dropr_core.config.schema import ChannelConfig, Component, GatewayConfig, PeerConfig
@@ -174,6 +175,8 @@ def _sections() -> Iterator[tuple[str, type]]:
             yield "`channels.NAME.retry.EXCEPTION`", RetryRule
         elif word == "schedules":
             yield "`schedules.NAME`", ScheduleConfig
+        elif word == "outboxes":
+            yield "`outboxes.NAME`", OutboxConfig
         elif word == "gateways":
             yield "`gateways.NAME`", GatewayConfig
         elif attrs.has(kind) and word != "storage":

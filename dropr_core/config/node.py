@@ -17,6 +17,7 @@ from dropr_core.config import yamlfile
 from dropr_core.config.interpolation import NOWHERE, SourceLocation, expand
 from dropr_core.config.options import Reader, given, own, path, suggest
 from dropr_core.config.options import option as _option
+from dropr_core.config.outboxes import OutboxConfig, read_database
 from dropr_core.config.schedules import ScheduleConfig, with_webhooks
 from dropr_core.config.schema import (
     GATEWAYS_SCHEMA,
@@ -68,6 +69,11 @@ class NodeConfig:
     )
     schedules: Mapping[str, ScheduleConfig] = _option(
         dict, doc="What happens at times of the clock.", check_key=lambda key: check_name(key, "schedule")
+    )
+    outboxes: Mapping[str, OutboxConfig] = _option(
+        dict,
+        doc="The application's own databases: what is sent within a transaction of theirs waits there.",
+        check_key=lambda key: check_name(key, "outbox"),
     )
     transports: Mapping[str, Mapping[str, Any]] = _option(
         dict, doc="Options of transports, by plugin name.", show=False, check_key=lambda k: check_name(k, "transport")
@@ -238,6 +244,12 @@ def _check(reader: Reader, config: NodeConfig) -> None:
             )
     for name, schedule in config.schedules.items():
         _check_schedule(reader, config, name, schedule)
+    for name, outbox in config.outboxes.items():
+        if not reader.wrong("outboxes", name):
+            try:
+                read_database(outbox.url, config.where.directory)
+            except UsageError as error:  # it does not show the URL
+                reader.mistake(("outboxes", name, "url"), str(error))
     for name, peer in config.peers.items():
         _check_peer(reader, config, name, peer)
     for index, url in enumerate(config.listen):

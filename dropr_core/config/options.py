@@ -67,6 +67,8 @@ class Note:
     """What happens without this option, where the default does not say it."""
     example: str = ""
     """YAML of a good use, for the template."""
+    formerly: tuple[str, ...] = ()
+    """What it was called in earlier versions: such a word is a mistake that names the present one."""
 
 
 def option(default: Any = attrs.NOTHING, *, doc: str = "", secret: bool = False, show: bool = True, **note: Any) -> Any:
@@ -143,6 +145,17 @@ def build(
     return cast("T", result)
 
 
+def _unknown(cls: type, word: Any, fields: Mapping[str, tuple[Any, Any, Note]]) -> str:
+    """What to say of a word that is no option, or no longer one (``Removed`` of the class: word → what to do now)."""
+    for name, (_, _, note) in fields.items():
+        if word in note.formerly:
+            return f"is called {name!r} now; write {name}: in its place"
+    gone: Mapping[Any, str] = getattr(cls, "Removed", {})
+    if word in gone:
+        return f"is no option any more; {gone[word]}"
+    return f"no option is called {word!r}{suggest(word, fields)}"
+
+
 class Reader:
     """Reads values at paths and collects the mistakes, so that all of them are said at once."""
 
@@ -197,8 +210,7 @@ class Reader:
         before = len(self._problems)
         for word in value:
             if word not in fields:
-                shown = repr(word)
-                self.mistake((*steps, word), f"no option is called {shown}{suggest(word, fields)}")
+                self.mistake((*steps, word), _unknown(cls, word, fields))
         arguments = dict(filled)
         for word, (field, kind, note) in fields.items():
             # A word with nothing after it is as good as none: sections are often left empty.

@@ -1,36 +1,28 @@
 """The part of a check that every store has in common: is each kept message readable, and its large body there.
 
-Owns the walk through both halves and through the files of `bodies/store.py`, page by page, and what a repair does
-with what cannot be read: the message becomes a dead letter with the reason, the bytes are moved aside. Must
+Owns the walk through both halves and through the bodies, page by page, and what a repair does with a message that
+cannot be read: it becomes a dead letter with the reason; the bytes of its body go aside (contracts/bodies.py). Must
 not know files of a storage (`Storage.check`), nor the command line.
 """
 
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from functools import partial
 
-from dropr_core.bodies.chunk_digest import LeafHash
-from dropr_core.bodies.files import PIECE, trailer_of
-from dropr_core.bodies.store import Bodies, name_of
+from dropr_core.contracts.bodies import Bodies, Leftovers
 from dropr_core.contracts.storage import Delivery, Finding, Inbox, JobInfo, Outbox, Selection
 from dropr_core.errors import DroprError
 from dropr_core.model.envelope import Reference, decode, reference_of
 from dropr_core.model.message import State
 from dropr_core.model.names import Lane, MessageId, format_id
 from dropr_core.model.states import ENDED, SETTLED
-from dropr_core.system.files import sync_directory
-from dropr_core.system.ownership import make_private_directory
 
 PAGE = 500
 TELL_EVERY = 10.0
 """Seconds between two words about how far a long check is."""
 REMEMBERED = 1000
 """Bodies whose check is remembered: a multicast has one for several deliveries."""
-
-ASIDE = "damaged"
-"""Directory in ``bodies/`` for what a repair moved away; no sweep looks there."""
 
 TORN = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 """What a storage may meet whose own tables contradict each other."""
@@ -46,7 +38,7 @@ class ContentCheck:
         self._outbox, self._inbox, self._bodies = outbox, inbox, bodies
         self._repair, self._lost, self._say = repair, lost, say
         self._told = time.monotonic()
-        self._known: OrderedDict[Path, str] = OrderedDict()
+        self._known: OrderedDict[tuple[str | None, MessageId, Reference], str] = OrderedDict()
         self._kept: dict[str, int] = {}
         self.messages = 0
         """How many were looked at."""
@@ -87,7 +79,7 @@ class ContentCheck:
         data = self._outbox.envelope(delivery.id)
         if data is None and delivery.state in ENDED:
             return
-        wrong = self._wrong(delivery.id, data, self._bodies.directory / "sent")
+        wrong = self._wrong(delivery.id, data, None)
         if not wrong:
             return
         if delivery.state in ENDED or delivery.state is State.ACCEPTED:
@@ -119,7 +111,7 @@ class ContentCheck:
         data = self._inbox.envelope(job.id)
         if data is None and job.state in SETTLED:
             return
-        wrong = self._wrong(job.id, data, self._bodies.directory / "come" / job.sender.encode().hex())
+        wrong = self._wrong(job.id, data, job.sender)
         if not wrong:
             return
         if job.state in SETTLED:
@@ -140,8 +132,8 @@ class ContentCheck:
         key = f"{half}\0{what}"
         self._kept[key] = self._kept.get(key, 0) + 1
 
-    def _wrong(self, identity: MessageId, data: bytes | None, directory: Path) -> str:
-        """What is wrong with a message; empty: nothing."""
+    def _wrong(self, identity: MessageId, data: bytes | None, peer: str | None) -> str:
+        """What is wrong with a message, in the inbox from ``peer``; empty: nothing."""
         if data is None:
             return "its content is missing"
         try:
@@ -151,111 +143,53 @@ class ContentCheck:
         if message.id != identity:
             return f"its content is that of message {format_id(message.id)}"
         outside = reference_of(data)
-        return "" if outside is None else self._body(directory / name_of(identity, outside), outside)
+        return "" if outside is None else self._body((peer, identity, outside))
 
     # ── large bodies ─────────────────────────────────────────────────────────────────────────────
 
-    def _body(self, path: Path, reference: Reference) -> str:
-        """What is wrong with the file of a body; with a repair, a damaged one goes aside."""
-        if path not in self._known:
-            self._known[path] = self._look(path, reference)
+    def _body(self, key: tuple[str | None, MessageId, Reference]) -> str:
+        """What is wrong with a body; with a repair, a damaged one goes aside."""
+        if key not in self._known:
+            self._known[key] = self._bodies.examine(*key, repair=self._repair, say=self._tell)
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
-        return self._known[path]
-
-    def _look(self, path: Path, reference: Reference) -> str:
-        digest, left = LeafHash(), reference.size
-        trailer = trailer_of(reference) if path.parent.name == "sent" else 0
-        try:
-            size = path.stat().st_size
-            with path.open("rb", buffering=0) as file:
-                while left and (piece := file.read(min(PIECE, left))):
-                    digest.update(piece)
-                    left -= len(piece)
-                    self._tell(f"reading {path}, {left} of {reference.size} bytes left")
-                behind = file.read() if not left else b""
-            sound = not left and digest.digest() == reference.digest
-            if sound and behind == digest.leaves()[:trailer]:
-                return ""
-            if sound and trailer and self._repair:
-                with path.open("r+b", buffering=0) as file:
-                    os.pwrite(file.fileno(), digest.leaves(), reference.size)
-                    os.ftruncate(file.fileno(), reference.size + trailer)
-                    os.fsync(file.fileno())
-                return ""
-        except FileNotFoundError:
-            return f"its body, the file {path}, is missing"
-        except OSError as error:
-            return f"its body, the file {path}, cannot be read ({error.strerror})"
-        right = reference.size + trailer
-        why = f"has {size} bytes, not {right}" if size != right else "has another digest"
-        where = f", moved to {self._aside(path)}" if self._repair else ""
-        return f"its body, the file {path}, is damaged: it {why}{where}"
-
-    def _aside(self, path: Path) -> Path:
-        """Move a file where no sweep takes it; returns its new place."""
-        directory = self._bodies.directory / ASIDE
-        make_private_directory(directory)
-        place, number = directory / path.name, 1
-        while place.exists():
-            number += 1
-            place = directory / f"{path.name}-{number}"
-        path.replace(place)
-        sync_directory(directory)
-        sync_directory(path.parent)
-        return place
+        return self._known[key]
 
     def _walk_bodies(self) -> Iterator[Finding]:
-        """Files that no message refers to."""
-        folders: list[tuple[Path, Callable[[MessageId], bytes | None]]]
-        folders = [(self._bodies.directory / "sent", self._outbox.envelope)]
-        come = self._bodies.directory / "come"
-        if come.is_dir():
-            folders += [(path, self._inbox.envelope) for path in sorted(come.iterdir()) if path.is_dir()]
-        for folder, envelope in folders:
-            if folder.is_dir():
-                try:
-                    yield from self._folder(folder, envelope)
-                except (DroprError, OSError, *TORN) as error:
-                    yield Finding("bodies", "damage", str(folder), f"could not be looked through ({error})")
+        """Bodies that no message refers to."""
+        found = self._bodies.leftovers(
+            partial(_reference, self._outbox.envelope), partial(_reference, self._inbox.envelope),
+            aside=self._repair and self._lost, say=self._tell,
+        )  # fmt: skip
+        for left in found:
+            if isinstance(left, Leftovers):
+                yield from self._leftovers(left)
+                continue
+            place, error = left
+            if not isinstance(error, (DroprError, OSError, *TORN)):
+                raise error
+            yield Finding("bodies", "damage", place, f"could not be looked through ({error})")
 
-    def _folder(self, folder: Path, envelope: Callable[[MessageId], bytes | None]) -> Iterator[Finding]:
-        parts = orphans = size = moved = 0
-        for path in folder.iterdir():
-            self._tell(f"looking through {folder}")
-            if path.suffix:
-                parts += 1
-            elif not _needed(path.name, envelope):
-                orphans, size = orphans + 1, size + path.stat().st_size
-                if self._repair and self._lost:
-                    self._aside(path)
-                    moved += 1
-        if parts:
+    def _leftovers(self, left: Leftovers) -> Iterator[Finding]:
+        if left.unfinished:
             yield Finding(
-                "bodies", "note", str(folder), f"{parts} unfinished files: bodies on their way, or left by a process "
-                "that died; the daemon goes on with them or removes them within a day",
+                "bodies", "note", left.place, f"{left.unfinished} unfinished files: bodies on their way, or left by a "
+                "process that died; the daemon goes on with them or removes them within a day",
             )  # fmt: skip
-        if orphans and self._lost:
+        if left.orphans and self._lost:
             yield Finding(
-                "bodies", "damage", str(folder), f"{orphans} bodies ({size} bytes) without a message; as messages were "
-                "lost, they may be theirs, and the daemon would remove them",
-                f"moves them to {self._bodies.directory / ASIDE}", moved == orphans,
+                "bodies", "damage", left.place, f"{left.orphans} bodies ({left.size} bytes) without a message; as "
+                "messages were lost, they may be theirs, and the daemon would remove them",
+                f"moves them to {left.aside}", left.moved == left.orphans,
             )  # fmt: skip
-        elif orphans:
+        elif left.orphans:
             yield Finding(
-                "bodies", "note", str(folder), f"{orphans} bodies ({size} bytes) without a message: just sent or "
-                "arrived, or their messages ended; the daemon removes what nobody needs",
+                "bodies", "note", left.place, f"{left.orphans} bodies ({left.size} bytes) without a message: just sent "
+                "or arrived, or their messages ended; the daemon removes what nobody needs",
             )  # fmt: skip
 
 
-def _needed(name: str, envelope: Callable[[MessageId], bytes | None]) -> bool:
-    """Whether a kept message refers to the file ``name``."""
-    try:
-        identity = MessageId(bytes.fromhex(name.partition("-")[0]))
-    except ValueError:
-        return False
+def _reference(envelope: Callable[[MessageId], bytes | None], identity: MessageId) -> Reference | None:
+    """The body that a kept message refers to."""
     data = envelope(identity)
-    if not data or len(data) < 2:
-        return False
-    outside = reference_of(data)
-    return outside is not None and name_of(identity, outside) == name
+    return reference_of(data) if data and len(data) >= 2 else None

@@ -13,7 +13,7 @@ With flag OUTSIDE the body stands in a file of its own, and the body section is 
 8 bytes length and 32 bytes SHA-256.
 
 All numbers big-endian. The checksum covers the first 14 bytes, header and body. Unknown fields of
-the header are kept because the bytes are kept; an unknown flag is critical and refused.
+the header are kept because the bytes are kept; an unknown flag is critical: the message waits for an upgrade.
 """
 
 import struct
@@ -23,11 +23,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from dropr_core.errors import BadEnvelope
+from dropr_core.errors import BadEnvelope, UsageError
 from dropr_core.model.limits import MAX_ENVELOPE_HEADER
 from dropr_core.model.message import Message
 
-MAGIC = 0xD1
+MAGIC, LAST_MAGIC = 0xD1, 0xDF
+"""The version is in the lower half of the byte. In each the first 18 bytes mean the same, with the same checksum."""
 OUTSIDE = 0x01
 KNOWN_FLAGS = OUTSIDE
 LARGE = 16 * 1024
@@ -40,6 +41,10 @@ _NEVER = -7.3e77
 PREFIX = _FIXED.size + _CRC.size
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Message).decode
+
+
+class FromNewer(BadEnvelope):
+    """A sound envelope that only a newer dropr understands: it must wait, and not be thrown away."""
 
 
 class Opened(NamedTuple):
@@ -75,17 +80,33 @@ class EnvelopeTemplate:
     """
 
     def __init__(self, message: Message) -> None:
-        """``message``: everything that they share; without headers and key, which could look like a gap."""
+        """``message``: everything that they share. Raises UsageError where a text of it looks like a gap."""
         gaps = (b"\x00id of the mail\x00", _TIME.pack(_NEVER))
         header = _encode_header(msgspec.structs.replace(message, id=gaps[0], created_at=_NEVER))
-        assert not message.headers
-        assert message.key is None
-        assert all(header.count(gap) == 1 for gap in gaps)
+        if not all(header.count(gap) == 1 for gap in gaps):
+            raise UsageError("a header says what stands for the id or the time of a message in the making")
         self._length = len(header)
         before, rest = header.split(gaps[0])
         between, after = rest.split(gaps[1])
         self.fill: Callable[[bytes, float, bytes], bytes] = self._filler(before, between, after)
         """``fill(id, created_at, body)``: the envelope of one of them."""
+        self._parts = before, between, after
+
+    def fill_all(self, ids: Iterable[bytes], created_at: float, bodies: Iterable[bytes]) -> list[bytes]:
+        """The envelopes of many that were made at one time, each for half of what `fill` takes."""
+        before, between, after = self._parts
+        rest, crc32, pack_crc = between + _TIME.pack(created_at) + after, zlib.crc32, _CRC.pack
+        size, fixed, check = -1, b"", 0
+        out: list[bytes] = []
+        add = out.append
+        for identity, body in zip(ids, bodies, strict=True):
+            if size != len(body):  # often it is that of the last one
+                size = len(body)
+                fixed = _FIXED.pack(MAGIC, 0, self._length, size)
+                check = crc32(before, crc32(fixed))
+            tail = identity + rest + body
+            add(fixed + pack_crc(crc32(tail, check)) + before + tail)
+        return out
 
     def _filler(self, before: bytes, between: bytes, after: bytes) -> Callable[[bytes, float, bytes], bytes]:
         # A closure, for what it needs is then at hand: to look up eight attributes costs as much as the checksum.
@@ -108,21 +129,27 @@ class EnvelopeTemplate:
 def check(data: bytes) -> int:
     """Verify version, flags, lengths and checksum of a whole envelope; return the header's length.
 
-    Raises BadEnvelope saying what is wrong.
+    Raises BadEnvelope saying what is wrong; FromNewer if nothing is.
     """
     if len(data) < PREFIX:
         raise BadEnvelope(f"{len(data)} bytes are shorter than any envelope")
     magic, flags, header, body = _FIXED.unpack_from(data)
-    if magic != MAGIC:
+    if not MAGIC <= magic <= LAST_MAGIC:
         raise BadEnvelope(f"first byte is {magic:#04x}: not an envelope of version 1 ({MAGIC:#04x})")
-    if flags & ~KNOWN_FLAGS:
-        raise BadEnvelope(f"flags {flags:#04x}: made by a newer dropr with a feature that this one must not ignore")
     if header > MAX_ENVELOPE_HEADER or PREFIX + header + body != len(data):
         raise BadEnvelope(f"lengths {header} + {body} do not fit into {len(data)} bytes: torn or damaged")
     # The checksum field itself is skipped. Copying is faster than a view for all but large bodies.
     rest = data[PREFIX:] if len(data) < LARGE else memoryview(data)[PREFIX:]
     if zlib.crc32(rest, zlib.crc32(data[: _FIXED.size])) != _CRC.unpack_from(data, _FIXED.size)[0]:
         raise BadEnvelope("checksum does not match: damaged")
+    if magic != MAGIC:  # not before: what is only damaged will not be readable after an upgrade either
+        raise FromNewer(
+            f"made by a newer dropr: an envelope of version {magic - MAGIC + 1}; this dropr reads version 1"
+        )
+    if flags & ~KNOWN_FLAGS:
+        raise FromNewer(
+            f"made by a newer dropr: an envelope with flags {flags:#04x}, one of which this dropr does not know"
+        )
     if flags & OUTSIDE and body != _REFERENCE.size:
         raise BadEnvelope(f"a reference of {body} bytes where {_REFERENCE.size} are right")
     return int(header)
@@ -181,27 +208,32 @@ class UniformBatch:
 
     def ids(self, envelopes: Sequence[bytes], max_body: int) -> list[bytes] | None:
         """The ids of envelopes that are sound, alike, and have bodies of at most so many bytes; None if any is not."""
-        identity, behind, time, rest, end = self._id, self._id + 16, self._time, self._time + 7, self._end
         before, between, after = self._before, self._between, self._after
-        unpack, crc32, fixed = _CRC.unpack_from, zlib.crc32, _FIXED.size
+        # In one step: version to lengths, checksum, before the id, id, up to the time, its last 7 bytes, the rest.
+        parts = struct.Struct(f">{_FIXED.size}sI{len(before)}s16s{len(between)}s7x{len(after)}s").unpack_from
+        crc32, behind = zlib.crc32, PREFIX
         out: list[bytes] = []
         add = out.append
         known, length, start = b"", 0, 0
-        for data in envelopes:
-            if data[:fixed] != known:  # often all have bodies of one size
-                known = data[:fixed]
-                if known[:6] != self._begin or len(known) < fixed:
+        try:
+            for data in envelopes:
+                fixed, check, first, identity, middle, last = parts(data)
+                if fixed != known:  # often all have bodies of one size
+                    known = fixed
+                    if known[:6] != self._begin:
+                        return None
+                    size = _FIXED.unpack(known)[3]
+                    length, start = self._end + size, crc32(known)
+                    if size > max_body:
+                        return None
+                if (
+                    len(data) != length or first != before or middle != between or last != after
+                    or crc32(data[behind:], start) != check
+                ):  # fmt: skip
                     return None
-                size = _FIXED.unpack(known)[3]
-                length, start = end + size, crc32(known)
-                if size > max_body:
-                    return None
-            if (
-                len(data) != length or data[PREFIX:identity] != before or data[behind:time] != between
-                or data[rest:end] != after or crc32(data[PREFIX:], start) != unpack(data, fixed)[0]
-            ):  # fmt: skip
-                return None
-            add(data[identity:behind])
+                add(identity)
+        except struct.error:  # shorter than its header
+            return None
         return out
 
 

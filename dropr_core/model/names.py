@@ -301,6 +301,12 @@ class IdMaker:
             high = self._high
         return _HALVES.pack(high, next(self._count))  # type: ignore[return-value]
 
+    def several(self, count: int, wall: float) -> list[MessageId]:
+        """The next so many ids, made at one time: a third of the cost of each."""
+        high = self._high = max(self._high, int(wall * 1000) << 16 | self._version)
+        numbers = itertools.islice(self._count, count)
+        return list(map(_HALVES.pack, itertools.repeat(high), numbers))  # type: ignore[arg-type]
+
 
 # To ask for the process's number with each id would be a third of its cost. The set is weak: it keeps no maker alive.
 _makers: "weakref.WeakSet[IdMaker]" = weakref.WeakSet()

@@ -27,3 +27,8 @@ def mail(peer: str) -> str:
 def outcomes(sender: str) -> str:
     """Something new for the receipts of a sender."""
     return f"outcomes:{sender}"
+
+
+def outbox_table(name: str) -> str:
+    """Something was, or will soon be, committed in a table of messages in the user's database."""
+    return f"table:{name}"

@@ -16,6 +16,7 @@ from dropr_core.model.limits import clip
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.monitor.snapshot import Part
 from dropr_core.monitor.story import Queued, Sent, Story
+from dropr_core.protocol import greeting
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.tracing import MOST as ROWS
 from dropr_core.protocol.tracing import last_lines
@@ -117,7 +118,7 @@ class _Question:
     def start(self) -> None:
         """Greet it."""
         self._tries -= 1
-        self._client.ask(wire.HELLO, wire.Hello(wire.VERSION, self._node.node_id), wire.Welcome, self._greeted)
+        self._client.ask(wire.HELLO, greeting.hello(self._node.node_id), wire.Welcome, self._greeted)
 
     def _greeted(self, answer: wire.Welcome | Exception) -> None:
         if isinstance(answer, Refused) and self._tries > 0:

@@ -56,7 +56,9 @@ def read_processes(node: Runtime, daemon: Mapping[str, Any] | None) -> Processes
 
     return Processes(
         daemon=None if daemon is None else Daemon(
-            store=str(daemon.get("store") or ""), **common("daemon", daemon, "daemon.json")
+            store=str(daemon.get("store") or ""), waits_for=str(daemon.get("waits_for") or ""),
+            outboxes={str(name): str(why) for name, why in (daemon.get("outboxes") or {}).items()},
+            **common("daemon", daemon, "daemon.json"),
         ),
         servers=tuple(Server(urls=tuple(one.get("urls", ())), **common("server", one)) for one in found["server"]),
         gateways=tuple(

@@ -31,7 +31,7 @@ def schedule_documents(node: "Runtime", only: str | None = None, most: int | Non
     ``rule``, ``words``, ``zone``, ``channel``, ``to``, ``from``, ``state``, ``reason``, ``next``, ``last``,
     ``last_state``, ``skipped``. Raises StoreError.
     """
-    definitions = Definitions(node.config)
+    definitions = Definitions(node.config, node.documents)
     schedules, bad = definitions.all()
     now, paused = to_moment(node.clock.wall()), definitions.paused
     names = sorted({*schedules, *bad}) if only is None else [name for name in (only,) if name in {**schedules, **bad}]
@@ -54,7 +54,7 @@ _NOTHING: dict[str, Any] = {
 
 
 def _document(node: "Runtime", config: "ScheduleConfig", now: int) -> dict[str, Any]:
-    state = StateFile(node.config.data, config.name).look()
+    state = StateFile(node.documents, config.name).look()
     last = state.runs[-1] if state.runs else None
     shown: dict[str, Any] = {
         **_NOTHING, "rule": _rule(config), "words": in_words(config),
@@ -89,7 +89,7 @@ def run_documents(node: "Runtime", name: str) -> list[dict[str, Any]]:
     """
     return [
         {"due": say_moment(run.due), "at": say_moment(run.at), "id": run.id, "manual": run.manual, **_ending(node, run)}
-        for run in reversed(StateFile(node.config.data, name).look().runs)
+        for run in reversed(StateFile(node.documents, name).look().runs)
     ]
 
 
@@ -123,21 +123,21 @@ def _text(result: bytes) -> str:
 
 def is_known(node: "Runtime", name: str) -> bool:
     """Whether it stands in the node's file or was added. Raises StoreError."""
-    return name in node.config.schedules or Definitions(node.config).is_added(name)
+    return name in node.config.schedules or Definitions(node.config, node.documents).is_added(name)
 
 
 def run_now(node: "Runtime", name: str) -> Run:
     """Let a schedule happen now, besides its due times. Raises UsageError (also where it is not known, or cannot be
     used), OSError (its file cannot be read), QueueFull, StoreError.
     """
-    definitions = Definitions(node.config)
+    definitions = Definitions(node.config, node.documents)
     schedules, bad = definitions.all()
     config = schedules.get(name)
     if config is None:
         raise UsageError(f"schedule {name} cannot run: {bad.get(name, 'there is none of this name')}")
     now = to_moment(node.clock.wall())
     run = Run(now, now, Firing(node).fire(config, now), manual=True)
-    with StateFile(node.config.data, name).changing() as state:
+    with StateFile(node.documents, name).changing() as state:
         state.add(run)
     definitions.touch()
     node.notifier.notify(topics.CONTROL)
@@ -146,27 +146,27 @@ def run_now(node: "Runtime", name: str) -> Run:
 
 def pause(node: "Runtime", name: str) -> bool:
     """From now on what comes due is left out; whether that is new. Raises StoreError."""
-    changed = Definitions(node.config).pause(name, to_moment(node.clock.wall()))
+    changed = Definitions(node.config, node.documents).pause(name, to_moment(node.clock.wall()))
     node.notifier.notify(topics.CONTROL)
     return changed
 
 
 def resume(node: "Runtime", name: str) -> bool:
     """It happens again; whether it was paused. Raises StoreError."""
-    with StateFile(node.config.data, name).changing() as state:  # first: what was due while it rested is left out
+    with StateFile(node.documents, name).changing() as state:  # first: what was due while it rested is left out
         state.cursor = max(state.cursor, to_moment(node.clock.wall()))
-    changed = Definitions(node.config).resume(name)
+    changed = Definitions(node.config, node.documents).resume(name)
     node.notifier.notify(topics.CONTROL)
     return changed
 
 
 def remove(node: "Runtime", name: str) -> bool:
     """Forget one that was added, and its runs; whether it was there. Raises UsageError, StoreError."""
-    definitions = Definitions(node.config)
+    definitions = Definitions(node.config, node.documents)
     if not definitions.is_added(name):
         raise UsageError(f"schedule {name} stands in the node's file; remove it there")
     changed = definitions.remove(name)
     if name not in node.config.schedules:
-        StateFile(node.config.data, name).remove()
+        StateFile(node.documents, name).remove()
     node.notifier.notify(topics.CONTROL)
     return changed

@@ -44,6 +44,10 @@ class Daemon(Process, frozen=True, kw_only=True):
 
     store: str = ""
     """What is wrong with the store, as the daemon sees it; empty: nothing."""
+    outboxes: Mapping[str, str] = {}
+    """Table of messages in a database of the application's → why its messages wait; empty: they do not."""
+    waits_for: str = ""
+    """Where the daemon works that was elected among those of a shared store; empty: this one works."""
 
 
 class Server(Process, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ DEFAULT_TRANSPORTS: Mapping[str, str] = types.MappingProxyType(
 
 _PACKAGES = {
     ("storage", "sqlite"): "dropr-storage-sqlite",
+    ("storage", "postgres"): "dropr-storage-postgres",
     ("storage", "fs"): "dropr-storage-fs",
     ("transport", "curl"): "dropr-transport-curl",
     ("transport", "zmq"): "dropr-transport-zmq",
@@ -44,6 +45,7 @@ _PACKAGES = {
     ("gateway", "memcache"): "dropr-gateway-memcache",
     ("gateway", "sqs"): "dropr-gateway-sqs",
     ("gateway", "stomp"): "dropr-gateway-stomp",
+    ("handler", "django"): "dropr-django",
     ("observer", "opentelemetry"): "dropr-observer-opentelemetry",
 }
 

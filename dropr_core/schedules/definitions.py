@@ -15,7 +15,7 @@ from dropr_core.config.node import NodeConfig
 from dropr_core.config.options import Reader
 from dropr_core.config.schedules import ScheduleConfig
 from dropr_core.errors import DroprError, UsageError
-from dropr_core.system.shared_document import SharedDocument
+from dropr_core.system.shared_document import Documents, Form
 
 NAME = "schedules.json"
 VERSION = 1
@@ -39,9 +39,9 @@ class Added:
 class Definitions:
     """Those of one node, as every process sees them. Safe from many threads."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, documents: Documents) -> None:
         self._config = config
-        self._file = SharedDocument(config.data / NAME, _decode, _encode, Added, ADVICE)
+        self._file = documents.document(NAME, Form(_decode, _encode, Added, ADVICE))
 
     def stamp(self) -> object:
         """The same object as long as nothing was changed; costs a look at a file's date. Raises StoreError."""

@@ -48,7 +48,7 @@ class Scheduler:
 
     def __init__(self, runtime: Runtime, log: logging.Logger) -> None:
         self._runtime, self._log = runtime, log
-        self._definitions = Definitions(runtime.config)
+        self._definitions = Definitions(runtime.config, runtime.documents)
         self._firing = Firing(runtime)
         self._entries: dict[str, Entry] = {}
         self._stamp: object = None
@@ -105,17 +105,17 @@ class Scheduler:
             except DroprError as error:  # the library was removed, or a time zone
                 bad[name] = str(error)
                 continue
-            file = StateFile(self._runtime.config.data, name)
+            file = StateFile(self._runtime.documents, name)
             if file.look().rule != rule.text:
                 with file.changing() as state:
                     state.begin(rule, wall)
             entries[name] = Entry(config, rule, file, wall)
             if not self._firing.peers(config):
                 self._open.update(run.id for run in file.look().runs if run.id and not run.state)
-        for name in set(known(self._runtime.config.data)) - found.keys() - bad.keys():
-            StateFile(self._runtime.config.data, name).remove()
+        for name in set(known(self._runtime.documents)) - found.keys() - bad.keys():
+            StateFile(self._runtime.documents, name).remove()
         for name, config in found.items():
-            file = StateFile(self._runtime.config.data, name)
+            file = StateFile(self._runtime.documents, name)
             if not config.enabled and file.look().rule not in {"", DISABLED}:  # enabled again, it begins anew
                 with file.changing() as state:
                     state.rule = DISABLED
@@ -197,7 +197,7 @@ class Scheduler:
                 return
             for name, ended in self._by_schedule(rows).items():
                 entry = self._entries.get(name)
-                file = entry.file if entry is not None else StateFile(self._runtime.config.data, name)
+                file = entry.file if entry is not None else StateFile(self._runtime.documents, name)
                 with file.changing() as state:
                     for row in ended:
                         self._open.discard(format_id(row.id))

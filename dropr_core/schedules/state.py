@@ -1,12 +1,12 @@
 """What has happened of one schedule: how far it has come, and its last runs.
 
-Owns the files ``schedules/<name in hex>.json`` of the data directory (docs/formats/schedules.md). Must not know what is
+Owns the documents ``schedules/<name in hex>.json`` of the node (docs/formats/schedules.md). Must not know what is
 due, nor what a run sends.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -14,8 +14,7 @@ import attrs
 from dropr_core.model.limits import clip
 from dropr_core.model.recurrence import Recurrence
 from dropr_core.schedules.due import Fired
-from dropr_core.system.ownership import make_private_directory
-from dropr_core.system.shared_document import SharedDocument
+from dropr_core.system.shared_document import Documents, Form
 
 DIRECTORY = "schedules"
 VERSION = 1
@@ -80,9 +79,9 @@ class State:
 class StateFile:
     """That of one schedule. Safe from many processes."""
 
-    def __init__(self, data: Path, name: str) -> None:
-        self.path = data / DIRECTORY / f"{name.encode().hex()}.json"
-        self._file = SharedDocument(self.path, _decode, _encode, State, ADVICE)
+    def __init__(self, documents: Documents, name: str) -> None:
+        form = Form(_decode, _encode, State, ADVICE)
+        self._file = documents.document(f"{DIRECTORY}/{name.encode().hex()}.json", form)
 
     def look(self) -> State:
         """What it says; not to be changed. Raises StoreError."""
@@ -91,22 +90,20 @@ class StateFile:
     @contextmanager
     def changing(self) -> Iterator[State]:
         """To be changed in the block, durable after it. Raises StoreError."""
-        make_private_directory(self.path.parent)
         with self._file.changing() as state:
             yield state
 
     def remove(self) -> None:
-        """Forget it. The lock's file stays: another process may hold it."""
-        self.path.unlink(missing_ok=True)
+        """Forget it. Raises StoreError."""
+        self._file.remove()
 
 
-def known(data: Path) -> list[str]:
-    """The names of the schedules of which there is a file."""
+def known(documents: Documents) -> list[str]:
+    """The names of the schedules of which there is a state."""
     try:
-        found = [bytes.fromhex(path.stem).decode() for path in (data / DIRECTORY).glob("*.json")]
-    except (FileNotFoundError, ValueError):
+        return sorted(bytes.fromhex(PurePath(name).stem).decode() for name in documents.names(f"{DIRECTORY}/"))
+    except ValueError:
         return []
-    return sorted(found)
 
 
 def _encode(state: State) -> object:

@@ -7,6 +7,7 @@ soon as there is room again: with a `check` or a sweep. For any storage on a dis
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,17 @@ CHECK_CALLS = 1000
 def floor_of(total: int, min_free: int | None) -> int:
     """Bytes that have to stay free on a disk of ``total`` bytes; None: the larger of 1 GiB and 2 %."""
     return max(GIB, total // 50) if min_free is None else min_free
+
+
+def check_free(directory: Path, more: int, min_free: int | None) -> None:
+    """Raise QueueFull if ``more`` bytes in a directory (there or not yet) would leave less free than the floor."""
+    usage = shutil.disk_usage(directory if directory.exists() else directory.parent)
+    floor = floor_of(usage.total, min_free)
+    if usage.free - more < floor:
+        raise QueueFull(
+            f"{directory}: {usage.free} bytes are free, {more} more would go below the floor of {floor}; free some "
+            "space or lower limits.min_free"
+        )
 
 
 class _Answer(NamedTuple):

@@ -10,53 +10,53 @@ from budgets.measuring import Cost
 TABLE = {
     "sqlite": {
         "send": Cost(
-            functions=91.15, statements=3, steps=47, peak=None,
+            functions=98.15, statements=3, steps=47, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "pwrite64": 4.46, "stat": 1,
             },
         ),
         "put": Cost(
-            functions=130.03, statements=7, steps=163, peak=None,
+            functions=130.27, statements=7, steps=163, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "pwrite64": 8.42, "stat": 1.01,
             },
         ),
         "send batch": Cost(
-            functions=23.139, statements=0.02, steps=36.232, peak=859,
+            functions=7.159, statements=0.02, steps=36.232, peak=487,
             system={
                 "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.228, "stat": 0.001,
             },
         ),
         "ship": Cost(
-            functions=1.126, statements=0.012, steps=39.335, peak=659,
+            functions=0.111, statements=0.012, steps=36.333, peak=581,
             system={
                 "fcntl": 0.012, "pread64": 0.122, "pwrite64": 0.234, "stat": 0.002,
             },
         ),
         "accept": Cost(
-            functions=2.158, statements=0.025, steps=30.332, peak=197,
+            functions=2.16, statements=0.025, steps=30.332, peak=197,
             system={
-                "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.234, "stat": 0.001,
+                "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.236, "stat": 0.001,
             },
         ),
         "receive": Cost(
-            functions=52.16, statements=1.74, steps=99.52, peak=None,
+            functions=49.69, statements=1.76, steps=106.56, peak=None,
             system={
                 "close": 0.07, "fallocate": 0.01, "fcntl": 1.11, "flock": 0.01,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
-                "pread64": 0.54, "pwrite64": 1.83, "stat": 0.24, "unlink": 0.03,
+                "pread64": 0.55, "pwrite64": 1.87, "stat": 0.31, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=7.773, statements=0.056, steps=71.656, peak=1056,
+            functions=3.743, statements=0.042, steps=77.57, peak=862,
             system={
                 "close": 0.005, "fcntl": 0.026, "flock": 0.001, "ftruncate": 0.001,
-                "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.134,
-                "pwrite64": 0.273, "stat": 0.01, "unlink": 0.003,
+                "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.136,
+                "pwrite64": 0.263, "stat": 0.011, "unlink": 0.003,
             },
         ),
         "idle": Cost(
-            functions=211.3, statements=0, steps=0, peak=None,
+            functions=208.1, statements=0, steps=0, peak=None,
             system={
                 "openat": 1,
             },
@@ -64,19 +64,19 @@ TABLE = {
     },
     "fs": {
         "send": Cost(
-            functions=197.03, statements=0, steps=0, peak=None,
+            functions=199.15, statements=0, steps=0, peak=None,
             system={
                 "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
             },
         ),
         "put": Cost(
-            functions=217.3, statements=0, steps=0, peak=None,
+            functions=213.18, statements=0, steps=0, peak=None,
             system={
-                "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.04,
+                "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
             },
         ),
         "send batch": Cost(
-            functions=32.206, statements=0, steps=0, peak=1496,
+            functions=13.231, statements=0, steps=0, peak=1322,
             system={
                 "fdatasync": 0.001, "flock": 0.004, "pwrite64": 0.001, "stat": 0.001,
             },
@@ -88,29 +88,29 @@ TABLE = {
             },
         ),
         "accept": Cost(
-            functions=12.218, statements=0, steps=0, peak=982,
+            functions=9.221, statements=0, steps=0, peak=982,
             system={
                 "fdatasync": 0.001, "flock": 0.004, "pwrite64": 0.002, "stat": 0.001,
             },
         ),
         "receive": Cost(
-            functions=45.24, statements=0, steps=0, peak=None,
+            functions=46.4, statements=0, steps=0, peak=None,
             system={
                 "close": 0.07, "fallocate": 0.01, "fcntl": 0.01, "flock": 0.39,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
-                "pread64": 0.01, "pwrite64": 0.15, "stat": 0.26, "unlink": 0.03,
+                "pread64": 0.01, "pwrite64": 0.15, "stat": 0.33, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=0.796, statements=0, steps=0, peak=1032,
+            functions=0.824, statements=0, steps=0, peak=1033,
             system={
                 "close": 0.005, "flock": 0.015, "ftruncate": 0.001, "getdents64": 0.002,
                 "mkdir": 0.001, "openat": 0.005, "pread64": 0.002, "pwrite64": 0.003,
-                "stat": 0.012, "unlink": 0.003,
+                "stat": 0.013, "unlink": 0.003,
             },
         ),
         "idle": Cost(
-            functions=211.3, statements=0, steps=0, peak=None,
+            functions=210, statements=0, steps=0, peak=None,
             system={
                 "openat": 1,
             },

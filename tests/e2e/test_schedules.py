@@ -12,6 +12,7 @@ from support.nodes import Road, eventually
 from dropr_core.contracts.storage import Selection
 from dropr_core.model.names import due_of_run
 from dropr_core.schedules.state import StateFile
+from dropr_core.system.shared_document import FileDocuments
 
 pytestmark = pytest.mark.e2e
 
@@ -84,7 +85,7 @@ def test_a_webhook_is_called_at_its_time_and_its_answer_is_kept(road, added):
             shop.write(schedules={"ping": {"every": "1s", "webhook": address, "value": {"a": 1}}})
         shop.run("daemon")
         shop.run("worker")
-        file = StateFile(shop.data, "ping")
+        file = StateFile(FileDocuments(shop.data), "ping")
         eventually(lambda: any(run.state == "processed" for run in file.look().runs), what="an answer is kept")
         shown = subprocess.run(
             [sys.executable, "-m", "dropr_core", "schedule", "show", "ping", "--json", "-c", str(shop.file)],

@@ -151,7 +151,7 @@ def test_a_function_beyond_its_timeout_ends_its_process_and_is_never_run_twice_a
     """The log has its stack; the process makes room for a fresh one once the others are done; the attempt counts, and
     the next one begins when the hung one is gone with its process.
     """
-    place = ware(road, TIMEOUTS, worker={"threads": 2, "drain": "1s"}, timeout="1s")
+    place = ware(road, TIMEOUTS, worker={"threads": 2, "drain": "3s"}, timeout="2s")
     place.write(run=["worker"])
     with place.opened() as node:
         angel = place.run("up", ready=False)
@@ -164,7 +164,7 @@ def test_a_function_beyond_its_timeout_ends_its_process_and_is_never_run_twice_a
         assert [note[0] for note in notes() if note[2] == "end"].count("hang") == 1
         assert sorted(int(note[0]) for note in notes() if note[2] == "end" and note[0] != "hang") == list(range(20))
         assert angel.stop() == Exit.OK
-    assert "longer than its timeout of 1 s, and cannot be stopped" in angel.text
+    assert "longer than its timeout of 2 s, and cannot be stopped" in angel.text
     assert "time.sleep(1e6)" in angel.text
     assert "A fresh one starts now" in angel.text
     assert "ends in the middle of a handler" in angel.text

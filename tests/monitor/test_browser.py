@@ -98,7 +98,7 @@ def state(node, identity):
 def ran(node, result):
     """A run of the schedule whose handler gave this back, as the daemon writes it down."""
     run = schedules.run_now(node.runtime, "nightly")
-    with StateFile(node.runtime.config.data, "nightly").changing() as kept:
+    with StateFile(node.runtime.documents, "nightly").changing() as kept:
         kept.find(run.id).state, kept.find(run.id).result = "processed", result
     return run
 
@@ -252,11 +252,11 @@ def test_a_schedule_is_seen_with_its_runs_and_steered(browser, node, link):
 
     browser.click(f"{NIGHTLY} [data-do='schedule-pause']")
     browser.click("dialog button.main")
-    eventually(lambda: "nightly" in Definitions(node.runtime.config).paused)
+    eventually(lambda: "nightly" in Definitions(node.runtime.config, node.runtime.documents).paused)
     browser.sees(f"{NIGHTLY} .state", "paused")
     browser.sees(NIGHTLY, "never")
     browser.click(f"{NIGHTLY} [data-do='schedule-resume']")
-    eventually(lambda: not Definitions(node.runtime.config).paused)
+    eventually(lambda: not Definitions(node.runtime.config, node.runtime.documents).paused)
     browser.sees(f"{NIGHTLY} .state", "on")
 
     browser.click(f"{NIGHTLY} [data-do='schedule-run']")

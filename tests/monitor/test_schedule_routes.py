@@ -33,7 +33,7 @@ def caller(node):
 
 def test_schedules_are_told_as_on_the_command_line(node, caller):
     """Those of the file and added ones, with rule, words, zone and state; a broken one with what is wrong."""
-    Definitions(node.runtime.config).add("extra", {"every": "1h", "channel": "jobs"})
+    Definitions(node.runtime.config, node.runtime.documents).add("extra", {"every": "1h", "channel": "jobs"})
     found = caller.ask("GET", "/api/schedules").document
     assert {one["name"]: (one["from"], one["state"], one["words"], one["zone"]) for one in found["schedules"]} == {
         "extra": ("added", "on", "every hour", None),
@@ -52,7 +52,7 @@ def test_the_list_and_each_result_end(node, caller, monkeypatch):
     assert ([one["name"] for one in found["schedules"]], found["more"]) == (["gone", "nightly"], True)
     run = Run(1000, 1000, "", state="processed")
     monkeypatch.setattr(schedules, "_ending", lambda _node, _run: {"state": "done", "result": "x" * 9999, "reason": ""})
-    with StateFile(node.runtime.config.data, "nightly").changing() as state:
+    with StateFile(node.runtime.documents, "nightly").changing() as state:
         state.add(run)
     (told,) = caller.ask("GET", "/api/schedule/nightly").document["runs"]
     assert len(told["result"]) == MAX_TEXT + 1
@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(node, caller, method, path, w
     """And nothing is changed."""
     reply = caller.ask(method, path, words)
     assert (reply.status, bool(reply.document["error"])) == (status, True)
-    assert not Definitions(node.runtime.config).paused
+    assert not Definitions(node.runtime.config, node.runtime.documents).paused
     assert all(one["last"] is None for one in schedules.schedule_documents(node.runtime))
 
 

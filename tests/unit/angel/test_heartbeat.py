@@ -111,7 +111,7 @@ def test_systemd_notices_arrive_and_the_variables_are_taken():
         for address in (f"{directory}/n", f"@dropr-test-{os.getpid()}"):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
                 line.bind("\0" + address[1:] if address.startswith("@") else address)
-                line.settimeout(10)
+                line.settimeout(60)
                 environ = {
                     "NOTIFY_SOCKET": address,
                     "WATCHDOG_USEC": "3000000",

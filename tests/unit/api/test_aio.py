@@ -36,7 +36,7 @@ def public(cls):
     [
         (Node, AsyncNode, {"open", "consumer", "retry_now", "name", "config", "outbox", "inbox", "registered"}),
         (Received, AsyncReceived, {"apply", "make_ack", "make_done", "make_failure", "note_refused", "outlook",
-                                   "requeue", "claim", "settled", "open", "loads"}),
+                                   "requeue", "claim", "settled", "open", "loads", "aack", "conclude", "took_effect"}),
         (Sent, AsyncSent, {"known", "result_of", "state", "deliveries"}),
     ],
 )  # fmt: skip
@@ -154,7 +154,7 @@ def test_the_time_ends_both_loops_alike(tmp_path):
                 got.append(message.value)
                 await asyncio.sleep(0.1)
             assert got == [str(number) for number in range(len(got))]
-            assert 1 <= len(got) <= 4
+            assert len(got) <= 4  # none, if the first took so long to come
             counts = node.node.inbox.counts()["in"]
             assert (counts["ready"], counts["processed"]) == (10 - len(got), len(got))
             left = node.node.inbox.scan(Selection(channel="in", states=frozenset({State.READY})))

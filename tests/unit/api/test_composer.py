@@ -9,7 +9,7 @@ from support.one_node import configure, facts
 
 from dropr_core.api.composer import Composer
 from dropr_core.api.serialization import Serialization
-from dropr_core.bodies.store import Bodies
+from dropr_core.bodies.store import BodyFiles
 from dropr_core.errors import BadName, TooBig, UnknownPeer, UsageError
 from dropr_core.model import envelope
 from dropr_core.model.names import MessageId, id_of_key
@@ -29,7 +29,7 @@ def compose(tmp_path):
     config = configure(tmp_path, channels=CHANNELS, limits={"min_free": 0, "max_body": "100KiB", "inline_body": "1KiB"})
     clock = FakeClock()
     serialization = Serialization(config, make_context(tmp_path, clock))
-    composer = Composer(config, clock, serialization.dump, Bodies(tmp_path / "bodies", 0))
+    composer = Composer(config, clock, serialization.dump, lambda: BodyFiles(tmp_path / "bodies", 0))
 
     def call(value=b"x", **options):
         return composer.compose(value, options).outgoing

@@ -30,6 +30,15 @@ def test_a_stencil_makes_the_very_bytes_that_encode_makes(message, body, other, 
     assert (filled.message.id, filled.message.created_at, filled.body) == (other, moment, body)
 
 
+@given(messages, st.lists(st.binary(max_size=40), max_size=6), st.floats(1, 4e9))
+def test_many_are_filled_in_with_the_very_bytes_of_each(message, bodies, moment):
+    """Whatever the sizes of their bodies are, and in which order: each envelope is that of `fill`."""
+    template = envelope.EnvelopeTemplate(message)
+    ids = [bytes([number]) * 16 for number in range(len(bodies))]
+    wanted = [template.fill(one, moment, body) for one, body in zip(ids, bodies, strict=True)]
+    assert template.fill_all(ids, moment, bodies) == wanted
+
+
 @given(messages, st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.data())
 def test_a_likeness_recognises_what_is_sound_and_made_alike_and_nothing_else(message, bodies, data):
     """Ids are those that the headers say; an altered byte, another header, too large a body, no time: none at all."""

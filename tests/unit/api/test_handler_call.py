@@ -14,7 +14,7 @@ from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.cli.logs import Line
 from dropr_core.config.node import from_mapping
-from dropr_core.contracts.handler import Handler, NoResult
+from dropr_core.contracts.handler import Failed, Handler, NoResult
 from dropr_core.contracts.storage import Ack, Bury, Release
 from dropr_core.errors import ProtocolError, Reject, Retry
 from dropr_core.model.limits import MAX_REASON, MAX_RESULT
@@ -150,6 +150,22 @@ def test_whatever_is_raised_is_a_failed_attempt(received, error):
     assert (change.delay, change.counted) == (7.0, True)
     assert change.reason.startswith(type(error).__name__)
     assert len(change.reason.encode()) <= MAX_REASON
+
+
+@pytest.mark.parametrize(("error", "kind"), [(ValueError("cause"), Release), (KeyError("cause"), Bury)])
+def test_a_handler_may_tell_what_code_of_somebody_else_raised(tmp_path, error, kind):
+    """`Failed`: its report is the reason, cut to what can be stored; rules of `retry` look at the exception in it."""
+    mapping = {"node": "ware", "data": str(tmp_path / "data"), "storage": "memory", "limits": {"min_free": 0},
+               "channels": {"jobs": {"retry": {"KeyError": "bury"}}}}  # fmt: skip
+    with Runtime.open(from_mapping(mapping, tmp_path)) as opened:
+        Node(opened).put(b"x", channel="jobs")
+        consumer = Consumer(opened, ["jobs"])
+        (message,) = consumer.claim()
+        change = settled(message, Failed(error, "the report" * 1000))
+        assert isinstance(change, kind)
+        assert change.reason.startswith("the report")
+        assert len(change.reason.encode()) <= MAX_REASON
+        consumer.close()
 
 
 @pytest.mark.parametrize("error", [Reject("no such article \udcff"), Reject(), ProtocolError("not JSON")])

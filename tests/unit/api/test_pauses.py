@@ -59,7 +59,7 @@ def test_it_ends_by_itself(node, consumer):
 def test_another_process_sees_it(node, consumer, tmp_path):
     """What one process pauses the next look of every other one knows; what it ends, too."""
     Peer(node).push(b"one")
-    other = Pauses(node.runtime.config.data, node.runtime.clock, node.runtime.notifier)
+    other = Pauses(node.runtime.documents, node.runtime.clock, node.runtime.notifier)
     other.pause("jobs", None, "moving house")
     assert consumer.claim(1) == []
     assert node.runtime.pauses.now()["jobs"].reason == "moving house"

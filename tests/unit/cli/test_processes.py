@@ -68,7 +68,7 @@ def test_every_key_of_json_is_documented(run, told, put):
             for key in each:
                 known = f"`{key}`" in keys or key in {"queued", "ready", "held", "state"}
                 assert known, f"{name} --json: {key} is not in the reference"
-    covered = {*commands, "config", "dashboard", "init", "join", "keygen", "schema"}
+    covered = {*commands, "config", "dashboard", "init", "join", "keygen", "outbox", "schema"}
     assert covered | {"cat", "completion", "demo", "manual", "metrics", "new", *SECTIONS[0][1]} == {
         name for _, verbs in SECTIONS for name in verbs
     }

@@ -7,6 +7,7 @@ import pytest
 
 from dropr_core.schedules.state import StateFile
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.shared_document import FileDocuments
 
 FILE = """
 schedules:
@@ -72,7 +73,7 @@ def test_results_are_shown(told, file, tmp_path):
     """What a handler gave back, as the daemon has written it down."""
     told("schedule", "add", "a", "--every", "1d", "--channel", "jobs", "--text", "go")
     sent = told("schedule", "run", "a")
-    with StateFile(tmp_path / "data", "a").changing() as state:
+    with StateFile(FileDocuments(tmp_path / "data"), "a").changing() as state:
         state.runs[0].state, state.runs[0].result = "processed", "42 rows"
     assert told("schedule", "show", "a")["runs"][0]["result"] == "42 rows"
     assert told("show", sent["id"])["run"]["result"] == "42 rows"

@@ -287,3 +287,19 @@ def test_contradictions_are_refused(text, says):
     found = "\n".join(refused(config.parse, f"node: s\n{text}\n", HERE))
     assert says in found
     assert HUSH not in found
+
+
+def test_a_word_of_an_earlier_version_names_the_one_of_today():
+    """Renamed: the mistake says what to write; removed: what to do instead. Neither is read as something else."""
+
+    @attrs.frozen(kw_only=True)
+    class Changed:
+        Removed = {"turbo": "it is always on"}  # noqa: RUF012
+        patience: float = options.duration("1s", formerly=("timeout", "wait"))
+
+    assert build(Changed, {"patience": "2s"}).patience == 2
+    assert refused(build, Changed, {"timeout": "2s"}) == (
+        "timeout: is called 'patience' now; write patience: in its place",
+    )
+    assert refused(build, Changed, {"turbo": True}) == ("turbo: is no option any more; it is always on",)
+    assert "no option is called 'patiense'" in refused(build, Changed, {"patiense": "1s"})[0]

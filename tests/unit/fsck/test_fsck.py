@@ -11,7 +11,7 @@ pytest.importorskip("dropr_storage_sqlite")
 import apsw
 
 from dropr_core.api.node import Node
-from dropr_core.bodies.store import Bodies
+from dropr_core.bodies.store import BodyFiles
 from dropr_core.cli.app import application
 from dropr_core.contracts.storage import Job, Selection, Storage
 from dropr_core.model.message import State
@@ -322,4 +322,4 @@ def test_a_node_that_never_was_is_not_made(tmp_path):
     result = CliRunner().invoke(application(), ["fsck", "--repair", "-c", str(path)])
     assert result.exit_code == Exit.NO_INPUT
     assert not (tmp_path / "data").exists()
-    assert Bodies(Path("nowhere")).any() is False
+    assert BodyFiles(Path("nowhere")).any() is False

@@ -23,6 +23,15 @@ def test_ids_rise_even_when_the_clock_steps_back():
     assert ids == sorted(set(ids))
 
 
+def test_ids_made_together_rise_among_those_made_alone():
+    """Many at once are as many calls: different, rising, above all before them and below all after them."""
+    times = iter([100.0, 100.001, 50.0, 200.0])
+    make = IdMaker(lambda: next(times))
+    ids = [make(), *make.several(500, 100.0), make(), *make.several(3, 99.0), make(), *make.several(0, 300.0), make()]
+    assert ids == sorted(set(ids))
+    assert len(ids) == 507
+
+
 def test_ids_of_many_threads_are_different_and_rise_in_each():
     """Eight threads at once: no id twice, and each thread's own ids rise."""
     make, lists, start = IdMaker(), [[] for _ in range(8)], threading.Barrier(8)

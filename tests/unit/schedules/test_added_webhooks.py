@@ -25,7 +25,7 @@ def channels(node):
 def test_a_worker_calls_those_that_were_added_and_one_broken_costs_itself_alone(tmp_path, caplog):
     """So does a file of schedules that nobody can read: what the configuration names is handled all the same."""
     with open_node(tmp_path, channels={"jobs": {"handler": "python:os.path:basename"}}) as node:
-        definitions = Definitions(node.runtime.config)
+        definitions = Definitions(node.runtime.config, node.runtime.documents)
         for name, address in {"good": "http://127.0.0.1:9/", "bad": "ftp://127.0.0.1/"}.items():
             definitions.add(name, {"every": "1h", "webhook": address})
         assert channels(node) == ("jobs", "schedules/good")

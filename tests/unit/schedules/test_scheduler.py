@@ -18,6 +18,7 @@ from dropr_core.schedules.definitions import Definitions
 from dropr_core.schedules.scheduler import Scheduler
 from dropr_core.schedules.state import KEPT, StateFile
 from dropr_core.system.clock import FakeClock
+from dropr_core.system.shared_document import FileDocuments
 
 LOG = logging.getLogger("test.schedules")
 MINUTE = 60.0
@@ -136,7 +137,7 @@ def test_a_kill_between_the_two_steps_neither_doubles_nor_loses(live, monkeypatc
     life.turn()
     assert done + life.work() + life.sent() == minutes(begin, life.clock.wall())
     life.turn()
-    assert len(StateFile(life.config.data, "a").look().runs) == 2
+    assert len(StateFile(FileDocuments(life.config.data), "a").look().runs) == 2
 
 
 STEPS = st.lists(
@@ -215,7 +216,7 @@ def test_what_became_of_a_run_here_is_kept(live):
         message.ack({"rows": 7})
     life.start()
     life.turn()
-    runs = StateFile(life.config.data, "a").look().runs
+    runs = StateFile(FileDocuments(life.config.data), "a").look().runs
     assert len(runs) == KEPT
     assert {run.state for run in runs} == {"processed"}
     assert json.loads(runs[-1].result) == {"rows": 7}
@@ -231,7 +232,7 @@ def test_a_run_that_was_buried_says_why(live):
     for message in life.node.receive("jobs", wait=0):
         message.bury("no such table")
     life.turn()
-    (run,) = StateFile(life.config.data, "a").look().runs
+    (run,) = StateFile(FileDocuments(life.config.data), "a").look().runs
     assert (run.state, run.reason) == ("failed", "no such table")
 
 
@@ -239,12 +240,12 @@ def test_a_changed_rule_and_a_long_rest_make_up_for_nothing(live, tmp_path):
     """What would have been due by another rule, or while it was paused, is not missed."""
     life = live(a=HERE)
     life.turn()
-    definitions = Definitions(life.config)
+    definitions = Definitions(life.config, FileDocuments(life.config.data))
     definitions.pause("a", 0)
     life.clock.advance(3600)
     life.turn()
     assert life.work() == []
-    with StateFile(life.config.data, "a").changing() as state:
+    with StateFile(FileDocuments(life.config.data), "a").changing() as state:
         state.cursor = int(life.clock.wall() * 1000)
     definitions.resume("a")
     life.turn()
@@ -286,7 +287,7 @@ def test_one_that_cannot_be_sent_does_not_hold_up_the_others(live, caplog):
         life.turn()
         life.turn()
     assert len(life.work()) == 2
-    runs = StateFile(life.config.data, "a").look().runs
+    runs = StateFile(FileDocuments(life.config.data), "a").look().runs
     assert [run.state for run in runs] == ["failed", "failed"]
     assert "gone.csv" in runs[0].reason
     assert caplog.text.count("sends nothing") == 2

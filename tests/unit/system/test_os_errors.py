@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dropr_core.bodies.store import Bodies
+from dropr_core.bodies.store import BodyFiles
 from dropr_core.errors import QueueFull, StoreReadOnly, WriteFailed
 from dropr_core.model.names import IdMaker
 from dropr_core.system.os_errors import store_error, wants_room
@@ -42,7 +42,7 @@ def test_the_reserve_is_kept_where_room_is_not_what_is_missing():
 @pytest.mark.parametrize("call", ["open", "fsync"])
 def test_a_body_that_cannot_be_written_says_what_a_store_would_say(monkeypatch, tmp_path, call, number):
     """Large bodies use the same table: want of file handles is QueueFull, which passes, and leaves nothing behind."""
-    bodies = Bodies(tmp_path, 0)
+    bodies = BodyFiles(tmp_path, 0)
     bodies.write(IdMaker()(), io.BytesIO(b"fine"))
     real = getattr(os, call)
 
