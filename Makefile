@@ -4,14 +4,17 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/transport_curl plugins/transport_zmq \
+PLUGINS := plugins/storage_sqlite plugins/storage_fs plugins/storage_postgres plugins/transport_curl plugins/transport_zmq \
   plugins/gateway_beanstalk plugins/gateway_gearman plugins/gateway_http plugins/gateway_memcache \
-  plugins/gateway_sqs plugins/gateway_stomp plugins/observer_opentelemetry
+  plugins/gateway_sqs plugins/gateway_stomp plugins/kombu_dropr plugins/django_dropr plugins/observer_opentelemetry
+# On the application's side: they bring the frameworks that they are for, which no node needs.
+INTEGRATIONS := plugins/kombu_dropr plugins/django_dropr
+NODE_PLUGINS := $(filter-out $(INTEGRATIONS),$(PLUGINS))
 # Tests wait more than they compute: one worker more than there are processors. JOBS=0 runs them one after the other.
 JOBS   ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 1))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help demo fmt check unit test test-all own-suite stress bench house dist dist-check changelog clean
+.PHONY: help demo fmt check unit test test-all own-suite django6 stress bench house dist dist-check version release-data changelog clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -24,9 +27,9 @@ $(VENV)/.installed: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
 
 # The same without the tools of developers: what a node needs and nothing more. The demo must run where no linter can
 # be installed.
-$(VENV)/.runtime: pyproject.toml $(PLUGINS:%=%/pyproject.toml) Makefile
+$(VENV)/.runtime: pyproject.toml $(NODE_PLUGINS:%=%/pyproject.toml) Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . $(PLUGINS:%=--editable %)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . $(NODE_PLUGINS:%=--editable %)
 	touch $@
 
 demo: $(VENV)/.runtime ## the main job on real input, with real failures; installs no tools of developers
@@ -60,11 +63,25 @@ test-all: check ## the whole suite with every supported Python that this machine
 	  .venv-$$version/bin/python -m pytest -n $(JOBS) --dist worksteal || exit 1; \
 	done
 
+# Django 6 has the tasks framework inside and needs Python 3.12; CI runs 3.11 with the package django-tasks.
+.venv-django6/.installed: pyproject.toml plugins/django_dropr/pyproject.toml Makefile
+	@for python in python3.13 python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.1[23].*/bin/python; do \
+	  if $$python -c '' 2>/dev/null; then exec $$python -m venv .venv-django6; fi; \
+	done; echo "needs Python 3.12 or newer"; exit 1
+	.venv-django6/bin/python -m pip install --quiet --disable-pip-version-check 'django>=6' hypothesis httpx2 pytest \
+	  pytest-timeout pytest-xdist selenium --editable . --editable plugins/storage_sqlite --editable plugins/django_dropr \
+	  --editable plugins/transport_curl
+	touch $@
+
+django6: .venv-django6/.installed ## the tests and the example of dropr-django with Django 6, on Python 3.12 or newer
+	.venv-django6/bin/python -m pytest -q plugins/django_dropr
+	.venv-django6/bin/python -m pytest -q tests/examples -k django
+
 stress: $(VENV)/.installed ## ten thousand idle connections at a gateway, and what each costs: some minutes
 	$(BIN)/python -m pytest -m stress -s tests/gateways/test_idle_connections.py
 
-# Those suites assert timings of 50 ms: for a machine that has nothing else to do.
-own-suite: $(VENV)/.installed ## a client's own test suite against our doors: SUITE=greenstalk|stomp-py SOURCE=its tree
+# Some of those suites assert timings of 50 ms: for a machine that has nothing else to do.
+own-suite: $(VENV)/.installed ## a client's own test suite against our doors: SUITE=celery|greenstalk|kombu|stomp-py SOURCE=its tree
 	$(BIN)/python tests/gateways/own_suites.py $(SUITE) $(SOURCE) -- -q
 
 # matplotlib and huey are wanted here alone. Without them the bench goes on: no pictures, nothing to compare with.
@@ -100,6 +117,14 @@ dist-check: dist ## installs them into an empty environment and runs the demo th
 	rm -rf dist/check && $(PYTHON) -m venv dist/check
 	dist/check/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	cd / && $(CURDIR)/dist/check/bin/dropr plugins && $(CURDIR)/dist/check/bin/dropr demo
+
+VERSION ?=
+version: ## the version, and where another one stands; VERSION=0.3.0.dev0 writes it into every place
+	@$(PYTHON) tools/version.py $(VERSION)
+
+COMMIT ?= v$(shell $(PYTHON) tools/version.py)
+release-data: $(VENV)/.installed ## after a release: its wheels as the data of the tests of upgrades, COMMIT=its tag
+	$(BIN)/python tools/release_data.py $(COMMIT)
 
 changelog: $(VENV)/.installed ## what the next release would say of itself, from changelog.d/
 	$(BIN)/towncrier build --draft --version next

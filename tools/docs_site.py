@@ -24,7 +24,8 @@ ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "Reference",
         (
-            "docs/configuration", "docs/cli", "docs/api", "docs/errors", "docs/limits", "docs/wire-protocol",
+            "docs/configuration", "docs/cli", "docs/api", "docs/errors", "docs/limits", "docs/compatibility",
+            "docs/wire-protocol",
             "docs/transports/*", "docs/formats/*",
         ),
     ),
@@ -35,7 +36,12 @@ ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
             "docs/performance", "docs/scale", "docs/architecture",
         ),
     ),
-    ("Project", ("CONTRIBUTING", "changelog.d/README", "bench/README", "docs/decisions/index")),
+    (
+        "Project",
+        (
+            "CONTRIBUTING", "changelog.d/README", "bench/README", "tests/last_release/README", "docs/decisions/index",
+        ),
+    ),
 )  # fmt: skip
 """Heading → pages without their endings; a star stands for those of a folder that are not named before."""
 
@@ -53,6 +59,11 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 suppress_warnings = ["misc.highlighting_failure", "myst.xref_ambiguous", "docutils", "ref.python"]
 exclude_patterns = []
+
+# Names that signatures have for type checkers alone; autodoc wants to read them.
+from dropr_core.api import effects, received
+
+received.Pending = effects.Pending
 """
 # docutils: docstrings are plain text here, and what looks like markup in them is none.
 
@@ -80,7 +91,8 @@ What `import dropr_core as dropr` has. Written from the code.
 def copy_pages(source: Path) -> list[str]:
     """Every page, in its place; their names without the ending."""
     found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    found += [ROOT / "bench" / "README.md", ROOT / "changelog.d" / "README.md"]  # what pages link to outside docs/
+    outside = ("bench", "changelog.d", "tests/last_release")  # what pages link to outside docs/
+    found += [ROOT / folder / "README.md" for folder in outside]
     found += sorted((ROOT / "examples").rglob("README.md"))
     names = []
     for page in found:

@@ -68,7 +68,6 @@ def test_opening_and_sending_loads_neither_terminal_nor_transports(config):
     rooms = {name.split(".")[1] for name in own(modules) if "." in name}
     assert rooms == {
         "api",
-        "bodies",
         "builtin",
         "config",
         "contracts",

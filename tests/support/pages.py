@@ -163,9 +163,9 @@ class Reader:
 
     def _expect(self, block, text):
         """Each line was printed by the block before, in this order."""
-        pattern = ".*".join(re.escape(line.strip()).replace("…", ".*?") for line in text.strip().splitlines())
+        pieces = [piece for line in text.strip().splitlines() for piece in line.strip().split("…")]
         until = time.monotonic() + PATIENCE
-        while not re.search(pattern, said := self._said if isinstance(self._said, str) else self._said.said, re.DOTALL):
+        while not _holds(said := self._said if isinstance(self._said, str) else self._said.said, pieces):
             assert not isinstance(self._said, str), f"line {block.line}: expected\n{text}\nbut saw\n{said}"
             assert time.monotonic() < until, f"line {block.line}: waited in vain for\n{text}\nand saw\n{said}"
             time.sleep(0.05)
@@ -177,6 +177,19 @@ class Reader:
         for one in [*self._endless, *self._shells.values()]:
             one.stop()
         assert not gone, "ended before its time:\n" + "\n".join(gone)
+
+
+def _holds(said, pieces):
+    """Whether all pieces stand in a text, one after the other. A regular expression of a page's length would try
+    every way to find the first ones again before it says no, for minutes.
+    """
+    at = 0
+    for piece in pieces:
+        found = said.find(piece, at)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 class _Group:
