@@ -17,6 +17,7 @@ from dropr_core.errors import StoreError, StoreReadOnly
 from dropr_storage_postgres.engine.address import Place
 from dropr_storage_postgres.engine.columns import adapt
 from dropr_storage_postgres.engine.forking import SESSIONS
+from dropr_storage_postgres.engine.keeping import KeepingConnection
 from dropr_storage_postgres.engine.schema import join
 from dropr_storage_postgres.engine.times import Times
 from dropr_storage_postgres.engine.types import Connection
@@ -73,7 +74,7 @@ class Opener:
             settings["default_transaction_read_only"] = "on"
         if not durable:
             settings["synchronous_commit"] = "off"
-        connection = psycopg.Connection.connect(
+        connection = KeepingConnection.connect(
             self.place.session(self._purpose, **settings), autocommit=True, prepare_threshold=0,
             cursor_factory=BinaryCursor,
         )  # fmt: skip
