@@ -7,6 +7,7 @@ and what is said of it can be told from one process to another.
 
 import logging
 import re
+import signal
 from collections.abc import Generator
 from logging.handlers import QueueHandler
 
@@ -23,6 +24,14 @@ settings.register_profile(
 )
 settings.register_profile("same each time", parent=settings.get_profile("search"), derandomize=True, database=None)
 settings.load_profile("same each time")
+
+
+def pytest_configure() -> None:
+    """Listen to Ctrl-C, as a program in a terminal does. What a script starts in the background ignores it, and so do
+    its children: the programs that are tested here would never hear theirs.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
