@@ -15,6 +15,7 @@ from contracts.wrong_plugins import (
     wrong_gateways,
     wrong_handlers,
     wrong_others,
+    wrong_serializers,
     wrong_storages,
     wrong_transports,
 )
@@ -24,7 +25,16 @@ from dropr_core.testing import leaks
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).parent / "wrong_plugins"
-MODULES = (wrong_storages, wrong_bulk, wrong_bodies, wrong_transports, wrong_handlers, wrong_gateways, wrong_others)
+MODULES = (
+    wrong_storages,
+    wrong_bulk,
+    wrong_bodies,
+    wrong_transports,
+    wrong_handlers,
+    wrong_gateways,
+    wrong_serializers,
+    wrong_others,
+)
 CLASSES = [
     (module, name) for module in MODULES for name, cls in vars(module).items()
     if name.startswith("Test") and isinstance(cls, type) and cls.__module__ == module.__name__
@@ -90,15 +100,15 @@ def test_the_same_plugin_without_the_mistake_passes(judge, module, name):
         (wrong_bulk, "TestSortsWhatWaitsInALibrary", "*- inbox.put: * steps of its library instead of *"),
         (wrong_transports, "TestSwapsPieces", "*byte 4096 is the first that differs: *"),
         (wrong_transports, "TestEndsAtAZero", "* bytes instead of *"),
-        (wrong_others, "TestLosesDigits", "*0.333333, it was 0.3333333333333333*"),
-        (wrong_others, "TestMakesTextsOfKeys", "*misses the keys 1 and has '1' instead*"),
+        (wrong_serializers, "TestLosesDigits", "*0.333333, it was 0.3333333333333333*"),
+        (wrong_serializers, "TestMakesTextsOfKeys", "*misses the keys 1 and has '1' instead*"),
         (wrong_storages, "TestHangsWhereManyAppend", "*append in eight threads at once did not come back within 2 s*"),
         (wrong_storages, "TestGivesOneMessageToMany", "*what the four got together: * twice: *"),
         (wrong_storages, "TestHangsOnClose", "*close of the MemoryStorage did not come back within 2 s*"),
         (wrong_handlers, "TestRemembersEveryMessage", "*bytes stay after each of 50 rounds, * from *.py:*"),
         (wrong_handlers, "TestSaysDoneThoughItFailed", "*it failed, and was said to be done, with the result None*"),
         (wrong_handlers, "TestDoesItTwice", "*the same message again did something new: *"),
-        (wrong_others, "TestUnpacksBombs", "*a body of * bytes (*) took * bytes of memory, more than *"),
+        (wrong_serializers, "TestUnpacksBombs", "*a body of * bytes (*) took * bytes of memory, more than *"),
         (wrong_others, "TestNodesDoubleWhatComesTwice", "*given to reader, but it is done*"),
         (wrong_others, "TestNodesForgetPriority", "*I10: * entered lane * out of order*"),
     ],
@@ -118,8 +128,8 @@ def test_there_are_many_mistakes():
 
 def test_stress_repeats_every_test_of_a_contract(judge):
     """`-m stress` runs each test as often as asked; without it each runs once."""
-    once = judge(wrong_others, "TestGoodSerializer").parseoutcomes()["passed"]
-    often = judge(wrong_others, "TestGoodSerializer", "", "-m", "stress", "--stress-rounds=3").parseoutcomes()
+    once = judge(wrong_serializers, "TestGoodSerializer").parseoutcomes()["passed"]
+    often = judge(wrong_serializers, "TestGoodSerializer", "", "-m", "stress", "--stress-rounds=3").parseoutcomes()
     assert often["passed"] == 3 * once
 
 

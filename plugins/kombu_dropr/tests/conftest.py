@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))  # celery_rig, celery_tasks
+sys.path.insert(0, str(Path(__file__).parent))  # celery_rig, celery_tasks, kombu_rig
 
 
 @pytest.fixture
