@@ -4,6 +4,7 @@ Owns how they are counted, and that who is only slow to end is given a moment. M
 """
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,10 @@ MOMENT = 30.0
 """Seconds in which a closed thing must have let go of what it held."""
 
 
+TICK = 0.02
+"""Seconds by which the system may be wrong about when a process began."""
+
+
 @attrs.frozen
 class Holdings:
     """What this process holds: descriptor → what it leads to, its living threads, child process → its command."""
@@ -24,11 +29,13 @@ class Holdings:
     descriptors: dict[int, str]
     threads: frozenset[threading.Thread]
     children: dict[int, str]
+    since_boot: float
+    """When that was, in seconds; the system says of a process when it began by the same clock."""
 
 
 def holdings() -> Holdings:
     """What is held now; without descriptors and children where the system does not list them."""
-    found = {}
+    found, moment = {}, _since_boot()
     try:
         for path in Path("/proc/self/fd").iterdir():
             try:
@@ -38,7 +45,7 @@ def holdings() -> Holdings:
     except OSError:
         pass
     living = (thread for thread in threading.enumerate() if thread.name != ABANDONED)
-    return Holdings(found, frozenset(living), _children())
+    return Holdings(found, frozenset(living), _children(), moment)
 
 
 def _children() -> dict[int, str]:
@@ -63,6 +70,19 @@ def listed(files: Iterable[Path]) -> Iterator[int]:
             continue
 
 
+def _since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else 0.0
+
+
+def began(pid: int) -> float:
+    """When a process began, in seconds since the system did, to a hundredth; infinity if that cannot be read."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(words[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return float("inf")
+
+
 def leaked(before: Holdings) -> list[str]:
     """What is held now and was not before, in words; waits a moment for what is about to end."""
     ends = time.monotonic() + MOMENT
@@ -80,8 +100,11 @@ def _more(before: Holdings, now: Holdings) -> list[str]:
         for number, target in sorted(now.descriptors.items())
         if before.descriptors.get(number) != target
     ]
-    children = [f"child process {pid}: {now.children[pid]}" for pid in sorted(now.children.keys() - before.children)]
+    # The lists of children are no picture of one moment: while another child ends, or a thread, one may be in none of
+    # them. What began before the picture was there before, whether it was seen or not.
+    born = [pid for pid in sorted(now.children.keys() - before.children) if began(pid) >= before.since_boot - TICK]
+    children = [f"child process {pid}: {now.children[pid]}" for pid in born]
     return descriptors + children + sorted(f"thread {thread.name}" for thread in now.threads - before.threads)
 
 
-__all__ = ["Holdings", "holdings", "leaked", "listed"]
+__all__ = ["Holdings", "began", "holdings", "leaked", "listed"]
