@@ -116,9 +116,17 @@ class StoreError(DroprError):
 
 
 class QueueFull(StoreError):
-    """Over a limit of messages or bytes, or under the free-space floor."""
+    """Over a limit of messages or bytes, or under the free-space floor.
+
+    ``queue``: whose limit it is: ``("peer", name)``, ``("channel", name)``, ``("all", "")`` of everything that waits;
+    None: there is no room, whatever is to be stored. ``never``: this alone is over the limit, and waiting cannot help.
+    """
 
     retryable = True
+
+    def __init__(self, *args: object, queue: tuple[str, str] | None = None, never: bool = False) -> None:
+        super().__init__(*args)
+        self.queue, self.never = queue, never
 
 
 class StoreBusy(StoreError):

@@ -215,6 +215,10 @@ class Composer:
         )
         return Composed(outgoing, written)
 
+    def peers_of(self, to: str | Iterable[str] | None, channel: str | None) -> tuple[str, ...]:
+        """Whom a message goes to. Raises UsageError."""
+        return self._route(to, channel).peers
+
     def _carrying(self, message: Message) -> Message:
         """The message with the headers that go along with it, unless the sender gave one of that kind himself."""
         if self._propagate is None or not PROPAGATED.isdisjoint(message.headers):

@@ -45,7 +45,7 @@ class Sender:
             runtime.config, runtime.clock, runtime.serialization.dump, lambda: runtime.bodies,
             partial(observers.headers, runtime.name) if observers.propagating else None,
         )  # fmt: skip
-        self.small = self._composer.small
+        self.small, self.peers_of = self._composer.small, self._composer.peers_of
         self._staging = runtime.staging
         self._interval = frozenset(
             name

@@ -55,7 +55,8 @@ class Outbox(ABC):
     def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         """Store all messages or none, durably; give each delivery the next number of its lane.
 
-        Calls of many threads share one flush. Raises Conflict, QueueFull, StoreError.
+        Calls of many threads share one flush. Raises Conflict, QueueFull (over a limit of the context: it says whose,
+        see `storage_kit.limits.check_outbox`), StoreError.
         """
 
     @abstractmethod

@@ -15,8 +15,9 @@ from dropr_core.contracts.storage import NewMessage
 from dropr_core.errors import DroprError, StoreError, UsageError
 from dropr_core.model import envelope
 from dropr_core.model.limits import shorten
+from dropr_core.outboxes.waiting import Pair
 from dropr_core.transactions.outbox_layout import VERSION
-from dropr_core.transactions.outbox_table import Row, unpack
+from dropr_core.transactions.outbox_table import Row, Seen, unpack
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a row at most: more would be in memory at once. Larger bodies are sent by a program, as files."""
@@ -36,6 +37,23 @@ def read_row(sender: Sender, row: Row) -> Composed:
         raise
     except (DroprError, ValueError, TypeError) as error:  # a body that its channel's type does not take …
         raise UsageError(str(error)) from error
+
+
+def pairs_of(sender: Sender, row: Seen) -> tuple[Pair, ...] | None:
+    """Where a row goes, by its columns alone; None: nobody knows until it is read."""
+    try:
+        to = _names(row.recipients) if row.recipients else None
+        if not row.prepared:
+            to = sender.peers_of(to, row.channel)
+    except (DroprError, ValueError, TypeError):
+        return None
+    peers = (to,) if isinstance(to, str) else to or ()
+    return tuple((peer, row.channel) for peer in peers) or None
+
+
+def _names(recipients: str) -> str | tuple[str, ...]:
+    names = tuple(name.strip() for name in recipients.split(","))
+    return names[0] if len(names) == 1 else names
 
 
 def _sound(message: NewMessage) -> NewMessage:
@@ -61,8 +79,7 @@ def _composed(sender: Sender, row: Row) -> Composed:
         "receipt": None if row.receipt is None else bool(row.receipt), "headers": _headers(row.headers),
     }  # fmt: skip
     if row.recipients:
-        names = tuple(name.strip() for name in row.recipients.split(","))
-        options["to"] = names[0] if len(names) == 1 else names
+        options["to"] = _names(row.recipients)
     if row.dedup_key is None or row.dedup_key == "":
         options["id"] = row.id
     given: SendOptions = {word: value for word, value in options.items() if value is not None}  # type: ignore[assignment]
@@ -81,4 +98,4 @@ def _headers(text: str | None) -> dict[str, str] | None:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()}
 
 
-__all__ = ["LARGEST", "read_row"]
+__all__ = ["LARGEST", "pairs_of", "read_row"]

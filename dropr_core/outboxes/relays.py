@@ -1,8 +1,9 @@
 """All outboxes of a node, each looked after by a thread of its own.
 
 Owns the threads: when each looks, how it rests while its database or the store fails, and the log's line for each
-change. A thread sleeps until its database notifies (PostgreSQL), or a program of this node does (SQLite), and looks
-seldom by itself. One outbox's trouble is nobody else's. Must not know what a look does.
+change, also of a full queue for which some messages wait. A thread sleeps until its database notifies (PostgreSQL), or
+a program of this node does (SQLite), and looks seldom by itself. One outbox's trouble is nobody else's. Must not know
+what a look does.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
 from dropr_core.outboxes.care import Care
 from dropr_core.outboxes.relay import Relay
+from dropr_core.outboxes.waiting import Queue
 from dropr_core.system.notifier import LOOK_AGAIN, Subscription
 from dropr_core.transactions.databases import Link, connect
 from dropr_core.transactions.outbox_layout import NOTIFY
@@ -48,7 +50,7 @@ class Relays:
     @property
     def report(self) -> Mapping[str, str]:
         """Outbox → why it waits; empty: it does not."""
-        return {keeper.name: keeper.reason for keeper in self._keepers}
+        return {keeper.name: keeper.reason or keeper.partly for keeper in self._keepers}
 
     def close(self) -> None:
         """End them; safe twice."""
@@ -74,6 +76,10 @@ class _Keeper:
 
     def __init__(self, runtime: Runtime, outbox: Outbox, log: logging.Logger) -> None:
         self.name, self.reason = outbox.name, ""
+        self.partly = ""
+        """Why some of its messages wait, while all others go."""
+        self._told: set[Queue] = set()
+        """Full queues of which the log says so."""
         self._runtime, self._outbox, self._log = runtime, outbox, log
         self._relay, care = Relay(runtime, outbox, log), Care(runtime, outbox)
         self._chores = [_Chore(care.keep_promises, CARE_EVERY), _Chore(care.forget_effects, FORGET_EVERY)]
@@ -108,6 +114,7 @@ class _Keeper:
             try:
                 link = connect(self._outbox.database, self._runtime.name)
                 link.listen(NOTIFY)
+                self._relay.begin_anew()
                 self._look_after(link)
             except Closed:
                 return
@@ -130,18 +137,19 @@ class _Keeper:
             if self._subscription is not None:
                 self._subscription.prepare()
             try:
-                more = link.changed() or more
+                more = link.changed() or more or self._relay.rest() <= 0
                 while more and not self._stopping:
                     more = self._relay.step(link)
-            except QueueFull as error:  # the database is well
+            except QueueFull as error:  # the database is well, and what is forgotten makes room
                 self._failed(error)
+                self._take_care(link)
                 self._rest(1.0)
                 continue
             self._worked()
             if not self._take_care(link):
                 continue  # do messages still go? If not, that is the trouble, and it is said once
             fds = [self._wake] if self._subscription is None else [self._wake, self._subscription.fileno()]
-            found = link.wait(fds, pause)
+            found = link.wait(fds, min(pause, self._relay.rest()))
             pause = SOON if self._subscription is not None and found else min(calm, pause * 2)
 
     def _take_care(self, link: Link) -> bool:
@@ -192,10 +200,23 @@ class _Keeper:
         if self._failures:
             self._log.info("outbox %s works again", self.name)
         self._failures, self.reason = 0, ""
+        self._tell_full()
         if self._unsaid is not None:  # messages go, and only this does not
             (chore, trouble), self._unsaid = self._unsaid, None
             self._log.warning("outbox %s: what is needed no more is forgotten later: %s", self.name, trouble)
             chore.troubled = True
+
+    def _tell_full(self) -> None:
+        full = self._relay.full
+        for (kind, name), reason in full.items():
+            if (kind, name) not in self._told:
+                self._log.warning(
+                    "outbox %s: messages for %s %s wait, all others go on: %s", self.name, kind, name, reason
+                )
+        for kind, name in self._told - full.keys():
+            self._log.info("outbox %s: no messages wait for %s %s any more", self.name, kind, name)
+        self._told = set(full)
+        self.partly = f"only those of full queues: {'; '.join(full.values())}" if full else ""
 
 
 __all__ = ["Relays"]

@@ -26,7 +26,7 @@ def check_outbox(context: Context, more: Mapping[tuple[str, str], Amount], kept:
     _check_half(context, "outbox", list(more.values()), kept)
     for name, amount in peers.items():
         if name in context.peer_limits:
-            check_limit(f"peer {name}", context.peer_limits[name], kept("peer", name), amount)
+            check_limit(("peer", name), f"peer {name}", context.peer_limits[name], kept("peer", name), amount)
     _check_channels(context, channels, kept)
 
 
@@ -36,14 +36,20 @@ def check_inbox(context: Context, more: Mapping[str, Amount], kept: Kept) -> Non
     _check_channels(context, more, kept)
 
 
-def check_limit(what: str, limit: tuple[int | None, int | None], kept: Amount, more: Amount) -> None:
+def check_limit(
+    queue: tuple[str, str], what: str, limit: tuple[int | None, int | None], kept: Amount, more: Amount
+) -> None:
     """Raise QueueFull if ``more`` (messages, bytes) on top of ``kept`` would be over ``limit``."""
+    over: QueueFull | None = None
     for unit, most, have, new in zip(("messages", "bytes"), limit, kept, more, strict=True):
-        if most is not None and have + new > most:
-            raise QueueFull(
+        if most is not None and have + new > most and (over is None or new > most):
+            over = QueueFull(
                 f"{what}: {int(have)} {unit} are waiting, {int(new)} more would be over the limit of {most}; "
-                "try again when some were delivered, or raise the limit"
-            )
+                + ("raise the limit" if new > most else "try again when some were delivered, or raise the limit"),
+                queue=queue, never=new > most,
+            )  # fmt: skip
+    if over is not None:
+        raise over
 
 
 def _half(context: Context) -> tuple[int | None, int | None]:
@@ -53,13 +59,15 @@ def _half(context: Context) -> tuple[int | None, int | None]:
 def _check_half(context: Context, half: str, more: list[Amount], kept: Kept) -> None:
     if more and _half(context) != (None, None):
         total = (sum(amount[0] for amount in more), sum(amount[1] for amount in more))
-        check_limit(f"the {half} of {context.node}", _half(context), kept("all", ""), total)
+        check_limit(("all", ""), f"the {half} of {context.node}", _half(context), kept("all", ""), total)
 
 
 def _check_channels(context: Context, more: Mapping[str, Amount], kept: Kept) -> None:
     for name, amount in more.items():
         if name in context.channel_limits:
-            check_limit(f"channel {name}", context.channel_limits[name], kept("channel", name), amount)
+            check_limit(
+                ("channel", name), f"channel {name}", context.channel_limits[name], kept("channel", name), amount
+            )
 
 
 def _sums(more: Mapping[tuple[str, str], Amount], field: int) -> dict[str, Amount]:

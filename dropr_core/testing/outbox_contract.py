@@ -122,8 +122,9 @@ class OutboxLogContract(StorageTests):
         """Over the limit of messages QueueFull is raised and nothing of the call is stored."""
         storage = bench.open("limited", max_messages=3)
         send(storage.outbox, 2)
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull) as full:
             send(storage.outbox, 2)
+        assert (full.value.queue, full.value.never) == (("all", ""), False)
         assert len(taken(storage.outbox).entries) == 2
         send(storage.outbox, 1)
 
@@ -131,18 +132,23 @@ class OutboxLogContract(StorageTests):
         """One peer's backlog cannot take another's share, and room comes back by delivery."""
         storage = bench.open("limited", peer_limits={PEER: (None, 100)})
         storage.outbox.append([outgoing(b"x" * 80)])
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull) as full:
             storage.outbox.append([outgoing(b"x" * 80)])
+        assert (full.value.queue, full.value.never) == (("peer", PEER), False)
+        with pytest.raises(QueueFull) as full:
+            storage.outbox.append([outgoing(b"x" * 101)])
+        assert full.value.never
         storage.outbox.append([outgoing(b"x" * 500, peers=("other",))])
         deliver(storage.outbox)
         assert storage.outbox.append([outgoing(b"x" * 80)])[0].sequences == (2,)
 
     def test_queue_full_by_channel(self, bench: Bench) -> None:
-        """A channel's own limit holds for that channel alone."""
+        """A channel's own limit holds for that channel alone, and the error says which it is."""
         storage = bench.open("limited", channel_limits={"small": (1, None)})
         send(storage.outbox, 1, channel="small")
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull) as full:
             send(storage.outbox, 1, channel="small")
+        assert full.value.queue == ("channel", "small")
         send(storage.outbox, 5)
 
     # ── content and names ────────────────────────────────────────────────────────────────────────

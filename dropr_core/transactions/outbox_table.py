@@ -45,6 +45,17 @@ class Row(NamedTuple):
     """Seconds since it was inserted, by the database's clock."""
 
 
+class Seen(NamedTuple):
+    """One that waits, without its body."""
+
+    seq: int
+    size: int
+    channel: str
+    recipients: str | None
+    prepared: bool
+    """Composed already; then ``recipients`` are its peers."""
+
+
 class Refused(NamedTuple):
     """One that was set aside."""
 
@@ -101,12 +112,12 @@ class OutboxTable:
     def _values(node: str, message: NewMessage) -> tuple[Any, ...]:
         return node, format_id(message.id), message.channel, ",".join(message.peers), pack(message)
 
-    def sizes(self, node: str, limit: int) -> Statement:
-        """(number, bytes) of the next rows of a node, in order."""
+    def page(self, node: str, after: int, limit: int) -> Statement:
+        """The next rows of a node behind a number, in order; see `Seen`."""
         return Statement(
-            f"SELECT seq, {_SIZE[self.kind]} FROM {self.name} WHERE node = ? AND problem IS NULL"  # noqa: S608
-            f" ORDER BY seq LIMIT {limit}",
-            (node,),
+            f"SELECT seq, {_SIZE[self.kind]}, channel, recipients, prepared IS NOT NULL FROM {self.name}"  # noqa: S608
+            f" WHERE node = ? AND problem IS NULL AND seq > ? ORDER BY seq LIMIT {limit}",
+            (node, after),
         )
 
     def rows(self, numbers: Sequence[int]) -> Statement:
@@ -174,4 +185,4 @@ def unpack(data: bytes) -> NewMessage:
     return NewMessage(*fields)
 
 
-__all__ = ["OutboxTable", "Refused", "Row", "pack", "unpack"]
+__all__ = ["OutboxTable", "Refused", "Row", "Seen", "pack", "unpack"]
