@@ -43,6 +43,8 @@ class _Look:
     """There is nothing behind it."""
     queue: Queue | None = None
     """It is the one row that waits for this queue, and is tried again."""
+    gone: bool = False
+    """That row is not in the table any more."""
     numbers: list[int] = attrs.Factory(list)
     """What is taken."""
     outcome: Outcome = attrs.Factory(Outcome)
@@ -95,7 +97,7 @@ class Relay:
         """Take what may go of the rows behind a number; whether there are more."""
         page = [Seen(*values) for values in link.run(self._outbox.table.page(self._runtime.name, after, ROWS))]
         look = _Look(after, after, last=len(page) < ROWS)
-        self._waiting.found(after, [row.seq for row in page], last=look.last)
+        self._waiting.found(after, [row.seq for row in page], time.monotonic(), last=look.last)
         total = 0
         for row in page:
             if row.size > LARGEST:
@@ -148,6 +150,9 @@ class Relay:
             waiting.block(row.seq, row.pairs, queue, reason, now)
 
         rows = [_row(values) for values in link.run(self._outbox.table.rows(look.numbers))]
+        if look.queue is not None and not rows:  # locked by somebody, or taken away
+            page = link.run(self._outbox.table.page(self._runtime.name, look.after, 1))
+            look.gone = not any(values[0] == look.end for values in page)
         self._placing.place(rows, look.outcome, may_go, full)
 
     def _write(self, link: Link, outcome: Outcome) -> None:
@@ -167,8 +172,8 @@ class Relay:
         if outcome.stop is not None:
             raise outcome.stop
         if look.queue is not None:
-            gone = {*outcome.sent, *(number for number, _ in outcome.refused)}
-            self._waiting.tried(look.queue, look.end, now, waits=look.end not in gone)
+            waits = not (look.gone or outcome.sent or outcome.refused)
+            self._waiting.tried(look.queue, look.end, now, waits=waits)
         else:
             self._waiting.looked(look.after, look.end, now, last=look.last)
 

@@ -59,8 +59,8 @@ class Waiting:
         self._said: dict[Queue, str] = {}
         self._seen = BEGINNING
         """Every row up to here was looked at."""
-        self._again, self._began = 0.0, 0.0
-        """When everything is looked at again, and when that began the last time."""
+        self._again = self._spent = self._began = 0.0
+        """When everything is looked at again, what that has taken so far, and when this look began."""
 
     @property
     def any(self) -> bool:
@@ -79,7 +79,7 @@ class Waiting:
         if not self.any:
             return [BEGINNING]
         if now >= self._again and _ALL not in self._back:
-            self._back[_ALL], self._began = BEGINNING, now
+            self._back[_ALL], self._spent = BEGINNING, 0.0
         new = max(BEGINNING, self._seen - WINDOW)
         back = [row for pair, row in self._back.items() if pair != _ALL] or list(self._back.values())
         return [new, min(back)] if back else [new]
@@ -111,8 +111,9 @@ class Waiting:
 
     # ── one look ─────────────────────────────────────────────────────────────────────────────────
 
-    def found(self, after: int, rows: Sequence[int], *, last: bool) -> None:
+    def found(self, after: int, rows: Sequence[int], now: float, *, last: bool) -> None:
         """The rows of a look, ``last``: there are no more behind them. Who waited behind one that is gone may go."""
+        self._began = now
         there, end = set(rows), rows[-1] if rows else after
         for pair, row in list(self._first.items()):
             if row > after and (last or row <= end) and row not in there:
@@ -152,11 +153,13 @@ class Waiting:
     def looked(self, after: int, end: int, now: float, *, last: bool) -> None:
         """A look is over: every row up to ``end`` has gone, or waits."""
         self._seen = max(self._seen, end)
+        if self._back.get(_ALL, after - 1) >= after:
+            self._spent += now - self._began
         for pair, row in list(self._back.items()):
             if row >= after and (last or end >= self._seen):
                 del self._back[pair]
                 if pair == _ALL:
-                    self._again = now + max(AGAIN, SHARE * (now - self._began))
+                    self._again = now + max(AGAIN, SHARE * self._spent)
             elif after <= row < end:
                 self._back[pair] = end
         self._tidy()

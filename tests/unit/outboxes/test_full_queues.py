@@ -60,9 +60,7 @@ def place(request, tmp_path):
 
 def put(shop, to, *bodies, channel="jobs"):
     for body in bodies:
-        shop.execute(
-            "INSERT INTO dropr_outbox (channel, body, recipients) VALUES (?, ?, ?)", channel, b"%d" % body, to
-        )
+        shop.execute("INSERT INTO dropr_outbox (channel, body, recipients) VALUES (?, ?, ?)", channel, b"%d" % body, to)
 
 
 def queued(shop, peer):
