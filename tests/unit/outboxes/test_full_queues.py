@@ -1,14 +1,20 @@
 """Rows of a full queue wait, in their order; what goes elsewhere goes, however many of them there are."""
 
+import logging
 import random
+import time
 
 import pytest
 from support.one_node import KEY
 from support.transactions import Shop
 
 from dropr_core.errors import QueueFull
+from dropr_core.model.backoff import Backoff
 from dropr_core.outboxes import relay as relay_module
+from dropr_core.outboxes import relays as relays_module
 from dropr_core.outboxes import waiting as waiting_module
+from dropr_core.outboxes.care import Care
+from dropr_core.outboxes.relays import Relays
 from dropr_core.transactions.statements import Statement
 
 
@@ -38,9 +44,10 @@ def small(monkeypatch):
 
 def shop_of(directory, url, peer_limits=None, channels=None, **fields):
     """A shop whose peers a, b and c have limits of their own."""
-    peers = {name: {"url": "http://127.0.0.1:9", "key": KEY, **(peer_limits or {}).get(name, {})} for name in "abc"}
-    return Shop(directory, url, peers={**peers, "berlin": {"url": "http://127.0.0.1:9", "key": KEY}}, groups={"all": ["a", "b", "c"]},
-                channels=channels or {}, **fields)  # fmt: skip
+    of = {"berlin": {}, "a": {}, "b": {}, "c": {}, **(peer_limits or {})}
+    peers = {name: {"url": "http://127.0.0.1:9", "key": KEY, **limit} for name, limit in of.items()}
+    groups = {"all": ["a", "b", "c"]}
+    return Shop(directory, url, peers=peers, groups=groups, channels=channels or {}, **fields)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -261,7 +268,7 @@ def test_another_connection_is_looked_at_anew(place, clock):
     assert queued(shop, "b") == [2, 1]
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(25))
 def test_whatever_happens_order_is_kept_and_everything_arrives(tmp_path, clock, small, monkeypatch, seed):
     """Rows to one or several peers, queues that fill and empty, rows that are taken away or cannot be deleted in time:
     no row overtakes another of its peer and channel, and when there is room all are gone.
@@ -329,3 +336,61 @@ def test_whatever_happens_order_is_kept_and_everything_arrives(tmp_path, clock, 
     assert got == {pair: numbers for pair, numbers in expected.items() if numbers}
     assert shop.relay.full == {} or not shop.relay.step(shop.link)
     shop.close()
+
+
+def until(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def said(caplog):
+    return [record.getMessage() for record in caplog.records if record.getMessage().startswith("outbox app")]
+
+
+def test_a_full_queue_is_one_line_and_shown(place, caplog, monkeypatch):
+    """One line when its messages begin to wait, one when none does any more; the rest is looked after meanwhile."""
+    monkeypatch.setattr(waiting_module, "ROOM", Backoff(0.02, 0.02))
+    monkeypatch.setattr(relays_module, "CARE_EVERY", 0.0)
+    cared, keep = [], Care.keep_promises
+    monkeypatch.setattr(Care, "keep_promises", lambda self, link: cared.append(keep(self, link)))
+    shop = place({"a": {"max_messages": 2}})
+    put(shop, "a", *range(5))
+    put(shop, "b", 7)
+    with caplog.at_level(logging.INFO):
+        relays = Relays(shop.node.runtime, logging.getLogger("dropr.daemon"))
+        until(lambda: relays.report["app"])
+        assert queued(shop, "b") == [7]
+        assert relays.report["app"].startswith("only those of full queues: peer a: 2 messages are waiting")
+        before = len(cared)
+        until(lambda: len(cared) > before + 1)
+        gone = []
+        while len(gone) < 5:
+            gone += deliver(shop, "a", 1)
+        until(lambda: not relays.report["app"])
+        relays.close()
+    assert [number for _, number in gone] == list(range(5))
+    full, free = said(caplog)
+    assert full.startswith("outbox app: messages for peer a wait, all others go on: peer a: 2 messages are waiting")
+    assert free == "outbox app: no messages wait for peer a any more"
+
+
+def test_a_full_store_is_cared_for(place, caplog, monkeypatch):
+    """Bodies that nothing needs are let go though no message can be stored: that is what makes room."""
+    monkeypatch.setattr(relays_module, "CARE_EVERY", 0.0)
+    cared = []
+    monkeypatch.setattr(Care, "keep_promises", lambda self, link: cared.append(link))
+    shop = place()
+    put(shop, "a", 1)
+
+    def full(messages):
+        raise QueueFull("no room")
+
+    with monkeypatch.context() as disk, caplog.at_level(logging.INFO):
+        disk.setattr(shop.node.runtime.storage.outbox, "append", full)
+        relays = Relays(shop.node.runtime, logging.getLogger("dropr.daemon"))
+        until(lambda: len(cared) > 1)
+        assert relays.report == {"app": "QueueFull: no room"}
+        relays.close()
+    assert len(said(caplog)) == 1
