@@ -4,7 +4,8 @@ Owns the files ``….part`` of `store.py`. Must not know frames, or who may send
 
 Each piece comes with the digests of its leaves, and from them follows that of the whole (chunk_digest.py), which
 must be the one that the sender promised: else the body is begun anew. What stood in a part file before survived
-the death of a process, but a power cut may have left anything in it: its leaves are read again at the end.
+the death of a process, but a power cut may have left anything in it: its leaves are read again at the end. Where many
+bodies come at once files are closed and opened again; what is known of one holds as long as nobody touched it.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from dropr_core.bodies.files import PIECE, write_all
 from dropr_core.contracts.bodies import Arrival, Arrivals
@@ -26,8 +28,11 @@ from dropr_core.system.files import sync_directory
 from dropr_core.system.os_errors import store_error
 from dropr_core.system.ownership import open_private
 
-OPEN = 32
-"""Part files kept open at once."""
+OPEN = 128
+"""Part files kept open at once; more only while that many are being written."""
+
+KNOWN = 256
+"""Bodies of which the digests are kept in memory, 128 KiB for each GiB."""
 
 AHEAD = 16 * 1024 * 1024
 """Bytes kept in memory of pieces that overtook others; what goes beyond is sent again."""
@@ -41,8 +46,12 @@ a commit of anybody on this disk waits for what was given before it.
 class PartialBody(Arrival):
     """A file on its way in."""
 
-    def __init__(self, final: Path, identity: MessageId, reference: Reference, disk: ThreadPoolExecutor) -> None:
-        """``disk``: flushes what was written while more is being written."""
+    def __init__(
+        self, final: Path, identity: MessageId, reference: Reference, disk: ThreadPoolExecutor,
+        opened: "Callable[[PartialBody], None]",
+    ) -> None:  # fmt: skip
+        """``disk``: flushes what was written while more is being written. ``opened``: told when a file was opened."""
+        self._tell_opened = opened
         self._final, self._part = final, final.with_name(final.name + ".part")
         self._identity, self._reference = identity, reference
         self._lock = threading.Lock()
@@ -53,6 +62,8 @@ class PartialBody(Arrival):
         self._offset = self._synced = 0
         self._leaves, self._resumed_at = bytearray(), 0
         """Digests of what was written since the file was opened, at ``_resumed_at``."""
+        self._left: _Stamp | None = None
+        """The file as it was when it was closed to let others open theirs; then it is known what stands in it."""
 
     def have(self) -> int:
         """How many bytes are here, without a gap; all of them only if they are complete and durable."""
@@ -119,6 +130,12 @@ class PartialBody(Arrival):
         except BlockingIOError:
             os.close(fd)
             raise StoreBusy(f"{self._part} is being written by another process") from None
+        left, self._left = self._left, None
+        if left is not None and left == _stamp(fd):
+            os.lseek(fd, self._offset, os.SEEK_SET)
+            self._fd = fd
+            self._tell_opened(self)
+            return self._offset
         offset, size = os.fstat(fd).st_size, self._reference.size
         if offset != size:
             offset = offset // LEAF * LEAF if offset < size else 0
@@ -126,6 +143,7 @@ class PartialBody(Arrival):
         os.lseek(fd, offset, os.SEEK_SET)
         self._fd, self._offset, self._synced, self._resumed_at = fd, offset, offset, offset
         self._leaves = bytearray()
+        self._tell_opened(self)
         return offset
 
     def _append(self, data: bytes | memoryview, leaves: bytes) -> None:
@@ -165,15 +183,50 @@ class PartialBody(Arrival):
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # the file is given up, or was flushed as a whole
             self._flushed()
-        fd, self._fd = self._fd, -1
+        fd, self._fd, self._left = self._fd, -1, None
         self._ahead.clear()
         if fd >= 0:
             os.close(fd)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its file is open."""
+        return self._fd >= 0
+
+    def make_way(self) -> bool:
+        """Close the file unless somebody is using it, so that another one can be opened. Whether it is closed."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._fd >= 0:
+                try:
+                    # Flushed first: an error of the disk that nobody was told of is not remembered for who opens it.
+                    self._flushed()
+                    if self._offset > self._synced:
+                        os.fdatasync(self._fd)
+                    left = _stamp(self._fd)
+                except OSError as error:
+                    self._failed(error)
+                else:
+                    self._close()
+                    self._synced, self._left = self._offset, left
+            return True
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Let go of the file; what is there stays. Safe twice."""
         with self._lock:
             self._close()
+
+
+_Stamp = tuple[int, int, int, int, int]
+
+
+def _stamp(fd: int) -> _Stamp:
+    """What changes with any change of a file."""
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 _Key = tuple[str, MessageId, Reference]
@@ -187,16 +240,20 @@ class PartialBodies(Arrivals):
         self._place, self._check_room = place, check_room
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="dropr-body-disk")
         self._lock = threading.Lock()
-        self._open: OrderedDict[_Key, PartialBody] = OrderedDict()
+        self._bodies: WeakValueDictionary[_Key, PartialBody] = WeakValueDictionary()
+        """All that anybody has in hand: there is never a second one for the same file, which would find it locked."""
+        self._known: OrderedDict[_Key, PartialBody] = OrderedDict()
+        """Those that came last, whether their files are open or not."""
+        self._open: OrderedDict[PartialBody, None] = OrderedDict()
+        """Those whose files were opened and perhaps closed since."""
 
     def of(self, peer: str, identity: MessageId, reference: Reference) -> PartialBody:
         """The body of a message that ``peer`` sends or will send. Raises QueueFull if there is no room."""
         key = (peer, identity, reference)
         with self._lock:
-            found = self._open.get(key)
+            found = self._bodies.get(key)
             if found is not None:
-                self._open.move_to_end(key)
-                return found
+                return self._used(key, found)
         path = self._place(peer, identity, reference)
         if not path.exists():
             here = 0
@@ -204,16 +261,39 @@ class PartialBodies(Arrivals):
                 here = path.with_name(path.name + ".part").stat().st_size
             self._check_room(reference.size - here)
         with self._lock:
-            found = self._open.setdefault(key, PartialBody(path, identity, reference, self._disk))
-            old = self._open.popitem(last=False)[1] if len(self._open) > OPEN else None
-        if old is not None:
-            old.close()
-        return found
+            found = self._bodies.get(key)
+            if found is None:
+                found = self._bodies[key] = PartialBody(path, identity, reference, self._disk, self._opened)
+            return self._used(key, found)
+
+    def _used(self, key: _Key, body: PartialBody) -> PartialBody:
+        self._known[key] = body
+        self._known.move_to_end(key)
+        if body in self._open:
+            self._open.move_to_end(body)
+        if len(self._known) > KNOWN:
+            self._known.popitem(last=False)
+        return body
+
+    def _opened(self, body: PartialBody) -> None:
+        """A file was opened, by whoever holds its lock: close the one that was used longest ago, if nobody uses it. No
+        lock is waited for, for its holder may wait for this one.
+        """
+        with self._lock:
+            self._open[body] = None
+            self._open.move_to_end(body)
+            old = list(self._open)[: max(0, len(self._open) - OPEN)]
+        for other in old:
+            if other is not body and other.make_way():
+                with self._lock:
+                    if not other.is_open:
+                        self._open.pop(other, None)
 
     def close(self) -> None:
         """Let go of all files; safe twice."""
         with self._lock:
-            files, self._open = list(self._open.values()), OrderedDict()
+            files, self._open = list(self._open), OrderedDict()
+            self._known.clear()
         for file in files:
             file.close()
         self._disk.shutdown()
