@@ -87,10 +87,13 @@ class Relay:
             self._undone = None
             self._done(look)
         more, waiting = False, self._waiting
+        waited = waiting.any
         for queue, row in waiting.due(time.monotonic())[:TRIES]:
             self._take(link, _Look(row - 1, row, last=False, queue=queue, numbers=[row]))
         for after in waiting.starts(time.monotonic()):
             more |= self._look(link, after)
+            if waited and not waiting.any:
+                return True  # from the beginning, for what became visible late
         return more or waiting.going_back
 
     def _look(self, link: Link, after: int) -> bool:

@@ -376,3 +376,30 @@ def test_a_file_that_was_closed_and_not_touched_is_not_read_again(bodies, monkey
         assert bool(sum(read)) == touched
         assert bodies.has("shop", identity, reference(data))
     arrivals.close()
+
+
+def test_threads_with_more_bodies_than_open_files(bodies, monkeypatch):
+    """Each thread goes from body to body, all at once: every piece is taken, every body is whole, none stays open."""
+    monkeypatch.setattr(partial_body, "OPEN", 2)
+    arrivals, errors = bodies.arrivals(), []
+    coming = [(make(), os.urandom(4 * LEAF + 7)) for _ in range(12)]
+
+    def bring(number):
+        try:
+            for _ in range(5):
+                for identity, data in coming[number % 2 :: 2]:
+                    body = arrivals.of("shop", identity, reference(data))
+                    have = body.have()
+                    body.write(have, data[have : have + LEAF])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=bring, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert all(bodies.has("shop", identity, reference(data)) for identity, data in coming)
+    assert open_parts(bodies) == []
+    arrivals.close()

@@ -256,6 +256,19 @@ def test_a_row_that_becomes_visible_late_is_found(place, clock, small):
     assert queued(shop, "b") == [*range(6, 12), 100]
 
 
+def test_where_nothing_waits_any_more_all_is_looked_at(place, clock, small):
+    """What became visible late is not left for the next time that somebody writes."""
+    shop = place({"a": {"max_messages": 1}})
+    put(shop, "a", 0, 1)
+    put(shop, "b", *range(6, 12))
+    relay(shop)
+    shop.execute("INSERT INTO dropr_outbox (seq, channel, body, recipients) VALUES (0, 'jobs', ?, 'b')", b"100")
+    deliver(shop, "a")
+    clock.now += 1
+    relay(shop)
+    assert (queued(shop, "a"), queued(shop, "b")) == ([1], [*range(6, 12), 100])
+
+
 def test_another_connection_is_looked_at_anew(place, clock):
     """Nothing of what was seen before is believed."""
     shop = place({"a": {"max_messages": 1}})
