@@ -1,102 +1,17 @@
 """Rows of a full queue wait, in their order; what goes elsewhere goes, however many of them there are."""
 
 import logging
-import random
 import time
 
 import pytest
-from support.one_node import KEY
-from support.transactions import Shop
+from support.full_queues import deliver, put, queued, relay
 
 from dropr_core.errors import QueueFull
 from dropr_core.model.backoff import Backoff
-from dropr_core.outboxes import relay as relay_module
 from dropr_core.outboxes import relays as relays_module
 from dropr_core.outboxes import waiting as waiting_module
 from dropr_core.outboxes.care import Care
 from dropr_core.outboxes.relays import Relays
-from dropr_core.transactions.statements import Statement
-
-
-class Clock:
-    """Time of a relay, moved by hand."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr(relay_module, "time", made)
-    return made
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Pages of a few rows, so that few rows are many."""
-    monkeypatch.setattr(relay_module, "ROWS", 4)
-    monkeypatch.setattr(waiting_module, "WINDOW", 2)
-
-
-def shop_of(directory, url, peer_limits=None, channels=None, **fields):
-    """A shop whose peers a, b and c have limits of their own."""
-    of = {"berlin": {}, "a": {}, "b": {}, "c": {}, **(peer_limits or {})}
-    peers = {name: {"url": "http://127.0.0.1:9", "key": KEY, **limit} for name, limit in of.items()}
-    groups = {"all": ["a", "b", "c"]}
-    return Shop(directory, url, peers=peers, groups=groups, channels=channels or {}, **fields)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request, tmp_path):
-    """Where the table is."""
-    made = []
-
-    def make(*limits, **fields):
-        url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
-        made.append(shop_of(tmp_path, url, *limits, **fields))
-        return made[-1]
-
-    yield make
-    for shop in made:
-        shop.close()
-
-
-def put(shop, to, *bodies, channel="jobs"):
-    for body in bodies:
-        shop.execute("INSERT INTO dropr_outbox (channel, body, recipients) VALUES (?, ?, ?)", channel, b"%d" % body, to)
-
-
-def queued(shop, peer):
-    """What waits in the store for a peer, in the order of its lanes."""
-    from dropr_core.model import envelope
-
-    lanes = [stats.lane for stats in shop.node.outbox.lanes(peer)]
-    batches = [shop.node.outbox.take(lane, 10_000, 1 << 30, mark_in_flight=False) for lane in lanes]
-    return [int(envelope.body_of(entry.envelope)) for batch in batches for entry in batch.entries]
-
-
-def deliver(shop, peer, most=10_000):
-    """A peer takes some of what waits for it; what it was."""
-    from dropr_core.model import envelope
-
-    found = []
-    for stats in shop.node.outbox.lanes(peer):
-        batch = shop.node.outbox.take(stats.lane, most, 1 << 30)
-        shop.node.outbox.settle(stats.lane, batch.upto)
-        found += [(stats.lane.channel, int(envelope.body_of(entry.envelope))) for entry in batch.entries]
-    return found
-
-
-def relay(shop):
-    """Everything that can be done now."""
-    for _ in range(10_000):
-        if not shop.relay.step(shop.link):
-            return
-    raise AssertionError("it never ends")
 
 
 def test_a_full_queue_holds_up_nobody_else(place, clock):
@@ -279,76 +194,6 @@ def test_another_connection_is_looked_at_anew(place, clock):
     shop.relay.begin_anew()
     relay(shop)
     assert queued(shop, "b") == [2, 1]
-
-
-@pytest.mark.parametrize("seed", range(25))
-def test_whatever_happens_order_is_kept_and_everything_arrives(tmp_path, clock, small, monkeypatch, seed):
-    """Rows to one or several peers, queues that fill and empty, rows that are taken away or cannot be deleted in time:
-    no row overtakes another of its peer and channel, and when there is room all are gone.
-    """
-    chance = random.Random(seed)
-    limits = {name: {"max_messages": chance.choice([0, 1, 2, 5])} for name in "ab" if chance.random() < 0.8}
-    limits = {name: limit for name, limit in limits.items() if limit["max_messages"]}
-    channels = {"news": {"max_messages": chance.choice([3, 4, 9])}} if chance.random() < 0.5 else {}
-    monkeypatch.setattr(relay_module, "BYTES", chance.choice([3, 1 << 20]))
-    shop = shop_of(tmp_path, None, limits, channels)
-    shop.execute("PRAGMA synchronous = OFF")
-    expected, got, number = {}, {}, 0
-
-    def taken(peer, most):
-        for channel, body in deliver(shop, peer, most):
-            got.setdefault((peer, channel), []).append(body)
-
-    def step():
-        if chance.random() < 0.1:
-            with monkeypatch.context() as broken:
-                broken.setattr(shop.outbox.table, "delete", lambda numbers: Statement("DELETE FROM nothing"))
-                try:
-                    shop.relay.step(shop.link)
-                except Exception:
-                    if chance.random() < 0.5:
-                        shop.relay.begin_anew()
-                return
-        shop.relay.step(shop.link)
-
-    for _ in range(150):
-        what = chance.random()
-        if what < 0.4:
-            for _ in range(chance.randrange(1, 7)):
-                to = chance.choice(["a", "b", "c", "a,b", "b,c", "all"])
-                channel = chance.choice(["jobs", "news"])
-                number += 1
-                put(shop, to, number, channel=channel)
-                for peer in "abc" if to == "all" else to.split(","):
-                    expected.setdefault((peer, channel), []).append(number)
-        elif what < 0.45:
-            rows = shop.execute("SELECT seq, body FROM dropr_outbox")
-            if rows and shop.relay._undone is None:
-                seq, body = chance.choice(rows)
-                if chance.random() < 0.5:
-                    shop.execute(f"DELETE FROM dropr_outbox WHERE seq = {seq}")
-                    in_store = {one for peer in "abc" for one in queued(shop, peer)}
-                    if int(body) not in in_store and all(int(body) not in there for there in got.values()):
-                        for there in expected.values():
-                            if int(body) in there:
-                                there.remove(int(body))
-        elif what < 0.7:
-            taken(chance.choice("abc"), chance.choice([1, 2, 100]))
-        elif what < 0.8:
-            clock.now += chance.choice([0.5, 1, 10, 100])
-        else:
-            step()
-    for _ in range(400):
-        clock.now += 10
-        shop.relay.step(shop.link)
-        for peer in "abc":
-            taken(peer, 100)
-        if not shop.rows():
-            break
-    assert shop.rows() == []
-    assert got == {pair: numbers for pair, numbers in expected.items() if numbers}
-    assert shop.relay.full == {} or not shop.relay.step(shop.link)
-    shop.close()
 
 
 def until(condition, seconds=30.0):
