@@ -1,7 +1,8 @@
 """Real processes for contract tests: a child that does something, tells about it, and can be killed.
 
-Owns `Child`. It is a fork, so that any code of a test can run in it, whatever module it stands in; make the
-children before the test opens anything with threads of its own. Must not know what they do.
+Owns `Child`, and `Word`, by which it learns that it may go on. A child is a fork, so that any code of a test can run in
+it, whatever module it stands in; make the children before the test opens anything with threads of its own. Must not
+know what they do.
 """
 
 import json
@@ -99,6 +100,28 @@ class Child:
         self.close()
 
 
+class Word:
+    """Something that a parent tells its child once; made before the child. Used with ``with``, by the parent."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+
+    def give(self) -> None:
+        """Tell it."""
+        os.write(self._writer, b"g")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was told within so many seconds."""
+        return bool(select.select([self._reader], [], [], seconds)[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._reader)
+        os.close(self._writer)
+
+
 def _run(work: Callable[[Say], None], start: int, out: int) -> None:
     """The child's life; never returns into the test."""
     code = 1
@@ -117,4 +140,4 @@ def _write(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-__all__ = ["Child", "Say"]
+__all__ = ["Child", "Say", "Word"]

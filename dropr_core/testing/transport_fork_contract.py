@@ -11,7 +11,7 @@ from functools import partial
 from dropr_core.errors import Closed, Unreachable
 from dropr_core.testing.contract import Closes, Contract, shut, within
 from dropr_core.testing.echo import WAIT, Echo, Pair, request
-from dropr_core.testing.forks import Child, Say
+from dropr_core.testing.forks import Child, Say, Word
 from dropr_core.testing.payloads import difference
 from dropr_core.testing.transport_long_contract import Tail
 
@@ -32,11 +32,14 @@ class ForkTests(Contract):
         assert pair.echo.asked.acquire(timeout=WAIT) and pair.echo.asked.acquire(timeout=WAIT)  # noqa: PT018
         before, answers, wrong = pair.echo.answered, 0, []
 
-        with Child(lambda say: self._live(pair, say)) as child:
+        answered = Word()
+        with answered, Child(lambda say: self._live(pair, say, answered)) as child:
             child.go()
             for what, said, allowed in child.rest():
                 listens = what.startswith("listen ") and said not in allowed
                 found = self._reach(pair, said) if listens else said
+                if listens:
+                    answered.give()
                 answers += found == ANSWERED and not listens
                 if found not in ([ANSWERED] if listens else allowed):
                     wrong.append(f"{what}: {found} (allowed: {', '.join(allowed)})")
@@ -61,8 +64,10 @@ class ForkTests(Contract):
         wrong = difference(asked.result(0), request(size, verb))
         assert not wrong, f"after its child's life, {what} of the parent was answered by {wrong}"
 
-    def _live(self, pair: Pair, say: Say) -> None:
-        """The child's life: uses everything that it inherited, and something new."""
+    def _live(self, pair: Pair, say: Say, answered: Word) -> None:
+        """The child's life: uses everything that it inherited, and something new. ``answered``: its listener was asked,
+        and the answer has come, or will not come.
+        """
 
         def tell(what: str, use: Callable[[], str], *allowed: str) -> str:
             try:
@@ -105,11 +110,10 @@ class ForkTests(Contract):
         tell("ask_long on the parent's connection", lambda: ask_long(6000), ANSWERED, CLOSED)
         tell("ask on a new connection of the parent's transport", lambda: ask_anew(5001), ANSWERED, CLOSED)
         tell("ask by a transport of the child's own", lambda: ask_by_another(5002), ANSWERED, NOBODY)
-        echo = Echo()
-        where = tell("listen by the parent's transport", lambda: pair.answering.listen(pair.case.listen, echo).url,
+        where = tell("listen by the parent's transport", lambda: pair.answering.listen(pair.case.listen, Echo()).url,
                      CLOSED, NOBODY)  # fmt: skip
         if where not in {CLOSED, NOBODY}:
-            echo.asked.acquire(timeout=self.patience)
+            answered.wait(self.patience)
         for one in (pair.connection, pair.listener, pair.asking, pair.answering):
             tell(f"close of the parent's {type(one).__name__}", partial(closed, one), WELL)
 
