@@ -14,6 +14,7 @@ import attrs
 from dropr_core.builtin.memory_data import InboxData, Task
 from dropr_core.builtin.memory_gate import Gate
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.inbox_records import refusal
 from dropr_core.contracts.storage import (
     Accepted,
     Ack,
@@ -100,7 +101,16 @@ class MemoryInbox(Inbox):
             return {at: head for at, head in known if at.sender == sender and store in {None, at.store}}
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
+        return self._accept(arrivals, together=False)
+
+    def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
+        return self._accept(arrivals, together=True)
+
+    def _accept(self, arrivals: Sequence[Arrival], *, together: bool) -> list[Accepted]:
         with self._gate.writing():
+            refused = refusal(arrivals, lambda at: self._data.heads.get(at, START)) if together else None
+            if refused is not None:
+                return refused
             heads = dict(self._data.heads)
             words: list[Accepted] = []
             for arrival in arrivals:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.inbox_records import refusal
 from dropr_core.contracts.lease_sheets import NOTHING_LEFT, Left, Mark, Noted, Sheets
 from dropr_core.contracts.outbox import PAGE, restrict
 from dropr_core.contracts.records import (
@@ -27,7 +28,7 @@ from dropr_core.contracts.records import (
 )
 from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome, State
-from dropr_core.model.names import NOT_URGENT, Head, MessageId, SourceLane, StoreId
+from dropr_core.model.names import NOT_URGENT, START, Head, MessageId, SourceLane, StoreId
 from dropr_core.model.states import SETTLED
 
 ATTEMPTS = 10
@@ -240,6 +241,15 @@ class Inbox(ABC):
         default is a commit for each; a storage that makes it one keeps all or none.
         """
         return [self.put(*put) for put in puts]
+
+    def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """`accept`, but all arrivals or none: if one of them does not follow its head, none is taken, and the answers
+        name the heads kept. Whoever accepts for these sources at the same time comes before it or after it: the
+        default, which looks first, rests on it that nobody does, so a storage that machines share must override it.
+        """
+        kept = {sender: self.heads(sender) for sender in {arrival.source.sender for arrival in arrivals}}
+        refused = refusal(arrivals, lambda source: kept[source.sender].get(source, START))
+        return self.accept(arrivals) if refused is None else refused
 
     def find(self, number: int) -> JobInfo | None:
         """The message with a number, if it is still kept. Costs a page of `scan` at that place."""

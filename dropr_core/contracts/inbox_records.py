@@ -1,10 +1,10 @@
 """The values that go into an inbox and come out of it.
 
-Owns their shapes; what they mean is said with the methods of `inbox.py`. Everybody imports them from `records` or
-`storage`. Must not know anything else.
+Owns their shapes, and whether arrivals follow the heads that are kept; what they mean is said with the methods of
+`inbox.py`. Everybody imports them from `records` or `storage`. Must not know anything else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple, overload
 
@@ -189,3 +189,16 @@ class JobMove(NamedTuple):
     """One more line of its history of errors, and what its sender is told."""
     attempts: int | None = None
     """What is counted from now on; None: as before."""
+
+
+def refusal(arrivals: Sequence[Arrival], kept: Callable[[SourceLane], Head]) -> list[Accepted] | None:
+    """The answer of `accept_together` where one arrival does not follow the head that is kept, or the arrival of its
+    lane before it: none is taken. None: each follows.
+    """
+    heads = {source: kept(source) for source in {arrival.source for arrival in arrivals}}
+    coming = dict(heads)
+    for arrival in arrivals:
+        if coming[arrival.source] != arrival.after:
+            return [Accepted(heads[one.source], False) for one in arrivals]
+        coming[arrival.source] = arrival.upto
+    return None

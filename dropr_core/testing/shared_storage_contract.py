@@ -16,10 +16,11 @@ import attrs
 import pytest
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Selection, Storage
+from dropr_core.contracts.storage import Ack, Arrival, Bury, Claim, Release, Selection, Storage
 from dropr_core.model.message import State
+from dropr_core.model.names import START, Head
 from dropr_core.system.clock import SystemClock
-from dropr_core.testing.builders import CHANNEL, LANE, Source, Worker, job, make_context, outgoing, taken
+from dropr_core.testing.builders import CHANNEL, LANE, Source, Worker, job, make_context, new_id, outgoing, taken
 from dropr_core.testing.contract import Contract, shut
 from dropr_core.testing.forks import Child, Say
 from dropr_core.testing.likeness import strayed
@@ -120,6 +121,34 @@ class SharedStorageContract(Contract):
         assert inbox.heads("shop") == {source.lane: source.head}
         stored = [info.id for info in inbox.scan(Selection(), limit=1000)]
         assert not (wrong := strayed(stored, [entry.id for one in arrivals for entry in one.entries])), wrong
+
+    def test_what_arrives_together_on_one_of_two_machines_is_whole(self, machine: Callable[[str], Storage]) -> None:
+        """Machines that follow the head of one lane at once, each with a lane of its own besides: of those that follow
+        the same head one is taken, with both of its lanes; of the others nothing is.
+        """
+        lane = Source(machine("a").inbox).lane
+
+        def work(name: str) -> Callable[[Say], None]:
+            def push(say: Say) -> None:
+                inbox = machine(name).inbox
+                for number in range(MANY):
+                    head = inbox.heads(lane.sender).get(lane, START) if number % 4 else START
+                    own = Source(inbox, f"{name}/{number}").arrival(job())
+                    shared = Arrival(lane, head, Head(head.sequence + 1, new_id()), [job()])
+                    words = inbox.accept_together([own, shared])
+                    say([own.source.channel, *(word.taken for word in words)])
+
+            return push
+
+        said = _both([work("b"), work("c")])
+        assert not (halves := [name for name, *taken in said if len(set(taken)) > 1]), f"half taken: {halves}"
+        whole = [name for name, *taken in said if all(taken)]
+        inbox = machine("a").inbox
+        heads = inbox.heads(lane.sender)
+        assert heads.pop(lane).sequence == len(whole) > 0
+        assert not (wrong := strayed(sorted(one.channel for one in heads), sorted(whole))), f"lanes: {wrong}"
+        stored = [one.channel for one in inbox.all(Selection()) if one.channel != lane.channel]
+        assert not (wrong := strayed(sorted(stored), sorted(whole))), f"messages: {wrong}"
 
     def test_what_arrives_on_several_machines_is_all_given(self, machine: Callable[[str], Storage]) -> None:
         """Messages that arrive by several machines at once, while others claim, are each given once: none is passed

@@ -19,6 +19,7 @@ from dropr_core.testing.essentials import Essentials
 from dropr_core.testing.inbox_care_contract import InboxCareContract
 from dropr_core.testing.inbox_contract import InboxContract
 from dropr_core.testing.inbox_rank_contract import InboxRankContract
+from dropr_core.testing.inbox_together_contract import InboxTogetherContract
 from dropr_core.testing.lease_sheet_contract import LeaseSheetContract
 from dropr_core.testing.outbox_contract import OutboxLogContract
 from dropr_core.testing.outbox_ends_contract import OutboxEndsContract
@@ -39,6 +40,7 @@ class StorageContract(
     InboxContract,
     InboxCareContract,
     InboxRankContract,
+    InboxTogetherContract,
     StorageBulkContract,
     LeaseSheetContract,
     StorageCostContract,

@@ -47,6 +47,12 @@ def takes_every_push(storage):
     return storage
 
 
+def takes_what_follows(storage):
+    """Of what must be taken together or not at all it takes a part."""
+    storage.inbox.accept_together = storage.inbox.accept
+    return storage
+
+
 def settles_by_number(storage):
     """A token is not compared."""
     settle = storage.inbox.settle
@@ -67,6 +73,7 @@ def settles_by_number(storage):
     [
         (takes_all_for_dead, SharedStorageContract.test_leases_of_a_dead_machine_come_back),
         (takes_every_push, SharedStorageContract.test_pushes_of_one_lane_to_two_machines_enter_once),
+        (takes_what_follows, SharedStorageContract.test_what_arrives_together_on_one_of_two_machines_is_whole),
         (settles_by_number, SharedStorageContract.test_a_stale_settlement_of_another_machine_changes_nothing),
     ],
 )

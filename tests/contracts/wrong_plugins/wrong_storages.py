@@ -10,10 +10,12 @@ from dropr_storage_sqlite import Options, dropr_storage
 
 from dropr_core.builtin.memory import MemoryStorage, medium_of
 from dropr_core.builtin.memory_outbox import MemoryOutbox
+from dropr_core.contracts.inbox_records import refusal
 from dropr_core.contracts.lease_sheets import NOTHING_LEFT
 from dropr_core.contracts.storage import Accepted, JobMove, Selection
 from dropr_core.errors import QueueFull
 from dropr_core.model.message import State
+from dropr_core.model.names import START
 from dropr_core.testing import StorageCase, StorageContract
 
 LONG = 20.0
@@ -205,6 +207,33 @@ class TestSaysTakenAndStoresNothing(Wrong):
 
     def plant(self, storage):
         storage.inbox.accept = lambda arrivals: [Accepted(arrival.upto, True) for arrival in arrivals]
+
+
+class TestTakesWhatFollowsOfACall(Wrong):
+    """As `accept` does."""
+
+    __test__ = True
+    caught_by = "test_one_that_does_not_follow_stops_all"
+
+    def plant(self, storage):
+        storage.inbox.accept_together = storage.inbox.accept
+
+
+class TestLooksBeforeItTakes(Wrong):
+    """In two steps: whoever is faster in between is not seen."""
+
+    __test__ = True
+    caught_by = "test_of_calls_at_once_one_is_taken_and_whole"
+
+    def plant(self, storage):
+        accept, looked = storage.inbox.accept, threading.Barrier(4)
+
+        def broken(arrivals):
+            refused = refusal(arrivals, lambda source: storage.inbox._data.heads.get(source, START))
+            looked.wait(LONG)
+            return refused or accept(arrivals)
+
+        storage.inbox.accept_together = broken
 
 
 class TestForgetsPriority(Wrong):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from dropr_core.contracts.context import Context
+from dropr_core.contracts.inbox_records import refusal
 from dropr_core.contracts.records import PlainJobs
 from dropr_core.contracts.storage import Accepted, Arrival, Job, Put
 from dropr_core.errors import StoreError
@@ -73,12 +74,21 @@ class Accepting:
             else:
                 commit.touch(queue.number)
 
-    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        """The log-matching rule, all arrivals in one durable transaction; see the contract."""
+    def accept(self, arrivals: Sequence[Arrival], *, together: bool = False) -> list[Accepted]:
+        """The log-matching rule, all arrivals in one durable transaction; ``together``: all or none."""
         self._engine.guard.enter(write=True)
         if any(arrival.entries for arrival in arrivals):
             self._engine.space.check()
-        return self._engine.write_durable(lambda commit: self._accept(commit, arrivals))
+        return self._engine.write_durable(
+            lambda commit: (self._refuse(commit, arrivals) if together else None) or self._accept(commit, arrivals)
+        )
+
+    def _refuse(self, commit: Commit[InboxState], arrivals: Sequence[Arrival]) -> list[Accepted] | None:
+        refused = refusal(arrivals, lambda source: commit.state.heads.get(source, START))
+        if refused is not None:
+            for arrival in arrivals:
+                self._rely_on(commit, arrival.source)
+        return refused
 
     def _accept(self, commit: Commit[InboxState], arrivals: Sequence[Arrival]) -> list[Accepted]:
         heads: dict[SourceLane, Head] = {}

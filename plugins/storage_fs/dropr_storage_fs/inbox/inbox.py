@@ -80,6 +80,10 @@ class FsInbox(Inbox):
         """The log-matching rule, all arrivals in one durable transaction."""
         return self._accepting.accept(arrivals)
 
+    def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """`accept`, but all arrivals or none."""
+        return self._accepting.accept(arrivals, together=True)
+
     def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:
         """Queue jobs that come from this node itself; durable."""
         return self._accepting.put_all([Put(channel, priority, sender, jobs)])[0]

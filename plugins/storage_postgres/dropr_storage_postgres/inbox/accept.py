@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.inbox_records import PlainJobs
+from dropr_core.contracts.inbox_records import PlainJobs, refusal
 from dropr_core.contracts.storage import Accepted, Arrival, Put
 from dropr_core.errors import QueueFull
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, first_rank, priority_of
@@ -90,11 +90,7 @@ class Acceptor:
 
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """The log-matching rule, all arrivals in one durable transaction."""
-        parts = [
-            Part(one.source.sender, one.source.store, one.source.channel, one.source.priority,
-                 priority_of(one.source.priority), one.after, one.upto, one.entries)
-            for one in arrivals
-        ]  # fmt: skip
+        parts = _parts(arrivals)
         if not parts:
             return []
         if self._limited:
@@ -105,8 +101,18 @@ class Acceptor:
                 QuickJob(self._run, parts, lambda connection: self._run(connection, [parts])[0], lambda: None),
                 stored=lambda answer: True in answer[0],
             )
-        taken, heads, _ = answer
-        return [Accepted(head, took) for head, took in zip(heads, taken, strict=True)]
+        return _words(answer)
+
+    def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """The same, but all arrivals or none."""
+        # More than one statement. Where nobody knows whether it went through, it is done again, as in `accept`.
+        words: list[Accepted] = _told(
+            self._engine.write(
+                QuickJob(self._together, arrivals, lambda _: None, lambda: None),
+                stored=lambda words: not isinstance(words, QueueFull) and any(word.taken for word in words),
+            )
+        )
+        return words
 
     def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:
         """Queue jobs that come from this node itself; durable, all or none."""
@@ -132,6 +138,24 @@ class Acceptor:
         return numbers
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def _together(self, connection: Connection, calls: list[Sequence[Arrival]]) -> list[Any]:
+        """The words on each call, all of it taken or nothing; or why there is no room, as in `_checked`."""
+        connection.execute(TURN)  # heads stand still until the commit
+        answers: list[Any] = []
+        for arrivals in calls:
+            refused = refusal(arrivals, lambda lane: self._head(connection, lane))
+            if refused is not None or not arrivals:
+                answers.append(refused or [])
+                continue
+            parts = _parts(arrivals)
+            answer = self._checked(connection, parts) if self._limited else self._run(connection, [parts])[0]
+            answers.append(answer if isinstance(answer, QueueFull) else _words(answer))
+        return answers
+
+    def _head(self, connection: Connection, lane: Sequence[Any]) -> Head:
+        row = connection.execute(HEAD, lane).fetchone()
+        return START if row is None else Head(row[0], MessageId(bytes(row[1])))
 
     def _put_alone(self, connection: Connection, call: _Call) -> Sequence[int] | None:
         """One put in one statement; None where a lost answer would leave its numbers unknown."""
@@ -228,8 +252,7 @@ class Acceptor:
         for part in parts:
             lane = (part.sender, part.store, part.channel, part.priority)
             if part.store is not None and lane not in heads:
-                row = connection.execute(HEAD, lane).fetchone()
-                heads[lane] = START if row is None else Head(row[0], MessageId(bytes(row[1])))
+                heads[lane] = self._head(connection, lane)
             if part.store is None or heads[lane] == part.after:
                 heads[lane] = part.upto
                 yield part
@@ -244,6 +267,19 @@ class Acceptor:
             return messages - there * sum(one[0] for one in mine), size - there * sum(one[1] for one in mine)
 
         check_inbox(self._context, more, kept)
+
+
+def _parts(arrivals: Sequence[Arrival]) -> list[Part]:
+    return [
+        Part(one.source.sender, one.source.store, one.source.channel, one.source.priority,
+             priority_of(one.source.priority), one.after, one.upto, one.entries)
+        for one in arrivals
+    ]  # fmt: skip
+
+
+def _words(answer: tuple[Any, ...]) -> list[Accepted]:
+    taken, heads, _ = answer
+    return [Accepted(head, took) for head, took in zip(heads, taken, strict=True)]
 
 
 def _has_twins(parts: list[Part]) -> bool:

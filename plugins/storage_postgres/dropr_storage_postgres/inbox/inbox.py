@@ -66,6 +66,9 @@ class PostgresInbox(Inbox):
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
         return self._acceptor.accept(arrivals)
 
+    def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
+        return self._acceptor.accept_together(arrivals)
+
     def put(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:  # noqa: D102
         return self._acceptor.put_all([Put(channel, priority, sender, jobs)])[0]
 

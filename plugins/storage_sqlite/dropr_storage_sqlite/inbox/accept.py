@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dropr_core.contracts.context import Context
-from dropr_core.contracts.inbox_records import PlainJobs
+from dropr_core.contracts.inbox_records import PlainJobs, refusal
 from dropr_core.contracts.storage import Accepted, Arrival, Job, Put
 from dropr_core.errors import StoreError
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, first_rank, priority_of
@@ -41,12 +41,21 @@ class Acceptor:
             self._engine.space.check()
         return self._engine.write_durable(lambda connection: self._accept(connection, arrivals))
 
+    def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        """The same, but all arrivals or none."""
+        if any(arrival.entries for arrival in arrivals):
+            self._engine.space.check()
+
+        def job(connection: Connection) -> list[Accepted]:
+            return refusal(arrivals, lambda lane: _head(connection, lane)) or self._accept(connection, arrivals)
+
+        return self._engine.write_durable(job)
+
     def _accept(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
         filling = Filling(connection, self._context)
         results = []
         for arrival in arrivals:
-            found = connection.execute(sql.HEAD, arrival.source).fetchone()
-            head = START if found is None else Head(found[0], MessageId(found[1]))
+            head = _head(connection, arrival.source)
             if head != arrival.after:
                 results.append(Accepted(head, False))
                 continue
@@ -186,6 +195,12 @@ class Filling:
     def close(self) -> None:
         """Write the counters; the last thing in the transaction."""
         self._book.close()
+
+
+def _head(connection: Connection, lane: SourceLane) -> Head:
+    """The head kept for a lane."""
+    found = connection.execute(sql.HEAD, lane).fetchone()
+    return START if found is None else Head(found[0], MessageId(found[1]))
 
 
 def sender_of(connection: Connection, name: str) -> int:
