@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from dropr_core.contracts.shared import Shared
 from dropr_core.errors import StoreBusy, StoreError
 from dropr_core.system.clock import Clock
 from dropr_core.system.notifier import LOOK_AGAIN
-from dropr_core.system.shared_document import Form, SharedDocument
+from dropr_core.system.shared_document import Form, Seen, SharedDocument
 
 T = TypeVar("T")
 
@@ -124,6 +124,20 @@ class StoredDocument(Generic[T]):
             if self._shared.replace(self._name, data, found.version if found is not None else 0):
                 self._documents.changed(self._name)
                 return
+
+    def see(self) -> Seen[T]:
+        """See `SharedDocument`."""
+        found = self._shared.load(self._name)
+        if found is None:
+            return Seen(self._form.empty(), 0)
+        return self._form.seen(found.data, found.version, self._where)
+
+    def replace(self, seen: Seen[T], value: T) -> bool:
+        """See `SharedDocument`."""
+        if not self._shared.replace(self._name, self._form.write(value).encode(), cast("int", seen.version)):
+            return False
+        self._documents.changed(self._name)
+        return True
 
     def remove(self) -> None:
         """See `SharedDocument`."""

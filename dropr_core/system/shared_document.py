@@ -43,9 +43,27 @@ class Form(Generic[T]):
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreCorrupt(f"{where} cannot be read ({error}): {self.advice}") from None
 
+    def seen(self, data: bytes | None, version: object, where: object) -> "Seen[T]":
+        """The same of what was found; nothing: it is missing."""
+        try:
+            return Seen(self.empty() if data is None else self.read(data, where), version)
+        except StoreCorrupt as trouble:
+            return Seen(self.empty(), version, trouble)
+
     def write(self, value: T) -> str:
         """As it stands there."""
         return json.dumps(self.encode(value)) + "\n"
+
+
+@attrs.frozen
+class Seen(Generic[T]):
+    """What a document said at a moment."""
+
+    value: T
+    version: object
+    """Another one with each change; compared by `SharedDocument.replace` alone."""
+    trouble: StoreCorrupt | None = None
+    """Why it cannot be read; the value is that of a missing one then."""
 
 
 class SharedDocument(Protocol[T]):
@@ -63,6 +81,16 @@ class SharedDocument(Protocol[T]):
 
     def write(self, value: T) -> None:
         """Put this in its place, whatever stands there; durable. For who has a turn of its own. Raises StoreError."""
+        ...
+
+    def see(self) -> Seen[T]:
+        """What it says now, for `replace`, also if it cannot be read. Raises StoreError."""
+        ...
+
+    def replace(self, seen: Seen[T], value: T) -> bool:
+        """Put this in its place, durably, if it was not changed since it was seen. False: it was, and nothing is
+        changed; or it is unknown whether this very call changed it. Raises StoreError.
+        """
         ...
 
     def remove(self) -> None:
@@ -158,6 +186,19 @@ class FileDocument(Generic[T]):
                 make_private_directory(self._path.parent)
             replace_text(self._path, self._form.write(value), durable=True)
 
+    def see(self) -> Seen[T]:
+        """See `SharedDocument`."""
+        data = self._data()
+        return self._form.seen(data, data, self._path)
+
+    def replace(self, seen: Seen[T], value: T) -> bool:
+        """See `SharedDocument`."""
+        with self._mutex, store_errors(self._path), _locked(self._path.with_suffix(".lock"), nested=self._nested):
+            if self._data() != seen.version:
+                return False
+            replace_text(self._path, self._form.write(value), durable=True)
+            return True
+
     def remove(self) -> None:
         """See `SharedDocument`. The lock's file stays: another process may hold it."""
         with store_errors(self._path):
@@ -168,12 +209,15 @@ class FileDocument(Generic[T]):
             sync_directory(self._path.parent)
 
     def _read(self) -> T:
+        data = self._data()
+        return self._form.empty() if data is None else self._form.read(data, self._path)
+
+    def _data(self) -> bytes | None:
         with store_errors(self._path):
             try:
-                text = self._path.read_text(encoding="utf-8")
+                return self._path.read_bytes()
             except FileNotFoundError:
-                return self._form.empty()
-        return self._form.read(text, self._path)
+                return None
 
 
 @contextmanager
@@ -188,4 +232,4 @@ def _locked(path: Path, *, nested: bool) -> Iterator[None]:
         os.close(lock)
 
 
-__all__ = ["Documents", "FileDocument", "FileDocuments", "Form", "SharedDocument"]
+__all__ = ["Documents", "FileDocument", "FileDocuments", "Form", "Seen", "SharedDocument"]
