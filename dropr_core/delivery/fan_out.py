@@ -1,25 +1,22 @@
 """Copies of what is published, for each subscription.
 
-Owns what one batch of a topic's messages becomes, so that a death at any moment neither loses nor doubles a copy:
+Owns what one batch of a topic's messages becomes, so that neither a death at any moment nor a process that stood still
+loses or doubles a copy (`copy_log.py` has how it is known what was copied):
 
-1. the batch is noted (`topics.batch`), with the sequence number that it is going to have;
+1. the batch is noted, and it is made sure that the leases of its messages still hold;
 2. copies for other nodes go into the outbox, each under an id made of the message's and the subscription's, which the
    outbox takes once;
-3. copies for queues of this node enter the inbox by log matching, in one commit with the head of a lane of its own,
-   which then has that sequence number;
-4. the messages are acknowledged, and that is flushed before the next batch is noted.
+3. copies for queues of this node enter the inbox, all in one commit with the mark that the batch is copied;
+4. the messages are acknowledged.
 
-Whoever finds messages of a dead one compares the head with the note: equal, and all that it names were copied. Used by
-one thread of one process at a time, on whatever machine (processes/topic_thread.py); so the note is a document of the
-node and not a file of one machine. Must not know who publishes or receives.
+One process at a time does it, on whatever machine (processes/topic_thread.py); where one stood still while another was
+chosen, what it does late is refused. Must not know who publishes or receives.
 """
 
 import contextlib
 import logging
 from collections.abc import Sequence
-from typing import Any
 
-import attrs
 import msgspec
 
 from dropr_core.api.consumer import Consumer
@@ -28,15 +25,14 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.api.sender import Sender
 from dropr_core.api.subscriptions import REQUESTS, Subscription, Subscriptions, read_request
 from dropr_core.contracts.bodies import Written
-from dropr_core.contracts.storage import START, Ack, Arrival, Bury, Job, NewMessage, Release
-from dropr_core.errors import QueueFull, StoreCorrupt, StoreError
+from dropr_core.contracts.storage import START, Ack, Arrival, Bury, Job, NewMessage, Release, Selection
+from dropr_core.delivery.copy_log import LANES, CopyLog, Standing
+from dropr_core.errors import LeaseLost, QueueFull, StoreBusy
 from dropr_core.model import envelope, topics
-from dropr_core.model.names import Head, SourceLane, StoreId, id_of_key, lane_priority
+from dropr_core.model.message import State
+from dropr_core.model.names import Head, SourceLane, id_of_key, lane_priority
 from dropr_core.system.log_fields import about
-from dropr_core.system.shared_document import Form
 
-LANES = StoreId(b"topics\0\0")
-"""In place of a sender's store: the lanes by which copies enter this node's own inbox."""
 BATCH = 200
 FULL_REST = 5.0
 """Seconds after which a batch that found no room is tried again."""
@@ -49,7 +45,7 @@ class FanOut:
         self._runtime, self._log = runtime, log
         self.subscriptions = Subscriptions(runtime)
         self._sender = Sender(runtime)
-        self._note = runtime.documents.document("topics.batch", FORM)
+        self._copies = CopyLog(runtime, log)
         self._full = False
 
     def turn(self, consumer: Consumer) -> bool:
@@ -89,43 +85,52 @@ class FanOut:
     # ── copies ───────────────────────────────────────────────────────────────────────────────────
 
     def _copy(self, consumer: Consumer, published: list[Received]) -> None:
-        runtime, inbox = self._runtime, self._runtime.storage.inbox
-        heads = inbox.heads(runtime.name, LANES)
-        lane = SourceLane(runtime.name, LANES, REQUESTS, 0)
-        head = heads.get(lane, START)
-        copied = self._copied(head)
-        fresh = [one for one in published if one.claim.number not in copied]
-        if fresh:
-            upto = Head(head.sequence + 1, fresh[-1].claim.id)
-            local, outgoing, written = self._compose(fresh)
-            self._write_note(upto, [one.claim.number for one in fresh])
-            try:
-                if outgoing:
-                    self._sender.store(outgoing, 0.0, written)
-                arrivals = [Arrival(lane, head, upto, [])]
-                for (channel, priority), jobs in local.items():
-                    mine = SourceLane(runtime.name, LANES, channel, priority)
-                    before = heads.get(mine, START)
-                    arrivals.append(Arrival(mine, before, Head(before.sequence + len(jobs), jobs[-1].id), jobs))
-                if not all(word.taken for word in inbox.accept(arrivals)):
-                    raise StoreError(
-                        "copies were made by another process at the same time; the batch is looked at anew"
-                    )
-            except QueueFull as full:
-                if not self._full:
-                    self._log.warning("copies of what is published find no room, all of it waits: %s", full)
-                self._full = True
-                settle(runtime, [Release(one.claim, FULL_REST, "", counted=False) for one in published])
-                return
-            finally:
-                for body in written:
-                    with contextlib.suppress(OSError):
-                        body.release()
-            self._full = False
-            for channel, _ in local:
-                runtime.notifier.notify(topics.inbox(channel))
-        consumer.acknowledge(published)
-        inbox.flush()
+        try:
+            standing = self._copies.look()
+            fresh = [one for one in published if one.claim.number not in standing.copied]
+            if fresh:
+                self._make(standing, fresh)
+        except QueueFull as full:
+            if not self._full:
+                self._log.warning("copies of what is published find no room, all of it waits: %s", full)
+            self._full = True
+            settle(self._runtime, [Release(one.claim, FULL_REST, "", counted=False) for one in published])
+            return
+        self._full = False
+        try:
+            consumer.acknowledge(published)
+        except LeaseLost:
+            return  # they come to somebody else, who knows what was copied
+        self._runtime.storage.inbox.flush()
+        self._copies.forget([one.claim.number for one in published])
+
+    def _make(self, standing: Standing, fresh: Sequence[Received]) -> None:
+        """Make the copies of messages that have none."""
+        local, outgoing, written = self._compose(fresh)
+        try:
+            note = self._copies.begin(standing, [one.claim.number for one in fresh])
+            self._check_leases(fresh)
+            if outgoing:
+                self._sender.store(outgoing, 0.0, written)
+            arrivals = []
+            for (channel, priority), jobs in local.items():
+                lane = SourceLane(self._runtime.name, LANES, channel, priority)
+                before = standing.heads.get(lane, START)
+                arrivals.append(Arrival(lane, before, Head(before.sequence + len(jobs), jobs[-1].id), jobs))
+            self._copies.finish(note, arrivals)
+        finally:
+            for body in written:
+                with contextlib.suppress(OSError):
+                    body.release()
+        for channel, _ in local:
+            self._runtime.notifier.notify(topics.inbox(channel))
+
+    def _check_leases(self, claimed: Sequence[Received]) -> None:
+        """Raise StoreBusy if one of them was lost: whoever has the message now may have copied it."""
+        held = Selection(tuple(one.claim.id for one in claimed), frozenset({State.LEASED}))
+        tokens = {one.number: one.token for one in self._runtime.storage.inbox.all(held)}
+        if any(tokens.get(one.claim.number) != one.claim.token for one in claimed):
+            raise StoreBusy("this process stood still, and others may have gone on; what is left is looked at anew")
 
     def _compose(
         self, published: Sequence[Received]
@@ -167,41 +172,5 @@ class FanOut:
             job = Job(identity, data, 0, copy.key, False, None, left, rank=copy.rank)
             local.setdefault((channel, copy.priority), []).append(job)
 
-    # ── the note ─────────────────────────────────────────────────────────────────────────────────
-
-    def _copied(self, head: Head) -> frozenset[int]:
-        """The numbers of messages that were copied and perhaps not acknowledged."""
-        try:
-            found = self._note.look(now=True)
-        except StoreCorrupt as error:
-            self._log.warning("the last batch may be copied twice: %s", error)
-            return frozenset()
-        same = found is not None and (found.sequence, found.id) == (head.sequence, head.id.hex())
-        return found.numbers if found is not None and same else frozenset()
-
-    def _write_note(self, upto: Head, numbers: Sequence[int]) -> None:
-        self._note.write(BatchNote(upto.sequence, upto.id.hex(), frozenset(numbers)))
-
-
-@attrs.frozen
-class BatchNote:
-    """What a batch is about to be."""
-
-    sequence: int
-    id: str
-    numbers: frozenset[int]
-    """Of the messages that it copies."""
-
-
-def _decode(document: Any) -> BatchNote | None:
-    return BatchNote(int(document["sequence"]), str(document["id"]), frozenset(map(int, document["numbers"])))
-
-
-def _encode(note: BatchNote | None) -> object:
-    assert note is not None
-    return {"version": 1, "sequence": note.sequence, "id": note.id, "numbers": sorted(note.numbers)}
-
-
-FORM: Form[BatchNote | None] = Form(_decode, _encode, lambda: None, "remove it")
 
 __all__ = ["FanOut"]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import attrs
+
 from dropr_core.api.node import Node
 from dropr_core.api.runtime import Runtime
 from dropr_core.builtin.memory import MemoryStorage
@@ -25,7 +27,7 @@ class Site:
         self.lines.append(line)
 
         def make(context):
-            storage = MemoryStorage(context)
+            storage = MemoryStorage(attrs.evolve(context, data=self.directory / "store"))
             storage.shared = line
             return storage
 

@@ -1,10 +1,12 @@
 """What is published at a node of several machines is copied once for each subscription."""
 
+import itertools
 import logging
 
 import pytest
 
 pytest.importorskip("psycopg")
+from support.copiers import PEER, Copier, Published
 from support.nodes import eventually
 
 import dropr_core as dropr
@@ -28,7 +30,10 @@ def machines(tmp_path, postgres_schema):
     storage = {"use": "postgres", "url": url, "schema": schema}
     made = []
     for name in ("one", "two"):
-        mapping = {"node": "ware", "data": str(tmp_path / name), "storage": storage, "topics": {"prices": {}}}
+        peers = {PEER: {"url": "http://127.0.0.1:9", "key": "k" * 40}}
+        mapping = {
+            "node": "ware", "data": str(tmp_path / name), "storage": storage, "topics": {"prices": {}}, "peers": peers,
+        }  # fmt: skip
         made.append(dropr.Node.open(from_mapping({**mapping, "limits": {"min_free": 0}}, tmp_path)))
     yield made
     for node in made:
@@ -67,6 +72,33 @@ def test_a_machine_goes_on_where_another_died(machines, monkeypatch):
     while turn(two):
         pass
     assert bodies(two, channel) == [b"0", b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["taken for dead", "slow"])
+def test_a_machine_that_stood_still_doubles_and_loses_nothing(machines, lost):
+    """At whatever step: the other one was elected and copies; then it goes on, and what it does late is refused."""
+    one, two = map(Copier, machines)
+    for at in itertools.count():
+        topic = Published(one.node, f"t{at}")
+        topic.publish(5, 3)
+
+        def others(topic=topic):
+            if lost:
+                one.lose_leases()
+            for priority in (7, 5):
+                topic.publish(priority)
+                two.turn(topic.topic)
+            topic.receive()
+
+        with one.stopped(at, others) as step:
+            one.work(topic.topic)
+        topic.publish(3)
+        two.work(topic.topic)
+        assert not topic.wrong(), step
+        topic.end()
+        if not step:
+            assert at > 20
+            return
 
 
 def test_one_machine_copies_at_a_time(machines):

@@ -1,5 +1,6 @@
 """Copies of what is published: one for each subscription, whatever dies when."""
 
+import json
 import logging
 
 import pytest
@@ -7,11 +8,14 @@ from support.one_node import open_node, pass_time
 
 from dropr_core.api.consumer import Consumer
 from dropr_core.api.subscriptions import REQUESTS, Subscription, Subscriptions, request
-from dropr_core.contracts.storage import Job, Selection
+from dropr_core.contracts.storage import START, Arrival, Job, Selection
+from dropr_core.delivery import fan_out
+from dropr_core.delivery.copy_log import LANES
 from dropr_core.delivery.fan_out import FanOut
 from dropr_core.errors import QueueFull, UsageError
 from dropr_core.model import envelope
 from dropr_core.model.message import Message, State
+from dropr_core.model.names import Head, SourceLane
 from dropr_core.testing.builders import new_id
 
 TOPICS = {"topics": {"prices": {"join": ["ber*"]}, "quiet": {}}}
@@ -30,16 +34,16 @@ def node(tmp_path):
 @pytest.fixture
 def turn(node):
     """One turn of a process that copies."""
-    fan_out = FanOut(node.runtime, logging.getLogger("test"))
+    copier = FanOut(node.runtime, logging.getLogger("test"))
 
     def turn():
-        consumer = Consumer(node.runtime, [*fan_out.subscriptions.topics(), REQUESTS])
+        consumer = Consumer(node.runtime, [*copier.subscriptions.topics(), REQUESTS])
         try:
-            return fan_out.turn(consumer)
+            return copier.turn(consumer)
         finally:
             consumer.close()
 
-    turn.fan_out = fan_out
+    turn.fan_out = copier
     return turn
 
 
@@ -101,16 +105,16 @@ def test_a_death_at_any_moment_neither_loses_nor_doubles(node, turn, monkeypatch
         raise Dies
 
     with monkeypatch.context() as patch:
-        fan_out, inbox = turn.fan_out, node.runtime.storage.inbox
+        copier, inbox = turn.fan_out, node.runtime.storage.inbox
         if moment == "before the note":
-            patch.setattr(fan_out, "_write_note", die)
+            patch.setattr(copier._copies, "begin", die)
         elif moment == "before the outbox":
-            patch.setattr(fan_out._sender, "store", die)
+            patch.setattr(copier._sender, "store", die)
         elif moment == "before the inbox":
-            patch.setattr(inbox, "accept", die)
+            patch.setattr(inbox, "accept_together", die)
         elif moment == "before the answer":
-            accept = inbox.accept
-            patch.setattr(inbox, "accept", lambda arrivals: (accept(arrivals), die()))
+            accept = inbox.accept_together
+            patch.setattr(inbox, "accept_together", lambda arrivals: (accept(arrivals), die()))
         else:
             patch.setattr(Consumer, "acknowledge", die)
         with pytest.raises(Dies):
@@ -124,6 +128,69 @@ def test_a_death_at_any_moment_neither_loses_nor_doubles(node, turn, monkeypatch
     assert len([delivery for _, delivery in node.outbox.scan(Selection())]) == 4
 
 
+def test_what_a_dead_one_copied_is_known_however_late_it_comes_again(node, turn, monkeypatch):
+    """Its messages wait behind several batches of more urgent ones, and are not copied once more."""
+    channel = node.subscribe("prices", "one")
+    monkeypatch.setattr(fan_out, "BATCH", 2)
+    for number in range(2):
+        node.publish("prices", b"%d" % number)
+
+    def die(*_):
+        raise Dies
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Consumer, "acknowledge", die)
+        with pytest.raises(Dies):
+            turn()
+    for number in range(2, 6):
+        node.publish("prices", b"%d" % number, priority=1)
+    while turn():
+        pass
+    assert sorted(bodies(node, channel)) == [b"%d" % number for number in range(6)]
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_the_note_of_an_older_dropr_is_understood(node, turn, monkeypatch, copied):
+    """It names the head that its batch had: if it is there the batch was copied, else it was not."""
+    channel = node.subscribe("prices", "one")
+    node.publish("prices", b"old")
+    (info,) = node.inbox.scan(Selection(channel="prices"))
+    lane, head = SourceLane(node.name, LANES, REQUESTS, 0), Head(1, info.id)
+    if copied:
+        node.inbox.accept([Arrival(lane, START, head, [])])
+    note = {"version": 1, "sequence": 1, "id": info.id.hex(), "numbers": [info.number]}
+    (node.runtime.config.data / "topics.batch").write_text(json.dumps(note))
+    node.publish("prices", b"new")
+    while turn():
+        pass
+    assert bodies(node, channel) == ([b"new"] if copied else [b"old", b"new"])
+
+
+@pytest.mark.parametrize("text", ["", "\xff", "[]", '{"version": 3, "sequence": 1, "id": "", "numbers": []}'])
+def test_a_note_that_cannot_be_read_stops_nothing(node, turn, text):
+    """What it said may be copied twice; that is said, and copying goes on."""
+    channel = node.subscribe("prices", "one")
+    (node.runtime.config.data / "topics.batch").write_text(text, encoding="latin-1")
+    node.publish("prices", b"x")
+    turn()
+    assert bodies(node, channel) == [b"x"]
+
+
+def test_a_note_of_another_time_stops_nothing(node, turn, caplog):
+    """The store came out of a backup and the note did not: that is said, and copying goes on."""
+    channel = node.subscribe("prices", "one")
+    for number in range(3):
+        node.publish("prices", b"%d" % number)
+        turn()
+        if number == 0:
+            old = (node.runtime.config.data / "topics.batch").read_text()
+    (node.runtime.config.data / "topics.batch").write_text(old)
+    node.publish("prices", b"3")
+    turn()
+    assert bodies(node, channel) == [b"%d" % number for number in range(4)]
+    assert "not of one time" in caplog.text
+
+
 def test_without_room_nothing_is_lost(node, turn, monkeypatch):
     """While copies find no room all of the batch waits, and goes on by itself."""
     channel = node.subscribe("prices", "one")
@@ -133,7 +200,7 @@ def test_without_room_nothing_is_lost(node, turn, monkeypatch):
         raise QueueFull("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(node.runtime.storage.inbox, "accept", full)
+        patch.setattr(node.runtime.storage.inbox, "accept_together", full)
         turn()
     pass_time(node, 10)
     turn()
