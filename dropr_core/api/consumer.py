@@ -7,7 +7,7 @@ handlers.
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from itertools import repeat
 from typing import Literal, TypeAlias
 
@@ -77,14 +77,15 @@ class Consumer:
         """Readable when there may be something new; for select and event loops."""
         return self._subscription.fileno()
 
-    def claim(self, limit: int = 1) -> list[Received]:
-        """Lease what is ready now, without waiting. Damaged messages are buried and reported; nothing comes back only
-        if nothing sound is there.
+    def claim(self, limit: int = 1, *, without: Collection[str] = ()) -> list[Received]:
+        """Lease what is ready now, without waiting, but for what is in some of its channels. Damaged messages are
+        buried and reported; nothing comes back only if nothing sound is there.
         """
         looked = self._care()
         runtime, inbox = self._runtime, self._runtime.storage.inbox
+        wanted = [channel for channel in self.channels if channel not in without] if without else self.channels
         while True:
-            channels = runtime.pauses.unpaused(self.channels)
+            channels = runtime.pauses.unpaused(wanted)
             if runtime.limits is None or not channels:
                 claims = inbox.claim(channels, limit, self._consumer) if channels else []
             else:

@@ -35,7 +35,7 @@ from dropr_core.system.log_fields import about
 
 BATCH = 200
 FULL_REST = 5.0
-"""Seconds after which a batch that found no room is tried again."""
+"""Seconds for which a topic rests when its copies found no room."""
 
 
 class FanOut:
@@ -46,17 +46,22 @@ class FanOut:
         self.subscriptions = Subscriptions(runtime)
         self._sender = Sender(runtime)
         self._copies = CopyLog(runtime, log)
-        self._full = False
+        self._resting: dict[str, float] = {}
+        """Topics whose copies found no room, and when that is tried again."""
 
     def turn(self, consumer: Consumer) -> bool:
         """Handle what is there now, at most a batch; whether there was anything. Raises StoreError."""
-        received = consumer.claim(BATCH)
+        now = self._runtime.clock.now()
+        received = consumer.claim(BATCH, without=[topic for topic, ends in self._resting.items() if ends > now])
         for one in received:
             if one.channel == REQUESTS:
                 self._answer(one)
         published = [one for one in received if one.channel != REQUESTS]
         if published:
             self._copy(consumer, published)
+            rested = {topic for topic in _topics(published) if self._resting.get(topic, now + 1) <= now}
+            for topic in rested:
+                del self._resting[topic]  # and found room now
         return bool(received)
 
     # ── subscriptions of other nodes ─────────────────────────────────────────────────────────────
@@ -84,25 +89,49 @@ class FanOut:
 
     # ── copies ───────────────────────────────────────────────────────────────────────────────────
 
-    def _copy(self, consumer: Consumer, published: list[Received]) -> None:
+    def _copy(self, consumer: Consumer, published: list[Received]) -> bool:
+        """Copy messages and acknowledge them; False: for some there was no room, they went back."""
         try:
             standing = self._copies.look()
             fresh = [one for one in published if one.claim.number not in standing.copied]
             if fresh:
                 self._make(standing, fresh)
         except QueueFull as full:
-            if not self._full:
-                self._log.warning("copies of what is published find no room, all of it waits: %s", full)
-            self._full = True
-            settle(self._runtime, [Release(one.claim, FULL_REST, "", counted=False) for one in published])
-            return
-        self._full = False
+            return self._copy_less(consumer, published, full)
         try:
             consumer.acknowledge(published)
         except LeaseLost:
-            return  # they come to somebody else, who knows what was copied
+            return True  # they come to somebody else, who knows what was copied
         self._runtime.storage.inbox.flush()
         self._copies.forget([one.claim.number for one in published])
+        return True
+
+    def _copy_less(self, consumer: Consumer, published: list[Received], full: QueueFull) -> bool:
+        """There is no room for all: copy each topic by itself, and of one as much as there is room for, in order."""
+        parts = [[one for one in published if one.channel == topic] for topic in _topics(published)]
+        if len(parts) > 1:
+            found = [self._copy(consumer, part) for part in parts]
+            return all(found)
+        half = len(published) // 2
+        if half == 0:
+            self._rest(published, full)
+            return False
+        if self._copy(consumer, published[:half]):
+            return self._copy(consumer, published[half:])
+        self._put_back(published[half:])
+        return False
+
+    def _rest(self, published: list[Received], full: QueueFull) -> None:
+        """Their topic waits for room, and keeps its order; no other topic waits with it."""
+        topic = published[0].channel
+        if topic not in self._resting:
+            self._log.warning("copies of what is published on %s find no room, all of it waits: %s", topic, full,
+                              extra=about(channel=topic))  # fmt: skip
+        self._resting[topic] = self._runtime.clock.now() + FULL_REST
+        self._put_back(published)
+
+    def _put_back(self, published: list[Received]) -> None:
+        settle(self._runtime, [Release(one.claim, counted=False) for one in published])
 
     def _make(self, standing: Standing, fresh: Sequence[Received]) -> None:
         """Make the copies of messages that have none."""
@@ -171,6 +200,10 @@ class FanOut:
         else:
             job = Job(identity, data, 0, copy.key, False, None, left, rank=copy.rank)
             local.setdefault((channel, copy.priority), []).append(job)
+
+
+def _topics(published: Sequence[Received]) -> list[str]:
+    return list(dict.fromkeys(one.channel for one in published))
 
 
 __all__ = ["FanOut"]

@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest
+from support.copiers import Copier
 from support.one_node import open_node, pass_time
 
 from dropr_core.api.consumer import Consumer
@@ -18,6 +19,7 @@ from dropr_core.model.message import Message, State
 from dropr_core.model.names import Head, SourceLane
 from dropr_core.testing.builders import new_id
 
+LOG = logging.getLogger("test")
 TOPICS = {"topics": {"prices": {"join": ["ber*"]}, "quiet": {}}}
 
 
@@ -34,7 +36,7 @@ def node(tmp_path):
 @pytest.fixture
 def turn(node):
     """One turn of a process that copies."""
-    copier = FanOut(node.runtime, logging.getLogger("test"))
+    copier = FanOut(node.runtime, LOG)
 
     def turn():
         consumer = Consumer(node.runtime, [*copier.subscriptions.topics(), REQUESTS])
@@ -205,6 +207,44 @@ def test_without_room_nothing_is_lost(node, turn, monkeypatch):
     pass_time(node, 10)
     turn()
     assert bodies(node, channel) == [b"one"]
+
+
+def test_a_full_subscription_gets_what_it_has_room_for_in_order(tmp_path):
+    """Fewer than a batch, and less than its limit; what finds no room stays in order, and is not overtaken."""
+    with open_node(tmp_path, **TOPICS, channels={"prices/small": {"max_messages": 3}}) as node:
+        channel = node.subscribe("prices", "small")
+        for number in range(8):
+            node.publish("prices", b"%d" % number)
+        copier, got = Copier(node), []
+        for _ in range(4):
+            copier.work("prices")
+            node.publish("prices", b"late", priority=9)
+            copier.work("prices")
+            got.append(bodies(node, channel))
+            pass_time(node, 10)
+        assert got == [[b"0", b"1", b"2"], [b"3", b"4", b"5"], [b"6", b"7", b"late"], [b"late"] * 3]
+
+
+@pytest.mark.parametrize("full", ["channel", "peer"])
+def test_a_full_subscription_holds_up_no_other_topic(tmp_path, full):
+    """However much waits for it: what is published on others is copied in the same turns."""
+    more = {
+        "channels": {"prices/small": {"max_messages": 1}},
+        "peers": {"berlin": {"url": "http://127.0.0.1:9", "key": "k" * 40, "max_messages": 1}},
+        "groups": {},
+    }
+    with open_node(tmp_path, **TOPICS, **more) as node:
+        fast = node.subscribe("quiet", "fast")
+        Subscriptions(node.runtime).add(Subscription("prices", "small", "berlin" if full == "peer" else ""))
+        for number in range(20):
+            node.publish("prices", b"%d" % number)
+        copier, consumer = FanOut(node.runtime, LOG), Consumer(node.runtime, ["prices", "quiet"])
+        for number in range(3):
+            node.publish("quiet", b"%d" % number)
+            copier.turn(consumer)
+            assert bodies(node, fast) == [b"%d" % number]
+            pass_time(node, number * 10)
+        consumer.close()
 
 
 def test_unsubscribing_discards_what_waits(node, turn):
