@@ -54,7 +54,10 @@ def channel_of(topic: str, name: str) -> str:
         raise UsageError(
             f"subscription {shorten(name)}: its name is 1 to 64 of the characters A-Z a-z 0-9 . _ - (and not . or ..)"
         )
-    return check_channel(f"{topic}/{name}")
+    channel = check_channel(f"{topic}/{name}")
+    if REQUESTS in (topic, channel):
+        raise UsageError(f"{REQUESTS} is for dropr's own requests: give the topic or the subscription another name")
+    return channel
 
 
 class Subscriptions:

@@ -275,6 +275,13 @@ def test_an_unknown_topic_is_a_mistake(node):
         node.subscribe("prices", "a/b")
 
 
+@pytest.mark.parametrize(("topic", "name"), [("dropr", "topics"), ("dropr/topics", "mine")])
+def test_the_channel_of_requests_is_nobodys_subscription(node, topic, name):
+    """Copies would enter by the lane that says which batch is copied, and nobody would know that any more."""
+    with pytest.raises(UsageError, match="another name"):
+        node.subscribe(topic, name)
+
+
 def test_a_topic_whose_channel_leads_elsewhere_is_joined_there(tmp_path):
     """publish and subscribe go where the route leads, without a word in the code."""
     with open_node(tmp_path, channels={"news": {"to": "berlin"}}) as node:
