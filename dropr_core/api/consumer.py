@@ -15,7 +15,7 @@ from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received, acknowledge, settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, as_seconds
-from dropr_core.api.twins import without_effects, without_twins
+from dropr_core.api.twins import find_uncounted, without_effects, without_twins, without_uncounted
 from dropr_core.contracts.storage import Ack, Bury
 from dropr_core.contracts.storage import Claim as Leased
 from dropr_core.errors import BadEnvelope, Closed, LeaseLost, StoreError, UsageError
@@ -71,7 +71,10 @@ class Consumer:
             raise
         self._next_reap, self._others = 0.0, False
         self._next_sweep = 0.0
-        self._closed = False
+        self.closed = False
+        """Whether its leases have ended, by its own doing or that of the store."""
+        self._refused: set[Received] = set()
+        """What the store has refused to settle, and perhaps still does."""
 
     def fileno(self) -> int:
         """Readable when there may be something new; for select and event loops."""
@@ -84,12 +87,20 @@ class Consumer:
         looked = self._care()
         runtime, inbox = self._runtime, self._runtime.storage.inbox
         wanted = [channel for channel in self.channels if channel not in without] if without else self.channels
+        if self._refused:
+            self._refused.difference_update([one for one in list(self._refused) if one.settled])
+        if runtime.unsettled:
+            find_uncounted(runtime)
         while True:
             channels = runtime.pauses.unpaused(wanted)
             if runtime.limits is None or not channels:
                 claims = inbox.claim(channels, limit, self._consumer) if channels else []
             else:
                 claims = runtime.limits.claim(self._lease, channels, limit, self._consumer, ahead=self._ahead)
+            if runtime.unsettled and claims:
+                claims = without_uncounted(runtime, claims)
+                if not claims:
+                    continue
             if RUN_BYTE in [claim.id[6] for claim in claims]:  # no call for each message
                 claims = without_twins(runtime, claims)
                 if not claims:
@@ -105,8 +116,8 @@ class Consumer:
                     continue
             envelopes = [claim.envelope for claim in claims]
             if not runtime.observed and (all(envelopes) if inbox.checked else envelope.are_sound(envelopes)):
-                return list(map(Received, repeat(runtime), claims, repeat(self._swallow)))
-            sound = [Received(runtime, claim, self._swallow) for claim in claims if self._is_sound(claim)]
+                return list(map(Received, repeat(runtime), claims, repeat(self._swallow), repeat(self)))
+            sound = [Received(runtime, claim, self._swallow, self) for claim in claims if self._is_sound(claim)]
             if sound or not claims:
                 return sound
 
@@ -190,10 +201,20 @@ class Consumer:
             raise
         for received in batch:
             received.settled = True
+        for received, good in zip(batch, done, strict=True) if self._refused or not all(done) else ():
+            if good:
+                self._runtime.unsettled.settled(received.claim)
+            elif not self.closed:
+                self._runtime.unsettled.begun(received.claim)
         if all(done):
             return
         lost = [received.id for received, good in zip(batch, done, strict=True) if not good]
         raise LeaseLost(f"{len(lost)} of {len(batch)} leases had ended, the first on message {lost[0]}")
+
+    def refused(self, received: Received) -> None:
+        """`Taker`: the store has refused to settle it. What it takes after all is forgotten here by the next claim."""
+        self._refused.add(received)
+        self._runtime.unsettled.holders.add(self)
 
     def prepare(self) -> None:
         """Say that we are about to wait; look for messages once more after it, before waiting."""
@@ -237,17 +258,37 @@ class Consumer:
         return bool(freed)
 
     def close(self) -> None:
-        """Give up all leases, their attempts not counted; safe twice."""
-        if self._closed:
+        """Give up all leases, their attempts not counted, but for those whose settlement the store had refused; safe
+        twice. Raises StoreError: then it is as if its process had died.
+        """
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self._subscription.close()
-        with contextlib.suppress(Closed):
-            self._runtime.storage.inbox.retire(self._consumer)
-        if self._runtime.limits is not None:
-            self._runtime.limits.retired(self._consumer)
-        for channel in self.channels:
-            self._runtime.notifier.notify(topics.inbox(channel))
+        try:
+            with contextlib.suppress(Closed):
+                self._leave()
+        finally:
+            self._refused.clear()
+            self._runtime.unsettled.holders.discard(self)
+            if self._runtime.limits is not None:
+                self._runtime.limits.retired(self._consumer)
+            for channel in self.channels:
+                self._runtime.notifier.notify(topics.inbox(channel))
+
+    def _leave(self) -> None:
+        inbox = self._runtime.storage.inbox
+        try:
+            for received in [one for one in self._refused if not one.settled]:
+                received.keeper = None  # what is noted on its line is nothing: it is begun, and ends here
+                received.requeue()
+        except Closed:
+            raise
+        except BaseException:
+            # What was begun must count, and would not if it were retired a moment later: whoever reaps counts it.
+            (inbox.consumers.release if inbox.sheets is None else inbox.sheets.abandon)(self._consumer)
+            raise
+        inbox.retire(self._consumer)
 
 
 def make_plan(

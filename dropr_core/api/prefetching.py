@@ -142,7 +142,7 @@ class PrefetchingConsumer(Consumer):
     def settle_one(self, received: Received, change: Settlement) -> bool:
         """`Keeper`: what becomes of a message that was taken here."""
         self._runtime.check()
-        if self._closed:
+        if self.closed:
             return settle(self._runtime, [change])[0]
         if type(change) is Ack and change.keep == self._keep[received.channel]:
             if change.result is None and not change.reason:
@@ -183,24 +183,31 @@ class PrefetchingConsumer(Consumer):
             done.extendleft(reversed(batch))
             raise
         assert self._sheet is not None
+        if not all(held):
+            lost = [one for one, good in zip(batch, held, strict=False) if not good]
+            self._lost += [one.id for one in lost]
+            self._remember(lost)
         lines = [one.line for one in batch]
         for line in lines if self._acks else ():
             self._acks.pop(line, None)
         if received is not None:
             lines.append(received.line)
         self._sheet.free(lines)
-        if not all(held):
-            self._lost += [one.id for one, good in zip(batch, held, strict=False) if not good]
         return held[-1]
 
     def _commit(self, batch: list[Received], change: Settlement | None) -> list[bool]:
         if change is None and not self._acks and len(set(self._keep.values())) == 1:
             return acknowledge(self._runtime, [one.claim for one in batch], self._keep[self.channels[0]])
-        acks, keep = self._acks, self._keep
-        changes: list[Settlement] = [
-            acks.get(one.line) or Ack(one.claim, None, "", keep[one.claim.channel]) for one in batch
-        ]
+        changes: list[Settlement] = [self._ack_of(one) for one in batch]
         return settle(self._runtime, changes if change is None else [*changes, change])
+
+    def _ack_of(self, done: Received) -> Ack:
+        return self._acks.get(done.line) or Ack(done.claim, None, "", self._keep[done.claim.channel])
+
+    def _remember(self, done: Sequence[Received]) -> None:
+        """The store may have lost these leases with its last moments: what comes again by that is not handled again."""
+        for one in done:
+            self._runtime.unsettled.begun(one.claim, self._ack_of(one))
 
     def _tell_lost(self) -> None:
         lost, self._lost = self._lost, []
@@ -218,7 +225,7 @@ class PrefetchingConsumer(Consumer):
     def tick(self) -> bool:
         """Settle what is done; give back what nobody came for within an interval. Whether some is held still."""
         with self._mutex:
-            if self._closed:
+            if self.closed:
                 return False
             self._settle_done()
             seen = (self._claims, len(self._held))
@@ -285,7 +292,7 @@ class PrefetchingConsumer(Consumer):
 
     def close(self) -> None:
         """Settle what is done, give back the rest uncounted; safe twice. What cannot be settled stays on the sheet."""
-        if self._closed:
+        if self.closed:
             return
         self._runtime.settler.leave(self)
         try:
@@ -294,6 +301,7 @@ class PrefetchingConsumer(Consumer):
             pass
         except (LeaseLost, StoreError) as error:
             self._runtime.log.warning("%s", error)
+            self._remember(list(self._done))
         self._held.clear()
         super().close()
 

@@ -8,13 +8,14 @@ import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import msgspec
 
 from dropr_core.api.failures import describe, text_of
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, as_seconds
+from dropr_core.api.unsettled import counts
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import AlreadyProcessed, DroprError, LeaseLost, StoreError, TooBig, UsageError
 from dropr_core.model import envelope, topics
@@ -25,18 +26,9 @@ from dropr_core.system.log_fields import about
 
 if TYPE_CHECKING:
     from dropr_core.api.effects import Pending
+    from dropr_core.api.lease_holders import Keeper, Taker
 
 NOT_COMMITTED = "its transaction was not committed by the end of its handling"
-
-
-class Keeper(Protocol):
-    """Who keeps a message's lease, and settles it with others."""
-
-    def settle_one(self, received: "Received", change: Settlement) -> bool:
-        """Apply a change, or note it so that the death of this process does not undo it; False if the lease had ended.
-        Raises StoreError.
-        """
-        ...
 
 
 class Received(msgspec.Struct, eq=False, gc=False):
@@ -48,11 +40,12 @@ class Received(msgspec.Struct, eq=False, gc=False):
     _runtime: Runtime
     claim: Claim
     _swallow: bool
+    _taker: "Taker | None" = None
     settled: bool = False
     _message: Message | None = None
     _body: bytes | None = None
     _refused: tuple[Settlement, str] | None = None
-    keeper: Keeper | None = None
+    keeper: "Keeper | None" = None
     """Of a message that was taken ahead (prefetching.py)."""
     line: int = -1
     """Its line on the keeper's lease sheet."""
@@ -308,8 +301,13 @@ class Received(msgspec.Struct, eq=False, gc=False):
             self._settle(change)
 
     def note_refused(self, change: Settlement, error: StoreError) -> None:
-        """The store has refused a settlement: `requeue` will count the attempt."""
+        """The store has refused a settlement: `requeue` will count the attempt, and so will its consumer's closing."""
+        if not counts(change):
+            return
         self._refused = (change, text_of(error))
+        self._runtime.unsettled.begun(self.claim)
+        if self._taker is not None:
+            self._taker.refused(self)
 
     def _settle(self, change: Settlement) -> None:
         if self.settled:
@@ -322,7 +320,11 @@ class Received(msgspec.Struct, eq=False, gc=False):
             raise
         self.settled = True
         if not held:
+            if counts(change) and self._taker is not None and not self._taker.closed:
+                self._runtime.unsettled.begun(self.claim)
             raise LeaseLost(f"message {self.id}: the lease ended, another consumer may have it; nothing was changed")
+        if self._refused is not None:
+            self._runtime.unsettled.settled(self.claim)
 
     def __enter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from dropr_core.api.serialization import Serialization
 from dropr_core.api.settler import Settler
 from dropr_core.api.staging import Staging
 from dropr_core.api.store_trouble import StoreTrouble
+from dropr_core.api.unsettled import Unsettled
 from dropr_core.config.node import NodeConfig, load
 from dropr_core.config.retries import RetryRule
 from dropr_core.contracts.bodies import Bodies
@@ -102,6 +103,8 @@ class Runtime:
         """Of the channels in the configuration: attempts until a message is buried whose consumer died."""
         self.settler = Settler(storage.inbox, StoreTrouble(clock, self.event, log), log)
         """Settles what consumers of this process have noted as done."""
+        self.unsettled = Unsettled()
+        """What was begun in this process and is perhaps not counted."""
         self.pauses = Pauses(self.documents, clock, self.notifier)
         """Channels of which consumers get nothing for now."""
         self.limits = self._open_limits()
@@ -303,6 +306,7 @@ class Runtime:
             self.staging.close()
             if os.getpid() == self._pid:
                 self.settler.close()
+                self.unsettled.close(self.log)
                 if self._effects is not None:
                     self._effects.close()
                 if self.limits is not None:

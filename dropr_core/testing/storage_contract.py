@@ -13,6 +13,7 @@ Needs pytest and hypothesis.
 import pytest
 
 from dropr_core.errors import DroprError
+from dropr_core.testing.attempts_contract import AttemptsContract
 from dropr_core.testing.bench import Bench
 from dropr_core.testing.builders import CHANNEL, SENDER, Worker, job, send
 from dropr_core.testing.essentials import Essentials
@@ -43,6 +44,7 @@ class StorageContract(
     InboxTogetherContract,
     StorageBulkContract,
     LeaseSheetContract,
+    AttemptsContract,
     StorageCostContract,
     StorageTiersContract,
     StorageProcessContract,
