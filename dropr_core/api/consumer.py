@@ -259,7 +259,7 @@ class Consumer:
 
     def close(self) -> None:
         """Give up all leases, their attempts not counted, but for those whose settlement the store had refused; safe
-        twice. Raises StoreError: then it is as if its process had died.
+        twice. Where it refuses that again, it is as if its process had died. Raises StoreError.
         """
         if self.closed:
             return
@@ -284,11 +284,15 @@ class Consumer:
                 received.requeue()
         except Closed:
             raise
-        except BaseException:
+        except BaseException as error:
             # What was begun must count, and would not if it were retired a moment later: whoever reaps counts it.
             (inbox.consumers.release if inbox.sheets is None else inbox.sheets.abandon)(self._consumer)
-            raise
-        inbox.retire(self._consumer)
+            if not isinstance(error, StoreError):
+                raise
+            # Who works was told when it was refused first.
+            self._runtime.log.warning("what was begun is given back later, its attempt counted: %s", error)
+        else:
+            inbox.retire(self._consumer)
 
 
 def make_plan(
