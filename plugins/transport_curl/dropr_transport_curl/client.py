@@ -132,6 +132,8 @@ class Client:
                 try:
                     self._drive(engine)
                 except Exception:
+                    with self._working:
+                        self._engine = None  # what is asked from now on waits for the next one
                     self._log.exception("the thread that talks to peers met a defect; its requests are given up")
                     time.sleep(0.1)  # a defect that comes back at once must not burn a processor
                 finally:

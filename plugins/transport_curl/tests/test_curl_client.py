@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 import pytest
 from dropr_transport_curl import CurlTransport, Options
@@ -353,6 +354,31 @@ def test_a_defect_in_the_thread_ends_requests_and_is_survived(raw, make, monkeyp
     monkeypatch.undo()
     assert transport.connect(good.url).ask(b"request", idle=WAIT).result(WAIT) == b"."
     assert "defect" in caplog.text
+
+
+def test_nothing_is_begun_on_an_engine_that_met_a_defect(raw, make, monkeypatch):
+    """What is asked while the thread rests after a defect is not given up with the rest: the next engine sends it."""
+    from dropr_transport_curl.engine import Engine
+
+    rests, goes_on, sleep = threading.Event(), threading.Event(), time.sleep
+
+    def rest(seconds):
+        if threading.current_thread().name != "dropr-curl":
+            sleep(seconds)
+            return
+        rests.set()
+        goes_on.wait(WAIT)
+
+    monkeypatch.setattr(time, "sleep", rest)
+    good = raw(OK + b"Content-Length: 1\r\n\r\n.")
+    connection = make().connect(good.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_harvest", lambda self: 1 / 0)
+        connection.ask(b"request", idle=WAIT)
+        assert rests.wait(WAIT)
+    asked = connection.ask(b"request", idle=WAIT)
+    goes_on.set()
+    assert asked.result(WAIT) == b"."
 
 
 @pytest.mark.parametrize(
