@@ -14,7 +14,7 @@ NODE_PLUGINS := $(filter-out $(INTEGRATIONS),$(PLUGINS))
 JOBS   ?= $(shell expr 1 + $$(nproc 2>/dev/null || echo 1))
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help demo fmt check unit test test-all own-suite django6 stress bench house dist dist-check version release-data changelog clean
+.PHONY: help demo fmt check unit test test-all own-suite django6 stress bench docs house dist dist-check version release-data changelog clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
