@@ -15,7 +15,7 @@ import msgspec
 from dropr_core.api.failures import describe, text_of
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.send_options import Duration, as_seconds
-from dropr_core.api.unsettled import counts
+from dropr_core.api.unsettled import Keeper, Taker, counts
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import AlreadyProcessed, DroprError, LeaseLost, StoreError, TooBig, UsageError
 from dropr_core.model import envelope, topics
@@ -26,7 +26,6 @@ from dropr_core.system.log_fields import about
 
 if TYPE_CHECKING:
     from dropr_core.api.effects import Pending
-    from dropr_core.api.lease_holders import Keeper, Taker
 
 NOT_COMMITTED = "its transaction was not committed by the end of its handling"
 
@@ -40,12 +39,12 @@ class Received(msgspec.Struct, eq=False, gc=False):
     _runtime: Runtime
     claim: Claim
     _swallow: bool
-    _taker: "Taker | None" = None
+    _taker: Taker | None = None
     settled: bool = False
     _message: Message | None = None
     _body: bytes | None = None
     _refused: tuple[Settlement, str] | None = None
-    keeper: "Keeper | None" = None
+    keeper: Keeper | None = None
     """Of a message that was taken ahead (prefetching.py)."""
     line: int = -1
     """Its line on the keeper's lease sheet."""

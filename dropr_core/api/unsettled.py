@@ -5,24 +5,51 @@ it does not know of is lost, and counts when it comes again. A claim is on stabl
 when a database's server crashes within it, the lease is gone though its consumer lives, and the message waits as if it
 had never been begun. Bounded; it ends with the process. Must not know how the store is asked, nor how anything is
 settled (twins.py does both).
+
+Beside it, who stands behind a message that was handed out: words between `received.py` and the consumers.
 """
 
 import logging
 import threading
 from collections.abc import Collection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from dropr_core.contracts.inbox_records import Ack, Claim, Release, Settlement
 from dropr_core.errors import StoreError
 from dropr_core.model.names import MessageId
 
-if TYPE_CHECKING:
-    from dropr_core.api.lease_holders import Taker
-
 MOST = 100_000
 """Messages that are remembered; the oldest are forgotten first."""
 
 _Key = tuple[int, MessageId]
+
+Received: TypeAlias = Any
+"""That of received.py, which stands above."""
+
+
+class Keeper(Protocol):
+    """Who keeps a message's lease, and settles it with others."""
+
+    def settle_one(self, received: Received, change: Settlement) -> bool:
+        """Apply a change, or note it so that the death of this process does not undo it; False if the lease had ended.
+        Raises StoreError.
+        """
+        ...
+
+
+class Taker(Protocol):
+    """Who claimed a message, and gives up its lease in the end."""
+
+    closed: bool
+    """Whether it has ended its leases by itself."""
+
+    def refused(self, received: Received) -> None:
+        """The store has refused to settle what became of it: to be settled when this one closes, at the latest."""
+        ...
+
+    def close(self) -> None:
+        """Settle what was refused, if the store takes it now, and give up all leases. Raises StoreError."""
+        ...
 
 
 def counts(change: Settlement) -> bool:
