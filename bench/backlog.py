@@ -8,6 +8,7 @@ import os
 import dropr_core as dropr
 from dropr_core.api.sender import Sender
 from dropr_core.contracts.storage import Arrival, Job
+from dropr_core.model import topics
 from dropr_core.model.names import START, Head, IdMaker, MessageId, SourceLane, StoreId
 
 BODY = os.urandom(200)
@@ -27,7 +28,7 @@ class Peer:
         self._envelope = bytes(composed.envelope)
 
     def push(self, count: int, channel: str = "orders", priority: int = 5) -> None:
-        """So many messages into a channel. All are equal but for their ids."""
+        """So many messages into a channel, then wake who waits for them. All are equal but for their ids."""
         lane = SourceLane(self._name, self._store, channel, priority)
         for first in range(0, count, BATCH):
             head = self._heads.get((channel, priority), START)
@@ -36,6 +37,7 @@ class Peer:
             upto = Head(jobs[-1].sequence, MessageId(jobs[-1].id))
             assert self._node.inbox.accept([Arrival(lane, head, upto, jobs)])[0].taken
             self._heads[channel, priority] = upto
+        self._node.runtime.notifier.notify(topics.inbox(channel))
 
 
 def send_many(node: dropr.Node, count: int, channel: str = "orders", body: bytes = BODY) -> None:

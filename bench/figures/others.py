@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import dropr_core as dropr
 from bench.figure import Figure, Goal, Run, Skipped, at_least
 from bench.figures.carrying import carry
+from bench.figures.working import handler, waiting
 from bench.nodes import BODY, Pair, Process, Producer, has_role, kept_open, node_file
 from bench.peers import figure as peers
 from dropr_core.bench.samples import Samples
@@ -82,8 +83,7 @@ def own_tasks(run: Run) -> float:
     As with the others: the time until all are put, and that from the first that is handled to the last.
     """
     count = run.count(20_000, 500)
-    channels = {"tasks": {"handler": {"use": "python", "call": "bench.peers.figure:nothing"}}}
-    file = node_file(run, run.storages[0], channels=channels)
+    file = node_file(run, run.storages[0], channels={"tasks": handler(run, "empty")})
     with dropr.open(file) as node:
         started = time.perf_counter()
         for _ in range(count):
@@ -91,30 +91,26 @@ def own_tasks(run: Run) -> float:
         spent = time.perf_counter() - started
         worker = Process("worker", has_role("worker", file), file.parent / "worker.log")
         try:
-            spent += _until_handled(node, count)
+            spent += _until_handled(node, worker, count)
         finally:
             worker.stop()
     return count / spent
 
 
-def _until_handled(node: dropr.Node, count: int) -> float:
+def _until_handled(node: dropr.Node, worker: Process, count: int) -> float:
     """Seconds for all of them, by those from the first that was seen handled to the last."""
     ends, first, begun = time.monotonic() + 120, 0, 0.0
     while True:
-        done = count - _left(node)
+        done = count - waiting(node, "tasks")
         now = time.perf_counter()
         if done and not begun:
             first, begun = done, now
         if done == count:
             return (now - begun) * count / max(1, count - first)
-        if time.monotonic() > ends:
-            raise RuntimeError(f"the worker handled {done} of {count}")
+        if not worker.alive or time.monotonic() > ends:
+            words = worker.log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"the worker handled {done} of {count}; it says: {words}")
         time.sleep(0.002)
-
-
-def _left(node: dropr.Node) -> int:
-    counts = node.inbox.counts().get("tasks", {})
-    return sum(counts.get(state, 0) for state in ("ready", "leased", "delayed", "blocked"))
 
 
 def measure_task_queues(run: Run) -> None:

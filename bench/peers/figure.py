@@ -59,11 +59,6 @@ def load(name: str) -> Peer:
     return cast("Peer", module)
 
 
-def nothing(message: object) -> None:
-    """The empty task of our own worker."""
-    del message
-
-
 def repeated(runs: int, once: Callable[[], float]) -> tuple[float, float]:
     """Median and spread of some runs after one that warms up."""
     once()
