@@ -11,9 +11,7 @@ real commit. After two such errors in 60 s the half is read-only until that test
 """
 
 import contextlib
-import ctypes
 import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,7 +20,7 @@ import apsw
 import attrs
 
 from dropr_core.contracts.context import Context
-from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreGone, StoreReadOnly, WriteFailed
+from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreReadOnly, WriteFailed
 from dropr_core.storage_kit.events import StoreEvents
 from dropr_core.storage_kit.group_commit import GroupCommit, in_one_transaction
 from dropr_core.storage_kit.guard import Guard
@@ -31,17 +29,16 @@ from dropr_core.system.space import Space
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.errors import translate
 from dropr_storage_sqlite.engine.forking import FORKS
+from dropr_storage_sqlite.engine.same_file import SameFile
 from dropr_storage_sqlite.engine.schema import Schema, version_of
 from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.engine.trust import Trust
 from dropr_storage_sqlite.engine.wal import Wal
 
 T = TypeVar("T")
 
 FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
 
-TROUBLE_WINDOW = 60.0
-"""Seconds within which two failed writes make a half read-only."""
-RETEST_EVERY = 1.0
 FORK_PATIENCE = 10.0
 """Seconds that a fork waits for a transaction under way."""
 
@@ -73,13 +70,9 @@ class Engine:
         self._cursors: dict[int, apsw.Cursor] = {}
         self.commits = 0
         """Grows by one with each transaction of this process that went through, and by more with one that did not."""
-        self._has_moved = ctypes.c_int()
-        self._answer = ctypes.addressof(self._has_moved)
         self._reader: apsw.Connection | None = None
-        self._inode = self._identify()
-        self._suspect = False
-        self._troubles: deque[float] = deque(maxlen=2)
-        self._tested = float("-inf")
+        self._file = SameFile(path)
+        self.trust = Trust(path, context.clock, self._events.tell)
         FORKS.watch(self)
 
     # ── the three kinds of work ──────────────────────────────────────────────────────────────────
@@ -120,7 +113,7 @@ class Engine:
             try:
                 reader = self._reader
                 if reader is None:
-                    self._check_there()
+                    self._file.check()
                     reader = self._reader = self._connect(opening.NORMAL)
                 reader.execute("BEGIN")
                 try:
@@ -139,7 +132,7 @@ class Engine:
         self.guard.enter(write=True)
         self.flusher.clean()
         try:
-            if self._suspect or not self._sync():
+            if self.trust.suspect or not self._sync():
                 # Whoever comes first syncs the log's name as well, and makes sure that the file is still the same.
                 self.write_durable(lambda connection: connection.execute(FLUSH) and None, relief=True)
                 self._open_wal()
@@ -212,7 +205,7 @@ class Engine:
     def _open_wal(self) -> None:
         """For the flushes after this one: not while the writer whose commit has synced the log can be closed."""
         with self._writing:
-            if opening.FULL in self._writers and not self._suspect:
+            if opening.FULL in self._writers and not self.trust.suspect:
                 with contextlib.suppress(OSError):  # each flush is a commit then
                     self._wal.open()
 
@@ -230,8 +223,8 @@ class Engine:
             writer = None
             try:
                 writer = self._writers.get(synchronous)
-                if writer is None or self._suspect or self._moved(writer):
-                    self._check_there()
+                if writer is None or self.trust.suspect or self._file.has_moved(writer):
+                    self._file.check()
                     writer = self._writer(synchronous)
                 cursor = self._cursors[synchronous]
                 cursor.execute("BEGIN IMMEDIATE")
@@ -251,7 +244,7 @@ class Engine:
     def _writer(self, synchronous: int) -> apsw.Connection:
         if self.guard.closed:
             raise Closed(f"{self.path} was closed")
-        if self._suspect:
+        if self.trust.suspect:
             self._retest()
         if synchronous not in self._writers:
             self._keep(synchronous, self._connect(synchronous))
@@ -263,10 +256,7 @@ class Engine:
 
     def _retest(self) -> None:
         """Make a real commit over a fresh connection; only then is the file trusted again."""
-        now = self.context.clock.now()
-        if self._distrusted(now) and 0 <= now - self._tested < RETEST_EVERY:
-            raise self._alarm()
-        self._tested = now
+        self.trust.begin_test()
         self._drop_writers()
         with self._reading:
             self._drop_reader()
@@ -279,33 +269,15 @@ class Engine:
             number = _errno(probe)
             probe.close()
             translated = self._trouble(error, number)
-            raise self._alarm() if isinstance(translated, WriteFailed) else translated from error
+            raise self.trust.alarm() if isinstance(translated, WriteFailed) else translated from error
         self._keep(opening.FULL, probe)
-        self._suspect = False
-        self._troubles.clear()
-        self._events.tell("trusted", {"why": "a commit over a fresh connection went through"})
-
-    def _distrusted(self, now: float) -> bool:
-        return len(self._troubles) == 2 and now - self._troubles[0] <= TROUBLE_WINDOW
-
-    def _alarm(self) -> DroprError:
-        if not self._distrusted(self.context.clock.now()):
-            return WriteFailed(
-                f"{self.path}: the disk still reports errors; nothing was promised; look at the kernel's log"
-            )
-        self._events.tell("read_only", {"why": "writes failed twice within a minute"})
-        return StoreReadOnly(
-            f"{self.path}: writes failed twice within a minute, so the store takes nothing until a test commit "
-            "goes through (it is tried with every call); look at the kernel's log for disk errors"
-        )
+        self.trust.passed("a commit over a fresh connection went through")
 
     def _trouble(self, error: Exception, number: int, *, wrote: bool = True) -> DroprError:
         translated = translate(error, self.path, number)
         if isinstance(translated, WriteFailed) and wrote:
-            self._suspect = True
-            self._troubles.append(self.context.clock.now())
             self._drop_writers()
-            self._events.tell("write_failed", {"error": str(error)})
+            self.trust.failed(error)
         elif isinstance(translated, StoreReadOnly) and wrote:
             # Where a file cannot be opened for writing SQLite opens it to read, and the connection stays like that, as
             # does what it shares with the others of this process: all are opened anew, for the disk may be healed.
@@ -330,26 +302,6 @@ class Engine:
             connection.close()
             raise
         return connection
-
-    def _identify(self) -> tuple[int, int]:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            raise StoreGone(
-                f"{self.path} is gone; put it back, or remove store.json to begin with an empty one"
-            ) from None
-        except OSError as error:
-            raise translate(error, self.path) from error
-        return found.st_dev, found.st_ino
-
-    def _moved(self, writer: apsw.Connection) -> bool:
-        """Whether the path leads elsewhere now. SQLite compares the same as `_check_there`, in half the time."""
-        writer.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, self._answer)
-        return self._has_moved.value != 0
-
-    def _check_there(self) -> None:
-        if self._identify() != self._inode:
-            raise StoreGone(f"{self.path} is another file than the one that was opened; restart to use it")
 
     def _drop_writers(self) -> None:
         self._wal.close()
