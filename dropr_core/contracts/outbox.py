@@ -68,7 +68,7 @@ class Outbox(ABC):
         """What follows the lane's head: at least one entry, then up to both limits; None if empty.
 
         With ``mark_in_flight``, the entries are marked as under way: until `settle`, `rewind` or `clear_in_flight`
-        they cannot be cancelled. The mark is not durable.
+        they cannot be cancelled. The mark is not durable; the entries are: a peer is going to promise them.
         """
 
     @abstractmethod

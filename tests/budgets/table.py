@@ -10,47 +10,51 @@ from budgets.measuring import Cost
 TABLE = {
     "sqlite": {
         "send": Cost(
-            functions=98.15, statements=3, steps=47, peak=None,
+            functions=114.03, statements=3, steps=47, peak=None,
             system={
-                "fcntl": 6, "fdatasync": 1, "pwrite64": 4.46, "stat": 1,
+                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 4.46,
+                "stat": 1,
             },
         ),
         "put": Cost(
-            functions=130.27, statements=7, steps=163, peak=None,
+            functions=134.03, statements=7, steps=163, peak=None,
             system={
-                "fcntl": 6, "fdatasync": 1, "pwrite64": 8.42, "stat": 1.01,
+                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 8.42,
+                "stat": 1.01,
             },
         ),
         "send batch": Cost(
-            functions=7.159, statements=0.02, steps=36.232, peak=487,
+            functions=7.175, statements=0.02, steps=36.232, peak=487,
             system={
-                "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.228, "stat": 0.001,
+                "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.228,
+                "stat": 0.001,
             },
         ),
         "ship": Cost(
-            functions=0.111, statements=0.012, steps=36.333, peak=581,
+            functions=0.122, statements=0.012, steps=36.333, peak=582,
             system={
-                "fcntl": 0.012, "pread64": 0.122, "pwrite64": 0.234, "stat": 0.002,
+                "fcntl": 0.012, "flock": 0.004, "pwrite64": 0.234, "stat": 0.002,
             },
         ),
         "accept": Cost(
-            functions=2.16, statements=0.025, steps=30.332, peak=197,
+            functions=2.165, statements=0.025, steps=30.332, peak=197,
             system={
-                "fcntl": 0.006, "fdatasync": 0.001, "pwrite64": 0.236, "stat": 0.001,
+                "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.236,
+                "stat": 0.001,
             },
         ),
         "receive": Cost(
-            functions=49.69, statements=1.76, steps=106.56, peak=None,
+            functions=49.7, statements=1.69, steps=104.6, peak=None,
             system={
-                "close": 0.07, "fallocate": 0.01, "fcntl": 1.11, "flock": 0.01,
+                "close": 0.07, "fallocate": 0.01, "fcntl": 1.11, "flock": 0.31,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
                 "pread64": 0.55, "pwrite64": 1.87, "stat": 0.31, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=3.743, statements=0.042, steps=77.57, peak=862,
+            functions=3.751, statements=0.041, steps=77.542, peak=870,
             system={
-                "close": 0.005, "fcntl": 0.026, "flock": 0.001, "ftruncate": 0.001,
+                "close": 0.005, "fcntl": 0.026, "flock": 0.007, "ftruncate": 0.001,
                 "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.136,
                 "pwrite64": 0.263, "stat": 0.011, "unlink": 0.003,
             },
@@ -64,13 +68,13 @@ TABLE = {
     },
     "fs": {
         "send": Cost(
-            functions=199.15, statements=0, steps=0, peak=None,
+            functions=199.03, statements=0, steps=0, peak=None,
             system={
                 "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
             },
         ),
         "put": Cost(
-            functions=213.18, statements=0, steps=0, peak=None,
+            functions=213.06, statements=0, steps=0, peak=None,
             system={
                 "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
             },
@@ -94,7 +98,7 @@ TABLE = {
             },
         ),
         "receive": Cost(
-            functions=46.4, statements=0, steps=0, peak=None,
+            functions=46.65, statements=0, steps=0, peak=None,
             system={
                 "close": 0.07, "fallocate": 0.01, "fcntl": 0.01, "flock": 0.39,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
@@ -102,7 +106,7 @@ TABLE = {
             },
         ),
         "receive batch": Cost(
-            functions=0.824, statements=0, steps=0, peak=1033,
+            functions=0.832, statements=0, steps=0, peak=1033,
             system={
                 "close": 0.005, "flock": 0.015, "ftruncate": 0.001, "getdents64": 0.002,
                 "mkdir": 0.001, "openat": 0.005, "pread64": 0.002, "pwrite64": 0.003,
@@ -110,7 +114,7 @@ TABLE = {
             },
         ),
         "idle": Cost(
-            functions=210, statements=0, steps=0, peak=None,
+            functions=208.1, statements=0, steps=0, peak=None,
             system={
                 "openat": 1,
             },

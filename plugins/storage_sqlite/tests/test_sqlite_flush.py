@@ -123,17 +123,22 @@ def test_a_disk_that_refuses_to_sync_the_log_is_not_trusted(storage, synced, mon
     assert synced == ["inbox.db-wal"]
 
 
-def test_without_a_handle_to_spare_a_flush_is_a_commit(storage, synced, monkeypatch):
-    """Out of file handles it can be done all the same."""
+def test_a_log_is_closed_by_the_last_who_syncs_it(storage, monkeypatch):
+    """To close the store's log waits for no sync under way, and takes no descriptor away from it."""
     acknowledge_one(storage)
     storage.inbox.flush()
+    log, real, seen = storage.inbox.engine._wal, os.fdatasync, []
 
-    def none_left(_fd):
-        raise OSError(errno.EMFILE, "Too many open files")
+    def closed_meanwhile(fd):
+        log.close()
+        real(fd)  # it is still open
+        seen.append(fd)
 
-    monkeypatch.setattr(os, "dup", none_left)
-    storage.inbox.flush()
-    assert synced == []
+    monkeypatch.setattr(os, "fdatasync", closed_meanwhile)
+    assert log.sync()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(seen[0])
+    assert not log.sync()
 
 
 def test_a_log_that_others_began_anew_needs_no_other_descriptor(storage, synced, elsewhere, tmp_path):

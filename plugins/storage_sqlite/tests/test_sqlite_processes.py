@@ -68,7 +68,7 @@ def test_several_processes_send_at_once(tmp_path):
 def test_fault_18_threads_share_one_flush(tmp_path):
     """Eight threads send at once: every message is there, and there were fewer commits than messages."""
     storage = open_store(tmp_path)
-    group, sizes = storage.outbox.engine._group, []
+    group, sizes = storage.outbox.engine._flushed, []
     run_all = group._run_all
     group._run_all = lambda jobs: (sizes.append(len(jobs)), run_all(jobs))[1]
     make, sent, lock = IdMaker(), [], threading.Lock()
@@ -96,7 +96,7 @@ def test_one_bad_send_does_not_take_others_with_it(tmp_path):
     storage = open_store(tmp_path)
     message = parse_id(bytes(15) + b"\1")
     storage.outbox.append([NewMessage(message, "orders", 5, ("peer",), b"x", fingerprint=b"a")])
-    group, results = storage.outbox.engine._group, []
+    group, results = storage.outbox.engine._flushed, []
     gate = threading.Event()
     run_all = group._run_all
     group._run_all = lambda jobs: (gate.wait(10), run_all(jobs))[1]

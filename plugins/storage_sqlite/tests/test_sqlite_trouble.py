@@ -190,15 +190,17 @@ def test_fault_09_a_full_disk_takes_nothing_half(opener, events):
     """SQLite has no page left: QueueFull, nothing half stored, earlier messages safe."""
     storage = opener()
     storage.outbox.append([message()])
-    writer = storage.outbox.engine._writers[2]
-    writer.pragma("max_page_count", writer.pragma("page_count"))
+    storage.outbox.append([message()])
+    for writer in storage.outbox.engine._writers.values():
+        writer.pragma("max_page_count", writer.pragma("page_count"))
     with pytest.raises(QueueFull, match="full"):
         storage.outbox.append([message(20000) for _ in range(10)])
-    assert storage.outbox.lanes()[0].depth == 1
-    assert "full" in events
-    writer.pragma("max_page_count", 10**6)
-    storage.outbox.append([message(20000)])
     assert storage.outbox.lanes()[0].depth == 2
+    assert "full" in events
+    for writer in storage.outbox.engine._writers.values():
+        writer.pragma("max_page_count", 10**6)
+    storage.outbox.append([message(20000)])
+    assert storage.outbox.lanes()[0].depth == 3
 
 
 def test_fault_10_the_reserve_is_given_up_for_an_ack(opener, tmp_path, events):

@@ -3,6 +3,8 @@
 Owns when a connection is opened, trusted, distrusted and closed. Must not know tables beyond `meta`.
 
 * `write_durable`: on stable storage when it returns (group commit over a connection with synchronous=FULL).
+* `write_flushed`: the same, but flushed when nobody waits for the file's lock any more: others see it a moment before
+  it is on stable storage, and call `settle` before they promise what they have read (writers.py).
 * `write`: survives the process at once and a power cut within the flush interval (`flush`, wal.py).
 * `read`: the last commit, without waiting for writers.
 
@@ -33,12 +35,15 @@ from dropr_storage_sqlite.engine.same_file import SameFile
 from dropr_storage_sqlite.engine.schema import Schema, version_of
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.engine.trust import Trust
-from dropr_storage_sqlite.engine.wal import Wal
+from dropr_storage_sqlite.engine.wal import Wal, begin_log_anew
+from dropr_storage_sqlite.engine.writers import Writers
 
 T = TypeVar("T")
 
 FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
 
+MAY_BE_UNDONE = "what was acknowledged within the flush interval may be undone by a power cut"
+MAY_BE_SENT = "nothing was promised, but unless the power fails now what was written stays and may be carried out"
 FORK_PATIENCE = 10.0
 """Seconds that a fork waits for a transaction under way."""
 
@@ -64,8 +69,11 @@ class Engine:
         self.space = Space(path.parent, context.clock, context.min_free, tuning.reserve, f"{path.stem}.reserve")
         self.flusher = Flusher(tuning.flush, self.flush, context.log, f"dropr-{path.stem}-flush")
         self._group: GroupCommit[Connection] = GroupCommit(in_one_transaction(self._durable))
-        self._writing, self._reading = threading.Lock(), threading.Lock()
+        # In this order: a commit that is flushed afterwards, a transaction, a look.
+        self._flushing, self._writing, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
+        self._flushed: GroupCommit[Connection] = GroupCommit(in_one_transaction(self._commit_and_flush))
         self._wal = Wal(path)
+        self._company = Writers(path)
         self._writers: dict[int, apsw.Connection] = {}
         self._cursors: dict[int, apsw.Cursor] = {}
         self.commits = 0
@@ -89,6 +97,21 @@ class Engine:
             if not relief or not self._relieve(full):
                 raise
         return self._group.run(job)
+
+    def write_flushed(self, job: Callable[[Connection], T]) -> T:
+        """As `write_durable`, but the disk keeps no other writer waiting."""
+        self.guard.enter(write=True)
+        return self._flushed.run(job)
+
+    def owed(self) -> int | None:
+        """What `settle` needs; to be asked within a write transaction that has read what is going to be promised."""
+        return self._company.owed()
+
+    def settle(self, owed: int | None) -> None:
+        """What was read before `owed` was asked is on stable storage when this returns, whoever wrote it."""
+        if owed is not None:
+            self.flush()
+            self._company.flushed(max(0, owed))
 
     def write(self, job: Callable[[Connection], T], *, relief: bool = True, mark: bool = True) -> T:
         """Run ``job`` in a transaction that a power cut within the flush interval may undo.
@@ -132,9 +155,9 @@ class Engine:
         self.guard.enter(write=True)
         self.flusher.clean()
         try:
-            if self.trust.suspect or not self._sync():
+            if self.trust.suspect or not self._sync(MAY_BE_UNDONE):
                 # Whoever comes first syncs the log's name as well, and makes sure that the file is still the same.
-                self.write_durable(lambda connection: connection.execute(FLUSH) and None, relief=True)
+                self.write_durable(_flush, relief=True)
                 self._open_wal()
         except BaseException:
             self.flusher.mark()
@@ -154,7 +177,8 @@ class Engine:
         except DroprError as error:
             self.context.log.warning("%s: the last flush failed: %s", self.path, error)
         finally:
-            self.guard.closed = True
+            with self._flushing:  # what is committed is flushed before the log goes
+                self.guard.closed = True
             with self._writing:
                 self._drop_writers()
             with self._reading:
@@ -164,19 +188,23 @@ class Engine:
         """The same, for statements whose rows are all fetched before the next one: they share a cursor,
         since a new one for each costs as much as a small statement.
         """
-        if connection is not self._writers.get(opening.FULL):
-            return connection
-        return cast("Connection", self._cursors[opening.FULL])
+        for synchronous, writer in self._writers.items():
+            if connection is writer:
+                return cast("Connection", self._cursors[synchronous])
+        return connection
 
     # ── around a fork (forking.py) ───────────────────────────────────────────────────────────────
 
     def pause(self) -> bool:
         """Close every connection and let no thread open one until `resume`; False if one is busy for too long."""
-        if self.guard.forked or not self._writing.acquire(timeout=FORK_PATIENCE):
+        locks = (self._flushing, self._writing, self._reading)
+        if self.guard.forked:
             return False
-        if not self._reading.acquire(timeout=FORK_PATIENCE):
-            self._writing.release()
-            return False
+        for index, lock in enumerate(locks):
+            if not lock.acquire(timeout=FORK_PATIENCE):
+                for taken in reversed(locks[:index]):
+                    taken.release()
+                return False
         # Others use the file, or will soon: what stands in the WAL stays there, and the fork need not wait for it.
         for connection in (*self._writers.values(), self._reader):
             if connection is not None:
@@ -187,27 +215,29 @@ class Engine:
 
     def resume(self) -> None:
         """Go on in the process that forked; connections are opened when they are needed."""
-        self._reading.release()
-        self._writing.release()
+        for lock in (self._reading, self._writing, self._flushing):
+            lock.release()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
-    def _sync(self) -> bool:
+    def _sync(self, harm: str) -> bool:
         try:
             return self._wal.sync()
         except OSError as error:
             failed = WriteFailed(
-                f"{self.path}: the disk reported an error of its log ({error}); what was acknowledged within the flush "
-                "interval may be undone by a power cut; look at the kernel's log"
+                f"{self.path}: the disk reported an error of its log ({error}); {harm}; look at the kernel's log"
             )
-            raise self._trouble(failed, 0) from error
+            with self._writing:
+                raise self._trouble(failed, 0) from error
 
     def _open_wal(self) -> None:
         """For the flushes after this one: not while the writer whose commit has synced the log can be closed."""
         with self._writing:
             if opening.FULL in self._writers and not self.trust.suspect:
-                with contextlib.suppress(OSError):  # each flush is a commit then
+                # Without room or handles for one of them each flush is a commit.
+                with contextlib.suppress(apsw.Error, OSError, DroprError):
                     self._wal.open()
+                    self._writer(opening.NORMAL)
 
     def _relieve(self, full: QueueFull) -> bool:
         if not self.space.relieve(full):
@@ -218,9 +248,30 @@ class Engine:
     def _durable(self, job: Callable[[Connection], Any]) -> Any:
         return self._transact(opening.FULL, job)
 
+    def _commit_and_flush(self, job: Callable[[Connection], Any]) -> Any:
+        company, number = self._company, 0
+
+        def counted(connection: Connection) -> Any:
+            nonlocal number
+            done = job(connection)
+            number = company.begin()
+            return done
+
+        with self._flushing:
+            if self.trust.suspect or not (self._wal.is_open and opening.NORMAL in self._writers and company.counting):
+                result = self._durable(job)
+                self._open_wal()
+                return result
+            result = self._transact(opening.NORMAL, counted)
+            if not self._sync(MAY_BE_SENT):
+                self._durable(_flush)
+            company.flushed(number)
+        return result
+
     def _transact(self, synchronous: int, job: Callable[[Connection], T]) -> T:
         with self._writing:
             writer = None
+            turn = self._company.take_turn()
             try:
                 writer = self._writers.get(synchronous)
                 if writer is None or self.trust.suspect or self._file.has_moved(writer):
@@ -239,6 +290,9 @@ class Engine:
                     raise
             except (apsw.Error, OSError) as error:
                 raise self._trouble(error, _errno(writer)) from error
+            finally:
+                if turn:
+                    self._company.give_turn()
             return result
 
     def _writer(self, synchronous: int) -> apsw.Connection:
@@ -265,6 +319,7 @@ class Engine:
             probe.execute("BEGIN IMMEDIATE")
             probe.execute(FLUSH)
             probe.execute("COMMIT")
+            begin_log_anew(probe)
         except apsw.Error as error:
             number = _errno(probe)
             probe.close()
@@ -305,6 +360,7 @@ class Engine:
 
     def _drop_writers(self) -> None:
         self._wal.close()
+        self._company.close()
         writers, self._writers, self._cursors = self._writers, {}, {}
         for writer in writers.values():
             _close(writer)
@@ -313,6 +369,10 @@ class Engine:
         reader, self._reader = self._reader, None
         if reader is not None:
             _close(reader)
+
+
+def _flush(connection: Connection) -> None:
+    connection.execute(FLUSH)
 
 
 def _errno(connection: apsw.Connection | None) -> int:

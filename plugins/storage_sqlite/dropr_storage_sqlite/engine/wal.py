@@ -15,6 +15,8 @@ import os
 import threading
 from pathlib import Path
 
+import apsw
+
 
 class Wal:
     """The log of one file, as long as a connection of this process keeps it from being removed."""
@@ -24,6 +26,13 @@ class Wal:
         self._path = f"{path}-wal"
         self._lock = threading.Lock()
         self._fd: int | None = None
+        self._syncing: dict[int, int] = {}
+        """How many threads sync by a descriptor now; `close` does not wait for them, so the last of them closes it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `sync` can be done by it."""
+        return self._fd is not None
 
     def open(self) -> None:
         """Use the log that is there now: whoever calls has synced it, its name included, and keeps it there. Raises
@@ -34,23 +43,37 @@ class Wal:
                 self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
     def sync(self) -> bool:
-        """Put all that was committed on stable storage; False: by this it cannot be done. Raises OSError."""
+        """Put all that was committed on stable storage; False: it is not open. Raises OSError."""
         with self._lock:
-            if self._fd is None:
+            fd = self._fd
+            if fd is None:
                 return False
-            try:  # another descriptor for the same open file: the sync takes long, and `close` must not wait for it
-                fd = os.dup(self._fd)
-            except OSError:  # out of handles
-                return False
+            self._syncing[fd] = self._syncing.get(fd, 0) + 1
         try:
             os.fdatasync(fd)
         finally:
-            os.close(fd)
+            with self._lock:
+                self._syncing[fd] -= 1
+                if fd != self._fd and not self._syncing[fd]:
+                    del self._syncing[fd]
+                    os.close(fd)
         return True
 
     def close(self) -> None:
         """The log may be removed, or be another one: forget it. Safe twice."""
         with self._lock:
             fd, self._fd = self._fd, None
-        if fd is not None:
-            os.close(fd)
+            if fd is not None and not self._syncing.get(fd):
+                self._syncing.pop(fd, None)
+                os.close(fd)
+
+
+def begin_log_anew(connection: apsw.Connection) -> None:
+    """Copy all of the log into the database, synced, and begin it anew. Raises apsw.Error.
+
+    For after an error of a sync: then the kernel may have thrown away what it could not write and take it for written,
+    so that a later sync succeeds over a hole, at which a log that is read after a power cut ends.
+    """
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+    if busy:
+        raise apsw.BusyError("the log is in use and cannot be begun anew")

@@ -38,7 +38,7 @@ class Appender:
         if not messages:
             return []
         self._engine.space.check()
-        return self._engine.write_durable(BatchedJob(self.append_all, messages))
+        return self._engine.write_flushed(BatchedJob(self.append_all, messages))
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
         """`append` with a note about a staging log; see the contract."""

@@ -42,17 +42,21 @@ class Shipper:
         ]  # fmt: skip
 
     def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:
-        """What follows the lane's head, marked as under way with ``mark_in_flight``."""
-        if not mark_in_flight:
+        """What follows the lane's head, marked as under way and on stable storage with ``mark_in_flight``."""
+        if not mark_in_flight:  # only looked at: what the peer is to promise is taken with a mark
             return self._engine.read(lambda connection: self._take(connection, lane, max_count, max_bytes)[0])
 
-        def job(connection: Connection) -> Batch | None:
+        def job(connection: Connection) -> tuple[Batch | None, int | None]:
             batch, row = self._take(connection, lane, max_count, max_bytes)
-            if batch is not None and row is not None and batch.entries[-1].sequence > row.offered:
+            if batch is None or row is None:
+                return None, None
+            if batch.entries[-1].sequence > row.offered:
                 connection.execute(sql.OFFER, (batch.entries[-1].sequence, row.number))
-            return batch
+            return batch, self._engine.owed()
 
-        return self._engine.write(job, mark=False)
+        batch, owed = self._engine.write(job, mark=False)
+        self._engine.settle(owed)
+        return batch
 
     def _take(
         self, connection: Connection, lane: Lane, max_count: int, max_bytes: int

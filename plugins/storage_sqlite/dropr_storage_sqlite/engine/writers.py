@@ -1,0 +1,132 @@
+"""What the processes that write one file tell each other: whose turn it is, and what is not flushed yet.
+
+Owns the file ``<half>.writers``. Must not know what is written, nor who asks.
+
+**Turns.** SQLite has no queue for its lock: who finds it taken naps, and tries the whole beginning of a transaction
+again. An flock is looked at for a tenth of that. It is a help and no more: whoever does not get it in time (its holder
+may be stopped) goes to SQLite's lock without it.
+
+**Counts.** A commit that its own process flushes after the lock was given back (`Engine.write_flushed`) is seen by
+others before it is on stable storage. So it is counted twice: within the transaction, when it is about to be seen, and
+when it is flushed. Who reads something and promises it to others looks whether the two counts are the same, and
+flushes itself if not. The first count is only written and read by a process that is in a transaction, alone, so all
+that it counts is committed; the second may fall back when two write it at once, which costs a flush and nothing else.
+"""
+
+import fcntl
+import mmap
+import os
+import time
+import weakref
+from pathlib import Path
+
+from dropr_core.system.ownership import open_private
+
+SIZE = 4096
+_BEGUN, _FLUSHED = 0, 1
+YIELDS, NAPS, NAP = 3, 40, 0.00005
+"""How often a turn is asked for without and with a nap (seconds) before. A transaction takes a twentieth of a
+millisecond where nobody waits for the disk within it.
+"""
+
+
+class Writers:
+    """One process's view. All but `counting` and `flushed` belong to whoever holds the process's own lock."""
+
+    def __init__(self, path: Path) -> None:
+        """``path``: of the database. Nothing is opened yet."""
+        self._path = path.with_suffix(".writers")
+        self._fd = -1
+        self._counts: memoryview | None = None
+        _inherited.add(self)
+
+    def _open(self) -> memoryview | None:
+        """The counts; None where there is no room for them."""
+        if self._counts is None:
+            try:
+                # Not the descriptor of the turns: a mapping keeps its own one open, also in a forked child.
+                fd = open_private(self._path, os.O_RDWR | os.O_CREAT)
+                try:
+                    os.posix_fallocate(fd, 0, SIZE)  # a page that a full disk cannot give would end the process
+                    counts = memoryview(mmap.mmap(fd, SIZE)).cast("Q")
+                finally:
+                    os.close(fd)
+                self._fd = open_private(self._path, os.O_RDWR)
+            except OSError:
+                return None
+            self._counts = counts
+        return self._counts
+
+    # ── turns ────────────────────────────────────────────────────────────────────────────────────
+
+    def take_turn(self) -> bool:
+        """Wait a moment for this process's turn; whether it has come."""
+        if self._counts is None and self._open() is None:
+            return False
+        for tries in range(YIELDS + NAPS):
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if tries < YIELDS:
+                    os.sched_yield()
+                else:
+                    time.sleep(NAP)
+            else:
+                return True
+        return False
+
+    def give_turn(self) -> None:
+        """The next one may write."""
+        if self._fd >= 0:  # else it was closed meanwhile, and given with that
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    # ── counts ───────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def counting(self) -> bool:
+        """Whether commits can be counted; not before the first turn."""
+        return self._counts is not None
+
+    def begin(self) -> int:
+        """This transaction is about to be seen before it is flushed; its number. Only within a transaction."""
+        counts = self._counts
+        assert counts is not None
+        counts[_BEGUN] = number = counts[_BEGUN] + 1
+        return number
+
+    def owed(self) -> int | None:
+        """The number of the last commit if there are some that may not be flushed; -1 if nobody can say; None: what can
+        be seen is on stable storage. Within a write transaction.
+        """
+        counts = self._counts
+        if counts is None:
+            return -1
+        begun = counts[_BEGUN]
+        return None if begun == counts[_FLUSHED] else begun
+
+    def flushed(self, number: int) -> None:
+        """All commits up to this one are on stable storage."""
+        counts = self._counts
+        if counts is not None:
+            noted = counts[_FLUSHED]
+            if noted < number or noted > counts[_BEGUN]:
+                counts[_FLUSHED] = number
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is needed. Safe twice."""
+        fd, self._fd = self._fd, -1
+        self._counts = None
+        if fd >= 0:
+            os.close(fd)
+
+
+_inherited: "weakref.WeakSet[Writers]" = weakref.WeakSet()
+"""Those that a forked child lets go of, so that it holds no turn of its parent."""
+
+
+def _let_go_in_child() -> None:
+    for one in list(_inherited):
+        one.close()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)

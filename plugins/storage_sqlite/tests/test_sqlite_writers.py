@@ -1,0 +1,176 @@
+"""Processes that write one outbox: their turns, and what one of them sees that another has not flushed yet."""
+
+import errno
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("apsw")
+from dropr_storage_sqlite import Options, dropr_storage
+
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import NewMessage
+from dropr_core.errors import WriteFailed
+from dropr_core.model.names import IdMaker, Lane
+from dropr_core.system.clock import FakeClock
+
+LANE = Lane("peer", "orders", 5)
+make = IdMaker()
+LOG = "outbox.db-wal"
+
+
+def message():
+    return NewMessage(make(), "orders", 5, ("peer",), b"x")
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """A store that has sent once: its log is open from then on."""
+    context = Context(node="n", data=tmp_path, clock=FakeClock(), log=logging.getLogger("t"), min_free=0)
+    opened = dropr_storage(Options(flush=3600.0, reserve=0), context)
+    opened.outbox.append([message()])
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The files that Python's own fdatasync was called for."""
+    names, real = [], os.fdatasync
+
+    def fdatasync(fd):
+        names.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    return names
+
+
+def test_what_is_sent_is_flushed_once(storage, synced):
+    """A send syncs the log by itself, and the daemon that takes the message owes nothing."""
+    storage.outbox.append([message()])
+    assert synced == [LOG]
+    assert len(storage.outbox.take(LANE, 10, 10**6).entries) == 2
+    assert synced == [LOG]
+
+
+KILLED = """
+import logging, os, signal, sys
+from pathlib import Path
+from dropr_core.system.clock import SystemClock
+from dropr_core.contracts.context import Context
+from dropr_core.contracts.storage import NewMessage
+from dropr_core.model.names import IdMaker
+from dropr_storage_sqlite import dropr_storage
+context = Context(node="n", data=Path(sys.argv[1]), clock=SystemClock(), log=logging.getLogger("t"), min_free=0)
+storage = dropr_storage(None, context)
+storage.outbox.append([NewMessage(IdMaker()(), "orders", 5, ("peer",), b"x")])
+os.fdatasync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
+storage.outbox.append([NewMessage(IdMaker()(), "orders", 5, ("peer",), b"x")])
+"""
+
+
+def test_what_a_killed_process_did_not_flush_is_flushed_before_it_is_carried(storage, synced, tmp_path):
+    """It was killed between its commit and the sync: others see the message, and sync the log before a peer gets it."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(storage.outbox.take(LANE, 10, 10**6).entries) == 3
+    assert synced == [LOG]
+    assert len(storage.outbox.take(LANE, 10, 10**6).entries) == 3
+    assert synced == [LOG], "once is enough"
+
+
+def test_the_disk_of_a_sender_keeps_no_other_writer_waiting(storage, monkeypatch):
+    """While a send waits for the disk, the daemon moves the head of a lane."""
+    at_the_disk, go_on, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow(fd):
+        at_the_disk.set()
+        assert go_on.wait(30)
+        real(fd)
+
+    batch = storage.outbox.take(LANE, 10, 10**6)
+    monkeypatch.setattr(os, "fdatasync", slow)
+    sender = threading.Thread(target=storage.outbox.append, args=([message()],))
+    sender.start()
+    assert at_the_disk.wait(30)
+    storage.outbox.settle(LANE, batch.upto)
+    assert storage.outbox.lanes()[0].depth == 1
+    go_on.set()
+    sender.join()
+
+
+@pytest.fixture
+def turn_taken(tmp_path):
+    """Somebody else has the turn, and stays in it."""
+    fd = os.open(tmp_path / "outbox.writers", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    yield
+    os.close(fd)
+
+
+def test_a_turn_that_is_never_given_back_stops_nobody(storage, turn_taken):
+    """Its holder was stopped, say: a send goes through without a turn."""
+    storage.outbox.append([message()])
+    assert storage.outbox.lanes()[0].depth == 2
+
+
+def test_a_turn_is_given_back(storage, tmp_path):
+    """After a send, and after one that fails, another process can have the turn."""
+    storage.outbox.append([message()])
+
+    def fails(_connection):
+        raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        storage.outbox.engine.write(fails)
+    fd = os.open(tmp_path / "outbox.writers", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(fd)
+
+
+def test_without_room_for_the_counts_a_send_is_a_commit_with_a_flush(storage, synced, monkeypatch):
+    """A disk too full for one page more: SQLite syncs within its lock, and whoever takes flushes in any case."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    storage.outbox.engine._drop_writers()
+    storage.outbox.append([message()])
+    storage.outbox.append([message()])
+    assert synced == []
+    assert len(storage.outbox.take(LANE, 10, 10**6).entries) == 3
+    assert synced == [LOG]
+
+
+def test_a_log_that_could_not_be_synced_is_begun_anew(storage, monkeypatch, tmp_path):
+    """The send fails; before the next one the log is copied and emptied, for there may be a hole in it."""
+
+    def fail(_fd):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(WriteFailed, match="nothing was promised"):
+            storage.outbox.append([message()])
+    emptied = []
+    real = storage.outbox.engine._connect
+
+    def connect(synchronous):
+        connection = real(synchronous)
+        connection.set_profile(lambda sql, _ns: emptied.append((tmp_path / LOG).stat().st_size)
+                               if "TRUNCATE" in sql else None)  # fmt: skip
+        return connection
+
+    monkeypatch.setattr(storage.outbox.engine, "_connect", connect)
+    storage.outbox.append([message()])
+    assert emptied == [0]
+    assert len(storage.outbox.take(LANE, 10, 10**6).entries) == 3
