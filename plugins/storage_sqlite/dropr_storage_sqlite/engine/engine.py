@@ -249,23 +249,17 @@ class Engine:
         return self._transact(opening.FULL, job)
 
     def _commit_and_flush(self, job: Callable[[Connection], Any]) -> Any:
-        company, number = self._company, 0
-
-        def counted(connection: Connection) -> Any:
-            nonlocal number
-            done = job(connection)
-            number = company.begin()
-            return done
-
+        if not self._company.has_company():  # then nobody waits, and SQLite's own sync costs a little less
+            return self._durable(job)
         with self._flushing:
-            if self.trust.suspect or not (self._wal.is_open and opening.NORMAL in self._writers and company.counting):
+            if self.trust.suspect or not (self._wal.is_open and opening.NORMAL in self._writers):
                 result = self._durable(job)
                 self._open_wal()
                 return result
-            result = self._transact(opening.NORMAL, counted)
+            result, number = self._transact(opening.NORMAL, lambda connection: (job(connection), self._company.begin()))
             if not self._sync(MAY_BE_SENT):
                 self._durable(_flush)
-            company.flushed(number)
+            self._company.flushed(number)
         return result
 
     def _transact(self, synchronous: int, job: Callable[[Connection], T]) -> T:

@@ -16,14 +16,18 @@ that it counts is committed; the second may fall back when two write it at once,
 import fcntl
 import mmap
 import os
+import threading
 import time
 import weakref
 from pathlib import Path
 
+from dropr_core.errors import WriteFailed
 from dropr_core.system.ownership import open_private
 
 SIZE = 4096
-_BEGUN, _FLUSHED = 0, 1
+_BEGUN, _FLUSHED, _LAST = 0, 1, 2
+COMPANY = 64
+"""So many commits after the last one of another process this one reckons with company."""
 YIELDS, NAPS, NAP = 3, 40, 0.00005
 """How often a turn is asked for without and with a nap (seconds) before. A transaction takes a twentieth of a
 millisecond where nobody waits for the disk within it.
@@ -31,31 +35,35 @@ millisecond where nobody waits for the disk within it.
 
 
 class Writers:
-    """One process's view. All but `counting` and `flushed` belong to whoever holds the process's own lock."""
+    """One process's view. All but `has_company` and `flushed` belong to whoever holds the process's own lock."""
 
     def __init__(self, path: Path) -> None:
         """``path``: of the database. Nothing is opened yet."""
         self._path = path.with_suffix(".writers")
-        self._fd = -1
+        self._fd, self._pid, self._left = -1, os.getpid(), 0
+        self._known = False
+        """Whether this process has committed before: the last one was another process for each that begins."""
+        self._opening = threading.Lock()
         self._counts: memoryview | None = None
         _inherited.add(self)
 
     def _open(self) -> memoryview | None:
         """The counts; None where there is no room for them."""
-        if self._counts is None:
-            try:
-                # Not the descriptor of the turns: a mapping keeps its own one open, also in a forked child.
-                fd = open_private(self._path, os.O_RDWR | os.O_CREAT)
+        with self._opening:
+            if self._counts is None:
                 try:
-                    os.posix_fallocate(fd, 0, SIZE)  # a page that a full disk cannot give would end the process
-                    counts = memoryview(mmap.mmap(fd, SIZE)).cast("Q")
-                finally:
-                    os.close(fd)
-                self._fd = open_private(self._path, os.O_RDWR)
-            except OSError:
-                return None
-            self._counts = counts
-        return self._counts
+                    # Not the descriptor of the turns: a mapping keeps its own one open, also in a forked child.
+                    fd = open_private(self._path, os.O_RDWR | os.O_CREAT)
+                    try:
+                        os.posix_fallocate(fd, 0, SIZE)  # a page that a full disk cannot give would end the process
+                        counts = memoryview(mmap.mmap(fd, SIZE)).cast("Q")
+                    finally:
+                        os.close(fd)
+                    self._fd = open_private(self._path, os.O_RDWR)
+                except OSError:
+                    return None
+                self._counts = counts
+            return self._counts
 
     # ── turns ────────────────────────────────────────────────────────────────────────────────────
 
@@ -82,15 +90,25 @@ class Writers:
 
     # ── counts ───────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def counting(self) -> bool:
-        """Whether commits can be counted; not before the first turn."""
-        return self._counts is not None
+    def has_company(self) -> bool:
+        """Whether other processes have committed of late what is to be flushed."""
+        counts = self._counts or self._open()
+        if counts is None:
+            return False
+        if counts[_LAST] == self._pid:
+            self._left -= self._left > 0
+        else:
+            self._left, self._known = COMPANY * self._known, True
+            counts[_LAST] = self._pid
+        return self._left > 0
 
     def begin(self) -> int:
-        """This transaction is about to be seen before it is flushed; its number. Only within a transaction."""
+        """This transaction is about to be seen before it is flushed; its number. Only within a transaction. Raises
+        WriteFailed.
+        """
         counts = self._counts
-        assert counts is not None
+        if counts is None:
+            raise WriteFailed(f"{self._path} cannot be opened any more; nothing was stored; try again")
         counts[_BEGUN] = number = counts[_BEGUN] + 1
         return number
 
@@ -114,6 +132,11 @@ class Writers:
 
     def close(self) -> None:
         """Let go of the file; it is opened again when it is needed. Safe twice."""
+        with self._opening:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """`close` in a forked child, where nobody gives a lock back."""
         fd, self._fd = self._fd, -1
         self._counts = None
         if fd >= 0:
@@ -126,7 +149,7 @@ _inherited: "weakref.WeakSet[Writers]" = weakref.WeakSet()
 
 def _let_go_in_child() -> None:
     for one in list(_inherited):
-        one.close()
+        one.let_go()
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)
