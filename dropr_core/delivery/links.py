@@ -49,6 +49,8 @@ class Links:
         self._records: dict[str, TalkRecord] = {}
         self._quiet: dict[str, tuple[PeerState | None, float | None]] = {}
         """Peers for which nothing waits and nothing was to do: the state as it was then, and when to look again."""
+        self.stirs = 0
+        """Grows with whatever may change the `report`."""
         self._budget = UploadBudget()
         self._room = PushBudget()
         self._late = LateReceipts(runtime.outbox, runtime.clock, self._trouble)
@@ -98,6 +100,7 @@ class Links:
         def post(call: Callable[[], None]) -> None:
             def heard() -> None:
                 self._quiet.pop(name, None)
+                self.stirs += 1
                 call()
 
             self._post(heard)
@@ -160,6 +163,7 @@ class Links:
         """Do what can be done now; the node time at which to be called again at the latest."""
         wakes = self._turn_pushers()  # first: a message that waits is what this process was most likely woken for
         wakes += [puller.turn() for puller in self.pullers.values()]
+        self.stirs += len(self.pullers)
         if self._budget.settled:
             self._budget.settled, self.unloaded = False, True
         wakes.append(self._trouble.wakes_at)
@@ -190,6 +194,7 @@ class Links:
                 wakes.append(known[1])
                 continue
             quiet.pop(name, None)
+            self.stirs += 1
             wake = pusher.turn(waiting or (), state or nothing)
             wakes.append(wake)
             if not waiting:
@@ -199,6 +204,7 @@ class Links:
     def reset_backoff(self, peer: str | None) -> None:
         """A peer talked to us, or a person said retry (None: to all)."""
         self._quiet.clear()
+        self.stirs += 1
         for name, pusher in self.pushers.items():
             if peer in {None, name}:
                 pusher.link.reset_backoff()

@@ -144,6 +144,10 @@ class Daemon:
         self._log = logging.getLogger("dropr.daemon")
         self._wear = RecycleLimits(runtime.config.angel.recycle_after, runtime.config.angel.max_memory)
         self._turns = 0
+        self._woken = True
+        """Whether something happened since the last turn, besides that time has passed."""
+        self._seen: object = None
+        """What the report depends on, when it was last made and nothing was new."""
         self._shown, self._shown_at = "", 0.0
         self._still: object = None
         """What of the report that was written last does not move."""
@@ -185,7 +189,8 @@ class Daemon:
                 if self._turns % 1000 == 0:
                     recycle = self._wear.due(self._turns)
                 carrier = self._carrier
-                self._loop.sleep(max(0.0, wake - carrier.runtime.clock.now()), carrier.subscription.fileno())
+                pause = max(0.0, wake - carrier.runtime.clock.now())
+                self._woken = self._loop.sleep(pause, carrier.subscription.fileno())
                 self.lost = not self._office.holds()
             if self.lost:
                 # What is under way is harmless: whoever goes on with it is judged by log matching like a retry.
@@ -205,10 +210,10 @@ class Daemon:
         # The subscription was prepared just before: draining it here would take a notification whose flag is down
         # by now, and nobody would notify again.
         with self._carrier.trouble.guard(("answers",)):
-            self._loop.run_posts()
+            self._woken |= self._loop.run_posts() > 0
         if self._carrier.links.unloaded and self._bodies.spacing is not None:
             self._bodies.spacing = min(self._bodies.spacing, BODIES_SOON)
-        return self._agenda.turn()
+        return self._agenda.turn(woken=self._woken)
 
     def close(self) -> None:
         """Let go of everything; safe twice."""
@@ -281,8 +286,12 @@ class Daemon:
             self._show_by = self._show_by or now + SHOW_LATER
             return self._show_by
         self._show_by = None
-        began = time.perf_counter()
         carrier = self._carrier
+        seen = (carrier.links, carrier.links.stirs, carrier.trouble.reason,
+                None if carrier.relays is None else dict(carrier.relays.report))  # fmt: skip
+        if seen == self._seen:
+            return now + LOOK_AGAIN
+        began = time.perf_counter()
         peers = carrier.links.report()
         document = {"pid": os.getpid(), "node": carrier.runtime.name, "peers": peers, "store": carrier.trouble.reason}
         if carrier.relays is not None:
@@ -296,6 +305,7 @@ class Daemon:
         if text != self._shown and (still != self._still or now >= soon):
             replace_text(self._state_file, text)
             self._shown, self._shown_at, self._still = text, now, still
+        self._seen = seen if text == self._shown else None
         self._show_at = now + min(SHOW_EVERY, SHOW_SHARE * (time.perf_counter() - began))
         return now + LOOK_AGAIN if text == self._shown else max(soon, self._show_at)
 

@@ -80,8 +80,10 @@ class MainLoop:
         self._heart.beat()
         self._turns.awake()
 
-    def sleep(self, timeout: float | None, *fds: int) -> None:
-        """Sleep until a signal, a post, a readable descriptor, or the time (seconds); then beat."""
+    def sleep(self, timeout: float | None, *fds: int) -> bool:
+        """Sleep until a signal, a post, a readable descriptor, or the time (seconds); then beat. Returns whether it
+        was not the time.
+        """
         self._heart.beat()
         limit = self._heart.interval if timeout is None else min(timeout, self._heart.interval)
         if self._posts or self.stopping:
@@ -101,6 +103,7 @@ class MainLoop:
                     os.read(self._reader, 4096)
             elif fd == lifeline and self._heart.orphaned:
                 self.stopping = True
+        return bool(found)
 
     def _signal(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:

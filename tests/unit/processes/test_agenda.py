@@ -47,3 +47,37 @@ def test_a_task_that_can_wait_is_done_at_its_spacing_at_the_latest(agenda, clock
     assert wake == pytest.approx(clock.now() + 0.125)
     clock.advance(0.125)
     assert agenda.turn() == pytest.approx(clock.now() + 300.0)
+
+
+def test_a_process_with_nothing_to_do_gets_up_for_what_is_due_alone(agenda, clock):
+    """That one thing is due is no reason to do all others by their spacing: they were done since something happened."""
+    done = []
+
+    def note(name, seconds):
+        return lambda now: done.append(name) or now + seconds
+
+    agenda.add(Task(("staged",), note("staged", 5.0), 5.0))
+    agenda.add(Task(("schedules",), note("schedules", 300.0), 1.0))
+    agenda.add(Task(("sweep",), note("sweep", 300.0), 0.25))
+    wake = agenda.turn()
+    turns = 0
+    ends = clock.now() + 62.0
+    while clock.now() < ends:
+        clock.advance(wake - clock.now())
+        wake = agenda.turn(woken=False)
+        turns += 1
+    assert turns == 13
+    assert done.count("sweep") == done.count("schedules") == 1
+
+
+def test_what_happened_once_is_followed_by_each_task_once(agenda, clock):
+    """A turn that something woke plans what can wait; the turns for that plan nothing more."""
+    agenda.add(Task(("schedules",), lambda now: now + 300.0, 1.0))
+    agenda.add(Task(("sweep",), lambda now: now + 300.0, 0.25))
+    agenda.turn()
+    clock.advance(0.125)
+    assert agenda.turn(woken=True) == pytest.approx(clock.now() + 0.125)
+    clock.advance(0.125)
+    assert agenda.turn(woken=False) == pytest.approx(clock.now() + 0.75)
+    clock.advance(0.75)
+    assert agenda.turn(woken=False) == pytest.approx(clock.now() + 299.25, abs=1.0)

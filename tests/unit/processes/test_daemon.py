@@ -184,6 +184,7 @@ def test_what_moves_with_every_answer_is_written_twice_a_second_at_most(node, da
     monkeypatch.setattr(daemon_module, "replace_text", lambda _path, text: written.append(text))
     for number in range(1000):
         told = {"state": "up", "moving": {"answered_at": float(number)}}
+        links.stirs += 1
         daemon.turn()
         clock.advance(0.001)
     assert 2 <= len(written) <= 4
@@ -204,5 +205,21 @@ def test_a_peer_that_goes_down_is_written_at_once(node, daemon, monkeypatch):
     daemon.turn()
     clock.advance(0.01)
     told = {"state": "resting", "moving": {}}
+    links.stirs += 1
     daemon.turn()
     assert "resting" in written[-1]
+
+
+def test_with_many_peers_nothing_is_reported_while_nothing_stirs(node, daemon, monkeypatch):
+    """To make the report of a thousand peers takes longer than all the rest of a turn."""
+    made = []
+    links = daemon._carrier.links
+    monkeypatch.setattr(links, "turn", lambda: None)
+    live(daemon, 30.0)
+    real = links.report
+    monkeypatch.setattr(links, "report", lambda: made.append(1) or real())
+    live(daemon, 60.0)
+    assert made == []
+    links.reset_backoff(None)
+    live(daemon, 1.0)
+    assert made
