@@ -15,7 +15,8 @@ A secret never appears in a mistake or a repr; neither does what came out of a `
 """
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -119,15 +120,24 @@ def note_of(field: Any) -> Note:
     return cast("Note", field.metadata.get(_NOTE) or Note())
 
 
-def fields_of(cls: type) -> dict[str, tuple[Any, Any, Note]]:
-    """Word in the file → (attrs field, type, note), for everything that a file may name."""
+def fields_of(cls: type) -> Mapping[str, tuple[Any, Any, Note]]:
+    """Word in the file → (attrs field, type, note), for everything that a file may name.
+
+    Kept for each class: a file may have ten thousand channels, and to look their types up was half of reading it.
+    """
+    return _fields_of(cast("Hashable", cls))
+
+
+@lru_cache(maxsize=256)
+def _fields_of(hashable: Hashable) -> Mapping[str, tuple[Any, Any, Note]]:
+    cls = cast("type", hashable)
     hints = get_type_hints(cls)
     result = {}
     for field in attrs.fields(cls):
         note = note_of(field)
         if field.init and note.kind != "given":
             result[note.name or (field.alias or field.name).rstrip("_")] = (field, hints[field.name], note)
-    return result
+    return types.MappingProxyType(result)
 
 
 def build(
