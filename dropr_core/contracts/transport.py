@@ -38,7 +38,8 @@ class Answerer(Protocol):
         ...
 
     def answer(self, request: bytes | memoryview, caller: Caller) -> "Future[bytes]":
-        """The answer to a whole request, now or after a long poll (up to about 60 s). Does not block.
+        """The answer to a whole request, now or after a long poll (up to about 60 s). Does not block, but that a host
+        may answer a short request before it returns, as long as that takes it about a millisecond.
 
         ``request`` may be any bytes-like object; it must stay as it is until the future is done, and as long as
         anybody holds a view of it.

@@ -21,6 +21,7 @@ from dropr_core.plugin.registry import asgi_application, transport_for
 from dropr_core.processes.mainloop import MainLoop
 from dropr_core.protocol.access import Access
 from dropr_core.protocol.endpoint import Endpoint, Limits
+from dropr_core.serving.at_once import AtOnce
 from dropr_core.serving.contacts import note_contact
 from dropr_core.serving.dispatcher import Dispatcher
 from dropr_core.serving.joining import JoinDesk
@@ -39,7 +40,7 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
     log = logging.getLogger("dropr.server")
     with Runtime.open(config) as runtime, MainLoop(heart) as loop:
         transports = Transports(config.transports, runtime.context(log), config.where)
-        dispatcher = make_dispatcher(runtime, log, transports)
+        dispatcher = make_dispatcher(runtime, log, transports, AtOnce())
         listeners: list[Listener] = []
         presence = Presence(runtime.run_directory, "server")
         monitor = Guest(runtime, logging.getLogger("dropr.monitor")) if serves_monitor(config, "server") else None
@@ -84,8 +85,12 @@ def _announce(runtime: Runtime, log: logging.Logger) -> None:
         log.warning("peers are not told that this node can be reached again: %s", error)
 
 
-def make_dispatcher(runtime: Runtime, log: logging.Logger, transports: Transports | None = None) -> Dispatcher:
-    """Everything that answers requests for a node; also what `asgi` mounts. ``transports``: those that are open."""
+def make_dispatcher(
+    runtime: Runtime, log: logging.Logger, transports: Transports | None = None, at_once: AtOnce | None = None
+) -> Dispatcher:
+    """Everything that answers requests for a node; also what `asgi` mounts, into a loop that is not ours to hold up.
+    ``transports``: those that are open. ``at_once``: where the loop is ours.
+    """
     config = runtime.config
     made = transports or Transports(config.transports, runtime.context(log), config.where)
     # Peers come again by themselves, so nothing rests by it; observers are told by the endpoint.
@@ -138,7 +143,7 @@ def make_dispatcher(runtime: Runtime, log: logging.Logger, transports: Transport
         except (StoreError, OSError):  # a full disk: the peer's request must be answered all the same
             return
 
-    return Dispatcher(endpoint, runtime.notifier, runtime.clock, alive, log)
+    return Dispatcher(endpoint, runtime.notifier, runtime.clock, alive, log, at_once=at_once)
 
 
 def asgi(node: Node) -> Any:

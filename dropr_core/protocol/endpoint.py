@@ -7,6 +7,7 @@ else; long polls are answered with `Wait`, and `server.py` asks again when the n
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import attrs
 import msgspec
@@ -34,15 +35,7 @@ from dropr_core.protocol.answer_budget import SMALL, AnswerBudget
 from dropr_core.protocol.batches import TOO_NEW, accept_push, build_fetch_response, taken_of
 from dropr_core.protocol.body_requests import BodyRequests
 from dropr_core.protocol.conversations import Begun, BegunInMemory, Conversation, Conversations, NodeSecret
-from dropr_core.protocol.frames import (
-    ANSWER,
-    HEAD_SIZE,
-    OK,
-    FrameHeader,
-    Head,
-    open_body,
-    seal,
-)
+from dropr_core.protocol.frames import ANSWER, HEAD_SIZE, OK, FrameHeader, Head, open_body, seal
 from dropr_core.protocol.greeting import agree
 from dropr_core.protocol.outcomes import from_outcome, to_outcomes
 from dropr_core.protocol.tracing import build_trace
@@ -140,6 +133,8 @@ class Endpoint:
         self._notify, self._event, self._store_said = notify, event, store_said
         self._versions: dict[tuple[str, str], str] = {}
         """(peer, channel) → what cannot be done for want of a common version; no channel: nothing at all."""
+        self._admitted: tuple[bytes, Mapping[str, Access], Any, bytes] = (b"", access, None, b"")
+        """What was judged last, by which access, and the judgement: `open` most often asks for the same at once."""
         self._conversations = Conversations(
             node,
             secret or NodeSecret.of_this_process(time.monotonic),
@@ -163,12 +158,17 @@ class Endpoint:
 
     def admit(self, data: bytes, caller: Caller) -> int:
         """Judge a request by its first bytes; its full length. Raises Refused (contracts/transport.py)."""
-        head, _key = self._authenticate(data, caller)
+        access = self.access  # before: it may be another one at any moment
+        head, key = self._authenticate(data, caller)
+        if head.header.verb != wire.JOIN:  # an invitation may be revoked
+            self._admitted = data, access, head, key
         return head.length
 
     def open(self, frame: bytes | memoryview, caller: Caller) -> Request:
         """Authenticate a whole request and use up its counter. Raises Refused."""
-        head, key = self._authenticate(bytes(frame[:HEAD_SIZE]), caller)
+        data, (admitted, access, head, key) = bytes(frame[:HEAD_SIZE]), self._admitted
+        if data != admitted or access is not self.access:
+            head, key = self._authenticate(data, caller)
         try:
             body, tail = open_body(head, frame)
         except BadFrame as error:

@@ -19,7 +19,8 @@ How to notify: commit first, then ``notifier.notify("outbox")``. Nobody waiting:
 Each topic is a directory with the file ``flag`` (one byte: somebody may be about to sleep) and one
 FIFO for each subscription. Why no wake-up is lost:
   * A subscription opens its FIFO, then links it into the topics, then sets the flag, then looks into the queue.
-  * A sender commits, then reads the flag, clears it, and only then lists and notifies the FIFOs.
+  * A sender commits, then reads the flag, clears it, and only then notifies the FIFOs that it knows, lists them all,
+    and notifies the others (`Way`).
   * The subscription's look missed the item → the commit came after the look → the sender read a set flag and
     notifies; or another sender had cleared it after the subscription set it, and that one lists the FIFOs after
     that, and thus finds the subscription's.
@@ -31,7 +32,6 @@ means should do the same.
 """
 
 import contextlib
-import errno
 import hashlib
 import mmap
 import os
@@ -44,7 +44,7 @@ from types import TracebackType
 from typing import Self
 
 from dropr_core.errors import Closed, WriteFailed
-from dropr_core.system.notifier_flags import HIDDEN, MAX_FLAGS, NAME, Flag, Flags, clear_flag, open_flag
+from dropr_core.system.notifier_flags import HIDDEN, MAX_FLAGS, MAX_WAYS, Flag, Flags, Way, open_flag
 from dropr_core.system.ownership import keep_owner
 
 LOOK_AGAIN = 5.0
@@ -63,6 +63,7 @@ class Notifier:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._flags: dict[str, mmap.mmap] = {}
+        self._ways: dict[str, Way] = {}
         self._raised = Flags()
 
     def notify(self, topic: str) -> None:
@@ -80,8 +81,8 @@ class Notifier:
         return Subscription([self._topic(topic) for topic in dict.fromkeys(topics)], self._raised)
 
     def close(self) -> None:
-        """Forget the mapped flags; safe twice, and a later notification maps them again."""
-        self._flags = {}
+        """Forget the mapped flags and the ways; safe twice, and a later notification opens them again."""
+        self._flags, self._ways = {}, {}
 
     def _topic(self, topic: str) -> Path:
         # A digest, because no name ever becomes a path as it stands.
@@ -107,16 +108,19 @@ class Notifier:
         return flag
 
     def _notify(self, topic: str) -> None:
-        directory = self._topic(topic)
         try:
-            clear_flag(directory)  # first, see above
-            names = os.listdir(directory)  # noqa: PTH208 - of each message, and paths cost more than the calls
+            way = self._ways.get(topic)
+            if way is None:
+                way = Way(self._topic(topic))
+                if len(self._ways) >= MAX_WAYS:
+                    self._ways = {}
+                self._ways[topic] = way
+            there = way.notify()
         except OSError:
-            self._flags.pop(topic, None)  # another directory may stand there soon
-            return
-        for name in names:
-            if name != NAME and not name.startswith(HIDDEN):
-                _notify_one(f"{directory}/{name}")
+            there = False
+        if not there:  # another directory may stand there soon, or does already
+            self._flags.pop(topic, None)
+            self._ways.pop(topic, None)
 
 
 class Subscription:
@@ -230,21 +234,6 @@ class Subscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _notify_one(fifo: str) -> None:
-    try:
-        fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # nobody has it open: its process died
-            with contextlib.suppress(OSError):
-                os.unlink(fifo)  # noqa: PTH108 - it is no Path
-        return
-    try:
-        with contextlib.suppress(OSError):  # full: notified often enough; broken: it just closed
-            os.write(fd, b"!")
-    finally:
-        os.close(fd)
 
 
 def _sweep(topic: Path) -> None:

@@ -1,10 +1,14 @@
-"""The flag of a topic: one byte in a file, "somebody may be about to sleep".
+"""What a process keeps open of a topic: its flag, one byte in a file, "somebody may be about to sleep", and the FIFOs
+of those who listen, so that they are woken before anything is looked up.
 
-Owns the file, and the descriptors that the subscriptions of one process share to raise it. When it is raised and
-cleared, and why no wake-up is lost, stands in notifier.py.
+Owns the file, the descriptors that the subscriptions of one process share to raise it (`Flags`), those of who notifies
+(`Way`), and when a FIFO is taken for that of a dead subscription. When a flag is raised and cleared, and why no wake-up
+is lost, stands in notifier.py.
 """
 
 import contextlib
+import errno
+import mmap
 import os
 import weakref
 from pathlib import Path
@@ -14,24 +18,41 @@ from dropr_core.system.ownership import make_private_directory, open_private
 MAX_FLAGS = 256
 """Topics whose flag one process keeps open to raise it, and as many mapped to look at it; each costs a descriptor."""
 
+MAX_MAPPED = 8
+"""Of those that it raises so many are mapped, which costs another descriptor: enough for a daemon, or a consumer."""
+
 NAME = "flag"
 HIDDEN = "."
 """Begins the names of what is not finished yet; senders pass over them."""
 
+MAX_WAYS = 16
+"""Topics to which a notifier keeps the way open."""
+MAX_KEPT = 4
+"""Listeners of one topic that it keeps open; the others are looked up each time."""
+
+_TAKE_DOWN = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_FIFO = _TAKE_DOWN | os.O_NONBLOCK
 _HOW = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Flag:
     """One topic's flag, to be raised by all who hold it. Closed when the last of them lets go."""
 
-    def __init__(self, topic: Path, fd: int | None) -> None:
-        """Made by `Flags.open`; without ``fd`` the file is opened each time."""
+    def __init__(self, topic: Path, fd: int | None, *, mapped: bool = False) -> None:
+        """Made by `Flags.open`; without ``fd`` the file is opened each time. ``mapped``: it is seen without a call."""
         self._topic, self._fd = topic, fd
+        self._seen: mmap.mmap | None = None
         if fd is not None:
             weakref.finalize(self, os.close, fd)
+            if mapped:
+                with contextlib.suppress(OSError, ValueError):
+                    self._seen = mmap.mmap(fd, 1, mmap.MAP_SHARED, mmap.PROT_READ)
 
     def set(self) -> None:
         """Say that somebody may be about to sleep. Raises OSError."""
+        if self._seen is not None and self._seen[0]:
+            # Raised already, and whoever clears it from now on notifies all that are linked: it is as if we had.
+            return
         if self._fd is not None:
             # A system call and not a store: it also orders this write before the look that follows it.
             os.pwrite(self._fd, b"\1", 0)
@@ -71,7 +92,7 @@ class Flags:
         if flag is None and len(self._open) >= MAX_FLAGS:
             os.close(fd)
             return Flag(topic, None)
-        flag = self._open[topic] = Flag(topic, fd)
+        flag = self._open[topic] = Flag(topic, fd, mapped=len(self._open) < MAX_MAPPED)
         return flag
 
 
@@ -97,11 +118,73 @@ def open_flag(topic: Path) -> int:
     return os.open(path, _HOW)
 
 
-def clear_flag(topic: Path) -> None:
-    """Take the flag down. Raises OSError if it is not there."""
-    fd = os.open(topic / NAME, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
+class _Handle:
+    """A descriptor that is closed when nobody holds it any more: so no thread can write into one that another one has
+    closed, and no lock is needed, which a fork could leave taken.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: str, how: int) -> None:
+        self.fd = -1
+        self.fd = os.open(path, how)
+
+    def wake(self) -> bool:
+        """Whether its listener is still there."""
+        try:
+            os.write(self.fd, b"!")
+        except BlockingIOError:  # full: notified often enough
+            return True
+        except OSError:
+            return False
+        return True
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class Way:
+    """To the listeners of one topic. Safe to use from many threads, and after a fork."""
+
+    def __init__(self, topic: Path) -> None:
+        """Raises OSError where there is no such topic."""
+        self._topic = str(topic)
+        self._flag = _Handle(f"{topic}/{NAME}", _TAKE_DOWN)
+        self._known: dict[str, _Handle] = {}
+        """Never changed, but replaced: other threads may be going through it."""
+
+    def notify(self) -> bool:
+        """Clear the flag and wake everybody; False: another topic stands there by now, whose flag is another one.
+
+        Raises OSError.
+        """
         with contextlib.suppress(OSError):  # not cleared: the next notification is needless, none is lost
-            os.pwrite(fd, b"\0", 0)
-    finally:
-        os.close(fd)
+            os.pwrite(self._flag.fd, b"\0", 0)
+        known = self._known
+        woken = {name: one for name, one in known.items() if one.wake()}
+        names = [name for name in os.listdir(self._topic)  # noqa: PTH208 - of each message, and paths cost more
+                 if name != NAME and not name.startswith(HIDDEN)]  # fmt: skip
+        if len(names) != len(known) or len(woken) != len(known) or not woken.keys() >= set(names):
+            self._known = self._wake_others(names, woken)
+        return os.fstat(self._flag.fd).st_nlink > 0
+
+    def _wake_others(self, names: list[str], woken: dict[str, _Handle]) -> dict[str, _Handle]:
+        """Those that were not known; what is worth to be known from now on."""
+        kept = {name: woken[name] for name in names if name in woken}
+        for name in names:
+            if name not in woken and (one := _open(f"{self._topic}/{name}")) is not None:
+                one.wake()
+                if len(kept) < MAX_KEPT:
+                    kept[name] = one
+        return kept
+
+
+def _open(fifo: str) -> _Handle | None:
+    try:
+        return _Handle(fifo, _FIFO)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # nobody has it open: its process died
+            with contextlib.suppress(OSError):
+                os.unlink(fifo)  # noqa: PTH108 - it is no Path
+    return None

@@ -24,6 +24,8 @@ from dropr_core.processes.mainloop import MainLoop
 BODY = bytes(200)
 LANE = Lane("ware", "orders", 5)
 SOURCE = SourceLane("ware", StoreId(b"budgets-"), "orders", 5)
+WOKEN = ("outbox", "control", "schedules")
+"""Topics, of which one is notified."""
 NEVER = "1h"
 """The flush interval: how often a flusher comes by would depend on the time that the machine takes."""
 
@@ -112,6 +114,37 @@ class Bench:
             sum(len(batch) for batch in self.node.receive_batches("orders", size=count, limit=count, wait=0)) == count
         )
 
+    # ── one by one, through an idle system ───────────────────────────────────────────────────────
+
+    def wake(self, count: int) -> None:
+        """A listener that is about to sleep is woken, as a daemon or a consumer is."""
+        with self.node.runtime.notifier.subscribe(*WOKEN) as subscription:
+            for _ in range(count):
+                subscription.prepare()
+                self.node.runtime.notifier.notify(WOKEN[0])
+                assert subscription.wait(0)
+
+    def look(self, count: int) -> None:
+        """What a daemon asks its store before it takes something."""
+        for _ in range(count):
+            assert self.node.outbox.lanes() is not None
+            assert self.node.outbox.peers() is not None
+            assert self.node.outbox.store_id
+
+    def accept_each(self, count: int) -> None:
+        """Pushes of one message."""
+        for _ in range(count):
+            self.arrive(1)
+            self.accept(1)
+
+    def claim_each(self, count: int) -> None:
+        """One message for each claim; all of them are acknowledged together."""
+        inbox = self.node.inbox
+        name = inbox.register("")
+        claims = [inbox.claim(["orders"], 1, name)[0] for _ in range(count)]
+        assert all(inbox.acknowledge(claims))
+        inbox.retire(name)
+
     # ── resting ──────────────────────────────────────────────────────────────────────────────────
 
     def settle_down(self, _count: int) -> None:
@@ -150,6 +183,10 @@ OPERATIONS = {
     "accept": Operation(1000, Bench.arrive, Bench.accept),
     "receive": Operation(100, Bench.fill, Bench.receive),
     "receive batch": Operation(1000, Bench.fill, Bench.receive_batch),
+    "wake": Operation(100, Bench.nothing, Bench.wake),
+    "look": Operation(100, Bench.nothing, Bench.look),
+    "accept each": Operation(100, Bench.nothing, Bench.accept_each),
+    "claim each": Operation(100, Bench.nothing, Bench.claim_each),
     "idle": Operation(10, Bench.settle_down, Bench.idle),
 }
 

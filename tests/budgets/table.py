@@ -13,14 +13,14 @@ TABLE = {
             functions=104.03, statements=3, steps=47, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 4.46,
-                "stat": 1.01,
+                "stat": 1,
             },
         ),
         "put": Cost(
             functions=134.03, statements=7, steps=163, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 8.42,
-                "stat": 1.01,
+                "stat": 1,
             },
         ),
         "send batch": Cost(
@@ -38,30 +38,59 @@ TABLE = {
             },
         ),
         "accept": Cost(
-            functions=2.165, statements=0.025, steps=30.332, peak=197,
+            functions=2.168, statements=0.025, steps=30.332, peak=197,
             system={
                 "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.236,
                 "stat": 0.001,
             },
         ),
         "receive": Cost(
-            functions=49.7, statements=1.69, steps=104.6, peak=None,
+            functions=47.37, statements=1.33, steps=102.37, peak=None,
             system={
-                "close": 0.07, "fallocate": 0.01, "fcntl": 1.11, "flock": 0.31,
+                "close": 0.08, "fallocate": 0.01, "fcntl": 1.12, "flock": 0.31,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
-                "pread64": 0.55, "pwrite64": 1.87, "stat": 0.31, "unlink": 0.03,
+                "pread64": 0.55, "pwrite64": 1.87, "stat": 0.32, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=3.751, statements=0.041, steps=77.542, peak=870,
+            functions=3.745, statements=0.037, steps=77.521, peak=870,
             system={
-                "close": 0.005, "fcntl": 0.026, "flock": 0.007, "ftruncate": 0.001,
+                "close": 0.006, "fcntl": 0.027, "flock": 0.007, "ftruncate": 0.001,
                 "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.136,
-                "pwrite64": 0.263, "stat": 0.011, "unlink": 0.003,
+                "pwrite64": 0.263, "stat": 0.012, "unlink": 0.003,
+            },
+        ),
+        "wake": Cost(
+            functions=66.38, statements=0, steps=0, peak=None,
+            system={
+                "close": 1.07, "fcntl": 0.01, "getdents64": 2.06, "openat": 1.06,
+                "poll": 1, "pwrite64": 2, "read": 2, "stat": 2.1,
+                "unlink": 0.04, "write": 2.01,
+            },
+        ),
+        "look": Cost(
+            functions=79.03, statements=6, steps=192, peak=None,
+            system={
+                "fcntl": 6,
+            },
+        ),
+        "accept each": Cost(
+            functions=132.03, statements=9, steps=211, peak=None,
+            system={
+                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 10.98,
+                "stat": 1,
+            },
+        ),
+        "claim each": Cost(
+            functions=145.52, statements=12.15, steps=312.95, peak=None,
+            system={
+                "close": 0.02, "fcntl": 8.14, "flock": 2.05, "ftruncate": 0.01,
+                "mkdir": 0.01, "openat": 0.02, "pread64": 3.14, "pwrite64": 6.49,
+                "stat": 1.06, "unlink": 0.01,
             },
         ),
         "idle": Cost(
-            functions=208.1, statements=0, steps=0, peak=None,
+            functions=111.3, statements=0, steps=0, peak=None,
             system={
                 "openat": 1,
             },
@@ -99,23 +128,51 @@ TABLE = {
             },
         ),
         "receive": Cost(
-            functions=46.65, statements=0, steps=0, peak=None,
+            functions=46.71, statements=0, steps=0, peak=None,
             system={
-                "close": 0.07, "fallocate": 0.01, "fcntl": 0.01, "flock": 0.39,
+                "close": 0.08, "fallocate": 0.01, "fcntl": 0.02, "flock": 0.39,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
-                "pread64": 0.01, "pwrite64": 0.15, "stat": 0.33, "unlink": 0.03,
+                "pread64": 0.01, "pwrite64": 0.15, "stat": 0.34, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=0.832, statements=0, steps=0, peak=1033,
+            functions=0.838, statements=0, steps=0, peak=1033,
             system={
-                "close": 0.005, "flock": 0.015, "ftruncate": 0.001, "getdents64": 0.002,
-                "mkdir": 0.001, "openat": 0.005, "pread64": 0.002, "pwrite64": 0.003,
-                "stat": 0.013, "unlink": 0.003,
+                "close": 0.006, "fcntl": 0.001, "flock": 0.015, "ftruncate": 0.001,
+                "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.002,
+                "pwrite64": 0.003, "stat": 0.014, "unlink": 0.003,
+            },
+        ),
+        "wake": Cost(
+            functions=66.38, statements=0, steps=0, peak=None,
+            system={
+                "close": 1.07, "fcntl": 0.01, "getdents64": 2.06, "openat": 1.06,
+                "poll": 1, "pwrite64": 2, "read": 2, "stat": 2.1,
+                "unlink": 0.04, "write": 2.01,
+            },
+        ),
+        "look": Cost(
+            functions=99.03, statements=0, steps=0, peak=None,
+            system={
+                "flock": 6,
+            },
+        ),
+        "accept each": Cost(
+            functions=230.15, statements=0, steps=0, peak=None,
+            system={
+                "fdatasync": 1, "flock": 4, "pwrite64": 2, "stat": 1,
+            },
+        ),
+        "claim each": Cost(
+            functions=174.18, statements=0, steps=0, peak=None,
+            system={
+                "close": 0.02, "flock": 2.05, "ftruncate": 0.01, "mkdir": 0.01,
+                "openat": 0.02, "pread64": 0.01, "pwrite64": 1.02, "stat": 1.06,
+                "unlink": 0.01,
             },
         ),
         "idle": Cost(
-            functions=208.1, statements=0, steps=0, peak=None,
+            functions=111.3, statements=0, steps=0, peak=None,
             system={
                 "openat": 1,
             },

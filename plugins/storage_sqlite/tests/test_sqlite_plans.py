@@ -16,6 +16,7 @@ SMALL = {"lane", "peer", "tally", "queue", "sender", "consumer", "meta"}
 
 ALLOWED = {
     "LEASES_OF": "leases are as many as consumers hold, not as many as wait; read when one of them died",
+    "FRESH_PLAIN": "the first entry of `expiry`, in its order; the messages themselves are searched",
     "ENDED_PAGE": "a page of ended records from a cursor on",
 }
 

@@ -69,10 +69,10 @@ def test_every_connection_is_as_it_should_be(opener, tmp_path):
     storage.outbox.take(Lane("peer", "orders", 5), 1, 1)
     writers = storage.outbox.engine._writers
     assert {key: one.pragma("synchronous") for key, one in writers.items()} == {2: 2, 1: 1}
-    for one in (*writers.values(), storage.outbox.engine._reader):
-        if one is not None:
-            assert one.pragma("journal_mode") == "wal"
-            assert one.pragma("mmap_size") in {0, None}
+    storage.outbox.lanes()
+    for one in (*writers.values(), storage.outbox.engine._reader[0]):
+        assert one.pragma("journal_mode") == "wal"
+        assert one.pragma("mmap_size") in {0, None}
     for name in ("outbox.db", "inbox.db", "outbox.db-wal", "store.json"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 

@@ -245,15 +245,96 @@ def test_many_topics_cost_a_bounded_number_of_files(notifier, monkeypatch):
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 5
 
 
+def test_who_is_known_is_woken_before_anything_is_looked_up(notifier, monkeypatch):
+    """The second notification of a listener is one write behind its flag; what is listed only finds others."""
+    with notifier.subscribe("outbox") as subscription:
+        subscription.prepare()
+        notifier.notify("outbox")
+        subscription.prepare()
+        listing, woken = os.listdir, []
+
+        def listed(path):
+            woken.append(readable(subscription))
+            return listing(path)
+
+        monkeypatch.setattr(os, "listdir", listed)
+        notifier.notify("outbox")
+        assert woken == [True]
+
+
+def test_a_listener_that_comes_later_is_found_and_one_that_left_is_let_go_of(notifier):
+    """What is kept open of a topic follows who listens there, and costs nothing when nobody does."""
+    before = None
+    for _ in range(3):
+        with notifier.subscribe("outbox") as first, notifier.subscribe("outbox") as second:
+            for one in (first, second):
+                one.prepare()
+            notifier.notify("outbox")
+            assert readable(first)
+            assert readable(second)
+            with notifier.subscribe("outbox") as third:
+                third.prepare()
+                notifier.notify("outbox")
+                assert readable(third)
+        with notifier.subscribe("outbox") as last:  # raises the flag
+            last.prepare()
+            notifier.notify("outbox")
+            assert readable(last)
+            before = before or descriptors()
+            assert descriptors() == before
+
+
+def test_who_listens_in_a_directory_that_was_made_anew_is_woken_by_an_old_notifier(notifier):
+    """What a notifier keeps open of a topic is let go of when another one stands there."""
+    old = notifier.subscribe("outbox")
+    old.prepare()
+    notifier.notify("outbox")
+    old.prepare()
+    shutil.rmtree(notifier.directory)
+    with notifier.subscribe("outbox") as fresh:
+        for _ in range(3):
+            fresh.prepare()
+            notifier.notify("outbox")
+            assert readable(fresh)
+    old.close()
+
+
+def test_many_topics_keep_a_bounded_number_of_ways_open(notifier):
+    """A notifier whose topics all have a listener keeps few of them open, and wakes everybody."""
+    topics = [f"inbox:{number}" for number in range(3 * flags_module.MAX_WAYS)]
+    with notifier.subscribe(*topics) as subscription:
+        before = descriptors()
+        for topic in topics:
+            subscription.prepare()
+            notifier.notify(topic)
+            assert readable(subscription), topic
+        most = flags_module.MAX_WAYS * (1 + flags_module.MAX_KEPT) + len(topics)  # one mapped flag each
+        assert descriptors() <= before + most
+
+
+def test_a_flag_that_is_up_is_not_raised_again(notifier, monkeypatch):
+    """Of a daemon's topics a message takes one flag down: preparing again is one write, not one for each."""
+    writes = []
+    with notifier.subscribe("outbox", "control", "schedules") as subscription:
+        subscription.prepare()
+        notifier.notify("outbox")
+        write = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda *what: writes.append(what) or write(*what))
+        subscription.prepare()
+        assert len(writes) == 1
+        subscription.prepare()
+        assert len(writes) == 1
+
+
 def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_many_subscribers_of_a_process_share_the_descriptors_of_their_topics(notifier):
-    """A hundred channels and sixteen threads cost a descriptor for each of them, not for each pair."""
+    """A hundred channels and sixteen threads cost a descriptor for each of them and a few more, not for each pair."""
     topics, before = [f"inbox:{number}" for number in range(100)], descriptors()
     subscriptions = [notifier.subscribe(*topics) for _ in range(16)]
-    assert descriptors() <= before + 100 + 16
+    assert descriptors() <= before + 100 + 16 + flags_module.MAX_MAPPED
     for subscription in subscriptions:
         subscription.prepare()
     notifier.notify("inbox:99")
@@ -269,7 +350,7 @@ def test_more_topics_than_may_be_kept_open_work_all_the_same(notifier, monkeypat
     monkeypatch.setattr(flags_module, "MAX_FLAGS", 3)
     before = descriptors()
     with notifier.subscribe(*(f"inbox:{number}" for number in range(10))) as subscription:
-        assert descriptors() == before + 1 + 3
+        assert descriptors() == before + 1 + 2 * 3, "each of the few is mapped as well"
         for number in range(10):
             subscription.prepare()
             notifier.notify(f"inbox:{number}")

@@ -14,7 +14,8 @@ real commit. After two such errors in 60 s the half is read-only until that test
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -78,7 +79,7 @@ class Engine:
         self._cursors: dict[int, apsw.Cursor] = {}
         self.commits = 0
         """Grows by one with each transaction of this process that went through, and by more with one that did not."""
-        self._reader: apsw.Connection | None = None
+        self._reader: tuple[apsw.Connection, apsw.Cursor] | None = None
         self._file = SameFile(path)
         self.trust = Trust(path, context.clock, self._events.tell)
         FORKS.watch(self)
@@ -131,22 +132,11 @@ class Engine:
 
     def read(self, job: Callable[[Connection], T]) -> T:
         """Run ``job``, which only reads, on one consistent state."""
-        self.guard.enter(write=False)
-        with self._reading:
-            try:
-                reader = self._reader
-                if reader is None:
-                    self._file.check()
-                    reader = self._reader = self._connect(opening.NORMAL)
-                reader.execute("BEGIN")
-                try:
-                    return job(reader)
-                finally:
-                    if reader.in_transaction:
-                        reader.execute("COMMIT")
-            except (apsw.Error, OSError) as error:
-                self._drop_reader()
-                raise self._trouble(error, 0, wrote=False) from error
+        return self._with_reader(partial(_in_one_view, job))
+
+    def look(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """The rows of one statement that only reads: alone it is consistent by itself, for less time."""
+        return self._with_reader(lambda _reader, cursor: cursor.execute(statement, values).fetchall())
 
     def flush(self) -> None:
         """Everything committed so far, by any process, is on stable storage when this returns."""
@@ -206,9 +196,8 @@ class Engine:
                     taken.release()
                 return False
         # Others use the file, or will soon: what stands in the WAL stays there, and the fork need not wait for it.
-        for connection in (*self._writers.values(), self._reader):
-            if connection is not None:
-                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        for connection in (*self._writers.values(), *(self._reader or ())[:1]):
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._drop_writers()
         self._drop_reader()
         return True
@@ -219,6 +208,19 @@ class Engine:
             lock.release()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    def _with_reader(self, work: Callable[[apsw.Connection, apsw.Cursor], T]) -> T:
+        self.guard.enter(write=False)
+        with self._reading:
+            try:
+                if self._reader is None:
+                    self._file.check()
+                    reader = self._connect(opening.NORMAL)
+                    self._reader = reader, reader.cursor()
+                return work(*self._reader)
+            except (apsw.Error, OSError) as error:
+                self._drop_reader()
+                raise self._trouble(error, 0, wrote=False) from error
 
     def _sync(self, harm: str) -> bool:
         try:
@@ -362,7 +364,16 @@ class Engine:
     def _drop_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            _close(reader)
+            _close(reader[0])
+
+
+def _in_one_view(job: Callable[[Connection], T], reader: apsw.Connection, cursor: apsw.Cursor) -> T:
+    cursor.execute("BEGIN")
+    try:
+        return job(reader)
+    finally:
+        if reader.in_transaction:
+            cursor.execute("COMMIT")
 
 
 def _flush(connection: Connection) -> None:

@@ -29,7 +29,7 @@ class Acceptor:
     def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:
         """Every head known for a sender (and one of its store ids)."""
         query, values = (sql.HEADS, (sender,)) if store is None else (sql.HEADS_OF_STORE, (sender, store))
-        rows = self._engine.read(lambda connection: connection.execute(query, values).fetchall())
+        rows = self._engine.look(query, values)
         return {
             SourceLane(name, StoreId(kept), channel, priority): Head(seq, MessageId(identity))
             for name, kept, channel, priority, seq, identity in rows
@@ -52,6 +52,7 @@ class Acceptor:
         return self._engine.write_durable(job)
 
     def _accept(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
+        connection = self._engine.frugal(connection)
         filling = Filling(connection, self._context)
         results = []
         for arrival in arrivals:

@@ -56,7 +56,7 @@ class SqliteInbox(Inbox):
     @property
     def store_id(self) -> StoreId:
         """Names this half and its outcome logs."""
-        return StoreId(self.engine.read(lambda connection: bytes(connection.execute(sql.STORE).fetchall()[0][0])))
+        return StoreId(bytes(self.engine.look(sql.STORE)[0][0]))
 
     def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:  # noqa: D102
         return self._acceptor.heads(sender, store)

@@ -16,7 +16,7 @@ from dropr_core.storage_kit.consumers import LockedConsumers
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, consumer_of, hold_key, standing, with_line
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, hold_key, standing, with_line
 from dropr_storage_sqlite.inbox.take import DUE, Taking
 
 _SPECIAL = sql.RECEIPT | sql.KEYED | sql.RANKED
@@ -40,31 +40,35 @@ class Leases:
         self._engine.guard.enter(write=True)
         self._consumers.check(consumer)
 
-        def waiting(connection: Connection) -> bool:
-            now = self._context.clock.now()
-            return any(
-                queue.ready or (queue.delayed and (_next_delayed(connection, queue) or 0.0) <= now)
-                for queue in _queues_of(connection, channels)
-            )
-
-        if not self._engine.read(waiting):  # an empty queue is looked at often; it must not cost a write
+        # An empty queue is looked at often; it must not cost a write.
+        if not any(map(self._waits, dict.fromkeys(channels))):
             return []
         return self._engine.write(lambda connection: self._claim(connection, channels, limit, consumer))
 
-    def _claim(self, connection: Connection, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
+    def _waits(self, channel: str) -> bool:
+        """Whether there is something to claim."""
+        queues = list(map(QueueRow._make, self._engine.look(sql.QUEUES_OF, (channel,))))
+        if any([queue.ready for queue in queues]):  # noqa: C419 -- faster
+            return True
+        now = self._context.clock.now()
+        due = [row[0] for queue in queues if queue.delayed for row in self._engine.look(sql.NEXT_DELAYED, queue[:1])]
+        return any(when <= now for when in due)
+
+    def _claim(self, writer: Connection, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
+        connection = self._engine.frugal(writer)
         book = Book(connection, self._context, self._context.clock.now())
         queues = _queues_of(connection, channels)
         if any(queue.delayed for queue in queues):
             self._return_due(connection, book, queues)
             queues = _queues_of(connection, channels)
-        taking = Taking(connection, book, limit)
+        taking = Taking(connection, book, limit, writer.total_changes)
         if not taking.all_fresh(queues):
             levels: dict[int, list[QueueRow]] = {}
             for queue in queues:
                 levels.setdefault(queue.priority, []).append(queue)
             for priority in sorted(levels):
                 taking.level(levels[priority])
-        taking.close(consumer_of(connection, consumer))
+        taking.close(consumer)
         book.close()
         return self._claims(connection, taking)
 
@@ -105,9 +109,9 @@ class Leases:
                 attempts = 0
             book.leave(row, State.READY if stands.state is not State.READY else State.LEASED)
             book.undate(row)
-            taking = Taking(connection, book, 1)
+            taking = Taking(connection, book, 1, connection.total_changes)
             taking.take(queue, row, attempts, stands.reason)
-            taking.close(consumer_of(connection, consumer))
+            taking.close(consumer)
             book.count(queue.number, "ready")  # `close` counts it out of there
             book.close()
             return self._claims(connection, taking)[0]
@@ -319,11 +323,6 @@ def _queues_of(connection: Connection, channels: Sequence[str]) -> list[QueueRow
         for channel in dict.fromkeys(channels)
         for row in connection.execute(sql.QUEUES_OF, (channel,)).fetchall()
     ]
-
-
-def _next_delayed(connection: Connection, queue: QueueRow) -> float | None:
-    found = connection.execute(sql.NEXT_DELAYED, (queue.number,)).fetchone()
-    return None if found is None else float(found[0])
 
 
 def _remove(connection: Connection, book: Book, queue: int, rows: list[tuple[int, int]]) -> None:

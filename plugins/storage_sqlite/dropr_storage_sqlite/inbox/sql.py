@@ -39,6 +39,7 @@ QUEUES_OF = f"SELECT {_QUEUE} FROM queue WHERE channel = ? ORDER BY priority"
 QUEUES = f"SELECT {_QUEUE} FROM queue"
 NEW_QUEUE = f"INSERT INTO queue(channel, priority) VALUES(?, ?) RETURNING {_QUEUE}"
 ADVANCE = "UPDATE queue SET frontier = ? WHERE queue = ?"
+LEASED = "UPDATE queue SET frontier = ?1, ready = ready - ?2, leased = leased + ?2 WHERE queue = ?3"
 COUNT = (
     "UPDATE queue SET ready = ready + ?, delayed = delayed + ?, leased = leased + ?, blocked = blocked + ?, "
     "buried = buried + ?, done = done + ?, bytes = bytes + ?, processed = processed + ?, expired = expired + ? "
@@ -54,10 +55,6 @@ FRESH = (
     "SELECT place, id, sender, arrived, flags, expires, envelope, 0, '', NULL FROM message "
     f"WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT ?"
 )
-FRESH_PLAIN = (
-    "SELECT place, id, sender, arrived, flags, envelope FROM message "
-    f"WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT ?"
-)
 _ready = (
     "SELECT ready.place, id, sender, arrived, flags, expires, envelope, attempts, reason, rank FROM ready "
     f"CROSS JOIN message USING(place) WHERE ready.place >> {N_BITS} = ? AND "
@@ -67,6 +64,13 @@ BY_RANK = _ready + "rank >= 0 ORDER BY rank, ready.place LIMIT ?"
 FIRST_PLACE = (
     f"SELECT place FROM message WHERE place > ? AND place <= ? AND flags & {PARKED} = 0 ORDER BY place LIMIT 1"
 )
+FRESH_PLAIN = (
+    "SELECT place, id, sender, arrived, flags, envelope FROM message "
+    f"WHERE place > ?2 AND place <= ?3 AND flags & {PARKED} = 0 ORDER BY place "
+    "LIMIT iif((SELECT expires FROM expiry ORDER BY expires LIMIT 1) IS NULL AND "
+    f"(SELECT place FROM ready WHERE place >> {N_BITS} = ?1 AND rank IS NULL ORDER BY place LIMIT 1) IS NULL, ?4, 0)"
+)
+"""Nothing where anything may expire, or was returned to this queue."""
 RETURNED_PLACE = f"SELECT place FROM ready WHERE place >> {N_BITS} = ? AND rank IS NULL ORDER BY place LIMIT 1"
 RANKED_PLACE = f"SELECT place FROM ready WHERE place >> {N_BITS} = ? AND rank >= 0 ORDER BY rank, place LIMIT 1"
 FIRST_FRESH = (
@@ -154,6 +158,7 @@ CONSUMER_NAME = "SELECT name FROM consumer WHERE consumer = ?"
 CONSUMERS = "SELECT consumer, name, leases FROM consumer"
 HOLDERS = "SELECT name FROM consumer WHERE leases <> 0"
 LEASES = "UPDATE consumer SET leases = leases + ? WHERE consumer = ?"
+LEASES_OF_NAME = "UPDATE consumer SET leases = leases + ? WHERE name = ? RETURNING consumer"
 NO_CONSUMER = "DELETE FROM consumer WHERE consumer = ?"
 NUMBER = "UPDATE sender SET last = last + ? WHERE sender = ? RETURNING last"
 OUTCOME = "INSERT INTO outcome VALUES(?, ?, ?, ?, ?, ?, ?, ?)"

@@ -6,6 +6,7 @@ messages are (behind the frontier, and the table of returned ones). Must not kno
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
@@ -13,13 +14,10 @@ from dropr_core.errors import StoreError
 from dropr_storage_sqlite.engine.bulk import insert
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
-from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow
+from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, consumer_of
 
 DUE = 1000
 """Delayed messages that one claim moves at most for each queue."""
-
-MANY = 16
-"""From so many on it pays to see whether a claim is a common one."""
 
 TakenRow = tuple[Any, ...]
 """place, id, sender, arrived, flags, expires, envelope, attempts, reason, rank"""
@@ -32,8 +30,10 @@ FreshRow = tuple[Any, ...]
 class Taking:
     """One claim within one transaction."""
 
-    def __init__(self, connection: Connection, book: Book, limit: int) -> None:
+    def __init__(self, connection: Connection, book: Book, limit: int, count_changes: Callable[[], int]) -> None:
+        """``count_changes``: how many rows were ever changed through this connection."""
         self._connection, self._book, self._limit = connection, book, limit
+        self._count_changes = count_changes
         self.token = os.urandom(8)
         self.rows: list[TakenRow] = []
         self.fresh: list[FreshRow] = []
@@ -56,20 +56,18 @@ class Taking:
                 return
 
     def all_fresh(self, queues: list[QueueRow]) -> bool:
-        """Take what the common claim of many takes: from one queue, where nothing was returned, has a rank or may
-        expire. In any other case nothing is taken.
+        """Take what the common claim takes: from one queue, where nothing was returned, has a rank or may expire. In
+        any other case nothing is taken.
         """
         ready = [queue for queue in queues if queue.ready]
-        if self._limit < MANY or len(ready) != 1:
+        if len(ready) != 1:
             return False
-        queue, execute = ready[0], self._connection.execute
-        if execute(sql.NEXT_EXPIRED).fetchall() or execute(sql.RETURNED, (queue.number, 1)).fetchall():
-            return False
-        rows = execute(sql.FRESH_PLAIN, (queue.start + queue.frontier, queue.end, self._limit)).fetchall()
+        queue, after = ready[0], ready[0].start + ready[0].frontier
+        values = (queue.number, after, queue.end, self._limit)
+        rows = self._connection.execute(sql.FRESH_PLAIN, values).fetchall()
         if not rows or len(rows) < min(self._limit, queue.ready):
             return False
-        self.queues[queue.number], self.fresh, self.after = queue, rows, queue.start + queue.frontier
-        self._advance({queue.number: queue.frontier}, set(), rows, all_taken=len(rows) < self._limit)
+        self.queues[queue.number], self.fresh, self.after = queue, rows, after
         return True
 
     def _by_rank(self, queues: list[QueueRow]) -> None:
@@ -141,13 +139,13 @@ class Taking:
         taken = (row.place, row.id, row.sender, row.arrived, row.flags, row.expires, envelope, attempts, reason)
         self.rows.append((*taken, None if rank is None else rank[0]))
 
-    def close(self, consumer: int) -> None:
-        """Write the leases and the counters."""
+    def close(self, name: str) -> None:
+        """Write the leases of a consumer, and the counters."""
         if self.fresh:
-            self._lease_fresh(consumer)
+            self._lease_fresh(name)
         if not self.rows:
             return
-        token, counts = self.token, dict.fromkeys(self.queues, 0)
+        token, counts, consumer = self.token, dict.fromkeys(self.queues, 0), consumer_of(self._connection, name)
         leases = []
         for place, _, _, _, flags, _, _, attempts, reason, _ in self.rows:
             leases.append((place, token, consumer, attempts + 1, flags, reason))
@@ -159,14 +157,21 @@ class Taking:
                 self._book.count(queue, "ready", -count)
                 self._book.count(queue, "leased", count)
 
-    def _lease_fresh(self, consumer: int) -> None:
+    def _lease_fresh(self, name: str) -> None:
         """By the places between the first and the last one: a row for each would cost more than all the rest."""
-        count, last, (number,) = len(self.fresh), self.fresh[-1][0], self.queues
-        before = self._connection.total_changes()
-        self._connection.execute(sql.LEASE_FRESH, (self.token, consumer, self.after, last))
-        leased = self._connection.total_changes() - before
+        execute, count, last = self._connection.execute, len(self.fresh), self.fresh[-1][0]
+        (queue,) = self.queues.values()
+        found = execute(sql.LEASES_OF_NAME, (count, name)).fetchall()
+        if not found:
+            consumer_of(self._connection, name)
+            found = execute(sql.LEASES_OF_NAME, (count, name)).fetchall()
+        before = self._count_changes()
+        execute(sql.LEASE_FRESH, (self.token, found[0][0], self.after, last))
+        leased = self._count_changes() - before
         if leased != count:
             raise StoreError(f"{leased} leases for {count} messages of a claim; keep a copy and tell the authors")
-        self._connection.execute(sql.LEASES, (count, consumer))
-        self._book.count(number, "ready", -count)
-        self._book.count(number, "leased", count)
+        frontier = last & sql.MASK
+        if count < self._limit and (queue.delayed or queue.blocked or queue.buried or queue.done or queue.expired):
+            # Nothing is left but what is parked: past that, too, so that it is not looked at again and again.
+            frontier = execute(sql.LAST).fetchall()[0][0]
+        execute(sql.LEASED, (frontier, count, queue.number))

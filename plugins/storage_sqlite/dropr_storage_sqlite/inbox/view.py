@@ -112,12 +112,9 @@ class View:
 
     def next_due(self, channels: Sequence[str]) -> float | None:
         """Node time at which the next delayed message of these channels becomes ready."""
-
-        def job(connection: Connection) -> list[float]:
-            numbers = [row[0] for one in channels for row in connection.execute(sql.QUEUES_OF, (one,)).fetchall()]
-            return [row[0] for number in numbers for row in connection.execute(sql.NEXT_DELAYED, (number,)).fetchall()]
-
-        return min(self._engine.read(job), default=None)
+        look = self._engine.look
+        numbers = [row[:1] for one in channels for row in look(sql.QUEUES_OF, (one,))]
+        return min((row[0] for number in numbers for row in look(sql.NEXT_DELAYED, number)), default=None)
 
 
 def _first(connection: Connection, queues: Sequence[QueueRow], state: State, now: float) -> int | None:

@@ -48,7 +48,7 @@ class SqliteOutbox(Outbox):
     @property
     def store_id(self) -> StoreId:
         """The id under which peers know this half now; another process may have changed it."""
-        return StoreId(self.engine.read(lambda connection: bytes(connection.execute(sql.STORE).fetchall()[0][0])))
+        return StoreId(bytes(self.engine.look(sql.STORE)[0][0]))
 
     def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:  # noqa: D102
         return self.appender.append(messages)

@@ -33,7 +33,7 @@ class Shipper:
     def lanes(self, peer: str | None = None) -> list[LaneStats]:
         """Every lane with queued deliveries (of one peer)."""
         query, values = (sql.WAITING, ()) if peer is None else (sql.WAITING_OF, (peer,))
-        rows = self._engine.read(lambda connection: connection.execute(query, values).fetchall())
+        rows = self._engine.look(query, values)
         now = self._context.clock.now()
         return [
             LaneStats(Lane(name, channel, priority), Head(head, MessageId(head_id)), last, depth, size,
