@@ -197,8 +197,9 @@ class Remembered(ABC, Generic[S, O]):
             return
         absorbed = choose(self.files, {one: run.count for one, run in state.runs.items()}, again, len(fresh))
         run = Run(number, 0, 0.0)
-        self.files.write(number, self._entries(run, fresh, [state.runs[one] for one in absorbed]))
         before = Tally(self.row(one.op) for one in fresh if one.key is not None)
+        run.tally.change(before.counts(), 1)
+        self.files.write(number, self._entries(run, fresh, [state.runs[one] for one in absorbed]))
         for one in absorbed:
             if not self.files.sound(one):
                 self.files.set_aside(one)
@@ -211,16 +212,17 @@ class Remembered(ABC, Generic[S, O]):
         state.holes = False
 
     def _entries(self, run: Run, fresh: list[Fresh[O]], absorbed: list[Run]) -> Iterator[Entry]:
-        """The records of a new run, which are counted in it on the way."""
-        sources: list[Iterable[Fresh[O]]] = [fresh, *(self._rest_of(one) for one in absorbed)]
-        for one in heapq.merge(*sources, key=lambda one: LAST if one.key is None else one.key):
-            run.count += 1
-            run.until = max(run.until, one.until)
-            if one.key is not None:
-                run.tally.add(self.row(one.op))
-            yield Entry(one.key, one.id, one.until, encode(one.op) if one.payload is None else one.payload)
+        """The records of a new run, which are counted in it on the way; those of older runs in its tally, too."""
+        sources: list[Iterable[Fresh[O]]] = [fresh, *(self._rest_of(one, run.tally) for one in absorbed)]
+        merged = heapq.merge(*sources, key=_order) if absorbed else fresh
+        count, last = 0, run.until
+        for key, identity, until, op, _, payload in merged:
+            count += 1
+            last = max(last, until)
+            yield Entry(key, identity, until, encode(op) if payload is None else payload)
+        run.count, run.until = count, last
 
-    def _rest_of(self, run: Run) -> Iterator[Fresh[O]]:
+    def _rest_of(self, run: Run, tally: Tally) -> Iterator[Fresh[O]]:
         """What of a run is still remembered."""
         file, now = self.files.run(run.number), self._clock.now()
         for stored in [] if file is None else file.everything():
@@ -228,6 +230,8 @@ class Remembered(ABC, Generic[S, O]):
             key, identity = self.identify(op)
             until = self.until(op) if stored.until is None else stored.until
             if until > (now if key is None else run.past) and key not in run.gone:
+                if key is not None:
+                    tally.add(self.row(op))
                 yield Fresh(key, identity, until, op, payload=None if stored.until is None else stored.payload)
 
     def tidy(self, runs: Container[int]) -> None:
@@ -237,6 +241,10 @@ class Remembered(ABC, Generic[S, O]):
     def close(self) -> None:
         """Close all files; safe twice."""
         self.files.close()
+
+
+def _order(one: Fresh[O]) -> int:
+    return LAST if one.key is None else one.key
 
 
 def is_enough(count: int, size: int) -> bool:
@@ -252,16 +260,20 @@ def asks(count: int, size: int, live: int) -> bool:
 
 
 def choose(files: RunFiles, sizes: dict[int, int], again: Collection[int], count: int) -> list[int]:
-    """Runs that go into a new one of ``count`` records: those that are written ``again``, and the newest ones as long
-    as they are not much larger.
+    """Runs that go into a new one of ``count`` records: those that are written ``again``, and the newest ones up to
+    the last that is no larger than all that is newer. So a record is written about as often as runs double.
     """
     out = list(again)
     count += sum(sizes[one] for one in again)
     room = RUN_BYTES - sum(files.path(one).stat().st_size for one in again if files.path(one).exists())
+    passed: list[int] = []
     for number in sorted(set(sizes) - set(again), reverse=True):
         room -= files.path(number).stat().st_size
-        if sizes[number] > 4 * count or sizes[number] + count > RUN_MOST or room < 0:
+        if sizes[number] + count > RUN_MOST or room < 0:
             break
-        out.append(number)
+        passed.append(number)
+        if sizes[number] <= count:
+            out += passed
+            passed = []
         count += sizes[number]
     return out

@@ -57,9 +57,14 @@ class Tally:
 
     def add(self, row: Row) -> None:
         """One more."""
-        _add(self.states, (row.log, row.state), 1, row.size)
-        if row.segment != NO_BODY:
-            _add(self.bodies, (row.log, row.segment), 1, row.size)
+        log, state, size, segment = row
+        amount = self.states.get((log, state))
+        if amount is None:
+            amount = self.states[log, state] = Amount()
+        amount.count += 1
+        amount.size += size
+        if segment != NO_BODY:
+            _add(self.bodies, (log, segment), 1, size)
 
     def change(self, counts: Counts, by: int) -> None:
         """Add (1) or take away (-1)."""
@@ -77,7 +82,9 @@ class Tally:
 
 
 def _add(amounts: dict[K, Amount], key: K, count: int, size: int) -> None:
-    amount = amounts.setdefault(key, Amount())
+    amount = amounts.get(key)  # no new one for each of the many that are counted together
+    if amount is None:
+        amount = amounts[key] = Amount()
     amount.count += count
     amount.size += size
     if amount.count <= 0:

@@ -24,6 +24,8 @@ HEADER_SIZE = 64
 MAGIC, VERSION = b"dropr-rm", 2
 RECORD = struct.Struct("<IId")
 """checksum of all that follows, begun with the salt; length; until when it is remembered. Then the record."""
+_CHECK, _CHECKED = struct.Struct("<I"), struct.Struct("<Id")
+"""The parts of it: the checksum, and what it is of besides the record."""
 OLD_RECORD = struct.Struct("<II")
 """Of version 1: checksum of the record; length."""
 BY_ID = struct.Struct("<16sI")
@@ -33,6 +35,8 @@ BY_KEY = struct.Struct("<QI")
 BY_TIME = struct.Struct("<dI")
 """until when it is remembered, offset of its record; sorted by that. Behind the index by key, of the same records."""
 _BLOCK = 1 << 16
+_LIKELY = 1 << 12
+"""Where less than that follows of a block, the next one is read: hardly a record is longer."""
 _PIECE = 1 << 20
 
 Tell = Callable[[Path, int, str], None]
@@ -56,7 +60,7 @@ class Stored(NamedTuple):
 
 
 def _check(salt: int, until: float, payload: bytes) -> int:
-    return crc32(payload, crc32(struct.pack("<Id", len(payload), until), salt))
+    return crc32(payload, crc32(_CHECKED.pack(len(payload), until), salt))
 
 
 def write(path: Path, entries: Iterable[Entry]) -> None:
@@ -70,7 +74,9 @@ def write(path: Path, entries: Iterable[Entry]) -> None:
     with disk.make_file(path) as fd:
         piece, base = bytearray(), HEADER_SIZE
         for key, identity, until, payload in entries:
-            piece += RECORD.pack(_check(salt, until, payload), len(payload), until)
+            head = _CHECKED.pack(len(payload), until)
+            piece += _CHECK.pack(crc32(payload, crc32(head, salt)))
+            piece += head
             piece += payload
             ids.append(BY_ID.pack(identity, at))
             if key is not None:
@@ -163,9 +169,18 @@ class SortedRun:
         """All records, in the order in which they stand. It needs no more than one kind of bytes to be sound: the
         index, or the lengths.
         """
-        ahead = _Ahead(self._read)
+        base, block, head, salt = 0, b"", RECORD.size, self._salt
         for at in sorted(self._offsets()) if self.sound() else self._walk():
-            stored = self._at(at, ahead)
+            low = at - base
+            if low < 0 or low + _LIKELY > len(block):
+                base, block, low = at, self._read(_BLOCK, at), 0
+            if self.version > 1 and len(block) - low >= head:  # as nearly all are: no call for each
+                check, length, until = RECORD.unpack_from(block, low)
+                payload = block[low + head : low + head + length]
+                if len(payload) == length and crc32(payload, crc32(block[low + 4 : low + head], salt)) == check:
+                    yield Stored(until, payload)
+                    continue
+            stored = self._at(at)
             if stored is not None:
                 yield stored
 
