@@ -87,6 +87,10 @@ class PrefetchingConsumer(Consumer):
         self._sheet.begin(received.line)
         return received
 
+    def holds(self) -> bool:
+        """Whether any message is held already."""
+        return bool(self._held)
+
     def _refill(self, limit: int | None) -> Received | None:
         self._runtime.check()  # a forked child must not wait for a lock whose holder is not there
         with self._mutex:

@@ -4,9 +4,11 @@ Owns the choice: the channel's serializer for sending, the content type for read
 configuration names is imported, plus the three built-in ones for types that need no choice.
 """
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from dropr_core.config.node import NodeConfig
+from dropr_core.config.schema import ChannelConfig
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.serializer import Serializer
 from dropr_core.errors import ProtocolError, UsageError
@@ -29,6 +31,8 @@ class Serialization:
         self._by_channel: dict[str, Serializer | None] = {}
         self._by_name: dict[str, Serializer] = {}
         self._types: dict[str, ValueType] = {}
+        self._making = threading.RLock()
+        """Making one takes as long as hundreds of messages: threads that need it at once do not do so each."""
 
     def dump(self, channel: str, value: Any) -> tuple[Serializer | None, bytes, str]:
         """(serializer, body, content type) of a value sent on a channel.
@@ -122,18 +126,25 @@ class Serialization:
         config = self._config.channels.get(channel)
         if config is None:
             return None
+        with self._making:
+            if channel not in self._by_channel:
+                self._by_channel[channel] = self._make_for(channel, config)
+            return self._by_channel[channel]
+
+    def _make_for(self, channel: str, config: ChannelConfig) -> Serializer | None:
         if config.serializer is None:
-            usual = self._by_channel[channel] = None if config.type is None else self._built_in("json")
-            return usual
+            return None if config.type is None else self._built_in("json")
         made: Serializer = create("serializer", config.serializer.use, config.serializer.options, self._context,
                                   where=f"channels.{channel}.serializer", at=self._config.where)  # fmt: skip
-        self._by_channel[channel] = made
         return made
 
     def _built_in(self, name: str) -> Serializer:
         found = self._by_name.get(name)
         if found is None:
-            found = self._by_name[name] = create("serializer", name, {}, self._context, where="serializer")
+            with self._making:
+                found = self._by_name.get(name)
+                if found is None:
+                    found = self._by_name[name] = create("serializer", name, {}, self._context, where="serializer")
         return found
 
 

@@ -1,6 +1,7 @@
 """The threads of a worker process, in which handlers are called one message after the other.
 
-Owns the threads. Must not know where messages come from, how they are settled, nor what takes too long.
+Owns the threads. How many of them are at work at once is decided in crew.py. Must not know where messages come from,
+how they are settled, nor what takes too long.
 """
 
 import logging
@@ -13,6 +14,7 @@ from dropr_core.api.received import Received
 from dropr_core.contracts.handler import Handler
 from dropr_core.contracts.storage import Settlement
 from dropr_core.processes.at_work import AtWork
+from dropr_core.processes.crew import SHORT, Crew
 
 
 class HandlerThreads:
@@ -23,6 +25,7 @@ class HandlerThreads:
         count: int,
         handlers: Mapping[str, Handler],
         at_work: AtWork,
+        crew: Crew,
         take: Callable[[], Received | None],
         done: Callable[[Received, Settlement, float], None],
         broken: Callable[[BaseException], None],
@@ -30,7 +33,7 @@ class HandlerThreads:
     ) -> None:
         """``done`` is told what becomes of a message, and how many seconds it took; ``broken`` what ended a thread."""
         self._handlers, self._at_work, self._take, self._done = handlers, at_work, take, done
-        self._broken, self._log = broken, log
+        self._crew, self._broken, self._log = crew, broken, log
         self._threads = [
             threading.Thread(target=self._work, name=f"dropr-worker-{number}", daemon=True) for number in range(count)
         ]
@@ -42,7 +45,7 @@ class HandlerThreads:
 
     def _work(self) -> None:
         take, done, begin, end = self._take, self._done, self._at_work.begin, self._at_work.end
-        handlers, log = self._handlers, self._log
+        handlers, crew, log = self._handlers, self._crew, self._log
         try:
             while (received := take()) is not None:
                 running = begin(received)
@@ -51,6 +54,8 @@ class HandlerThreads:
                 finally:
                     took = end(running)
                 done(received, change, took)
+                if crew.crowded or took > SHORT:
+                    crew.handled(took)
         except BaseException as error:
             # A worker without threads would look alive and do nothing.
             self._broken(error)

@@ -32,27 +32,44 @@ class MessageSource:
         self._take_held = self._consumer.take_held
         self._turn = threading.Lock()
         """Held by the one thread that waits for messages, or asks a store which has failed."""
-        self._stopped = threading.Event()
+        self.stopped = threading.Event()
+        """Set when there will be no more."""
+        self._waiting = False
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def take(self) -> Received | None:
         """The next message, as soon as there is one; its handler is to be called. None once there will be no more."""
-        if not self._stopped.is_set() and (received := self._take_held()) is not None:
+        if not self.stopped.is_set() and (received := self._take_held()) is not None:
             return received
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             if isinstance(found := self._look(waits=False), Received):
                 return found
             with self._turn:
-                if self._stopped.is_set():
+                if self.stopped.is_set():
                     return None
                 found = self._look(waits=True)
                 if isinstance(found, Received):
                     return found
-                if found is None:
-                    self._stopped.wait(max(0.0, self._trouble.until(CLAIMS) - self._runtime.clock.now()))
-                else:
-                    self._sleep(found)
+                self._waiting = True
+                try:
+                    self._wait(found)
+                finally:
+                    self._waiting = False
         return None
+
+    def _wait(self, seconds: float | None) -> None:
+        if seconds is None:
+            self.stopped.wait(max(0.0, self._trouble.until(CLAIMS) - self._runtime.clock.now()))
+        else:
+            self._sleep(seconds)
+
+    def waits(self) -> bool:
+        """Whether somebody waits for messages: there are none now."""
+        return self._waiting
+
+    def holds(self) -> bool:
+        """Whether messages are at hand that `take` gives without asking the store."""
+        return self._consumer.holds()
 
     def _look(self, *, waits: bool) -> Received | float | None:
         """A message; or the seconds after which to look again at the latest; or None while the store fails.
@@ -83,7 +100,7 @@ class MessageSource:
 
     def stop(self) -> None:
         """There is nothing more to take: whoever waits for it comes back. Safe twice."""
-        self._stopped.set()
+        self.stopped.set()
         if self._writer >= 0:
             with contextlib.suppress(BlockingIOError):
                 os.write(self._writer, b"\0")

@@ -26,6 +26,7 @@ from dropr_core.contracts.storage import Ack, Settlement
 from dropr_core.errors import ConfigError, DroprError, LeaseLost, StoreError
 from dropr_core.plugin.registry import create
 from dropr_core.processes.at_work import AtWork
+from dropr_core.processes.crew import Crew
 from dropr_core.processes.handler_tasks import HandlerTasks
 from dropr_core.processes.handler_threads import HandlerThreads
 from dropr_core.processes.mainloop import MainLoop
@@ -188,8 +189,9 @@ class Workers:
         others = {name: one for name, one in self._handlers.items() if name not in asynchronous}
         at_work, done, broken, log = self._at_work, self._done, self._broke, self._log
         if others:
-            take = self._source(others, "worker").take
-            self._threads = HandlerThreads(settings.threads, others, at_work, take, done, broken, log)
+            source = self._source(others, "worker")
+            crew = Crew(settings.threads, at_work, source.holds, source.waits, source.stopped)
+            self._threads = HandlerThreads(settings.threads, others, at_work, crew, source.take, done, broken, log)
             self._threads.start()
         if asynchronous:
             take = self._source(asynchronous, "worker.tasks").take

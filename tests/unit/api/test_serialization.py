@@ -1,8 +1,12 @@
 """Which serializer reads a body: by what its content type means."""
 
+import threading
+import time
+
 import pytest
 
 import dropr_core as dropr
+from dropr_core.api import serialization as module
 from dropr_core.config.node import from_mapping
 from dropr_core.errors import ProtocolError, UsageError
 
@@ -53,3 +57,29 @@ def test_text_without_utf8_is_refused_and_no_accident(node, value):
             node.send(value, channel=channel)
     with pytest.raises(UsageError):
         node.runtime.serialization.dump_result(value)
+
+
+@pytest.mark.parametrize("ask", [lambda one: one._built_in("json"), lambda one: one._of_channel("orders")])
+def test_threads_that_need_one_at_once_make_it_once(node, monkeypatch, ask):
+    """The threads of a worker begin together: one of them imports it, and the others wait for that."""
+    made, all_here = [], threading.Barrier(4)
+    create = module.create
+
+    def slow(*words, **more):
+        made.append(words)
+        time.sleep(0.05)  # the others come in meanwhile
+        return create(*words, **more)
+
+    def use():
+        all_here.wait()
+        found.append(ask(node.runtime.serialization))
+
+    monkeypatch.setattr(module, "create", slow)
+    found = []
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert len(set(map(id, found))) == 1
