@@ -1,6 +1,6 @@
 """Where the time of one message goes: from `send` through an idle system to the consumer's hands, stage by stage.
 
-    PYTHONPATH=. .venv/bin/python bench/stages.py                 sqlite over curl; docs/performance.md has the budget
+    PYTHONPATH=. .venv/bin/python bench/stages.py [zmq]           sqlite; docs/performance.md has the budget
 
 Owns the places at which the time is noted: methods of dropr that each message passes once, wrapped in the processes of
 both nodes. All read the clock of the machine. On a busy machine look at the lower quartile: it is what the code and
@@ -32,9 +32,9 @@ STAGES = (
     ("daemon: what waits, and for whom", "sleep>", "take<"),
     ("daemon: read it, mark it as under way", "take<", "take>"),
     ("daemon: pack and sign", "take>", "submit<"),
-    ("curl: to its thread, to the wire, to the server", "submit<", "data<"),
-    ("server: HTTP, admission", "data<", "answer<"),
-    ("server: to a thread, verify, decode", "answer<", "accept<"),
+    ("transport: to the wire, to the server", "submit<", "data<"),
+    ("server: transport, admission", "data<", "answer<"),
+    ("server: verify, decode", "answer<", "accept<"),
     ("server: commit", "accept<", "accept>"),
     ("consumer: wake-up", "accept>", "wait>"),
     ("consumer: claim", "wait>", "claim>"),
@@ -64,18 +64,22 @@ def note_role(events: Events, role: str) -> None:
 
     if role == "daemon":
         from dropr_transport_curl.client import Client
+        from dropr_transport_zmq.engine import Engine
 
         from dropr_core.processes.mainloop import MainLoop
 
         note(events, MainLoop, "sleep", "sleep")
         note(events, SqliteOutbox, "take", "take")
         note(events, Client, "submit", "submit")
+        note(events, Engine, "post", "submit")
     elif role == "server":
         from dropr_transport_curl.guard import GuardedProtocol
+        from dropr_transport_zmq.answering import Answering
 
         from dropr_core.serving.dispatcher import Dispatcher
 
         note(events, GuardedProtocol, "data_received", "data")
+        note(events, Answering, "read", "data")
         note(events, Dispatcher, "answer", "answer")
         note(events, SqliteInbox, "accept", "accept")
     else:
@@ -123,7 +127,7 @@ def main() -> None:
     mine: Events = []
     note_role(mine, "programs")
     with tempfile.TemporaryDirectory() as home:
-        pair = Pair(Path(home), storage="sqlite", transport="curl")
+        pair = Pair(Path(home), storage="sqlite", transport=(sys.argv[1:2] or ["curl"])[0])
         outs = {role: Path(home, f"{role}.json") for role in ("server", "daemon")}
         processes = [
             Process(role, [__file__, "role", role, str(file), str(outs[role])], Path(home, f"{role}.log"))
@@ -141,10 +145,12 @@ def main() -> None:
                 process.stop()
         events = mine + [(at, label) for out in outs.values() for at, label in json.loads(out.read_text())]
     found = durations(sorted(events), sorted(at for at, label in mine if label == "send<"))
+    total = sum(statistics.median(values) for name, values in found.items() if name != "all of it")
     print(f"{'ms, of ' + str(len(found['all of it'])) + ' messages':50}  lower quartile  median")
     for name, values in found.items():
         lower, median, _ = statistics.quantiles(values, n=4)
         print(f"{name:50}{lower:16.2f}{median:8.2f}")
+    print(f"{'the medians of the stages, which leave no gap':50}{'':16}{total:8.2f}")
 
 
 if __name__ == "__main__":
