@@ -5,6 +5,7 @@ Owns how they are called, the check of the digest while a body is read, the trai
 (store.py).
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -88,6 +89,12 @@ class BodyFile(Load):
             if last:
                 os.close(self._fd)
         return data
+
+    def passed(self, offset: int, size: int) -> None:
+        """The memory of the machine that holds these bytes is given to what needs it more."""
+        with self._lock, contextlib.suppress(OSError):  # it is a hint
+            if not self._closed:
+                os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """Let go of the file, at once or when the last reader has ended; safe twice."""
@@ -177,10 +184,3 @@ def open_checked(path: Path, identity: MessageId, reference: Reference, more: in
         file.close()
         raise StoreCorrupt(f"the body of message {format_id(identity)} has not its {reference.size} bytes: {path}")
     return cast("BinaryIO", io.BufferedReader(file, PIECE))
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write every byte: `os.write` may take less. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -14,11 +14,12 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from dropr_core.bodies.files import PIECE, write_all
+from dropr_core.bodies.files import PIECE
+from dropr_core.bodies.write_behind import EarlySync, write_all
 from dropr_core.contracts.bodies import Arrival, Arrivals
 from dropr_core.errors import BadBody, QueueFull, StoreBusy, StoreError
 from dropr_core.model.chunk_digest import LEAF, SIZE, LeafHash, digest_of, leaves_of
@@ -37,11 +38,6 @@ KNOWN = 256
 AHEAD = 16 * 1024 * 1024
 """Bytes kept in memory of pieces that overtook others; what goes beyond is sent again."""
 
-SYNC_EVERY = 4 * 1024 * 1024
-"""Bytes after which the disk is given work, beside the writing, so that the end has not all of it. Few, because
-a commit of anybody on this disk waits for what was given before it.
-"""
-
 
 class PartialBody(Arrival):
     """A file on its way in."""
@@ -58,8 +54,8 @@ class PartialBody(Arrival):
         self._ahead: dict[int, tuple[bytes | memoryview, bytes]] = {}
         self._fd = -1
         self._disk = disk
-        self._flush: Future[None] | None = None
-        self._offset = self._synced = 0
+        self._early: EarlySync | None = None
+        self._offset = 0
         self._leaves, self._resumed_at = bytearray(), 0
         """Digests of what was written since the file was opened, at ``_resumed_at``."""
         self._left: _Stamp | None = None
@@ -133,7 +129,7 @@ class PartialBody(Arrival):
         left, self._left = self._left, None
         if left is not None and left == _stamp(fd):
             os.lseek(fd, self._offset, os.SEEK_SET)
-            self._fd = fd
+            self._fd, self._early = fd, EarlySync(fd, self._disk)
             self._tell_opened(self)
             return self._offset
         offset, size = os.fstat(fd).st_size, self._reference.size
@@ -141,7 +137,8 @@ class PartialBody(Arrival):
             offset = offset // LEAF * LEAF if offset < size else 0
             os.ftruncate(fd, offset)
         os.lseek(fd, offset, os.SEEK_SET)
-        self._fd, self._offset, self._synced, self._resumed_at = fd, offset, offset, offset
+        self._fd, self._offset, self._resumed_at = fd, offset, offset
+        self._early = EarlySync(fd, self._disk)
         self._leaves = bytearray()
         self._tell_opened(self)
         return offset
@@ -150,16 +147,13 @@ class PartialBody(Arrival):
         write_all(self._fd, data)
         self._offset += len(data)
         self._leaves += leaves
-        if self._offset - self._synced >= SYNC_EVERY:
-            self._flushed()
-            self._synced = self._offset
-            self._flush = self._disk.submit(os.fdatasync, self._fd)
+        if self._early is not None:
+            self._early.wrote(len(data))
 
     def _flushed(self) -> None:
         """Wait until what the disk was given last is there. Raises OSError."""
-        flush, self._flush = self._flush, None
-        if flush is not None:
-            flush.result()
+        if self._early is not None:
+            self._early.wait()
 
     def _complete(self) -> None:
         if digest_of(self._old_leaves() + self._leaves) != self._reference.digest:
@@ -183,7 +177,7 @@ class PartialBody(Arrival):
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # the file is given up, or was flushed as a whole
             self._flushed()
-        fd, self._fd, self._left = self._fd, -1, None
+        fd, self._fd, self._early, self._left = self._fd, -1, None, None
         self._ahead.clear()
         if fd >= 0:
             os.close(fd)
@@ -202,14 +196,14 @@ class PartialBody(Arrival):
                 try:
                     # Flushed first: an error of the disk that nobody was told of is not remembered for who opens it.
                     self._flushed()
-                    if self._offset > self._synced:
+                    if self._early is not None and self._early.behind:
                         os.fdatasync(self._fd)
                     left = _stamp(self._fd)
                 except OSError as error:
                     self._failed(error)
                 else:
                     self._close()
-                    self._synced, self._left = self._offset, left
+                    self._left = left
             return True
         finally:
             self._lock.release()

@@ -28,8 +28,8 @@ from dropr_core.bodies.files import (
     name_of,
     open_checked,
     trailer_of,
-    write_all,
 )
+from dropr_core.bodies.write_behind import WriteBehind, write_all
 from dropr_core.contracts.bodies import FORGOTTEN, Arrivals, Bodies, Leftovers, Progress, Readable, Written
 from dropr_core.errors import TooBig
 from dropr_core.model.chunk_digest import LeafHash
@@ -106,17 +106,19 @@ class BodyFiles(Bodies):
         self, source: Readable, fd: int, limit: int | None, progress: Progress | None, size: int | None
     ) -> tuple[Reference, bytes]:
         digest, done, pieces = LeafHash(), 0, 0
-        while piece := source.read(PIECE):
-            done += len(piece)
-            pieces += 1
-            if limit is not None and done > limit:
-                raise TooBig(f"a body of more than {limit} bytes (limits.max_body); raise the limit on both nodes")
-            if pieces % LOOK_AT_DISK == 0:
-                self.check_room(0)
-            digest.update(piece)
-            write_all(fd, piece)
-            if progress is not None:
-                progress(done, size)
+        with WriteBehind(fd) as behind:
+            while piece := bytes(source.read(PIECE)):  # of our own: what is hashed is what will be written
+                done += len(piece)
+                pieces += 1
+                if limit is not None and done > limit:
+                    raise TooBig(f"a body of more than {limit} bytes (limits.max_body); raise the limit on both nodes")
+                if pieces % LOOK_AT_DISK == 0:
+                    self.check_room(0)
+                behind.write(piece)
+                digest.update(piece)
+                if progress is not None:
+                    progress(done, size)
+            behind.finish()
         return Reference(done, digest.digest()), digest.leaves()
 
     def open_sent(self, identity: MessageId, reference: Reference) -> BinaryIO:

@@ -84,6 +84,11 @@ class Load(ABC):
     def piece(self, offset: int, size: int) -> Tail:
         """A piece as the tail of a request."""
 
+    def passed(self, offset: int, size: int) -> None:
+        """Its reader will not want these bytes again, unless something breaks: memory need not be kept for them. A hint
+        that may be ignored. Raises nothing.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Let go of it, at once or when the last reader has ended; safe twice."""

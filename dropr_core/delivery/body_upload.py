@@ -289,6 +289,10 @@ class BodyUploads:
         if sent is None:
             upload.fruitless = upload.fruitless + 1 if answer.offset <= upload.had and upload.asked else 0
             upload.known, upload.asked = True, answer.offset
+        if (
+            answer.offset > upload.had and self._budget.active == 1
+        ):  # else another peer may be about to get the same body
+            upload.file.passed(upload.had, answer.offset - upload.had)
         upload.had = max(upload.had, answer.offset) if sent is not None else answer.offset
         if upload.had >= upload.reference.size:
             self._ready[upload.lane] = upload.sequence
