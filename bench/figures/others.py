@@ -82,7 +82,7 @@ def own_tasks(run: Run) -> float:
 
     As with the others: the time until all are put, and that from the first that is handled to the last.
     """
-    count = run.count(20_000, 500)
+    count = run.count(10_000, 500)
     file = node_file(run, run.storages[0], channels={"tasks": handler(run, "empty")})
     with dropr.open(file) as node:
         started = time.perf_counter()

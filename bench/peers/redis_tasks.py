@@ -5,6 +5,7 @@ start does not count. Durable is ``appendonly yes, appendfsync always``. Must no
 """
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -26,6 +27,8 @@ HERE = Path(__file__).resolve().parent
 
 def missing_server() -> str:
     """Why it cannot be measured here."""
+    if not importlib.util.find_spec("redis"):
+        return "the client redis is not installed"
     return "" if shutil.which("redis-server") else "redis-server is not installed"
 
 

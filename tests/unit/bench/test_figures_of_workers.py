@@ -5,6 +5,7 @@ from bench.backlog import Peer
 from bench.figure import Run
 from bench.figures import others
 from bench.nodes import node_file
+from bench.peers import redis_tasks
 from dropr_core.model import topics
 
 
@@ -24,3 +25,10 @@ def test_whoever_waits_is_woken_by_what_the_bench_pushes(tmp_path):
             assert waiting.wait(0)
         finally:
             waiting.close()
+
+
+def test_a_library_without_its_client_of_redis_is_skipped(monkeypatch):
+    """Celery may be there for other tests, without that client: this costs its own line and not the whole figure."""
+    monkeypatch.setattr(redis_tasks.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(redis_tasks.importlib.util, "find_spec", lambda _name: None)
+    assert redis_tasks.missing_server() == "the client redis is not installed"
