@@ -211,9 +211,13 @@ class Daemon:
         # by now, and nobody would notify again.
         with self._carrier.trouble.guard(("answers",)):
             self._woken |= self._loop.run_posts() > 0
-        if self._carrier.links.unloaded and self._bodies.spacing is not None:
-            self._bodies.spacing = min(self._bodies.spacing, BODIES_SOON)
-        return self._agenda.turn(woken=self._woken)
+        wake, bodies = self._agenda.turn(woken=self._woken), self._bodies
+        if self._carrier.links.unloaded and bodies.spacing is not None and bodies.spacing > BODIES_SOON:
+            bodies.spacing = BODIES_SOON
+            # Planned here: by itself the next turn would come, and plan, when something happens again.
+            bodies.early = max(bodies.last + BODIES_SOON, self._carrier.runtime.clock.now() + BODIES_SOON / 100)
+            wake = min(wake, bodies.early)
+        return wake
 
     def close(self) -> None:
         """Let go of everything; safe twice."""

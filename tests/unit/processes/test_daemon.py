@@ -210,6 +210,21 @@ def test_a_peer_that_goes_down_is_written_at_once(node, daemon, monkeypatch):
     assert "resting" in written[-1]
 
 
+def test_the_body_of_a_settled_message_goes_soon_though_nothing_else_happens(node, daemon, monkeypatch):
+    """A sweep that took long rests for long, but not when a message with a body has ended since."""
+    links, clock, swept = daemon._carrier.links, node.runtime.clock, []
+    live(daemon, 10.0)
+    daemon._bodies.spacing, daemon._bodies.due = 40.0, clock.now() + 40.0
+    monkeypatch.setattr(node.runtime, "sweep_bodies", lambda: swept.append(clock.now()))
+    monkeypatch.setattr(links, "turn", lambda: setattr(links, "unloaded", True))
+    daemon.turn()
+    settled = clock.now()
+    monkeypatch.setattr(links, "turn", lambda: None)
+    daemon._woken = False
+    live(daemon, 5.0)
+    assert [at - settled <= daemon_module.BODIES_SOON for at in swept[:1]] == [True]
+
+
 def test_with_many_peers_nothing_is_reported_while_nothing_stirs(node, daemon, monkeypatch):
     """To make the report of a thousand peers takes longer than all the rest of a turn."""
     made = []
