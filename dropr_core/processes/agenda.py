@@ -48,18 +48,19 @@ class Agenda:
     def turn(self, *, woken: bool = True) -> float:
         """Do all that is due; the node time at which to be called again at the latest.
 
-        ``woken``: by something that happened. If it is only that a time has come, what is done by its spacing is not
-        planned anew: else each such turn would bring the next one, and a process with nothing to do would get up for
-        each of its tasks.
+        ``woken``: by something that happened. If it is only that a time has come, what is done by its spacing is done
+        now or not, but not planned: else each such turn would bring the next one, and a process with nothing to do
+        would get up for each of its tasks.
         """
         can_wait: list[Task] = []
         for task in self._tasks:
             now = self._clock.now()
+            soon = math.inf if task.spacing is None else task.last + task.spacing
             if woken:
-                task.early = math.inf if task.spacing is None else task.last + task.spacing
+                task.early = soon
             if now >= task.due or task.spacing == 0.0:
                 self._attempt(task, now)
-            elif now >= task.early:
+            elif now >= min(soon, task.early):
                 can_wait.append(task)
         for task in can_wait:
             self._attempt(task, self._clock.now())
