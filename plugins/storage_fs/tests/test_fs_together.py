@@ -3,7 +3,6 @@
 import fcntl
 import os
 import threading
-import time
 
 import pytest
 from dropr_storage_fs import Options, dropr_storage
@@ -65,10 +64,17 @@ class Waiting:
         self.error = None
         self._storage = storage
         self._thread = threading.Thread(target=self._send)
-        self._thread.start()
-        ends = time.monotonic() + 60
-        while end_of(storage) == before and time.monotonic() < ends:
-            time.sleep(0.001)
+        lock, real, queued = storage.outbox.engine._lock, fcntl.flock, threading.Event()
+
+        def flock(fd, how):
+            if how == fcntl.LOCK_EX and fd in lock._flush_fds:  # it has found all places taken
+                queued.set()
+            real(fd, how)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fcntl, "flock", flock)
+            self._thread.start()
+            assert queued.wait(60), "it does not wait for a place"
         assert end_of(storage) != before, "nothing was written"
 
     def _send(self):

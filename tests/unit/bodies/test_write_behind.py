@@ -21,8 +21,14 @@ make = IdMaker()
 DATA = os.urandom(3 * SYNC_EVERY + 1000)
 
 
+BEFORE = set[threading.Thread]()
+"""Threads that earlier tests of this process have left, of the same names."""
+
+
 @pytest.fixture
 def bodies(tmp_path):
+    BEFORE.clear()
+    BEFORE.update(threading.enumerate())
     return BodyFiles(tmp_path / "bodies", 0)
 
 
@@ -33,7 +39,7 @@ def stored(bodies, written):
 
 
 def threads():
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dropr-body")]
+    return [thread.name for thread in set(threading.enumerate()) - BEFORE if thread.name.startswith("dropr-body")]
 
 
 def struck(monkeypatch, name, number, after):
