@@ -182,7 +182,10 @@ class Accepting:
     def _greeted(self, task: asyncio.Task[None]) -> None:
         visit = self._greeting.pop(task)
         if task.cancelled():  # perhaps before it began
-            visit.line.close()
+            if visit.transport is None:
+                visit.line.close()
+            else:  # the handshake was done: else it would wait for the other side's farewell, with its line closed
+                visit.transport.abort()
             visit.left()
         elif error := task.exception():
             visit.left()

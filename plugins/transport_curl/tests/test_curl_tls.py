@@ -1,12 +1,15 @@
 """TLS: who is trusted, who is not, and what the errors say."""
 
+import asyncio
 import contextlib
 import logging
 import socket
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 from dropr_transport_curl import CurlTransport, Options, Tls
+from dropr_transport_curl.accepting import Accepting
 
 from dropr_core.errors import Unanswered, Unreachable
 from dropr_core.testing.transport_contract import Echo, TransportCase, TransportContract, request
@@ -146,3 +149,24 @@ class TestTlsContract(TransportContract):
     def transport_case(self, certificates):
         tls = {"ca": certificates / "ca.pem", "cert": certificates / "server.pem", "key": certificates / "server.key"}
         return TransportCase(make=lambda: transport(**tls), listen=LISTEN, nobody="https://127.0.0.1:9/dropr")
+
+
+def test_who_is_cut_off_just_after_the_handshake_leaves_no_transport_behind():
+    """The task that greeted it was cancelled when there was a transport already: that one is ended, not its line."""
+    told = []
+
+    async def cancelled():
+        greeting = asyncio.create_task(asyncio.sleep(60))
+        visit = SimpleNamespace(
+            transport=SimpleNamespace(abort=lambda: told.append("aborted")),
+            line=SimpleNamespace(close=lambda: told.append("closed")), left=lambda: told.append("left"),
+        )  # fmt: skip
+        accepting = Accepting.__new__(Accepting)
+        accepting._greeting = {greeting: visit}
+        greeting.add_done_callback(accepting._greeted)
+        greeting.cancel()
+        await asyncio.wait([greeting])
+        await asyncio.sleep(0)
+
+    asyncio.run(cancelled())
+    assert told == ["aborted", "left"]
