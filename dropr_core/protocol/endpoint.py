@@ -7,7 +7,6 @@ else; long polls are answered with `Wait`, and `server.py` asks again when the n
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import attrs
 import msgspec
@@ -133,7 +132,7 @@ class Endpoint:
         self._notify, self._event, self._store_said = notify, event, store_said
         self._versions: dict[tuple[str, str], str] = {}
         """(peer, channel) → what cannot be done for want of a common version; no channel: nothing at all."""
-        self._admitted: tuple[bytes, Mapping[str, Access], Any, bytes] = (b"", access, None, b"")
+        self._admitted: tuple[bytes, Mapping[str, Access], tuple[Head, bytes]] | None = None
         """What was judged last, by which access, and the judgement: `open` most often asks for the same at once."""
         self._conversations = Conversations(
             node,
@@ -161,13 +160,15 @@ class Endpoint:
         access = self.access  # before: it may be another one at any moment
         head, key = self._authenticate(data, caller)
         if head.header.verb != wire.JOIN:  # an invitation may be revoked
-            self._admitted = data, access, head, key
+            self._admitted = data, access, (head, key)
         return head.length
 
     def open(self, frame: bytes | memoryview, caller: Caller) -> Request:
         """Authenticate a whole request and use up its counter. Raises Refused."""
-        data, (admitted, access, head, key) = bytes(frame[:HEAD_SIZE]), self._admitted
-        if data != admitted or access is not self.access:
+        data, last = bytes(frame[:HEAD_SIZE]), self._admitted
+        if last is not None and last[0] == data and last[1] is self.access:
+            head, key = last[2]
+        else:
             head, key = self._authenticate(data, caller)
         try:
             body, tail = open_body(head, frame)
