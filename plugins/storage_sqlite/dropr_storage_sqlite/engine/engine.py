@@ -84,7 +84,7 @@ class Engine:
         self.trust = Trust(path, context.clock, self._events.tell)
         FORKS.watch(self)
 
-    # ── the three kinds of work ──────────────────────────────────────────────────────────────────
+    # ── the kinds of work ────────────────────────────────────────────────────────────────────────
 
     def write_durable(self, job: Callable[[Connection], T], *, relief: bool = False) -> T:
         """Run ``job`` in a transaction that is on stable storage on return.

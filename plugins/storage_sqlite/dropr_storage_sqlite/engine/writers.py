@@ -40,7 +40,9 @@ class Writers:
     def __init__(self, path: Path) -> None:
         """``path``: of the database. Nothing is opened yet."""
         self._path = path.with_suffix(".writers")
-        self._fd, self._pid, self._left = -1, os.getpid(), 0
+        self._fd, self._left = -1, 0
+        self._own = int.from_bytes(os.urandom(8), "little")
+        """What this one is called among them: in containers several processes may have the same number."""
         self._known = False
         """Whether this process has committed before: the last one was another process for each that begins."""
         self._opening = threading.Lock()
@@ -95,11 +97,11 @@ class Writers:
         counts = self._counts or self._open()
         if counts is None:
             return False
-        if counts[_LAST] == self._pid:
+        if counts[_LAST] == self._own:
             self._left -= self._left > 0
         else:
             self._left, self._known = COMPANY * self._known, True
-            counts[_LAST] = self._pid
+            counts[_LAST] = self._own
         return self._left > 0
 
     def begin(self) -> int:
