@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -37,19 +36,6 @@ def storage(tmp_path, events):
     opened = dropr_storage(SLOW, context)
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def synced(monkeypatch):
-    """The files that Python's own fdatasync was called for."""
-    names, real = [], os.fdatasync
-
-    def fdatasync(fd):
-        names.append(Path(f"/proc/self/fd/{fd}").readlink().name)
-        real(fd)
-
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
-    return names
 
 
 def acknowledge_one(storage):

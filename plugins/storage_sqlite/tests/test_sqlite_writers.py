@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -77,19 +76,6 @@ def storage(tmp_path, other):
     storage.outbox.append([message()])
     yield storage
     storage.close()
-
-
-@pytest.fixture
-def synced(monkeypatch):
-    """The files that Python's own fdatasync was called for."""
-    names, real = [], os.fdatasync
-
-    def fdatasync(fd):
-        names.append(Path(f"/proc/self/fd/{fd}").readlink().name)
-        real(fd)
-
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
-    return names
 
 
 def test_what_is_sent_is_flushed_once(storage, synced):
