@@ -1,7 +1,6 @@
 """Which serializer reads a body: by what its content type means."""
 
 import threading
-import time
 
 import pytest
 
@@ -59,23 +58,38 @@ def test_text_without_utf8_is_refused_and_no_accident(node, value):
         node.runtime.serialization.dump_result(value)
 
 
+class Door:
+    """A lock that says when so many have come to it, those who wait for it included."""
+
+    def __init__(self, real, count):
+        self._real, self._left, self.all_came = real, threading.Semaphore(count - 1), threading.Event()
+
+    def __enter__(self):
+        if not self._left.acquire(blocking=False):
+            self.all_came.set()
+        self._real.acquire()
+
+    def __exit__(self, *_):
+        self._real.release()
+
+
 @pytest.mark.parametrize("ask", [lambda one: one._built_in("json"), lambda one: one._of_channel("orders")])
 def test_threads_that_need_one_at_once_make_it_once(node, monkeypatch, ask):
     """The threads of a worker begin together: one of them imports it, and the others wait for that."""
-    made, all_here = [], threading.Barrier(4)
-    create = module.create
+    made, found = [], []
+    create, serialization = module.create, node.runtime.serialization
+    door = Door(serialization._making, 4)
 
     def slow(*words, **more):
         made.append(words)
-        time.sleep(0.05)  # the others come in meanwhile
+        assert door.all_came.wait(60)
         return create(*words, **more)
 
     def use():
-        all_here.wait()
-        found.append(ask(node.runtime.serialization))
+        found.append(ask(serialization))
 
     monkeypatch.setattr(module, "create", slow)
-    found = []
+    monkeypatch.setattr(serialization, "_making", door)
     threads = [threading.Thread(target=use) for _ in range(4)]
     for thread in threads:
         thread.start()
