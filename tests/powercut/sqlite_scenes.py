@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dropr_storage_sqlite.engine import connection as opening
-from dropr_storage_sqlite.engine.engine import Tuning
+from dropr_storage_sqlite.engine.tuning import Tuning
 from dropr_storage_sqlite.storage import SqliteStorage
 
 from dropr_core.contracts.context import Context

@@ -9,7 +9,7 @@ from dropr_core.config.options import duration, size
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Storage
 from dropr_core.hookspecs import hookimpl
-from dropr_storage_sqlite.engine.engine import Tuning
+from dropr_storage_sqlite.engine.tuning import Tuning
 from dropr_storage_sqlite.storage import SqliteStorage
 
 

@@ -23,10 +23,11 @@ from dropr_core.errors import DroprError, StoreGone, StoreReadOnly
 from dropr_core.storage_kit.opening import alone, warn_of_medium
 from dropr_core.system.files import create_file, replace_file
 from dropr_storage_sqlite.engine import connection as opening
-from dropr_storage_sqlite.engine.engine import Engine, Tuning
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.errors import translate
 from dropr_storage_sqlite.engine.migration import migrate_store
 from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, birth_of, bring_up, version_of
+from dropr_storage_sqlite.engine.tuning import Tuning
 from dropr_storage_sqlite.inbox.inbox import SqliteInbox
 from dropr_storage_sqlite.outbox.outbox import SqliteOutbox
 

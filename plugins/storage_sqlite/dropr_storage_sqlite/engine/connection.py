@@ -1,4 +1,4 @@
-"""One connection to one file: how it is opened and what must be true of it.
+"""One connection to one file: how it is opened, what must be true of it, and how it is closed.
 
 Owns the pragmas and their read-back, and the busy handler. Must not know tables.
 
@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import apsw
@@ -19,6 +20,9 @@ import apsw
 from dropr_core.errors import StoreError
 from dropr_core.system.ownership import open_private
 from dropr_storage_sqlite.engine.forking import FORKS
+from dropr_storage_sqlite.engine.sqltypes import Connection
+
+T = TypeVar("T")
 
 MINIMUM = (3, 51, 3)
 """Older SQLite can damage a WAL that several processes write and checkpoint at once."""
@@ -143,3 +147,29 @@ def _read_back(connection: apsw.Connection, path: Path, synchronous: int, *, rea
     mmap = connection.pragma("mmap_size")
     if mmap not in {0, None}:
         raise StoreError(f"{path}: SQLite would not turn memory mapping off (mmap_size is {mmap!r})")
+
+
+def in_one_view(job: Callable[[Connection], T], reader: apsw.Connection, cursor: apsw.Cursor) -> T:
+    """What ``job`` reads, all of one moment."""
+    cursor.execute("BEGIN")
+    try:
+        return job(reader)
+    finally:
+        if reader.in_transaction:
+            cursor.execute("COMMIT")
+
+
+def errno_of(connection: apsw.Connection | None) -> int:
+    """The operating system's last error that it met; 0 if there is none."""
+    try:
+        return 0 if connection is None else connection.system_errno
+    except apsw.Error:
+        return 0
+
+
+def close(connection: apsw.Connection) -> None:
+    """Close it, whatever it is in the middle of."""
+    try:
+        connection.close()
+    except apsw.Error:
+        connection.close(force=True)

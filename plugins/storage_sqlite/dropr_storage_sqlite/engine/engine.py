@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import apsw
-import attrs
 
 from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreReadOnly, WriteFailed
@@ -36,27 +35,16 @@ from dropr_storage_sqlite.engine.same_file import SameFile
 from dropr_storage_sqlite.engine.schema import Schema, version_of
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.engine.trust import Trust
-from dropr_storage_sqlite.engine.wal import Wal, begin_log_anew
+from dropr_storage_sqlite.engine.tuning import Tuning
+from dropr_storage_sqlite.engine.wal import FLUSH, Wal, begin_log_anew, flush_by_commit
 from dropr_storage_sqlite.engine.writers import Writers
 
 T = TypeVar("T")
-
-FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
 
 MAY_BE_UNDONE = "what was acknowledged within the flush interval may be undone by a power cut"
 MAY_BE_SENT = "nothing was promised, but unless the power fails now what was written stays and may be carried out"
 FORK_PATIENCE = 10.0
 """Seconds that a fork waits for a transaction under way."""
-
-
-@attrs.frozen
-class Tuning:
-    """The user's options as the connections need them."""
-
-    flush: float = 0.02
-    busy: float = 10.0
-    cache: int = 16 * 1024 * 1024
-    reserve: int = 4 * 1024 * 1024
 
 
 class Engine:
@@ -132,7 +120,7 @@ class Engine:
 
     def read(self, job: Callable[[Connection], T]) -> T:
         """Run ``job``, which only reads, on one consistent state."""
-        return self._with_reader(partial(_in_one_view, job))
+        return self._with_reader(partial(opening.in_one_view, job))
 
     def look(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         """The rows of one statement that only reads: alone it is consistent by itself, for less time."""
@@ -147,7 +135,7 @@ class Engine:
         try:
             if self.trust.suspect or not self._sync(MAY_BE_UNDONE):
                 # Whoever comes first syncs the log's name as well, and makes sure that the file is still the same.
-                self.write_durable(_flush, relief=True)
+                self.write_durable(flush_by_commit, relief=True)
                 self._open_wal()
         except BaseException:
             self.flusher.mark()
@@ -260,7 +248,7 @@ class Engine:
                 return result
             result, number = self._transact(opening.NORMAL, lambda connection: (job(connection), self._company.begin()))
             if not self._sync(MAY_BE_SENT):
-                self._durable(_flush)
+                self._durable(flush_by_commit)
             self._company.flushed(number)
         return result
 
@@ -285,7 +273,7 @@ class Engine:
                         writer.execute("ROLLBACK")
                     raise
             except (apsw.Error, OSError) as error:
-                raise self._trouble(error, _errno(writer)) from error
+                raise self._trouble(error, opening.errno_of(writer)) from error
             finally:
                 if turn:
                     self._company.give_turn()
@@ -317,7 +305,7 @@ class Engine:
             probe.execute("COMMIT")
             begin_log_anew(probe)
         except apsw.Error as error:
-            number = _errno(probe)
+            number = opening.errno_of(probe)
             probe.close()
             translated = self._trouble(error, number)
             raise self.trust.alarm() if isinstance(translated, WriteFailed) else translated from error
@@ -359,36 +347,9 @@ class Engine:
         self._company.close()
         writers, self._writers, self._cursors = self._writers, {}, {}
         for writer in writers.values():
-            _close(writer)
+            opening.close(writer)
 
     def _drop_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            _close(reader[0])
-
-
-def _in_one_view(job: Callable[[Connection], T], reader: apsw.Connection, cursor: apsw.Cursor) -> T:
-    cursor.execute("BEGIN")
-    try:
-        return job(reader)
-    finally:
-        if reader.in_transaction:
-            cursor.execute("COMMIT")
-
-
-def _flush(connection: Connection) -> None:
-    connection.execute(FLUSH)
-
-
-def _errno(connection: apsw.Connection | None) -> int:
-    try:
-        return 0 if connection is None else connection.system_errno
-    except apsw.Error:
-        return 0
-
-
-def _close(connection: apsw.Connection) -> None:
-    try:
-        connection.close()
-    except apsw.Error:
-        connection.close(force=True)
+            opening.close(reader[0])

@@ -17,6 +17,10 @@ from pathlib import Path
 
 import apsw
 
+from dropr_storage_sqlite.engine.sqltypes import Connection
+
+FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
+
 
 class Wal:
     """The log of one file, as long as a connection of this process keeps it from being removed."""
@@ -77,3 +81,8 @@ def begin_log_anew(connection: apsw.Connection) -> None:
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
     if busy:
         raise apsw.BusyError("the log is in use and cannot be begun anew")
+
+
+def flush_by_commit(connection: Connection) -> None:
+    """What a flush is where the log cannot be synced by itself."""
+    connection.execute(FLUSH)

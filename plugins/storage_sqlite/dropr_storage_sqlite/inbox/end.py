@@ -14,8 +14,9 @@ from dropr_core.model.limits import RECEIPTS_BYTES
 from dropr_core.model.message import Outcome, State, first_page
 from dropr_core.model.names import MessageId, StoreId, make_store_id
 from dropr_core.model.states import JOB, SETTLED, may_follow
-from dropr_storage_sqlite.engine.engine import FLUSH, Engine
+from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
+from dropr_storage_sqlite.engine.wal import FLUSH
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.rows import (
     Book,
