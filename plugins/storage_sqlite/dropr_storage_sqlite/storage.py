@@ -21,10 +21,12 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Finding, Storage
 from dropr_core.errors import DroprError, StoreGone, StoreReadOnly
 from dropr_core.storage_kit.opening import alone, warn_of_medium
+from dropr_core.storage_kit.syncs import Syncs
 from dropr_core.system.files import create_file, replace_file
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.errors import translate
+from dropr_storage_sqlite.engine.mending import close_last, mend
 from dropr_storage_sqlite.engine.migration import migrate_store
 from dropr_storage_sqlite.engine.schema import INBOX, OUTBOX, Schema, birth_of, bring_up, version_of
 from dropr_storage_sqlite.engine.tuning import Tuning
@@ -111,13 +113,18 @@ def _make(path: Path, schema: Schema, tuning: Tuning, known: dict[str, str] | No
             "to begin with an empty store (peers will notice)"
         )
     create_file(path)
+    syncs = Syncs(path.with_suffix(".syncs"))
+    syncs.open()
     connection = _connect(path, tuning)
     try:
+        syncs.look()
         if not version_of(connection, path, schema):
             bring_up(connection, path, schema)
+        elif syncs.in_doubt():
+            mend(connection, path, syncs)
         return version_of(connection, path, schema)
     finally:
-        connection.close()
+        close_last(lambda: opening.close(connection, keep_log=syncs.in_doubt()), path, syncs)
 
 
 def _birth_of(path: Path, tuning: Tuning) -> str:

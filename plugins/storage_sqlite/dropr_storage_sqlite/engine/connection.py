@@ -167,9 +167,13 @@ def errno_of(connection: apsw.Connection | None) -> int:
         return 0
 
 
-def close(connection: apsw.Connection) -> None:
-    """Close it, whatever it is in the middle of."""
+def close(connection: apsw.Connection, *, keep_log: bool = False) -> None:
+    """Close it, whatever it is in the middle of. ``keep_log``: SQLite's last one copies the log and removes it, unless
+    it is told not to.
+    """
     try:
+        if keep_log:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.close()
     except apsw.Error:
         connection.close(force=True)

@@ -8,11 +8,13 @@ Owns when a connection is opened, trusted, distrusted and closed. Must not know 
 * `write`: survives the process at once and a power cut within the flush interval (`flush`, wal.py).
 * `read`: the last commit, without waiting for writers.
 
-After an I/O error the connections are closed, and before the next write a fresh one has to make a
-real commit. After two such errors in 60 s the half is read-only until that test passes.
+After an I/O error, of this process or of another one (`storage_kit.syncs`), the connections are closed, and before the
+next write a fresh one has to write the log again and make a real commit (mending.py). After two such errors in 60 s the
+half is read-only until that test passes.
 """
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,17 +28,19 @@ from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, Store
 from dropr_core.storage_kit.events import StoreEvents
 from dropr_core.storage_kit.group_commit import GroupCommit, in_one_transaction
 from dropr_core.storage_kit.guard import Guard
+from dropr_core.storage_kit.syncs import Syncs
 from dropr_core.system.flusher import Flusher
 from dropr_core.system.space import Space
 from dropr_storage_sqlite.engine import connection as opening
-from dropr_storage_sqlite.engine.errors import translate
+from dropr_storage_sqlite.engine.errors import failed_to_sync, translate
 from dropr_storage_sqlite.engine.forking import FORKS
+from dropr_storage_sqlite.engine.mending import close_last, mend
 from dropr_storage_sqlite.engine.same_file import SameFile
 from dropr_storage_sqlite.engine.schema import Schema, version_of
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.engine.trust import Trust
 from dropr_storage_sqlite.engine.tuning import Tuning
-from dropr_storage_sqlite.engine.wal import FLUSH, Wal, begin_log_anew, flush_by_commit
+from dropr_storage_sqlite.engine.wal import Wal, flush_by_commit
 from dropr_storage_sqlite.engine.writers import Writers
 
 T = TypeVar("T")
@@ -61,7 +65,8 @@ class Engine:
         # In this order: a commit that is flushed afterwards, a transaction, a look.
         self._flushing, self._writing, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
         self._flushed: GroupCommit[Connection] = GroupCommit(in_one_transaction(self._commit_and_flush))
-        self._wal = Wal(path)
+        self._syncs = Syncs(path.with_suffix(".syncs"))
+        self._wal = Wal(path, self._syncs)
         self._company = Writers(path)
         self._writers: dict[int, apsw.Connection] = {}
         self._cursors: dict[int, apsw.Cursor] = {}
@@ -133,7 +138,7 @@ class Engine:
         self.guard.enter(write=True)
         self.flusher.clean()
         try:
-            if self.trust.suspect or not self._sync(MAY_BE_UNDONE):
+            if self._in_doubt() or not self._sync(MAY_BE_UNDONE):
                 # Whoever comes first syncs the log's name as well, and makes sure that the file is still the same.
                 self.write_durable(flush_by_commit, relief=True)
                 self._open_wal()
@@ -157,10 +162,8 @@ class Engine:
         finally:
             with self._flushing:  # what is committed is flushed before the log goes
                 self.guard.closed = True
-            with self._writing:
-                self._drop_writers()
-            with self._reading:
-                self._drop_reader()
+            with self._writing, self._reading:
+                close_last(self._drop_all, self.path, self._syncs)
 
     def frugal(self, connection: Connection) -> Connection:
         """The same, for statements whose rows are all fetched before the next one: they share a cursor,
@@ -186,8 +189,7 @@ class Engine:
         # Others use the file, or will soon: what stands in the WAL stays there, and the fork need not wait for it.
         for connection in (*self._writers.values(), *(self._reader or ())[:1]):
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        self._drop_writers()
-        self._drop_reader()
+        self._drop_all()
         return True
 
     def resume(self) -> None:
@@ -223,10 +225,11 @@ class Engine:
     def _open_wal(self) -> None:
         """For the flushes after this one: not while the writer whose commit has synced the log can be closed."""
         with self._writing:
-            if opening.FULL in self._writers and not self.trust.suspect:
+            if opening.FULL in self._writers and not self._in_doubt():
                 # Without room or handles for one of them each flush is a commit.
                 with contextlib.suppress(apsw.Error, OSError, DroprError):
                     self._wal.open()
+                    self._syncs.look()
                     self._writer(opening.NORMAL)
 
     def _relieve(self, full: QueueFull) -> bool:
@@ -242,7 +245,7 @@ class Engine:
         if not self._company.has_company():  # then nobody waits, and SQLite's own sync costs a little less
             return self._durable(job)
         with self._flushing:
-            if self.trust.suspect or not (self._wal.is_open and opening.NORMAL in self._writers):
+            if self._in_doubt() or not (self._wal.is_open and opening.NORMAL in self._writers):
                 result = self._durable(job)
                 self._open_wal()
                 return result
@@ -258,15 +261,14 @@ class Engine:
             turn = self._company.take_turn()
             try:
                 writer = self._writers.get(synchronous)
-                if writer is None or self.trust.suspect or self._file.has_moved(writer):
+                if writer is None or self._in_doubt() or self._file.has_moved(writer):
                     self._file.check()
                     writer = self._writer(synchronous)
                 cursor = self._cursors[synchronous]
                 cursor.execute("BEGIN IMMEDIATE")
                 try:
                     result = job(writer)
-                    cursor.execute("COMMIT")
-                    self.commits += 1
+                    self._commit(writer, cursor)
                 except BaseException:
                     self.commits += 2
                     if writer.in_transaction:
@@ -279,13 +281,37 @@ class Engine:
                     self._company.give_turn()
             return result
 
+    def _commit(self, writer: apsw.Connection, cursor: apsw.Cursor) -> None:
+        errors = writer.system_errno
+        self._syncs.begin()
+        try:
+            cursor.execute("COMMIT")
+            self.commits += 1
+            if writer.system_errno != errors:  # of a checkpoint that SQLite began, and that it keeps to itself
+                self._met(OSError(writer.system_errno, os.strerror(writer.system_errno)))
+        except apsw.IOError as error:
+            if failed_to_sync(error):
+                self._syncs.met()
+            raise
+        finally:
+            self._syncs.end()
+
+    def _in_doubt(self) -> bool:
+        """Whether the log may have a hole, which this process or another one has heard of."""
+        return self.trust.suspect or self._syncs.in_doubt()
+
+    def _met(self, error: Exception) -> None:
+        self._syncs.met()
+        self.trust.failed(error)
+
     def _writer(self, synchronous: int) -> apsw.Connection:
         if self.guard.closed:
             raise Closed(f"{self.path} was closed")
-        if self.trust.suspect:
+        if self._in_doubt():
             self._retest()
         if synchronous not in self._writers:
             self._keep(synchronous, self._connect(synchronous))
+            return self._writer(synchronous)  # somebody may be found dead
         return self._writers[synchronous]
 
     def _keep(self, synchronous: int, writer: apsw.Connection) -> None:
@@ -293,30 +319,30 @@ class Engine:
         self._cursors[synchronous] = writer.cursor()  # a new one for each BEGIN and COMMIT costs as much as they do
 
     def _retest(self) -> None:
-        """Make a real commit over a fresh connection; only then is the file trusted again."""
+        """Make a real commit over a fresh connection, and write the log again; only then is the file trusted again."""
         self.trust.begin_test()
         self._drop_writers()
         with self._reading:
             self._drop_reader()
         probe = self._connect(opening.FULL)
         try:
-            probe.execute("BEGIN IMMEDIATE")
-            probe.execute(FLUSH)
-            probe.execute("COMMIT")
-            begin_log_anew(probe)
-        except apsw.Error as error:
+            mend(probe, self.path, self._syncs)
+        except (apsw.Error, OSError, DroprError) as error:
             number = opening.errno_of(probe)
-            probe.close()
+            opening.close(probe, keep_log=True)
             translated = self._trouble(error, number)
             raise self.trust.alarm() if isinstance(translated, WriteFailed) else translated from error
         self._keep(opening.FULL, probe)
-        self.trust.passed("a commit over a fresh connection went through")
+        if self.trust.suspect:
+            self.trust.passed("a commit over a fresh connection went through")
+        else:
+            self.context.log.info("%s: the log was written again, after an error that another process met", self.path)
 
     def _trouble(self, error: Exception, number: int, *, wrote: bool = True) -> DroprError:
         translated = translate(error, self.path, number)
-        if isinstance(translated, WriteFailed) and wrote:
+        if wrote and (isinstance(translated, WriteFailed) or failed_to_sync(error)):
+            self._met(error)
             self._drop_writers()
-            self.trust.failed(error)
         elif isinstance(translated, StoreReadOnly) and wrote:
             # Where a file cannot be opened for writing SQLite opens it to read, and the connection stays like that, as
             # does what it shares with the others of this process: all are opened anew, for the disk may be healed.
@@ -331,12 +357,15 @@ class Engine:
 
     def _connect(self, synchronous: int) -> apsw.Connection:
         tuning = self.tuning
+        if not self.context.read_only:
+            self._syncs.open()
         connection = opening.connect(
             self.path, synchronous, tuning.busy, tuning.cache, read_only=self.context.read_only
         )  # fmt: skip
         try:
             if self._schema is not None:
                 version_of(connection, self.path, self._schema)
+            self._syncs.look()
         except BaseException:
             connection.close()
             raise
@@ -347,9 +376,13 @@ class Engine:
         self._company.close()
         writers, self._writers, self._cursors = self._writers, {}, {}
         for writer in writers.values():
-            opening.close(writer)
+            opening.close(writer, keep_log=self._in_doubt())
 
     def _drop_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            opening.close(reader[0])
+            opening.close(reader[0], keep_log=self._in_doubt())
+
+    def _drop_all(self) -> None:
+        self._drop_writers()
+        self._drop_reader()

@@ -61,6 +61,11 @@ def translate(error: Exception, path: Path, errno_of_system: int = 0) -> DroprEr
     return StoreError(f"{path}: {type(error).__name__}: {error}")
 
 
+def failed_to_sync(error: Exception) -> bool:
+    """Whether SQLite could not sync, for whatever reason: also for want of room, what was written may be lost."""
+    return isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_FSYNC
+
+
 def _of_shared_memory(error: Exception) -> bool:
     """Whether the index in shared memory could not be made or grown; SQLite keeps why to itself."""
     return isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) in _SHARED_MEMORY

@@ -8,15 +8,15 @@ also with synchronous=NORMAL. What follows the last commit in the log is garbage
 A transaction for the same would keep everybody else from writing for as long as the disk takes.
 
 The descriptor is kept: the kernel reports an error of the disk once to each that was open then, and one that is opened
-later would be told that all is well. SQLite takes no POSIX locks on the log, so none is lost when it is closed.
+later would be told that all is well (`storage_kit.syncs`). SQLite takes no POSIX locks on the log, so none is lost
+when it is closed.
 """
 
 import os
 import threading
 from pathlib import Path
 
-import apsw
-
+from dropr_core.storage_kit.syncs import Syncs
 from dropr_storage_sqlite.engine.sqltypes import Connection
 
 FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
@@ -25,9 +25,9 @@ FLUSH = "UPDATE meta SET value = value + 1 WHERE key = 'flush'"
 class Wal:
     """The log of one file, as long as a connection of this process keeps it from being removed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, syncs: Syncs) -> None:
         """``path``: of the database. Nothing is opened yet."""
-        self._path = f"{path}-wal"
+        self._path, self._syncs = f"{path}-wal", syncs
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._syncing: dict[int, int] = {}
@@ -53,9 +53,14 @@ class Wal:
             if fd is None:
                 return False
             self._syncing[fd] = self._syncing.get(fd, 0) + 1
+        self._syncs.begin()
         try:
             os.fdatasync(fd)
+        except OSError:
+            self._syncs.met()
+            raise
         finally:
+            self._syncs.end()
             with self._lock:
                 self._syncing[fd] -= 1
                 if fd != self._fd and not self._syncing[fd]:
@@ -70,17 +75,6 @@ class Wal:
             if fd is not None and not self._syncing.get(fd):
                 self._syncing.pop(fd, None)
                 os.close(fd)
-
-
-def begin_log_anew(connection: apsw.Connection) -> None:
-    """Copy all of the log into the database, synced, and begin it anew. Raises apsw.Error.
-
-    For after an error of a sync: then the kernel may have thrown away what it could not write and take it for written,
-    so that a later sync succeeds over a hole, at which a log that is read after a power cut ends.
-    """
-    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
-    if busy:
-        raise apsw.BusyError("the log is in use and cannot be begun anew")
 
 
 def flush_by_commit(connection: Connection) -> None:
