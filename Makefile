@@ -84,9 +84,11 @@ stress: $(VENV)/.installed ## ten thousand idle connections at a gateway, and wh
 own-suite: $(VENV)/.installed ## a client's own test suite against our doors: SUITE=celery|greenstalk|kombu|stomp-py SOURCE=its tree
 	$(BIN)/python tests/gateways/own_suites.py $(SUITE) $(SOURCE) -- -q
 
-# matplotlib and huey are wanted here alone. Without them the bench goes on: no pictures, nothing to compare with.
+# matplotlib and the clients of others are wanted here alone. Without them the bench goes on: no pictures, nothing to
+# compare with. Apart, because one package that cannot be had must not cost the others.
 $(VENV)/.bench: $(VENV)/.installed
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
 	touch $@
 
 BENCH ?=
