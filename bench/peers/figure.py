@@ -8,6 +8,8 @@ import importlib
 import os
 import statistics
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
@@ -22,7 +24,7 @@ class Figure(msgspec.Struct, frozen=True):
     """One rate of one peer."""
 
     what: str
-    """send, send 8, send 1000, take, end to end, latency p50, latency p99, task"""
+    """send, send 8, send 1000, take, end to end, latency p50, latency p99, task, task in the best mode"""
     value: float
     """Messages a second; milliseconds where ``what`` begins with latency."""
     durable: bool
@@ -33,6 +35,10 @@ class Figure(msgspec.Struct, frozen=True):
     """What was run, so that its maintainers can check it."""
     spread: float = 0.0
     """Largest minus smallest of the runs, divided by the median."""
+
+
+Latencies = Callable[[int], list[float]]
+"""Sends so many single messages through an idle system; the seconds of each until it is in the consumer's hands."""
 
 
 class Peer(Protocol):
@@ -52,6 +58,10 @@ class Peer(Protocol):
         """Start it below ``home``, measure, end it. Gives each figure when it is known."""
         ...
 
+    def idle(self, home: Path) -> AbstractContextManager[dict[str, Latencies]]:
+        """While the block runs: systems with nothing to do, by what they are called. Only who carries between nodes."""
+        ...
+
 
 def load(name: str) -> Peer:
     """The module of a peer."""
@@ -65,3 +75,11 @@ def repeated(runs: int, once: Callable[[], float]) -> tuple[float, float]:
     values = sorted(once() for _ in range(runs))
     middle = statistics.median(values)
     return middle, (values[-1] - values[0]) / middle
+
+
+def by_threads(enqueue: Callable[[int], None], count: int, threads: int = 8) -> None:
+    """Have so many threads enqueue their share of ``count`` each."""
+    with ThreadPoolExecutor(threads) as pool:
+        shares = [count // threads + (number < count % threads) for number in range(threads)]
+        for done in [pool.submit(enqueue, share) for share in shares]:
+            done.result()

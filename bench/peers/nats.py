@@ -19,7 +19,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.peers.figure import BODY, Figure, repeated
+from bench.peers.figure import BODY, Figure, Latencies, repeated
 from bench.peers.nats_wire import Nats
 from bench.peers.servers import free_port, server
 
@@ -99,6 +99,19 @@ def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
             few = count // 8
             rate, spread = repeated(runs, lambda: asyncio.run(one_by_one(leaf, few)))  # noqa: B023
             yield Figure("send", rate, durable, f"one publish after the other; {word}", command, spread)
+
+
+@contextlib.contextmanager
+def idle(home: Path) -> Iterator[dict[str, Latencies]]:
+    """Systems with nothing to do, durable and as shipped, each with what sends single messages through it."""
+    with contextlib.ExitStack() as stack:
+        found: dict[str, Latencies] = {}
+        for durable in (True, False):
+            leaf, hub = stack.enter_context(leaf_and_hub(home / f"idle-{durable}", durable=durable))
+            asyncio.run(prepare(leaf, hub))
+            kind = "durable" if durable else "default"
+            found[f"NATS, {kind}"] = lambda count, leaf=leaf, hub=hub: asyncio.run(latency(leaf, hub, count))  # type: ignore[misc]
+        yield found
 
 
 async def prepare(leaf: int, hub: int) -> None:

@@ -16,12 +16,13 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from bench.peers.amqp import Amqp
-from bench.peers.figure import BODY, Figure, repeated
+from bench.peers.figure import BODY, Figure, Latencies, repeated
 from bench.peers.servers import free_port, server
 
 NAME = "RabbitMQ"
 HOME = Path("/usr/lib/rabbitmq/bin")
 IN_FLIGHT = 1000
+KINDS = ("classic", "quorum")
 
 
 def missing() -> str:
@@ -71,13 +72,8 @@ def two_brokers(home: Path) -> Iterator[tuple[int, int]]:
 def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
     """End to end by a shovel, for both kinds of durable queues; sending; latency."""
     with two_brokers(home / "rabbitmq") as (here, there):
-        for kind in ("classic", "quorum"):
-            queue = f"orders-{kind}"
-            for port in (here, there):
-                client = Amqp(port)
-                client.declare(queue, x_queue_type=kind)
-                client.close()
-            shovel(home / "rabbitmq" / "a", here, there, queue)
+        for kind in KINDS:
+            queue = led_by_a_shovel(home / "rabbitmq", here, there, kind)
             command = f"shovel {queue}, ack-mode on-confirm, prefetch {IN_FLIGHT}; bench/peers/rabbitmq.py"
             mode = f"{kind} queue, persistent, {IN_FLIGHT} unconfirmed, shovel on-confirm, prefetch 1000, raw socket"
             rate, spread = repeated(runs, lambda: end_to_end(here, there, queue, messages))  # noqa: B023
@@ -99,6 +95,28 @@ def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
         rate, spread = repeated(runs, one_by_one)
         yield Figure("send", rate, True, "quorum queue, one confirm after the other", "bench/peers/rabbitmq.py", spread)
         alone.close()
+
+
+@contextlib.contextmanager
+def idle(home: Path) -> Iterator[dict[str, Latencies]]:
+    """A system with nothing to do: for both kinds of queues what sends single messages through it."""
+    with two_brokers(home / "idle") as (here, there):
+        found: dict[str, Latencies] = {}
+        for kind in KINDS:
+            queue = led_by_a_shovel(home / "idle", here, there, kind)
+            found[f"RabbitMQ, {kind}"] = lambda count, queue=queue: latency(here, there, queue, count)  # type: ignore[misc]
+        yield found
+
+
+def led_by_a_shovel(home: Path, here: int, there: int, kind: str) -> str:
+    """A queue at both brokers and the shovel between them; its name."""
+    queue = f"orders-{kind}"
+    for port in (here, there):
+        client = Amqp(port)
+        client.declare(queue, x_queue_type=kind)
+        client.close()
+    shovel(home / "a", here, there, queue)
+    return queue
 
 
 def shovel(home: Path, here: int, there: int, queue: str) -> None:
