@@ -3,7 +3,7 @@
 import dropr_core as dropr
 from bench.backlog import Peer
 from bench.figure import Run
-from bench.figures import others
+from bench.figures import task_queues
 from bench.nodes import node_file
 from bench.peers import redis_tasks
 from dropr_core.model import topics
@@ -12,7 +12,7 @@ from dropr_core.model import topics
 def test_tasks_of_our_own_are_handled_by_the_worker(tmp_path):
     """The worker beside the task queues has a sound configuration: it starts, and handles what was put."""
     run = Run(tmp_path, 1, 0.0001, storages=("fs",))
-    assert others.own_tasks(run) > 0
+    assert task_queues.own_tasks(run) > 0
 
 
 def test_whoever_waits_is_woken_by_what_the_bench_pushes(tmp_path):
