@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.peers.figure import BODY, Figure
+from bench.peers.figure import BODY, Figure, by_threads
 from bench.peers.redis_tasks import PYTHON, measure_tasks, missing_server, server_version
 
 if TYPE_CHECKING:
     from celery import Celery
+    from redis import Redis
 
 NAME = "Celery (Redis)"
 
@@ -44,13 +45,29 @@ def make_app() -> "Celery":
     return app
 
 
-def enqueue(url: str, count: int) -> None:
-    """Send so many, one by one."""
-    os.environ["DROPR_BENCH_REDIS"] = url
-    app, body = make_app(), BODY.decode()
-    with app.pool.acquire(block=True) as connection, app.amqp.Producer(connection) as producer:
-        for _ in range(count):
-            app.send_task("nothing", (body,), producer=producer)
+class Client:
+    """Its sender. It has no call for many tasks (a group is a loop), so its best is threads, each with a connection."""
+
+    best = "8 threads"
+
+    def __init__(self, url: str) -> None:
+        os.environ["DROPR_BENCH_REDIS"] = url
+        self._app = make_app()
+
+    def enqueue(self, count: int) -> None:
+        """One by one, by one producer."""
+        app, body = self._app, BODY.decode()
+        with app.pool.acquire(block=True) as connection, app.amqp.Producer(connection) as producer:
+            for _ in range(count):
+                app.send_task("nothing", (body,), producer=producer)
+
+    def enqueue_best(self, count: int) -> None:
+        """By threads."""
+        by_threads(self.enqueue, count)
+
+    def left(self, connection: "Redis") -> int:
+        """Waiting, or with the worker."""
+        return int(connection.llen("celery")) + int(connection.hlen("unacked"))
 
 
 def worker(url: str) -> Sequence[str]:
@@ -62,5 +79,5 @@ def worker(url: str) -> Sequence[str]:
 
 def measure(home: Path, messages: int, runs: int) -> Iterator[Figure]:
     """An empty task."""
-    mode = "apply one by one, acks_late, worker --pool solo, prefetch 100"
-    yield from measure_tasks(home, "celery", max(500, messages // 20), runs, enqueue, worker, "celery", mode)
+    mode = "acks_late, worker --pool solo, prefetch 100"
+    yield from measure_tasks(home, "celery", max(300, messages // 25), runs, Client, worker, mode)

@@ -12,7 +12,7 @@ from dropr_core.model import topics
 def test_tasks_of_our_own_are_handled_by_the_worker(tmp_path):
     """The worker beside the task queues has a sound configuration: it starts, and handles what was put."""
     run = Run(tmp_path, 1, 0.0001, storages=("fs",))
-    assert task_queues.own_tasks(run) > 0
+    assert task_queues.own_tasks(run, "fs", task_queues.one_by_one) > 0
 
 
 def test_whoever_waits_is_woken_by_what_the_bench_pushes(tmp_path):
