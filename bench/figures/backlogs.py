@@ -141,7 +141,7 @@ FIGURES = (
            "10,000,000)", "≥ 0.9; ≤ 150 MB", "1.0",
            "Send: batches of 100; ship: take and settle 1000; receive: 1000 and acknowledge; 10,000 of each in a "
            "round, so that as much waits as before. In turns; filling and using are processes of their own.",
-           measure, 40),
+           measure, 30),
 )  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def urgent(here: dropr.Node, there: dropr.Node, movie: Path) -> list[float]:
 FIGURES = (
     Figure("P13", "body", "a body of 1 GiB end to end ÷ `cp` + fsync on the same disk; memory above idle",
            "≥ 0.4; ≤ 64 MiB", "0.8", "In turns: `cp` and fsync of the file; `send(path)` on one node, then the time "
-           "until the consumer of the other has it.", measure_body, 35),
+           "until the consumer of the other has it.", measure_body, 30),
     Figure("P14", "urgent", "an urgent message to a healthy peer while a large body is in transit", "≤ 100 ms p99",
-           "10 ms", "Messages of priority 0, one after the other, until the body is over.", measure_urgent, 22),
+           "10 ms", "Messages of priority 0, one after the other, until the body is over.", measure_urgent, 20),
 )  # fmt: skip

@@ -75,7 +75,7 @@ FIGURES = (
            "fs 250,000 /s",
            "A producer sends 200 bytes in batches of 1000, a daemon carries them over the loopback interface, a server "
            "takes them in, a consumer acknowledges batches of 1000; from the first to the last of 100,000.",
-           measure_end_to_end, 30),
+           measure_end_to_end, 25),
     Figure("P18", "far", "end to end with a round trip of 200 ms, one lane", "≥ 30,000 /s", "line rate",
-           "As P6 through a relay that holds each piece back for 100 ms each way.", measure_far, 24),
+           "As P6 through a relay that holds each piece back for 100 ms each way.", measure_far, 30),
 )  # fmt: skip

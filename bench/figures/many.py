@@ -170,7 +170,7 @@ FIGURES = (
     Figure("P24", "many-peers", "1,000 peers on one daemon: idle CPU; memory; a multicast to all until the last has it",
            "≤ 0.5 %; ≤ 200 MB; ≤ 10 s", "",
            "One sender with a daemon, 1,000 receiving nodes in one process (`bench/farm.py`); idle: six seconds.",
-           measure_many, 40),
+           measure_many, 20),
     Figure("peers", "peers", "a multicast to 10, 100 and 1,000 peers", "", "", "As P24; for the pictures.",
            measure_peers, 90, only_if_named=True),
 )  # fmt: skip

@@ -78,7 +78,7 @@ def timed(words: list[str], where: Path) -> float:
 FIGURES = (
     Figure("P16", "idle", "an idle node, daemon + server + worker: CPU; memory of each; start to ready",
            "≤ 0.2 %; ≤ 60 MB; ≤ 0.7 s", "", "Three processes of a node without traffic, watched for two seconds in "
-           "each round; ready is when the log says so.", measure_idle, 28),
+           "each round; ready is when the log says so.", measure_idle, 25),
     Figure("P16-waiting", "start", "start to ready with 1,000,000 waiting in each half", "≤ 1 s", "",
            "Both halves are filled, then each process is started and stopped, five times.", measure_start, 42),
     Figure("P17", "shell", "`dropr send` from the shell, process start included", "≤ 0.25 s", "0.1 s",

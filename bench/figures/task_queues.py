@@ -144,5 +144,5 @@ FIGURES = (
            "the bound of all that are durable, and in the best mode of each: eight threads (dropr, Celery, Dramatiq, "
            "huey), `enqueue_many` (RQ), batches that another node sends, from the first `send` until the last is "
            "handled (dropr). Durable where it can be; the bar is that of the best modes.",
-           measure, 95),
+           measure, 80),
 )  # fmt: skip

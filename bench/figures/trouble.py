@@ -172,9 +172,9 @@ def measure_recovery(run: Run) -> None:
 FIGURES = (
     Figure("P12", "send-roads", "p99 of `send` with a black-holed, refusing or unknown peer ÷ with one that is up",
            "≤ 1.05", "", "Four nodes with a daemon each; in turns 300 messages one by one. The black hole is a port on "
-           "loopback whose queue is full; the unknown name is one that cannot be looked up.", measure_roads, 12),
+           "loopback whose queue is full; the unknown name is one that cannot be looked up.", measure_roads, 6),
     Figure("P15", "recovery", "killed consumer, killed daemon, re-opened road: until it goes on",
            "≤ 1 s; ≤ 1 s; ≤ 2 s", "0.2 s", "SIGKILL to a consumer that holds a message, with another one waiting; to a "
            "daemon below `dropr up`; a relay that refuses for two seconds. Until a message is in a consumer's hands.",
-           measure_recovery, 32),
+           measure_recovery, 30),
 )  # fmt: skip

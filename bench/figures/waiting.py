@@ -64,7 +64,7 @@ def others(run: Run, stack: ExitStack) -> dict[str, Latencies]:
 
 
 def measure(run: Run) -> None:
-    storage, count = run.storages[0], run.count(200, 20)
+    storage, count = run.storages[0], run.count(120, 20)
     with ExitStack() as stack:
         takers = {transport: own(run, stack, transport) for transport in run.transports} | others(run, stack)
         rounds: dict[str, list[Samples]] = {label: [] for label in takers}
@@ -99,5 +99,5 @@ FIGURES = (
            "≤ 2.5 / 10 ms curl; ≤ 2 / 8 ms zmq", "1 / 2 ms",
            "Two nodes; one message, wait until it is in the consumer's hands, 5 ms of rest, the next. Both nodes are "
            "opened by one process, so that one clock measures. In turns with the same through NATS from leaf to hub "
-           "(nats-py) and through a shovel of RabbitMQ (a client on the raw socket).", measure, 60),
+           "(nats-py) and through a shovel of RabbitMQ (a client on the raw socket).", measure, 55),
 )  # fmt: skip

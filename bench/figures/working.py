@@ -168,7 +168,7 @@ FIGURES = (
            "One process with one thread, started for each round; 20,000 messages of 200 bytes wait; from the first "
            "look at which some are done to the last. Results: a sender with `receipt: true` sends 6,000 in batches, a "
            "daemon and a server carry them (curl), the handler returns a small mapping, until the last result is home.",
-           measure_worker, 40),
+           measure_worker, 30),
     Figure("P21", "worker-scaling", "worker: 2 processes ÷ 1, busy handler; 4 threads ÷ 1, empty handler",
-           "≥ 1.8; ≥ 1", "2; 1.2", "As P20; the busy handler adds 40,000 numbers.", measure_scaling, 45),
+           "≥ 1.8; ≥ 1", "2; 1.2", "As P20; the busy handler adds 40,000 numbers.", measure_scaling, 37),
 )  # fmt: skip
