@@ -24,6 +24,7 @@ from dropr_core.contracts.bodies import Arrival, Arrivals
 from dropr_core.errors import BadBody, QueueFull, StoreBusy, StoreError
 from dropr_core.model.chunk_digest import LEAF, SIZE, LeafHash, digest_of, leaves_of
 from dropr_core.model.envelope import Reference
+from dropr_core.model.limits import PIECES_AHEAD
 from dropr_core.model.names import MessageId, format_id
 from dropr_core.system.files import sync_directory
 from dropr_core.system.os_errors import store_error
@@ -34,9 +35,6 @@ OPEN = 128
 
 KNOWN = 256
 """Bodies of which the digests are kept in memory, 128 KiB for each GiB."""
-
-AHEAD = 16 * 1024 * 1024
-"""Bytes kept in memory of pieces that overtook others; what goes beyond is sent again."""
 
 
 class PartialBody(Arrival):
@@ -93,7 +91,7 @@ class PartialBody(Arrival):
             try:
                 have = self._opened()
                 if offset > have:
-                    if sum(len(piece) for piece, _ in self._ahead.values()) + len(data) <= AHEAD:
+                    if sum(len(piece) for piece, _ in self._ahead.values()) + len(data) <= PIECES_AHEAD:
                         self._ahead[offset] = data, leaves
                     return have
                 self._append(data[have - offset :], leaves[(have - offset) // LEAF * SIZE :])

@@ -22,7 +22,7 @@ from dropr_core.errors import Refused, StoreCorrupt, StoreError, Unanswered, Unr
 from dropr_core.model.backoff import Backoff
 from dropr_core.model.chunk_digest import LEAF
 from dropr_core.model.envelope import Reference, reference_of
-from dropr_core.model.limits import clip
+from dropr_core.model.limits import PIECES_AHEAD, clip
 from dropr_core.model.names import Lane, MessageId, format_id
 from dropr_core.protocol import messages as wire
 from dropr_core.protocol.rests import NEW_SESSION, OLD_SESSION
@@ -304,7 +304,12 @@ class BodyUploads:
             self._pump(upload)
 
     def _pump(self, upload: Upload) -> None:
-        while upload.known and upload.under_way < self._budget.window and upload.asked < upload.reference.size:
+        while (
+            upload.known
+            and upload.under_way < self._budget.window
+            and upload.asked < upload.reference.size
+            and upload.asked - upload.had <= PIECES_AHEAD  # behind a piece that is late the peer keeps no more
+        ):
             offset, size = upload.asked, min(self._budget.piece, upload.reference.size - upload.asked)
             try:
                 chunk = wire.Chunk(upload.ask, offset, upload.file.leaves(offset, size))

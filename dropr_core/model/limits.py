@@ -41,6 +41,8 @@ MAX_BATCH_BYTES = 32 * 1024 * 1024
 MAX_RECEIPTS = 1000
 RECEIPTS_BYTES = 1024 * 1024
 PIECE = 4 * 1024 * 1024
+PIECES_AHEAD = 16 * 1024 * 1024
+"""Bytes of a large body that its receiver keeps behind a piece which is late; what lies further on is sent again."""
 MAX_WAIT = 55.0
 MAX_SEQUENCE = 2**63 - 1
 
