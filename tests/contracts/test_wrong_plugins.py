@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from contracts.wrong_plugins import (
+    wrong_abilities,
+    wrong_asking,
     wrong_bodies,
     wrong_bulk,
+    wrong_endings,
     wrong_gateways,
     wrong_handlers,
     wrong_others,
@@ -27,9 +30,12 @@ pytest_plugins = ["pytester"]
 HERE = Path(__file__).parent / "wrong_plugins"
 MODULES = (
     wrong_storages,
+    wrong_abilities,
     wrong_bulk,
     wrong_bodies,
     wrong_transports,
+    wrong_asking,
+    wrong_endings,
     wrong_handlers,
     wrong_gateways,
     wrong_serializers,
