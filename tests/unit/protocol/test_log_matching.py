@@ -41,6 +41,25 @@ def test_a_head_is_compared_by_position_and_by_the_message_that_stands_there(the
     assert compare_heads(theirs, ours, last, located) is relation
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "last", "located", "meaning"),
+    [
+        (Head(5, ident(5)), Head(5, ident(5)), 9, ident(5), HeadRelation.SAME),
+        (Head(7, ident(7)), Head(5, ident(5)), 9, ident(7), HeadRelation.AHEAD),
+        (Head(3, ident(3)), Head(5, ident(5)), 9, None, HeadRelation.LOST),
+        (Head(3, ident(3)), Head(5, ident(5)), 9, ident(3), HeadRelation.LOST),
+        (START, Head(5, ident(5)), 9, None, HeadRelation.LOST),
+        (Head(7, ident(99)), Head(5, ident(5)), 9, ident(7), HeadRelation.FOREIGN),
+        (Head(5, ident(99)), Head(5, ident(5)), 9, ident(5), HeadRelation.FOREIGN),
+        (Head(12, ident(12)), Head(5, ident(5)), 9, None, HeadRelation.FOREIGN),
+        (Head(7, ident(7)), Head(5, ident(5)), 9, None, HeadRelation.FOREIGN),
+    ],
+)
+def test_log_matching(theirs, ours, last, located, meaning):
+    """Each case of log matching: same, lost answer, wiped or restored receiver, rolled-back sender."""
+    assert compare_heads(theirs, ours, last, located) is meaning
+
+
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20), st.booleans(), st.booleans())
 def test_messages_are_settled_only_when_the_receiver_has_our_message(theirs, ours, more, same, known):
     """Ahead is said only of a head within our log that names the message which we have there."""
