@@ -128,7 +128,7 @@ def test_no_file_is_long():
 def test_every_test_says_what_it_holds():
     """Each test has a docstring: the sentence that is false when it fails."""
     silent = []
-    for path in [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "plugins").glob("*/tests/test_*.py")]:
+    for path in [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "plugins").glob("*/tests/**/test_*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
             if is_test and not ast.get_docstring(node):
