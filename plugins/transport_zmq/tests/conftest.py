@@ -1,7 +1,9 @@
 """Transports that are closed after the test, echoes, raw ZeroMQ peers that misbehave, and raw sockets."""
 
 import logging
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import zmq
@@ -9,6 +11,8 @@ from dropr_transport_zmq import Options, make
 from dropr_transport_zmq.keys import new_secret, public_to_z85, secret_to_z85
 
 from dropr_core.testing.echo import Echo
+
+sys.path.insert(0, str(Path(__file__).parent))  # zmq_peer
 
 LOG = logging.getLogger("test.zmq")
 
@@ -67,3 +71,20 @@ def raw():
     end = threading.Thread(target=context.term, name="dropr-test-zmq-term", daemon=True)
     end.start()
     end.join(20)
+
+
+@pytest.fixture
+def peer(raw):
+    """A bare ROUTER in plain text that answers by hand."""
+    router = raw(zmq.ROUTER)
+    router.setsockopt(zmq.RCVHWM, 16)
+    router.bind("tcp://127.0.0.1:0")
+    return router
+
+
+@pytest.fixture
+def connect(transport):
+    def connect(url, **options):
+        return transport(curve=False, **options).connect(url)
+
+    return connect
