@@ -12,6 +12,8 @@ import pytest
 import requests
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))  # http_callers
+
 PATIENCE = 60.0
 
 
