@@ -1,11 +1,19 @@
 """Raw servers that misbehave on purpose, and TLS certificates made on the spot."""
 
+import logging
 import shutil
 import socket
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+from dropr_transport_curl import CurlTransport, Options, asgi
+
+from dropr_core.testing.transport_contract import Echo
+
+sys.path.insert(0, str(Path(__file__).parent))  # curl_callers
 
 
 class RawServer:
@@ -108,3 +116,23 @@ def certificates(tmp_path_factory):
         run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
             "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.ext")  # fmt: skip
     return place
+
+
+@pytest.fixture
+def _short_goodbyes(monkeypatch):
+    monkeypatch.setattr(asgi, "_LINGER", 0.1)
+
+
+@pytest.fixture
+def serve():
+    opened = []
+
+    def start(url="http://127.0.0.1:0/dropr", **options):
+        transport = CurlTransport(Options(**options), logging.getLogger("test.curl"))
+        opened.append(transport)
+        echo = Echo()
+        return transport.listen(url, echo), echo
+
+    yield start
+    for transport in opened:
+        transport.close()
