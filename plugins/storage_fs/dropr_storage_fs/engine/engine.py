@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from dropr_core.contracts.context import Context
-from dropr_core.errors import DroprError, QueueFull, WriteFailed
+from dropr_core.errors import DroprError, QueueFull
 from dropr_core.storage_kit.group_commit import BatchedJob, GroupCommit
 from dropr_core.storage_kit.guard import Guard
 from dropr_core.system.flusher import Flusher
@@ -28,6 +28,7 @@ from dropr_storage_fs.engine import opening
 from dropr_storage_fs.engine.commit import Commit
 from dropr_storage_fs.engine.events import Events
 from dropr_storage_fs.engine.generations import Generations
+from dropr_storage_fs.engine.keeper import Keeper
 from dropr_storage_fs.engine.locking import HalfLock
 from dropr_storage_fs.engine.model import HalfModel
 from dropr_storage_fs.engine.operations import LogEnd
@@ -63,6 +64,7 @@ class Engine(Generic[S]):
         self._recovery = Recovery(self._replica, self._generations)
         self.guard = Guard(directory, read_only=context.read_only)
         self._lock = HalfLock(directory, self.guard, self._repair_if_interrupted)
+        self._keeper = Keeper(self._replica, self._lock, self._recovery, self._generations, self._events)
         self.space = Space(
             directory.parent, context.clock, context.min_free, tuning.reserve, f"{directory.name}.reserve"
         )
@@ -285,53 +287,13 @@ class Engine(Generic[S]):
                 company = promise.has_company()
             if promise.empty:
                 return results
-            failure = self._keep_together(promise) if company else self._keep(promise)
+            failure = self._keeper.keep(promise, together=company)
         finally:
             promise.close()
         if failure is not None:
             return [result if isinstance(result, Exception) else failure for result in results]
         self._compact()
         return results
-
-    def _keep(self, promise: Promise[S]) -> DroprError | None:
-        """Flush what was promised, and note it."""
-        problem = promise.keep()
-        with self._lock:
-            return self._confirm(promise, problem)
-
-    def _keep_together(self, promise: Promise[S]) -> DroprError | None:
-        """The same where other processes write to the same log: one flushes at a time, for all who have written, and
-        the others find that done.
-        """
-        try:
-            place, shared_disk = self._lock.queue_for_flush()
-        except OSError:
-            return self._keep(promise)  # without handles, for example; it is for speed
-        try:
-            if shared_disk:
-                with self._lock:
-                    self._replica.follow()
-                    promise.share()
-            return self._keep(promise)
-        finally:
-            self._lock.flushed(place)
-
-    def _confirm(self, promise: Promise[S], problem: OSError | None) -> DroprError | None:
-        """Note what is on stable storage now, or take back what is not."""
-        self._replica.follow()
-        if problem is not None:
-            with contextlib.suppress(OSError):  # else it is tried again before anything else is written
-                self._recovery.start_over()
-            failure = self._events.failed(problem)
-            failure.__cause__ = problem
-            return failure
-        try:
-            logs = promise.confirm()
-        except WriteFailed as error:
-            return error
-        if logs:
-            self._generations.check_off(logs)
-        return None
 
     def _compact(self) -> None:
         """Begin a new generation of the journal if this one has grown too long."""
