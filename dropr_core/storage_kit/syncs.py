@@ -88,18 +88,23 @@ class Syncs:
                 if self._closing and not self._under_way:
                     self._let_go()
 
-    def look(self) -> None:
-        """See who died within a sync: to be called whenever a descriptor was opened that is going to be synced by."""
+    def look(self) -> bool:
+        """See who died within a sync: to be called whenever a descriptor was opened that is going to be synced by.
+        Whether there was anybody; their error is met with that.
+        """
+        found = False
         with self._mutex:
             words, fd = self._words, self._fd
             if words is not None:
                 marked = [at for at, syncs in enumerate(words.tolist()) if syncs and at >= _FIRST and at != self._at]
                 for at in marked:
                     if _is_free(fd, at):
+                        found = True
                         self.met()  # before anybody can take it for the place of a living one
                         if _lock(fd, at):
                             words[at] = 0
                             _unlock(fd, at)
+        return found
 
     def is_alone(self) -> bool:
         """Whether no other process has a place."""
@@ -121,7 +126,6 @@ class Syncs:
                 self._fd, self._words, self._closing = fd, words, False
                 self._at = _take_place(fd, words)
                 words[self._at] = self._under_way
-        self.look()
 
     def _map(self) -> "memoryview[int]":
         # Not by the descriptor of the lock: a mapping keeps its own one open, also in a forked child.

@@ -20,6 +20,7 @@ def maker(tmp_path):
     def make():
         made.append(Syncs(tmp_path / "half.syncs"))
         made[-1].open()
+        made[-1].look()
         return made[-1]
 
     yield make

@@ -21,6 +21,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.errors import DroprError, QueueFull
 from dropr_core.storage_kit.group_commit import BatchedJob, GroupCommit
 from dropr_core.storage_kit.guard import Guard
+from dropr_core.storage_kit.syncs import Syncs
 from dropr_core.system.flusher import Flusher
 from dropr_core.system.os_errors import NO_HANDLES, store_error
 from dropr_core.system.space import Space
@@ -61,10 +62,11 @@ class Engine(Generic[S]):
         self._events = Events(directory, context)
         self._replica = Replica(directory, context, model, self._events)
         self._generations = Generations(self._replica)
-        self._recovery = Recovery(self._replica, self._generations)
+        self._syncs = Syncs(directory / "syncs")
+        self._recovery = Recovery(self._replica, self._generations, self._syncs)
         self.guard = Guard(directory, read_only=context.read_only)
         self._lock = HalfLock(directory, self.guard, self._repair_if_interrupted)
-        self._keeper = Keeper(self._replica, self._lock, self._recovery, self._generations, self._events)
+        self._keeper = Keeper(self._replica, self._lock, self._recovery, self._generations, self._events, self._syncs)
         self.space = Space(
             directory.parent, context.clock, context.min_free, tuning.reserve, f"{directory.name}.reserve"
         )
@@ -74,12 +76,12 @@ class Engine(Generic[S]):
             if context.read_only:
                 opening.open_to_look(self._replica, self._lock, self._recovery)
             else:
-                opening.open_to_write(self._replica, self._lock, self._recovery, tuning.busy)
+                opening.open_to_write(self._replica, self._lock, self._recovery, self._syncs, tuning.busy)
         except OSError as error:
-            self._lock.close(self._replica.close)
+            self._close_all()
             raise store_error(error, directory) from error
         except BaseException:
-            self._lock.close(self._replica.close)
+            self._close_all()
             raise
         self.keep_reserve()
 
@@ -221,9 +223,9 @@ class Engine(Generic[S]):
         self._lock.check_there()
         replica = self._replica
         replica.follow()
-        if replica.shared.slots[shared.SUSPECT]:
+        if replica.shared.slots[shared.SUSPECT] or self._syncs.in_doubt():
             try:
-                self._recovery.start_over()
+                self._recovery.settle_doubt()
             except OSError as error:
                 raise self._events.failed(error) from error
         if replica.shared.slots[shared.LEFTOVER]:
@@ -342,7 +344,11 @@ class Engine(Generic[S]):
                         self.flush()
                 except DroprError as error:
                     self._context.log.warning("%s: the last flush failed: %s", self.directory, error)
+        self._close_all()
+
+    def _close_all(self) -> None:
         self._lock.close(self._replica.close)
+        self._syncs.close()
 
     @staticmethod
     def _note_ends(commit: Commit[S]) -> None:

@@ -24,7 +24,7 @@ OLDEST_WRITTEN = 1
 """A half whose journal is older is migrated. Each version up to now holds what those before it hold, so there was no
 need: a journal has the lowest version that says what is in it.
 """
-_OF_THE_MOMENT = (".lock", "shared", ".new")
+_OF_THE_MOMENT = (".lock", "shared", "syncs", ".new")
 
 
 def check(directory: Path, opened: Journal) -> None:

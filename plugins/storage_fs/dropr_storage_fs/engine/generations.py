@@ -12,7 +12,7 @@ from dropr_storage_fs.engine.journal import Journal
 from dropr_storage_fs.engine.operations import LogEnd
 from dropr_storage_fs.engine.replica import Replica
 from dropr_storage_fs.engine.state import HalfState
-from dropr_storage_fs.files import disk, shared
+from dropr_storage_fs.files import shared
 from dropr_storage_fs.files.log import Log
 
 S = TypeVar("S", bound=HalfState)
@@ -91,13 +91,9 @@ class Generations(Generic[S]):
         if end[:2] > log.flushed[:2]:
             segment = log.pin(end)
             try:
-                disk.flush_file(segment.fd)
-            except OSError:
-                log.give_up_unflushed()
-                raise
+                log.flush_again(segment)
             finally:
                 segment.unpin()
-            log.slots.set_flushed(end)
 
     def check_off(self, logs: list[Log]) -> None:
         """Note in the journal, now and then, up to where a log needs no look at the next opening."""

@@ -8,6 +8,7 @@ import contextlib
 from typing import Generic, TypeVar
 
 from dropr_core.errors import DroprError, WriteFailed
+from dropr_core.storage_kit.syncs import Syncs
 from dropr_storage_fs.engine.events import Events
 from dropr_storage_fs.engine.generations import Generations
 from dropr_storage_fs.engine.locking import HalfLock
@@ -23,9 +24,10 @@ class Keeper(Generic[S]):
     """Keeps the promises of one half."""
 
     def __init__(
-        self, replica: Replica[S], lock: HalfLock, recovery: Recovery[S], generations: Generations[S], events: Events
-    ) -> None:
-        self._replica, self._lock, self._events = replica, lock, events
+        self, replica: Replica[S], lock: HalfLock, recovery: Recovery[S], generations: Generations[S], events: Events,
+        syncs: Syncs,
+    ) -> None:  # fmt: skip
+        self._replica, self._lock, self._events, self._syncs = replica, lock, events, syncs
         self._recovery, self._generations = recovery, generations
 
     def keep(self, promise: Promise[S], *, together: bool) -> DroprError | None:
@@ -37,9 +39,15 @@ class Keeper(Generic[S]):
         return self._keep_together(promise) if together else self._keep(promise)
 
     def _keep(self, promise: Promise[S]) -> DroprError | None:
-        problem = promise.keep()
-        with self._lock:
-            return self._confirm(promise, problem)
+        self._syncs.begin()
+        try:
+            problem = promise.keep()
+            if problem is not None:
+                self._syncs.met()  # before the lock is waited for: nobody else is told
+            with self._lock:
+                return self._confirm(promise, problem)
+        finally:
+            self._syncs.end()
 
     def _keep_together(self, promise: Promise[S]) -> DroprError | None:
         try:
@@ -65,9 +73,14 @@ class Keeper(Generic[S]):
             failure.__cause__ = problem
             return failure
         try:
+            self._recovery.settle_doubt()
             logs = promise.confirm()
         except WriteFailed as error:
             return error
+        except OSError as error:
+            failure = self._events.failed(error)
+            failure.__cause__ = error
+            return failure
         if logs:
             self._generations.check_off(logs)
         return None

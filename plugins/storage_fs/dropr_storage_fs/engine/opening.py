@@ -6,6 +6,7 @@ Owns who recovers: the first one at a half that nobody has open. Must not know w
 from typing import TypeVar
 
 from dropr_core.storage_kit.opening import alone
+from dropr_core.storage_kit.syncs import Syncs
 from dropr_storage_fs.engine import formats
 from dropr_storage_fs.engine.locking import MARKER, HalfLock
 from dropr_storage_fs.engine.recovery import Recovery
@@ -17,7 +18,7 @@ from dropr_storage_fs.files.shared import Shared
 S = TypeVar("S", bound=HalfState)
 
 
-def open_to_write(replica: Replica[S], lock: HalfLock, recovery: Recovery[S], patience: float) -> None:
+def open_to_write(replica: Replica[S], lock: HalfLock, recovery: Recovery[S], syncs: Syncs, patience: float) -> None:
     """Open a half, making it if it is not there; wait up to ``patience`` seconds for another one that opens it. Raises
     OSError, StoreBusy, StoreTooNew; QueueFull: no room to migrate it.
     """
@@ -26,6 +27,7 @@ def open_to_write(replica: Replica[S], lock: HalfLock, recovery: Recovery[S], pa
     disk.make_directory(directory / "logs")
     with alone(directory / "open.lock", patience):
         only = lock.open_to_write()
+        syncs.open()
         replica.attach(Shared(directory / "shared"))
         if not only:
             with lock:
@@ -33,7 +35,10 @@ def open_to_write(replica: Replica[S], lock: HalfLock, recovery: Recovery[S], pa
         if only:
             formats.put_aside(directory, replica.context)
             replica.shared.clear()
+            syncs.look()
+            met = syncs.before_mending()
             recovery.recover(cut=True, made=(directory.parent / MARKER).exists())
+            syncs.mended(met)
         lock.share()
 
 

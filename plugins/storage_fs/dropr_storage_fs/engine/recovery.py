@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dropr_core.errors import StoreCorrupt, StoreGone, StoreTooNew
+from dropr_core.storage_kit.syncs import Syncs
 from dropr_storage_fs.engine import formats, journal
 from dropr_storage_fs.engine.commit import frame_of
 from dropr_storage_fs.engine.generations import Generations
@@ -30,8 +31,8 @@ S = TypeVar("S", bound=HalfState)
 class Recovery(Generic[S]):
     """Puts one half in order."""
 
-    def __init__(self, replica: Replica[S], generations: Generations[S]) -> None:
-        self._replica, self._generations = replica, generations
+    def __init__(self, replica: Replica[S], generations: Generations[S], syncs: Syncs) -> None:
+        self._replica, self._generations, self._syncs = replica, generations, syncs
 
     # ── everybody was gone ───────────────────────────────────────────────────────────────────────
 
@@ -118,6 +119,10 @@ class Recovery(Generic[S]):
             os.ftruncate(opened.fd, at)
             header[shared.JOURNAL] = at
             header[shared.JOURNAL_SYNCED] = min(header[shared.JOURNAL_SYNCED], at)
+            if header[shared.JOURNAL_SYNCED] < at:
+                disk.write_again(opened.fd, header[shared.JOURNAL_SYNCED], at)
+                disk.flush_file(opened.fd)
+                header[shared.JOURNAL_SYNCED] = at
         finally:
             opened.close()
         if replica.journal is None or replica.journal.generation != generation:
@@ -134,13 +139,27 @@ class Recovery(Generic[S]):
 
     # ── a flush failed ───────────────────────────────────────────────────────────────────────────
 
+    def settle_doubt(self) -> None:
+        """See to errors of flushes that other processes have met: what they were told, nobody else is. Raises OSError;
+        then it is tried again before anything else is written.
+        """
+        replica, syncs = self._replica, self._syncs
+        if replica.has_opened() and syncs.look():
+            # It was killed within a flush, which may have failed or not: what it wrote is flushed again.
+            met = syncs.before_mending()
+            replica.shared[shared.BUSY] = 1
+            self.repair()
+            syncs.mended(met)
+        if syncs.in_doubt() or replica.shared.slots[shared.SUSPECT]:
+            self.start_over()
+
     def start_over(self) -> None:
         """What was promised since the last good flush did not happen. Derive everything anew from what is known to be
         on stable storage (and what was never promised), into a new generation of the journal. Raises OSError; until it
         has succeeded nothing may be written.
         """
         replica = self._replica
-        header = replica.shared
+        header, met = replica.shared, self._syncs.before_mending()
         header[shared.SUSPECT] = 1
         generation, good = header[shared.GENERATION], header[shared.JOURNAL_SYNCED]
         old = Journal(replica.directory, generation)
@@ -165,6 +184,7 @@ class Recovery(Generic[S]):
         Lost(generation).apply(state)
         self._generations.begin()
         header[shared.SUSPECT] = 0
+        self._syncs.mended(met)
 
     # ── what the logs tell ───────────────────────────────────────────────────────────────────────
 

@@ -105,6 +105,7 @@ class Replica(Generic[S]):
             raise
         if opened is not None:
             opened.close()
+        self._open_files.fresh = True
         self.begin(following)
         self.apply_journal(header[shared.JOURNAL])
 
@@ -168,6 +169,11 @@ class Replica(Generic[S]):
             os.ftruncate(self.opened.fd, at)
         self.begin(self.journal)
         self.apply_journal(at)
+
+    def has_opened(self) -> bool:
+        """Whether a descriptor was opened, that is flushed by, since this was asked last."""
+        fresh, self._open_files.fresh = self._open_files.fresh, False
+        return fresh
 
     def close_segments(self) -> bool:
         """Give descriptors back that are not in use at the moment; whether there were any."""

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from dropr_core.system.ownership import make_private_directory, open_private
 
+_PART = 1 << 20
+
 
 def write_at(fd: int, data: bytes | bytearray, at: int) -> None:
     """Write all of ``data`` at an offset. Raises OSError; then nobody knows what of it is there."""
@@ -26,6 +28,15 @@ def write_at(fd: int, data: bytes | bytearray, at: int) -> None:
 def flush_file(fd: int) -> None:
     """Put a file's data on stable storage. Raises OSError: never call it again for the same data."""
     os.fdatasync(fd)
+
+
+def write_again(fd: int, start: int, stop: int) -> None:
+    """Give the disk once more what stands there, so that the next flush tells the truth: of pages that it could not
+    write the kernel tells only once, and not to who comes later. Raises OSError.
+    """
+    while start < stop and (part := os.pread(fd, min(_PART, stop - start), start)):
+        write_at(fd, part, start)
+        start += len(part)
 
 
 def flush_cut(fd: int) -> None:

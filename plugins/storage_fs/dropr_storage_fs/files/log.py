@@ -73,12 +73,7 @@ class Log:
         if found is not None and self.flushed[:2] != end[:2]:
             # Nothing may stand in a later segment while an earlier one is not flushed. What is left to flush is what
             # came in the last milliseconds.
-            try:
-                disk.flush_file(found.fd)
-            except OSError:
-                self.give_up_unflushed()
-                raise
-            self.slots.set_flushed(end)
+            self.flush_again(found)
         if found is not None:
             os.ftruncate(found.fd, end.written)
         found = self.segments.create(end.last + 1, end.count, end.bytes)
@@ -86,6 +81,19 @@ class Log:
         self.slots.set_end(end)
         self.slots.set_flushed(end)
         return found
+
+    def flush_again(self, segment: Segment) -> None:
+        """Flush what is written, under the lock, and note it; whoever else may have been told that it failed. Raises
+        OSError; then it is given up.
+        """
+        end, flushed = self.end, self.flushed
+        try:
+            disk.write_again(segment.fd, flushed.written if flushed.segment == end.segment else 0, end.written)
+            disk.flush_file(segment.fd)
+        except OSError:
+            self.give_up_unflushed()
+            raise
+        self.slots.set_flushed(end)
 
     def append(self, target: Segment, end: End, frame: bytes | bytearray, last: int, count: int, size: int) -> None:
         """Write one frame behind the end, which is ``end``. Raises OSError; then nothing is there."""

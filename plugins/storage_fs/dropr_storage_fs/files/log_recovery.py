@@ -46,7 +46,8 @@ def recover(log: Log, known: End | None, each: Each, *, cut: bool = True) -> Non
             end = End(segment, HEADER_SIZE, found.first - 1, found.count, found.bytes)
         end = _tail(log, found, end, upper, each)
         if segment == names[-1]:
-            _finish(log, found, end, cut=cut)
+            known_to = start.written if start is not None and start.segment == segment else 0
+            _finish(log, found, end, known_to, cut=cut)
 
 
 def read_on(log: Log, known: End | None, each: Each) -> None:
@@ -127,7 +128,7 @@ def _beyond(log: Log, found: Segment, end: End, size: int, upper: int, each: Eac
     return _tail(log, found, after, upper, each, size)
 
 
-def _finish(log: Log, found: Segment, end: End, *, cut: bool) -> None:
+def _finish(log: Log, found: Segment, end: End, known_to: int, *, cut: bool) -> None:
     size = os.fstat(found.fd).st_size
     if cut and size > end.written:
         tail = os.pread(found.fd, size - end.written, end.written)
@@ -135,6 +136,8 @@ def _finish(log: Log, found: Segment, end: End, *, cut: bool) -> None:
             log.segments.report_torn(found.first, end.written, len(tail))
         os.ftruncate(found.fd, end.written)
     if cut:
+        # Who wrote it may have been killed within a flush that failed, and was the only one that was told.
+        disk.write_again(found.fd, known_to, end.written)
         disk.flush_cut(found.fd)
     log.slots.set_end(end)
     log.slots.set_flushed(end)

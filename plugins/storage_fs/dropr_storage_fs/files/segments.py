@@ -28,6 +28,8 @@ class OpenFiles:
         self._most = most
         self._open: dict[int, Segment] = {}
         self._newest: Segment | None = None
+        self.fresh = False
+        """Whether one was opened since somebody set this to False."""
 
     def add(self, segment: Segment) -> None:
         """Keep one open from now on."""
@@ -35,6 +37,7 @@ class OpenFiles:
             for oldest in [one for one in self._open.values() if not one.pins][: len(self._open) - self._most + 1]:
                 self.close(oldest)
         self._newest = self._open[id(segment)] = segment
+        self.fresh = True
 
     def use(self, segment: Segment) -> None:
         """One that is open is used: it is the last to be closed."""
