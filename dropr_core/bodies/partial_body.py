@@ -4,7 +4,8 @@ Owns the files ``….part`` of `store.py`. Must not know frames, or who may send
 
 Each piece comes with the digests of its leaves, and from them follows that of the whole (chunk_digest.py), which
 must be the one that the sender promised: else the body is begun anew. What stood in a part file before survived
-the death of a process, but a power cut may have left anything in it: its leaves are read again at the end. Where many
+the death of a process, but a power cut may have left anything in it: its leaves are read again at the end, and written,
+so that the sync tells of them, too. Where many
 bodies come at once files are closed and opened again; what is known of one holds as long as nobody touched it.
 """
 
@@ -26,7 +27,7 @@ from dropr_core.model.chunk_digest import LEAF, SIZE, LeafHash, digest_of, leave
 from dropr_core.model.envelope import Reference
 from dropr_core.model.limits import PIECES_AHEAD
 from dropr_core.model.names import MessageId, format_id
-from dropr_core.system.files import sync_directory
+from dropr_core.system.files import sync_directory, write_at
 from dropr_core.system.os_errors import store_error
 from dropr_core.system.ownership import open_private
 
@@ -169,6 +170,8 @@ class PartialBody(Arrival):
         digest, position = LeafHash(), 0
         while piece := os.pread(self._fd, min(PIECE, self._resumed_at - position), position):
             digest.update(piece)
+            # Who wrote it may have been killed within a sync that failed, of which the kernel tells nobody else.
+            write_at(self._fd, piece, position)
             position += len(piece)
         return digest.leaves()
 

@@ -135,6 +135,28 @@ def test_fault_07_what_a_power_cut_left_of_a_part_is_not_believed(bodies):
     assert second.write(0, data) == 2 * LEAF
 
 
+@pytest.mark.parametrize("complete", [False, True])
+def test_fault_08_what_was_there_before_is_given_to_the_disk_again(bodies, monkeypatch, complete):
+    """Who wrote it may have been killed within a sync that failed: the kernel tells nobody else of it."""
+    data, identity = os.urandom(2 * LEAF), make()
+    place = bodies.place("shop", identity, reference(data))
+    before = len(data) if complete else LEAF
+    place.with_name(place.name + ".part").write_bytes(data[:before])
+    unsynced, synced, pwrite, fsync = set(), [], os.pwrite, os.fsync
+
+    def write(fd, piece, at):
+        unsynced.add((at, len(piece)))
+        return pwrite(fd, piece, at)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(set(unsynced)), fsync(fd)))
+    here = arriving(bodies, data, identity)
+    if not complete:
+        here.write(LEAF, data[LEAF:])
+    assert here.have() == len(data)
+    assert synced[0] == {(0, before)}
+
+
 def test_a_part_that_ends_within_a_leaf_is_resumed_at_its_beginning(bodies):
     """A process was killed in the middle of a write: the leaf that it wrote comes again, the others do not."""
     data, identity = os.urandom(3 * LEAF), make()
