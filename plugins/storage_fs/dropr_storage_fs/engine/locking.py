@@ -9,12 +9,12 @@ import contextlib
 import fcntl
 import os
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 from dropr_core.errors import Closed, StoreGone
 from dropr_core.storage_kit.guard import Guard
+from dropr_core.system.locks import release_in_child
 from dropr_storage_fs.files import disk
 
 FLUSHES = 2
@@ -34,7 +34,7 @@ class HalfLock:
         self._write_fd = self._life_fd = -1
         self._flush_fds: list[int] = []
         self._inode = (0, 0)
-        _inherited.add(self)
+        release_in_child(self)
 
     def check_there(self) -> None:
         """Raise StoreGone if the directory is not the one that was opened."""
@@ -132,24 +132,12 @@ class HalfLock:
         with self._mutex:
             self._guard.closed = True
             release()
-            self.let_go()
+            self.release()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give the locks up: after this, or in a forked child, where they must not outlive the parent."""
         for fd in (self._write_fd, self._life_fd, *self._flush_fds):
             if fd >= 0:
                 os.close(fd)
         self._write_fd = self._life_fd = -1
         self._flush_fds = []
-
-
-# Locks that a forked child must let go of. The set is weak: a half that nobody holds is not in it.
-_inherited: "weakref.WeakSet[HalfLock]" = weakref.WeakSet()
-
-
-def _let_go_in_child() -> None:
-    for lock in list(_inherited):
-        lock.let_go()
-
-
-os.register_at_fork(after_in_child=_let_go_in_child)

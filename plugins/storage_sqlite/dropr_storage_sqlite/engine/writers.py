@@ -18,10 +18,10 @@ import mmap
 import os
 import threading
 import time
-import weakref
 from pathlib import Path
 
 from dropr_core.errors import WriteFailed
+from dropr_core.system.locks import release_in_child
 from dropr_core.system.ownership import open_private
 
 SIZE = 4096
@@ -47,7 +47,7 @@ class Writers:
         """Whether this process has committed before: the last one was another process for each that begins."""
         self._opening = threading.Lock()
         self._counts: memoryview | None = None
-        _inherited.add(self)
+        release_in_child(self)
 
     def _open(self) -> memoryview | None:
         """The counts; None where there is no room for them."""
@@ -135,23 +135,11 @@ class Writers:
     def close(self) -> None:
         """Let go of the file; it is opened again when it is needed. Safe twice."""
         with self._opening:
-            self.let_go()
+            self.release()
 
-    def let_go(self) -> None:
-        """`close` in a forked child, where nobody gives a lock back."""
+    def release(self) -> None:
+        """`close` in a forked child, so that it holds no turn of its parent, and where nobody gives a lock back."""
         fd, self._fd = self._fd, -1
         self._counts = None
         if fd >= 0:
             os.close(fd)
-
-
-_inherited: "weakref.WeakSet[Writers]" = weakref.WeakSet()
-"""Those that a forked child lets go of, so that it holds no turn of its parent."""
-
-
-def _let_go_in_child() -> None:
-    for one in list(_inherited):
-        one.let_go()
-
-
-os.register_at_fork(after_in_child=_let_go_in_child)
