@@ -119,16 +119,23 @@ def test_every_file_says_what_it_owns():
     assert not silent
 
 
+def files_of_tests():
+    """All tests, and what they share."""
+    directories = (ROOT / "tests", *(ROOT / "plugins").glob("*/tests"))
+    return [path for directory in directories for path in house.python_files(directory)]
+
+
 def test_no_file_is_long():
-    """One concept a file: at most 400 lines."""
-    long = {str(path.relative_to(ROOT)): count for path in sources() if (count := house.lines(path)) > LINES}
+    """One concept a file, of tests too: at most 400 lines."""
+    files = [*sources(), *files_of_tests()]
+    long = {str(path.relative_to(ROOT)): count for path in files if (count := house.lines(path)) > LINES}
     assert not long
 
 
 def test_every_test_says_what_it_holds():
     """Each test has a docstring: the sentence that is false when it fails."""
     silent = []
-    for path in [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "plugins").glob("*/tests/**/test_*.py")]:
+    for path in (one for one in files_of_tests() if one.name.startswith("test_")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
             if is_test and not ast.get_docstring(node):
