@@ -85,7 +85,7 @@ class NodeDesk:
         if not parcels:
             return []
         async with self._budget.spend(sum([len(parcel.body) for parcel in parcels])):
-            return await self._hub.put(parcels)
+            return await self._hub.put(parcels, self)
 
     def put_soon(self, parcels: Sequence[Parcel], done: Callable[[Any], None]) -> bool:
         """See the contract."""
@@ -100,7 +100,7 @@ class NodeDesk:
 
         begun = False
         try:
-            begun = self._hub.put_soon(parcels, stored)
+            begun = self._hub.put_soon(parcels, stored, self)
         finally:
             if not begun:
                 budget.give(size)
@@ -140,6 +140,7 @@ class NodeDesk:
         if not names or limit < 1:
             return []
         patience = 0.0 if self._hurried else wait
+        self._hub.comes(self)
         got = await self._hub.waiting.get(self, names, limit, patience, large=self._large)
         if hold is not None:
             for held in got:
@@ -148,6 +149,7 @@ class NodeDesk:
 
     def reserve_soon(self, channels: Iterable[str], limit: int, done: Callable[[Any], None]) -> None:
         """See the contract."""
+        self._hub.comes(self)
         self._hub.waiting.soon(self, self._names(channels), limit, done, large=self._large)
 
     def _names(self, channels: Iterable[str]) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ class Hub:
 
     # ── putting ──────────────────────────────────────────────────────────────────────────────────
 
-    async def put(self, parcels: Sequence[Parcel]) -> list[Placed]:
+    async def put(self, parcels: Sequence[Parcel], who: object = None) -> list[Placed]:
         """Store all or none of the parcels for one half of the store; the inbox comes first where both are meant."""
         placer = self.placer
         for parcel in parcels:
@@ -113,12 +113,12 @@ class Hub:
         outgoing = [one for one in composed if isinstance(one, Outgoing)]
         placed: dict[int, Placed] = {}
         if local:
-            placed.update(zip(map(id, local), await self._told(self._put_here, local), strict=True))
+            placed.update(zip(map(id, local), await self._told(self._put_here, local, who), strict=True))
         if outgoing:
-            placed.update(zip(map(id, outgoing), await self._told(self._put_away, outgoing), strict=True))
+            placed.update(zip(map(id, outgoing), await self._told(self._put_away, outgoing, who), strict=True))
         return [placed[id(one)] for one in composed]
 
-    def put_soon(self, parcels: Sequence[Parcel], done: Callable[[Any], None]) -> bool:
+    def put_soon(self, parcels: Sequence[Parcel], done: Callable[[Any], None], who: object = None) -> bool:
         """`put`, told by a call. False: some are large, or both halves of the store are meant."""
         placer = self.placer
         if any(map(placer.is_large, parcels)):
@@ -126,20 +126,20 @@ class Hub:
         composed = [placer.compose(parcel) for parcel in parcels]
         here = [one for one in composed if type(one) is Local]
         if len(here) == len(composed):
-            self._put_here(here, done)
+            self._put_here(here, done, who)
         elif not here:
-            self._put_away([one for one in composed if type(one) is Outgoing], done)
+            self._put_away([one for one in composed if type(one) is Outgoing], done, who)
         else:
             return False
         return True
 
-    async def _told(self, begin: Callable[[Any, Callable[[Any], None]], None], given: Any) -> Any:
+    async def _told(self, begin: Callable[..., None], given: Any, *more: Any) -> Any:
         """The result of something that tells it by a call."""
         future = self.loop.create_future()
-        begin(given, lambda result: settle_future(future, result))
+        begin(given, lambda result: settle_future(future, result), *more)
         return await future
 
-    def _put_here(self, local: list[Local], done: Callable[[Any], None]) -> None:
+    def _put_here(self, local: list[Local], done: Callable[[Any], None], who: object) -> None:
         def stored(numbers: Any) -> None:
             if isinstance(numbers, BaseException):
                 done(numbers)
@@ -151,9 +151,9 @@ class Hub:
                 for one, (number, duplicate) in zip(local, numbers, strict=True)
             ])  # fmt: skip
 
-        self._inbox_work.submit(Puts(local), stored)
+        self._inbox_work.submit(Puts(local), stored, who)
 
-    def _put_away(self, outgoing: list[Outgoing], done: Callable[[Any], None]) -> None:
+    def _put_away(self, outgoing: list[Outgoing], done: Callable[[Any], None], who: object) -> None:
         def stored(results: Any) -> None:
             if isinstance(results, BaseException):
                 done(results)
@@ -162,7 +162,7 @@ class Hub:
                 Placed(format_id(one.id), outgoing_number(one.id), one.existed, local=False) for one in results
             ])  # fmt: skip
 
-        self._outbox_work.submit(outgoing, stored)
+        self._outbox_work.submit(outgoing, stored, who)
 
     def _send(self, orders: list[list[Outgoing]]) -> list[Any]:
         """A turn at the outbox: one commit for all, or each by itself if that fails."""
@@ -176,6 +176,10 @@ class Hub:
                 placed = iter(store([one for order in orders for one in order]))
                 return [[next(placed) for _ in order] for order in orders]
         return [attempt(partial(store, order)) for order in orders]
+
+    def comes(self, who: object) -> None:
+        """A desk asks for messages."""
+        self._inbox_work.comes(who)
 
     # ── leases ───────────────────────────────────────────────────────────────────────────────────
 
@@ -242,7 +246,7 @@ class Hub:
                 self._settled(mine, good, results)
                 done(results)
 
-        self._inbox_work.submit(Settles([one for _, _, one in mine]), settled)
+        self._inbox_work.submit(Settles([one for _, _, one in mine]), settled, mine[0][1].holder)
 
     def _settled(
         self, mine: list[tuple[int, HeldMessage, Settlement]], done: Sequence[bool], results: list[bool]

@@ -5,14 +5,14 @@ then claims; and each by itself where together fails. Must not know the event lo
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from dropr_core.api.received import settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.contracts.bodies import release_all
-from dropr_core.contracts.storage import Put, Settlement
+from dropr_core.contracts.storage import Job, Put, Settlement
 from dropr_core.errors import DroprError, StoreError
 from dropr_core.gateway.claiming import Claimer, Wanted
 from dropr_core.gateway.placing import Local
@@ -80,6 +80,26 @@ class InboxTurns:
         return [[next(done) for _ in order.changes] for order in orders]
 
     def _put_all(self, orders: list[Puts]) -> list[list[tuple[int, bool]]]:
+        # Listed, not asked for one by one: this is done for every message.
+        if any([one.unique for order in orders for one in order.messages]):  # noqa: C419 -- faster
+            return self._put_each(orders)
+        puts: dict[tuple[str, int], list[Job]] = {}
+        for order in orders:
+            for channel, priority, job, _, _ in order.messages:
+                puts.setdefault((channel, priority), []).append(job)
+        given = dict(zip(puts, map(iter, self._store(puts)), strict=True))
+        return [[(next(given[one[:2]]), False) for one in order.messages] for order in orders]
+
+    def _store(self, puts: dict[tuple[str, int], list[Job]]) -> list[Sequence[int]]:
+        """In one commit; others hear of it. The numbers."""
+        name = self._runtime.name
+        numbers = self._inbox.put_all([Put(*at, name, jobs) for at, jobs in puts.items()])
+        for channel in {channel for channel, _ in puts}:
+            self._runtime.notifier.notify(topics.inbox(channel))
+        return numbers
+
+    def _put_each(self, orders: list[Puts]) -> list[list[tuple[int, bool]]]:
+        """Where some may be here already."""
         found: dict[int, int] = {}
         """Local message → its number."""
         first: dict[bytes, int] = {}
@@ -95,12 +115,9 @@ class InboxTurns:
                     doubles.add(id(one))
                     continue
             puts.setdefault((one.channel, one.priority), []).append(one)
-        name = self._runtime.name
-        numbers = self._inbox.put_all([Put(*at, name, [one.job for one in some]) for at, some in puts.items()])
+        numbers = self._store({at: [one.job for one in some] for at, some in puts.items()})
         for some, given in zip(puts.values(), numbers, strict=True):
             found.update(zip(map(id, some), given, strict=True))
-        for channel in {channel for channel, _ in puts}:
-            self._runtime.notifier.notify(topics.inbox(channel))
         for one in (one for order in orders for one in order.messages):
             if id(one) not in found:
                 found[id(one)] = found[first[one.job.id]]
@@ -110,6 +127,8 @@ class InboxTurns:
 def _released(order: Puts, result: Any) -> Any:
     """Let go of the large bodies of what was put, or could not be put; what became of the order."""
     written = [one.written for one in order.messages if one.written is not None]
+    if not written:
+        return result
     try:
         release_all(written)
     except StoreError as error:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from dropr_core.errors import Closed
+from dropr_core.gateway.gathering import Gathering
 
 J = TypeVar("J")
 
@@ -52,6 +53,7 @@ class StoreWorker(Generic[J]):
         """
         self._loop, self._turn, self._quick, self._most, self._clock = loop, turn, quick, most, clock
         self._waiting: list[Job[J]] = []
+        self._gathering = Gathering()
         self._planned = self._away = False
         self._expected = 10 * QUICK
         """Seconds that a turn takes: what the last ones took, the slowest of them longest remembered."""
@@ -61,9 +63,11 @@ class StoreWorker(Generic[J]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, order: J, done: Callable[[Any], None]) -> Job[J]:
-        """Have it done; after `close` it fails with Closed."""
+    def submit(self, order: J, done: Callable[[Any], None], who: object = None) -> Job[J]:
+        """Have it done; after `close` it fails with Closed. ``who``: the connection that asks for it, if one does."""
         job = Job(order, done)
+        if who is not None:
+            self._gathering.came(who)
         if self._closed:
             job.begun = True
             self._loop.call_soon(done, Closed("the gateway is closed"))
@@ -74,6 +78,10 @@ class StoreWorker(Generic[J]):
             self._loop.call_soon(self._begin)
         return job
 
+    def comes(self, who: object) -> None:
+        """A connection asks for something within an order that is or will be submitted."""
+        self._gathering.came(who)
+
     async def do(self, order: J) -> Any:
         """The result of an order. It is carried out even if whoever asked is cancelled."""
         future = self._loop.create_future()
@@ -83,7 +91,11 @@ class StoreWorker(Generic[J]):
     # ── turns ────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self) -> None:
+        if not (self._closed or self._gathering.may_begin(self._clock())):
+            self._loop.call_soon(self._begin)
+            return
         self._planned = False
+        self._gathering.begins()
         jobs = self._waiting[: self._most]
         del self._waiting[: len(jobs)]
         for job in jobs:
@@ -118,6 +130,7 @@ class StoreWorker(Generic[J]):
         except BaseException as error:  # whoever waits must hear of it, and the work goes on
             results = [error] * len(jobs)
         took = self._clock() - begun
+        self._gathering.took(took)
         self._expected = max(took, self._expected + (took - self._expected) / 8)
         for job, result in zip(jobs, results, strict=True):
             job.result = result
