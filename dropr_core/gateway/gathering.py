@@ -57,10 +57,11 @@ class Gathering:
         self._first, self._ends = here, now + min(LONGEST, self._usual)
         return False
 
-    def begins(self) -> None:
-        """A turn begins with those who came."""
-        self._expected = len(self._before | self._came)
-        self._before, self._came = self._came, set()
+    def begins(self, those: set[object] | None = None) -> None:
+        """A turn begins, with all who came or with ``those`` alone."""
+        came = self._came
+        self._expected = len(self._before | came)
+        self._before, self._came = came, set() if those is None else came - those
 
     def took(self, seconds: float) -> None:
         """A turn is over."""

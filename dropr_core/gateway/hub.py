@@ -19,7 +19,7 @@ from dropr_core.contracts.desk import Change
 from dropr_core.contracts.parcels import Parcel, Placed
 from dropr_core.contracts.storage import Ack, Bury, Claim, Release, Settlement
 from dropr_core.errors import Closed, DroprError, StoreError
-from dropr_core.gateway.claiming import Claimer
+from dropr_core.gateway.claiming import Claimer, Wanted
 from dropr_core.gateway.held import HeldMessage
 from dropr_core.gateway.looking import Looking, Meddling
 from dropr_core.gateway.placing import Local, Outgoing, Placer, outgoing_number
@@ -58,8 +58,9 @@ class Hub:
         self.held: dict[int, HeldMessage] = {}
         turns = InboxTurns(runtime, self.claimer, self.held.__len__)
         self._inbox_work: StoreWorker[Order] = StoreWorker(
-            "dropr-gateway-inbox", loop, turns.turn, quick=lambda order: isinstance(order, QUICK_ORDERS)
-        )
+            "dropr-gateway-inbox", loop, turns.turn, quick=lambda order: isinstance(order, QUICK_ORDERS),
+            last=lambda order: isinstance(order, Wanted),
+        )  # fmt: skip
         self._outbox_work: StoreWorker[list[Outgoing]] = StoreWorker(
             "dropr-gateway-outbox", loop, self._send, quick=lambda _: True
         )

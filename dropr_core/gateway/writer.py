@@ -29,11 +29,11 @@ in any case; what others notice is a pause like that of a large message.
 class Job(Generic[J]):
     """Something to do, and who waits for it."""
 
-    __slots__ = ("begun", "done", "order", "result")
+    __slots__ = ("begun", "done", "order", "result", "who")
 
-    def __init__(self, order: J, done: Callable[[Any], None]) -> None:
+    def __init__(self, order: J, done: Callable[[Any], None], who: object = None) -> None:
         """``done`` is called in the event loop with the result, or with the exception."""
-        self.order, self.done = order, done
+        self.order, self.done, self.who = order, done, who
         self.result: Any = None
         self.begun = False
         """Whether its turn has: an order of which one can ask more may be changed before, never after."""
@@ -46,12 +46,15 @@ class StoreWorker(Generic[J]):
 
     def __init__(
         self, name: str, loop: asyncio.AbstractEventLoop, turn: Callable[[list[J]], Sequence[Any]], *,
-        quick: Callable[[J], bool] | None = None, most: int = 1000, clock: Callable[[], float] = time.perf_counter,
+        quick: Callable[[J], bool] | None = None, last: Callable[[J], bool] | None = None, most: int = 1000,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
-        """``quick``: whether an order may be done in the event loop, by its kind; without it none is. ``most``: jobs of
-        a turn.
+        """``quick``: whether an order may be done in the event loop, by its kind; without it none is. ``last``: orders
+        of which more may be asked by those who wait for the others; these have a turn of their own before. ``most``:
+        jobs of a turn.
         """
         self._loop, self._turn, self._quick, self._most, self._clock = loop, turn, quick, most, clock
+        self._last, self._all = last, False
         self._waiting: list[Job[J]] = []
         self._gathering = Gathering()
         self._planned = self._away = False
@@ -65,7 +68,7 @@ class StoreWorker(Generic[J]):
 
     def submit(self, order: J, done: Callable[[Any], None], who: object = None) -> Job[J]:
         """Have it done; after `close` it fails with Closed. ``who``: the connection that asks for it, if one does."""
-        job = Job(order, done)
+        job = Job(order, done, who)
         if who is not None:
             self._gathering.came(who)
         if self._closed:
@@ -95,9 +98,7 @@ class StoreWorker(Generic[J]):
             self._loop.call_soon(self._begin)
             return
         self._planned = False
-        self._gathering.begins()
-        jobs = self._waiting[: self._most]
-        del self._waiting[: len(jobs)]
+        jobs = self._next()
         for job in jobs:
             job.begun = True
         if not jobs:
@@ -108,6 +109,21 @@ class StoreWorker(Generic[J]):
         else:
             self._away = True
             self._queue.put(jobs)
+
+    def _next(self) -> list[Job[J]]:
+        """The jobs of this turn."""
+        last, jobs = self._last, self._waiting[: self._most]
+        if last is not None and not (self._all or self._closed):
+            first = [job for job in jobs if not last(job.order)]
+            if 0 < len(first) < len(jobs):
+                self._all = True  # the next time: nobody is put off twice
+                self._waiting = [job for job in jobs if last(job.order)] + self._waiting[len(jobs) :]
+                self._gathering.begins({job.who for job in first})
+                return first
+        self._all = False
+        del self._waiting[: len(jobs)]
+        self._gathering.begins()
+        return jobs
 
     def _may_do(self, jobs: list[Job[J]]) -> bool:
         quick = self._quick

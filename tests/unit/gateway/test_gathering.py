@@ -113,3 +113,31 @@ def test_answers_of_one_turn_share_the_next_one():
 
     asyncio.run(main())
     assert turns.count(list(range(8))) >= 20
+
+
+def test_who_is_done_with_a_job_can_still_share_the_claim_of_the_others():
+    """What ends or puts jobs has a turn of its own before claims wait; nobody is put off twice."""
+    turns = []
+
+    def do(orders):
+        turns.append(orders)
+        return orders
+
+    async def main():
+        worker = StoreWorker("test", asyncio.get_running_loop(), do, last=lambda order: order.startswith("claim"))
+        over = asyncio.get_running_loop().create_future()
+
+        def deleted(_):
+            assert turns == [["delete 1", "put"]]
+            worker.submit("claim 3", lambda _: None)
+            worker.submit("delete 2", over.set_result)
+
+        for order in ("claim 1", "delete 1", "put", "claim 2"):
+            worker.submit(order, deleted if order == "delete 1" else lambda _: None)
+        await over
+        assert turns[1:] == [["claim 1", "claim 2", "claim 3", "delete 2"]]
+        await worker.do("claim 4")
+        await worker.close()
+
+    asyncio.run(main())
+    assert turns[2:] == [["claim 4"]]
