@@ -21,7 +21,18 @@ GRAPH = house.import_graph(ROOT)
 OPEN = {"dropr_core"}
 """The package itself names its public objects for type checkers; nothing is imported before it is asked for."""
 
-FOR_PLUGINS = {"errors", "model", "system", "contracts", "config", "options", "hookspecs", "fsck", "storage_kit"}
+FOR_PLUGINS = {
+    "errors",
+    "model",
+    "system",
+    "contracts",
+    "config",
+    "options",
+    "hookspecs",
+    "fsck",
+    "storage_kit",
+    "gateway_kit",
+}
 """The rooms that a plugin may import from."""
 
 INTEGRATIONS = {

@@ -12,9 +12,9 @@ from typing import Any
 
 from dropr_core.contracts.gateway import Desk, Held, Line
 from dropr_core.errors import Closed, DroprError
+from dropr_core.gateway_kit.conversation import Conversation
 from dropr_gateway_beanstalk import commands as c
 from dropr_gateway_beanstalk import replies
-from dropr_gateway_beanstalk.conversation import Conversation
 from dropr_gateway_beanstalk.parser import Parser
 from dropr_gateway_beanstalk.putting import Putting
 from dropr_gateway_beanstalk.statistics import Statistics
@@ -28,14 +28,14 @@ AHEAD = 64 * 1024
 """Bytes of commands that are read while a reserve waits."""
 
 
-class Session(Conversation):
+class Session(Conversation[c.Command]):
     """Made for one connection; `run` serves it."""
 
     def __init__(
         self, line: Line, desk: Desk, statistics: Statistics, sessions: "set[Session]", log: logging.Logger, *,
         max_job: int, ttr: int,
     ) -> None:  # fmt: skip
-        super().__init__(line, Parser(max_job))
+        super().__init__(line, Parser(max_job).feed)
         self._desk, self._statistics, self._sessions, self._log = desk, statistics, sessions, log
         self._survey = Survey(desk, statistics, ttr, self._expire_all)
         self._putting = Putting(line, desk, statistics, log)

@@ -3,11 +3,10 @@
 import asyncio
 
 import pytest
-from dropr_gateway_beanstalk.conversation import Conversation
-from dropr_gateway_beanstalk.parser import Parser
 
 from dropr_core.gateway.budget import Budget
 from dropr_core.gateway.line import StreamLine
+from dropr_core.gateway_kit.conversation import Conversation
 
 PASSES = 10
 """More passes of an event loop than a conversation needs to notice that the gateway drains."""
@@ -36,7 +35,7 @@ class Wire(asyncio.Transport):
         self.answered.set()
 
 
-class Echo(Conversation):
+class Echo(Conversation[bytes]):
     """Has a job in hand; no command of it is short."""
 
     holds = True
@@ -45,7 +44,7 @@ class Echo(Conversation):
         return False
 
     async def carry_out(self):
-        await self.say(repr(self._pending.popleft()).encode())
+        await self.say(self._pending.popleft())
 
 
 @pytest.mark.parametrize("passes", range(PASSES))
@@ -55,7 +54,7 @@ def test_a_command_is_answered_whenever_it_comes_while_the_drain_begins(passes):
     async def talk():
         wire, line = Wire(), StreamLine(asyncio.Event(), lambda _: None, Budget(1 << 20))
         line.connection_made(wire)
-        task = asyncio.create_task(Echo(line, Parser(1 << 16)).converse())
+        task = asyncio.create_task(Echo(line, lambda data: [data]).converse())
         while not line.waits:  # noqa: ASYNC110 - pass by pass
             await asyncio.sleep(0)
         line.stopping.set()

@@ -2,29 +2,32 @@
 
 Owns reading, writing, and who carries out. Short commands that need nobody's patience are begun right where their bytes
 arrive, and answered where their commit ends: no task wakes for them, which would cost more than they do. All others,
-and whatever comes while one is under way, are left to the connection's task. Must not know what any command does.
+and whatever comes while one is under way, are left to the connection's task. Must not know any command, nor what it does.
 """
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from dropr_core.contracts.gateway import Line
-from dropr_gateway_beanstalk.commands import Command
-from dropr_gateway_beanstalk.parser import Parser
+
+C = TypeVar("C")
+T = TypeVar("T")
 
 UNWRITTEN = 64 * 1024
 """Bytes of answers that are gathered before they are written."""
 
 
-class Conversation(ABC):
+class Conversation(ABC, Generic[C]):
     """Made for one connection; `converse` serves it."""
 
-    def __init__(self, line: Line, parser: Parser) -> None:
-        self._line, self._parser = line, parser
+    def __init__(self, line: Line, feed: Callable[[bytes], Iterable[C]]) -> None:
+        """``feed``: gives the commands that are whole with these bytes."""
+        self._line, self._feed = line, feed
         self._loop = asyncio.get_running_loop()
-        self._pending: deque[Command] = deque()
+        self._pending: deque[C] = deque()
         self._out: list[bytes] = []
         self._unwritten = 0
         self._ended = self._eof = self._over = False
@@ -100,7 +103,7 @@ class Conversation(ABC):
     def take_in(self, data: bytes) -> None:
         """What was read."""
         self._eof = not data
-        self._pending.extend(self._parser.feed(data))
+        self._pending.extend(self._feed(data))
 
     async def say(self, *answers: bytes) -> None:
         """Answer; waits for a slow reader."""
@@ -126,7 +129,7 @@ class Conversation(ABC):
         """Something came while the task rests; False: it shall read it."""
         if self._begun or self._resting is None or self._pending or self._out:
             return False
-        self._pending.extend(self._parser.feed(data))
+        self._pending.extend(self._feed(data))
         if self._pending:
             self._go_on()
         return True
