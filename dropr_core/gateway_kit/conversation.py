@@ -2,7 +2,8 @@
 
 Owns reading, writing, and who carries out. Short commands that need nobody's patience are begun right where their bytes
 arrive, and answered where their commit ends: no task wakes for them, which would cost more than they do. All others,
-and whatever comes while one is under way, are left to the connection's task. Must not know any command, nor what it does.
+and whatever comes while one is under way, are left to the connection's task. Must not know any command, nor what it
+does.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from dropr_core.contracts.gateway import Line
 C = TypeVar("C")
 T = TypeVar("T")
 
+AHEAD = 64 * 1024
+"""Bytes of commands that are read while one of them waits."""
 UNWRITTEN = 64 * 1024
 """Bytes of answers that are gathered before they are written."""
 
@@ -52,6 +55,11 @@ class Conversation(ABC, Generic[C]):
     @abstractmethod
     def holds(self) -> bool:
         """Whether there is something that it shall be able to end while the gateway drains."""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether the reader is too slow for what it has been answered."""
+        return bool(self._out)
 
     # ── the task ─────────────────────────────────────────────────────────────────────────────────
 
@@ -105,6 +113,29 @@ class Conversation(ABC, Generic[C]):
         self._eof = not data
         self._pending.extend(self._feed(data))
 
+    async def meanwhile_reading(self, result: Awaitable[T]) -> T | None:
+        """Wait for it, and notice if the connection ends: None then. What arrives is kept for later."""
+        waiting = asyncio.ensure_future(result)
+        room = AHEAD
+        try:
+            while not waiting.done() and not self._eof:
+                if self._ahead is None and room > 0:
+                    self._ahead = asyncio.ensure_future(self._line.read())
+                tasks: set[asyncio.Future[Any]] = {waiting}
+                if self._ahead is not None:
+                    tasks.add(self._ahead)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if self._ahead is not None and self._ahead.done():
+                    reading, self._ahead = self._ahead, None
+                    data = reading.result()
+                    room -= len(data)
+                    self.take_in(data)
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.wait({waiting})
+        return None if waiting.cancelled() else waiting.result()
+
     async def say(self, *answers: bytes) -> None:
         """Answer; waits for a slow reader."""
         self._out += answers
@@ -127,7 +158,7 @@ class Conversation(ABC, Generic[C]):
 
     def _hear(self, data: bytes) -> bool:
         """Something came while the task rests; False: it shall read it."""
-        if self._begun or self._resting is None or self._pending or self._out:
+        if self._begun or self._resting is None or self._pending or self.unsent:
             return False
         self._pending.extend(self._feed(data))
         if self._pending:

@@ -5,7 +5,6 @@ the desk: many puts that arrive together are one commit, and so are many deletes
 (`commands`), how they arrive (`conversation`) or what statistics look like (`statistics`).
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -24,8 +23,6 @@ from dropr_gateway_beanstalk.work import ENDINGS, Work
 
 AT_ONCE = 100
 """Most jobs that are reserved in one call."""
-AHEAD = 64 * 1024
-"""Bytes of commands that are read while a reserve waits."""
 
 
 class Session(Conversation[c.Command]):
@@ -213,7 +210,7 @@ class Session(Conversation[c.Command]):
         limit = min((one for one in (seconds, margin) if one is not None), default=None)
         self._waiting(1)
         try:
-            jobs = await self._meanwhile_reading(self._desk.reserve(self._watched.values(), wait=limit))
+            jobs = await self.meanwhile_reading(self._desk.reserve(self._watched.values(), wait=limit))
         finally:
             self._waiting(-1)
         if jobs:
@@ -231,29 +228,6 @@ class Session(Conversation[c.Command]):
         self._statistics.waiting += change
         for tube in self._watched:
             self._statistics.tube(tube).waiting += change
-
-    async def _meanwhile_reading(self, reserving: Awaitable[list[Held]]) -> list[Held]:
-        """Wait for it, and notice if the connection ends; what arrives is kept for later."""
-        waiting = asyncio.ensure_future(reserving)
-        room = AHEAD
-        try:
-            while not waiting.done() and not self._eof:
-                if self._ahead is None and room > 0:
-                    self._ahead = asyncio.ensure_future(self._line.read())
-                tasks: set[asyncio.Future[Any]] = {waiting}
-                if self._ahead is not None:
-                    tasks.add(self._ahead)
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                if self._ahead is not None and self._ahead.done():
-                    reading, self._ahead = self._ahead, None
-                    data = reading.result()
-                    room -= len(data)
-                    self.take_in(data)
-        finally:
-            if not waiting.done():
-                waiting.cancel()
-                await asyncio.wait({waiting})
-        return [] if waiting.cancelled() else waiting.result()
 
     async def _reserve_job(self, command: c.ReserveJob) -> bytes:
         self._note_worker()
