@@ -5,10 +5,12 @@ process, from another program of this node, or from another node by its receipt.
 """
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from dropr_core.contracts.gateway import Desk, Fate
+from dropr_core.contracts.gateway import Desk, Fate, Parcel, Placed
 from dropr_core.errors import Conflict, DroprError, QueueFull, TooBig, UsageError
 from dropr_core.model.message import State
 from dropr_core.model.names import format_id, id_of_key
@@ -128,20 +130,53 @@ class Client:
             else:
                 self.outgoing.push(answer)
 
+    def submit_soon(self, packets: Sequence[Packet], done: Callable[[bool], None]) -> bool:
+        """`submit` of background jobs that nothing joins, told by a call: whether all is answered; if not, nothing is
+        stored, and `submit` answers each by itself. False at once: there are others among them.
+        """
+        parcels = self._plain_parcels(packets)
+
+        def stored(placed: Any) -> None:
+            if isinstance(placed, BaseException):
+                done(False)
+            else:
+                self.outgoing.push(b"".join(self._created(placed)))
+                done(True)
+
+        with contextlib.suppress(DroprError):
+            return parcels is not None and self._desk.put_soon(parcels, stored)
+        return False
+
+    def _plain_parcels(self, packets: Sequence[Packet]) -> list[Parcel] | None:
+        """Of background jobs that nothing joins; None if there are others among them."""
+        try:
+            requests = [read_request(packet) for packet in packets]
+        except Refused:
+            return None
+        limits = self._hall.limits
+        # Listed, not asked for one by one: this is done for every job.
+        if any([one.foreground or one.key or one.channel in limits for one in requests]):  # noqa: C419 -- faster
+            return None
+        return [one.parcel(None) for one in requests]
+
+    def _created(self, placed: Sequence[Placed]) -> list[bytes]:
+        of = self._hall.handles.of
+        return [encode(Kind.JOB_CREATED, of(one.id)) for one in placed]
+
     async def _plain_ones(self, packets: Sequence[Packet]) -> list[bytes] | None:
         """Background jobs that nothing joins: one call of the desk for all. None if there are others among them, or one
         of them is refused: then each is answered by itself.
         """
+        parcels = self._plain_parcels(packets)
+        if parcels is None:
+            return None
         try:
-            requests = [read_request(packet) for packet in packets]
-            if any(one.foreground or one.key or one.channel in self._hall.limits for one in requests):
-                return None
-            placed = await self._desk.put(*[one.parcel(None) for one in requests])
-        except (Refused, QueueFull, UsageError):  # nothing is stored
+            placed = await self._desk.put(*parcels)
+        except (QueueFull, UsageError):  # nothing is stored
             return None
         except DroprError as error:
             return [encode(Kind.ERROR, "QUEUE_ERROR", str(error))] * len(packets)
-        return [encode(Kind.JOB_CREATED, self._hall.handles.of(one.id)) for one in placed]
+        return self._created(placed)
 
     async def _answer(self, packet: Packet) -> "bytes | Waiting":
         try:

@@ -5,6 +5,7 @@ Knows nothing of jobs or connections.
 """
 
 import re
+from functools import lru_cache
 
 from dropr_core.errors import BadName
 from dropr_core.model.limits import MAX_CHANNEL
@@ -20,6 +21,7 @@ _ESCAPED = re.compile(r"_x([0-9A-F]{2})")
 _HANDLE = re.compile(rb"H:[A-Za-z0-9._-]*:([0-9a-f]{32})")
 
 
+@lru_cache(maxsize=256)
 def channel_of(function: bytes) -> str:
     """The channel of a function. Raises BadName for an empty name, or one too long to be a channel's."""
     name = _ODD.sub(_escape, function)

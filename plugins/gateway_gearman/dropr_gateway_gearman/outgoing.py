@@ -13,9 +13,10 @@ class Outgoing:
 
     def __init__(self, line: Line, most: int) -> None:
         self._line, self._most = line, most
-        self._parts, self._size = list[bytes](), 0
+        self._parts, self._size, self._planned = list[bytes](), 0, False
         self._task: asyncio.Task[None] | None = None
-        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.broken: asyncio.Future[None] = self._loop.create_future()
         """Done when nothing can be written any more."""
 
     def push(self, data: bytes) -> None:
@@ -26,11 +27,29 @@ class Outgoing:
         self._size += len(data)
         if self._size > self._most:
             self._break()
-        elif self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._write())
+        elif not self._planned and self._task is None:
+            self._planned = True
+            self._loop.call_soon(self._hand_on)
+
+    def _hand_on(self) -> None:
+        """Write all of this step of the event loop. No task wakes for it, unless the reader is slow."""
+        self._planned = False
+        if self._parts and self._task is None:
+            data = b"".join(self._parts)
+            if self._line.send(data):
+                self._parts.clear()
+                self._size -= len(data)
+            else:
+                self._task = self._loop.create_task(self._write())
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is not handed on yet."""
+        return bool(self._parts) or self._task is not None
 
     async def flush(self) -> None:
         """Wait until all is handed on; at once if it is."""
+        self._hand_on()
         while self._task is not None and not self.broken.done():
             await asyncio.wait((self._task, self.broken), return_when=asyncio.FIRST_COMPLETED)
 

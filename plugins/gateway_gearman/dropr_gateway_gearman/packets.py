@@ -110,7 +110,8 @@ Event = Packet | TextLine | Unusable
 
 def encode(kind: Kind, *arguments: bytes | str, magic: bytes = RESPONSE) -> bytes:
     """The bytes of one packet. An argument that is not the last one must have no NUL byte."""
-    body = b"\0".join(one.encode() if isinstance(one, str) else one for one in arguments)
+    # Listed, not given one by one: this is done for every packet.
+    body = b"\0".join([one.encode() if isinstance(one, str) else one for one in arguments])
     return HEADER.pack(magic, kind, len(body)) + body
 
 
@@ -190,7 +191,7 @@ class Parser:
             if kind is Kind.CAN_DO_TIMEOUT or kind in (Kind.WORK_COMPLETE, Kind.WORK_DATA, Kind.WORK_WARNING):
                 return Packet(kind, (*arguments, b""))  # libgearman leaves out the NUL before data that is empty
             return Unusable(f"{kind.name} has {wanted} arguments, {len(arguments)} came")
-        if any(len(one) > MAX_ARGUMENT for one in arguments[:-1]):
+        if any([len(one) > MAX_ARGUMENT for one in arguments[:-1]]):  # noqa: C419 -- faster
             return Unusable(f"{kind.name}: an argument is longer than {MAX_ARGUMENT} bytes")
         return Packet(kind, arguments)
 

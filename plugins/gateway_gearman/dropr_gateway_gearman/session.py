@@ -5,9 +5,11 @@ Owns the loop and which packet goes where. A connection may be a client, a worke
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from dropr_core.contracts.gateway import Desk, Line
 from dropr_core.errors import BadName
+from dropr_core.gateway_kit.conversation import Conversation
 from dropr_gateway_gearman.administering import Admin
 from dropr_gateway_gearman.client import Client
 from dropr_gateway_gearman.hall import Hall
@@ -16,22 +18,25 @@ from dropr_gateway_gearman.packets import Event, Kind, Packet, Parser, TextLine,
 from dropr_gateway_gearman.requests import SUBMITS
 from dropr_gateway_gearman.worker import Worker
 
+GRABS = frozenset({Kind.GRAB_JOB, Kind.GRAB_JOB_UNIQ, Kind.GRAB_JOB_ALL})
 MAX_ID = 128
 _DRAINS = 0.05
 """Seconds between two looks at whether a draining connection has ended what it had begun."""
 
 
-class Session:
+class Session(Conversation[Event]):
     """One connection from its beginning to its end."""
 
     def __init__(self, hall: Hall, line: Line, desk: Desk) -> None:
+        super().__init__(line, Parser(hall.options.max_job).receive)
         self.number = hall.number()
         self.address = line.peer.rpartition(":")[0] or line.peer
-        self._hall, self._line, self._desk = hall, line, desk
+        self._hall, self._desk = hall, desk
         self._outgoing = Outgoing(line, 2 * hall.options.max_job + (1 << 20))
         self._client = Client(hall, desk, self._outgoing)
         self._worker = Worker(hall, desk, self._outgoing)
         self._admin = Admin(hall, desk)
+        self._each = False  # jobs that come next were refused together, and may be taken one by one
 
     @property
     def name(self) -> bytes:
@@ -49,7 +54,7 @@ class Session:
     async def run(self) -> None:
         """Until the other side ends, or this one drains. Raises what the store raised."""
         loop = asyncio.get_running_loop()
-        reading, draining = loop.create_task(self._read()), loop.create_task(self._drain())
+        reading, draining = loop.create_task(self.converse()), loop.create_task(self._drain())
         self._hall.connected.append(self)
         ends = (reading, draining, self._outgoing.broken, self._worker.broken)
         try:
@@ -80,23 +85,73 @@ class Session:
             await asyncio.sleep(_DRAINS)
         await self._outgoing.flush()
 
-    async def _read(self) -> None:
-        parser = Parser(self._hall.options.max_job)
-        while data := await self._line.read():
-            events = list(parser.receive(data))
-            at = 0
-            while at < len(events):
-                event = events[at]
-                end = at + 1
-                if isinstance(event, Packet) and event.kind in SUBMITS:
-                    while end < len(events) and _submits(events[end]):
-                        end += 1
-                    await self._client.submit(_packets(events[at:end]))
-                elif not await self._handle(event):
-                    await self._outgoing.flush()
-                    return
-                at = end
-            await self._outgoing.flush()
+    # ── see `Conversation` ───────────────────────────────────────────────────────────────────────
+
+    @property
+    def holds(self) -> bool:
+        """Who waits for results or has jobs is known to `_drain`; the host ends the reading."""
+        return True
+
+    @property
+    def unsent(self) -> bool:
+        """See `Conversation`. What others say to this client goes the same way as its answers."""
+        return self._outgoing.waits
+
+    async def flush(self) -> None:
+        """See `Conversation`."""
+        await self._outgoing.flush()
+
+    async def carry_out(self) -> None:
+        """See `Conversation`."""
+        self._each = False
+        if submits := self._submits():
+            await self._client.submit(submits)
+        elif not await self._handle(self._pending.popleft()):
+            self._ended = True
+
+    def begin(self) -> bool:
+        """See `Conversation`: background jobs, grabbing and completing are short."""
+        pending, told = self._pending, False
+        while pending and isinstance(event := pending[0], Packet):
+            if event.kind is Kind.WORK_COMPLETE:
+                pending.popleft()
+                self._worker.complete(*event.arguments)
+                told = True
+            elif self._begin(event):
+                return True
+            else:
+                break
+        if told:
+            self._loop.call_soon(self.finish, ())
+        return told
+
+    def _begin(self, packet: Packet) -> bool:
+        if packet.kind in GRABS and self._worker.grab_soon(packet.kind, partial(self.finish, ())):
+            self._pending.popleft()
+            return True
+        if self._each or not (submits := self._submits()):
+            return False
+        begun = self._client.submit_soon(submits, partial(self._submitted, submits))
+        if not begun:
+            self._pending.extendleft(reversed(submits))
+        return begun
+
+    def _submitted(self, submits: Sequence[Packet], answered: bool) -> None:
+        if not answered:
+            self._each = True
+            self._pending.extendleft(reversed(submits))
+        self.finish(())
+
+    def _submits(self) -> list[Packet]:
+        """The jobs that come next."""
+        pending = self._pending
+        run: list[Packet] = []
+        while pending and isinstance(event := pending[0], Packet) and event.kind in SUBMITS:
+            run.append(event)
+            pending.popleft()
+        return run
+
+    # ── one by one ───────────────────────────────────────────────────────────────────────────────
 
     async def _handle(self, event: Event) -> bool:
         """False: the connection ends."""
@@ -152,14 +207,6 @@ class Session:
                 push(encode(Kind.ERROR, "UNKNOWN_OPTION", "Server does not recognize given option"))
             case _:
                 push(encode(Kind.ERROR, "INVALID_COMMAND", "Command not expected"))
-
-
-def _submits(event: Event) -> bool:
-    return isinstance(event, Packet) and event.kind in SUBMITS
-
-
-def _packets(events: Sequence[Event]) -> list[Packet]:
-    return [event for event in events if isinstance(event, Packet)]
 
 
 def _seconds(word: bytes) -> float | None:

@@ -6,7 +6,8 @@ CAN_DO_TIMEOUT, or by the end of the connection.
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import attrs
 
@@ -59,11 +60,14 @@ class Worker:
         self._offer: Held | None = None
         self._offer_ends: asyncio.TimerHandle | None = None
         self._tasks = set[asyncio.Task[None]]()
+        self._ending = 0  # jobs that are being settled without a task
+        self._settled_all: asyncio.Future[None] | None = None
+        self._gone = False
 
     @property
     def holding(self) -> int:
         """How many jobs it has, or is just done with."""
-        return len(self._holds) + len(self._tasks)
+        return len(self._holds) + len(self._tasks) + self._ending
 
     def functions(self) -> list[bytes]:
         """What it can do."""
@@ -139,6 +143,29 @@ class Worker:
             self._offer_ends.cancel()
         elif self._abilities and len(self._holds) < MAX_HELD and not self._desk.stopping.is_set():
             held = next(iter(await self._desk.reserve(list(self._abilities))), None)
+        self._assign(kind, held)
+
+    def grab_soon(self, kind: Kind, done: Callable[[], None]) -> bool:
+        """`grab`, told by a call. False: it sleeps, or nothing may be taken."""
+        if self._sleep is not None or self._offer is not None or not self._abilities:
+            return False
+        if len(self._holds) >= MAX_HELD or self._desk.stopping.is_set():
+            return False
+
+        def grabbed(found: Any) -> None:
+            if self._gone:  # the desk gives it back
+                return
+            if isinstance(found, BaseException):
+                self._break(found)
+            else:
+                self._assign(kind, found[0] if found else None)
+            done()
+
+        self._desk.reserve_soon(self._abilities, 1, grabbed)
+        return True
+
+    def _assign(self, kind: Kind, held: Held | None) -> None:
+        """The answer to a grab."""
         if held is None:
             self._outgoing.push(encode(Kind.NO_JOB))
             return
@@ -189,8 +216,32 @@ class Worker:
         hold = self._holds.pop(handle, None)
         if hold is None:
             self._outgoing.push(NO_JOB)
+        elif not hold.chunks and len(data) <= MAX_RESULT:
+            self._complete_soon(hold, data)
         else:
             self._spawn(self._complete(hold, data))
+
+    def _complete_soon(self, hold: Hold, data: bytes) -> None:
+        """As a rule: there is nothing but this result."""
+        self._ending += 1
+
+        def settled(done: Any) -> None:
+            self._ending -= 1
+            if self._settled_all is not None and not self._ending and not self._settled_all.done():
+                self._settled_all.set_result(None)
+            if isinstance(done, BaseException):
+                self._break(done)
+            else:
+                self._completed(hold, data, done=done[0])
+
+        self._desk.settle_soon([hold.held.acked(data or None, "application/octet-stream" if data else "")], settled)
+
+    def _completed(self, hold: Hold, data: bytes, *, done: bool) -> None:
+        """On stable storage first, then the clients hear of it."""
+        if done:
+            self._hall.jobs.complete(hold.job, data)
+        else:
+            self._lost(hold)
 
     def fail(self, handle: bytes, exception: bytes | None = None) -> None:
         """WORK_FAIL; WORK_EXCEPTION, which ends a job, too."""
@@ -203,10 +254,8 @@ class Worker:
             self._spawn(self._fail(hold, exception))
 
     async def _complete(self, hold: Hold, data: bytes) -> None:
-        """On stable storage first, then the clients hear of it."""
-        if not hold.chunks and len(data) <= MAX_RESULT:
-            done = await hold.held.ack(data or None, "application/octet-stream" if data else "")
-        elif WAITS not in hold.held.headers or hold.job.clients:
+        """A large result, or one that came in pieces."""
+        if WAITS not in hold.held.headers or hold.job.clients:
             done = await hold.held.ack()  # nobody but the clients here asked for it
         else:
             hold.keep(data, self._hall.options.max_job)
@@ -215,10 +264,7 @@ class Worker:
             except (TooBig, QueueFull, UsageError) as error:
                 await self._fail(hold, f"its result of {hold.size} bytes cannot be sent: {error}".encode())
                 return
-        if done:
-            self._hall.jobs.complete(hold.job, data)
-        else:
-            self._lost(hold)
+        self._completed(hold, data, done=done)
 
     async def _complete_afar(self, hold: Hold) -> bool:
         """With the receipt; what does not fit into one, with a message of its own before it."""
@@ -251,15 +297,23 @@ class Worker:
 
     def _settled(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self.broken.done():
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        if not self.broken.done():
             self.broken.set_exception(error)
 
     async def close(self, *, counted: bool) -> None:
         """The connection ends: what it has goes to another worker. ``counted``: it was the worker that went away."""
+        self._gone = True
         self._abilities.clear()
         await self._wake()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
+        if self._ending:
+            self._settled_all = asyncio.get_running_loop().create_future()
+            await self._settled_all
         await self._withdraw()
         holds, self._holds = list(self._holds.values()), {}
         try:
