@@ -1,10 +1,10 @@
 """Whom a turn at the store waits for, and how long.
 
-Owns `Gathering`. Connections that are answered together ask again within some microseconds of each other, but not in the
-same step of the event loop: the turn would begin with half of them, the others would have to wait for the next one, and
-so for ever, in two halves with two commits. A turn that is about to begin lets the loop look once more as long as
-somebody of the last two turns is missing; never longer than a turn takes, and hardly ever where that was in vain. Who is
-alone is never waited for. Must not know what a turn does.
+Owns `Gathering`. Connections that are answered together ask again within some microseconds of each other, but not in
+the same step of the event loop: the turn would begin with half of them, the others would have to wait for the next one,
+and so for ever, in two halves with two commits. A turn that is about to begin lets the loop look once more as long as
+somebody of the last two turns is missing; never longer than a turn takes, and hardly ever where that was in vain. Who
+is alone is never waited for. Must not know what a turn does.
 """
 
 LONGEST = 0.0005

@@ -55,12 +55,14 @@ class HeldMessage:
     """See `Held` of the contract."""
 
     __slots__ = (
-        "_body", "_keeper", "_message", "_timer", "claim", "deadline", "hold", "holder", "settled",
+        "_body", "_keeper", "_message", "_timer", "claim", "deadline", "hold", "holder", "number", "settled",
     )  # fmt: skip
 
     def __init__(self, keeper: Keeper, holder: object, claim: Claim, body: bytes | None) -> None:
         """``holder``: the desk in whose hands it is. ``body``: a large one, which was read from its file."""
         self._keeper, self.holder, self.claim, self._body = keeper, holder, claim, body
+        self.number = claim.number
+        """The job number."""
         self._message: Message | None = None
         self.hold: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -83,11 +85,6 @@ class HeldMessage:
     def id(self) -> str:
         """The id as text."""
         return format_id(self.claim.id)
-
-    @property
-    def number(self) -> int:
-        """The job number."""
-        return self.claim.number
 
     @property
     def handle(self) -> str:

@@ -48,18 +48,23 @@ class InboxTurns:
     def turn(self, orders: list[Order]) -> list[Any]:
         """Settlements first, for they may free what others wait for; then what is put, in one commit; then claims."""
         results: dict[int, Any] = {}
-        settles = [(at, order) for at, order in enumerate(orders) if isinstance(order, Settles)]
-        puts = [(at, order) for at, order in enumerate(orders) if isinstance(order, Puts)]
+        settles: list[tuple[int, Settles]] = []
+        puts: list[tuple[int, Puts]] = []
+        rest: list[tuple[int, Wanted | Callable[[], Any]]] = []
+        for at, order in enumerate(orders):
+            if isinstance(order, Settles):
+                settles.append((at, order))
+            elif isinstance(order, Puts):
+                puts.append((at, order))
+            else:
+                rest.append((at, order))
         self._together(settles, lambda some: self._settle_all([order for _, order in some]), results)
         self._together(puts, lambda some: self._put_all([order for _, order in some]), results)
         for at, put in puts:
             results[at] = _released(put, results[at])
         self._claimer.holding = self._holding()
-        for at, order in enumerate(orders):
-            if isinstance(order, Wanted):
-                results[at] = attempt(partial(self._claimer.take, order))
-            elif not isinstance(order, Settles | Puts):
-                results[at] = attempt(order)
+        for at, one in rest:
+            results[at] = attempt(partial(self._claimer.take, one) if isinstance(one, Wanted) else one)
         return [results[at] for at in range(len(orders))]
 
     @staticmethod

@@ -184,6 +184,8 @@ def _numbers(pattern: re.Pattern[bytes], text: bytes, *most: int) -> list[int] |
 
 def _by_id(kind: Callable[[int], Command]) -> Reader:
     def read(text: bytes) -> Command | None:
+        if text.isdigit() and len(text) < 20:  # as most often
+            return kind(int(text))
         values = _numbers(_ID, text, MAX_U64)
         return kind(values[0]) if values else None
 
