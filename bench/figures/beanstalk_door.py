@@ -7,6 +7,7 @@ the bare commits of that storage; a ratio is that of its round, for the machine'
 
 import contextlib
 import shutil
+import statistics
 import sys
 import threading
 import time
@@ -129,6 +130,7 @@ def compare(run: Run, theirs: int, doors: dict[str, int]) -> None:
     """All kinds of work, in rounds, after one that warms up."""
     count = run.count(1600, 80)
     rates: dict[tuple[str, str], list[float]] = {}
+    shares: dict[tuple[str, str], list[float]] = {}
     with contextlib.ExitStack() as stack:
         bare = {storage: stack.enter_context(raw_limit(run, storage)) for storage in doors}
         for turn in range(run.rounds + 1):
@@ -138,13 +140,19 @@ def compare(run: Run, theirs: int, doors: dict[str, int]) -> None:
                     how = "one by one" if connections == 1 else f"{connections} connections"
                     for what, work in zip(("put", "reserve + delete"), works, strict=True):
                         for name, port in {"beanstalkd -f0": theirs, **doors}.items():
+                            begun = time.process_time()
                             took = work(port, connections, count // connections)
-                            now[name, f"{prefix}{what}, {how}"] = count // connections * connections / took
+                            kind = f"{prefix}{what}, {how}"
+                            now[name, kind] = count // connections * connections / took
+                            shares.setdefault((kind, name), []).append((time.process_time() - begun) / took)
             for storage, step in bare.items():
                 now[storage, ""] = rate_of(step, run.seconds(PIECE))
             if turn:
                 for key, rate in now.items():
                     rates.setdefault(key, []).append(rate)
+    for kind in dict.fromkeys(kind for kind, _ in shares):
+        words = [f"{name} {statistics.median(some):.2f}" for (one, name), some in shares.items() if one == kind]
+        run.note(f"the client's share of a core, {kind}: {', '.join(words)}")
     tell(run, rates, list(doors))
 
 

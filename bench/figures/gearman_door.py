@@ -5,6 +5,7 @@ other, and the ratio is that of the round: the machine's speed wanders.
 """
 
 import shutil
+import statistics
 import sys
 import threading
 import time
@@ -18,20 +19,20 @@ from bench.peers.servers import server
 from dropr_core.bench.samples import Samples
 
 
-def rate(port: int, clients: int, count: int, work: Callable[[Client, int], None]) -> float:
-    """Jobs a second of so many connections together."""
+def rate(port: int, clients: int, count: int, work: Callable[[Client, int], None]) -> tuple[float, float]:
+    """Jobs a second of so many connections together, and how much of a core the clients took for it."""
     each = count // clients
     connections = [Client(port) for _ in range(clients)]
     threads = [threading.Thread(target=work, args=(one, each), daemon=True) for one in connections]
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took = time.perf_counter() - begun
+    took, used = time.perf_counter() - begun, time.process_time() - used
     for one in connections:
         one.close()
-    return each * clients / took
+    return each * clients / took, used / took
 
 
 def submitting(client: Client, count: int) -> None:
@@ -71,13 +72,17 @@ def measure(run: Run) -> None:
     original = [shutil.which("gearmand") or "", "-L", "127.0.0.1", "-p", str(theirs), "-l", str(home / "gearmand.log")]
     with server(original, home, theirs), server(words, Path(file).parent, ours):
         rates: dict[str, list[tuple[float, float]]] = {}
+        shares: dict[str, list[tuple[float, float]]] = {}
         for turn in range(run.rounds + 1):
             for name, clients, work, times in KINDS:
                 count = run.count(800, 80) * times
-                pair = rate(theirs, clients, count, work), rate(ours, clients, count, work)
+                (beside, share), (mine, other) = (rate(port, clients, count, work) for port in (theirs, ours))
                 if turn:
-                    rates.setdefault(name, []).append(pair)
+                    rates.setdefault(name, []).append((beside, mine))
+                    shares.setdefault(name, []).append((share, other))
     for name, pairs in rates.items():
+        their, our = (statistics.median(some) for some in zip(*shares[name], strict=True))
+        run.note(f"the client's share of a core, {name}: gearmand {their:.2f}, the door {our:.2f}")
         run.read(f"gearmand: {name}", "/s", [original for original, _ in pairs])
         run.read(f"door: {name}", "/s", [mine for _, mine in pairs])
         run.read(f"door ÷ gearmand: {name}", "×", Samples([mine / theirs for theirs, mine in pairs]), at_least(0.5))
