@@ -6,7 +6,7 @@ descriptor is watched by the event loop itself.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -147,6 +147,12 @@ class AsyncNode:
     async def put(self, value: Any = b"", *, channel: str = DEFAULT_CHANNEL, **options: Unpack[PutOptions]) -> str:
         """As `Node.put`."""
         return await asyncio.to_thread(partial(self.node.put, value, channel=channel, **options))
+
+    async def put_all(
+        self, values: Iterable[Any], *, channel: str = DEFAULT_CHANNEL, **options: Unpack[PutOptions]
+    ) -> list[str]:
+        """As `Node.put_all`; ``values`` is read in a thread."""
+        return await asyncio.to_thread(partial(self.node.put_all, values, channel=channel, **options))
 
     async def find(self, message_id: MessageRef) -> AsyncSent | None:
         """As `Node.find`."""

@@ -4,7 +4,7 @@ Owns the verbs that an application uses, and their arguments. What is open benea
 network: `send` ends at this machine's disk, the daemon does the rest.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -116,6 +116,15 @@ class Node:
         Raises UsageError, QueueFull, StoreError, TypeError for an option that does not exist.
         """
         return self._sender.put(value, channel, options)
+
+    def put_all(
+        self, values: Iterable[Any], *, channel: str = DEFAULT_CHANNEL, **options: Unpack[PutOptions]
+    ) -> list[str]:
+        """`put` of many values in one commit, all or nothing, in their order. Returns their ids, in the same order;
+        ``options`` are those of each. All of them are in memory until then, large bodies excepted. Raises as `put`
+        does, and what ``values`` raises; nothing was stored then, unless the disk failed (StoreError).
+        """
+        return self._sender.put_all(values, channel, options)
 
     def find(self, message_id: MessageRef) -> Sent | None:
         """The handle of a message sent from this node, if it is still known."""

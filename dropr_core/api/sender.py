@@ -7,9 +7,10 @@ addresses.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dropr_core.api.composer import Composer
@@ -24,7 +25,7 @@ from dropr_core.errors import QueueFull, UsageError, WriteFailed
 from dropr_core.model import topics
 from dropr_core.model.facts import facts_of
 from dropr_core.model.message import Message
-from dropr_core.model.names import DEFAULT_CHANNEL, MessageId, format_id
+from dropr_core.model.names import DEFAULT_CHANNEL, DEFAULT_PRIORITY, MessageId, format_id
 
 _ROUTE = frozenset({"to", "channel"})
 """Options with which a message needs nothing that its route does not have: the common case."""
@@ -208,14 +209,43 @@ class Sender:
         else:
             message, data, written = self._composer.compose_local(value, channel, options, identity)
             identity = message.message_id
-            job = Job(identity, data, 0, message.key, False, message.delay, message.expires_in, rank=message.rank)
             try:
-                runtime.inbox.put(channel, message.priority, runtime.name, [job])
+                runtime.inbox.put(channel, message.priority, runtime.name, [_job_of(message, data)])
             finally:
                 if written is not None:
                     written.release()
         runtime.notifier.notify(topics.inbox(channel))
         return format_id(identity)
+
+    def put_all(self, values: Iterable[Any], channel: str, options: PutOptions) -> list[str]:
+        """Queue messages for this node's own consumers in one commit; what `Node.put_all` promises."""
+        if isinstance(values, str | bytes | bytearray | memoryview | Mapping | Path):
+            kind = type(values).__name__
+            raise UsageError(f"put_all() takes a list of values, each a message, and got one {kind}: `put` queues that")
+        runtime, jobs, written, priority = self._runtime, list[Job](), list[Written](), DEFAULT_PRIORITY
+        try:
+            for value in values:
+                plain = None if options else self._composer.compose_local_plain(value, channel)
+                if plain is not None:
+                    jobs.append(Job(plain.id, plain.envelope))
+                    priority = plain.priority  # of the channel or of the options: the same for all
+                else:
+                    message, data, body = self._composer.compose_local(value, channel, options)
+                    jobs.append(_job_of(message, data))
+                    priority = message.priority
+                    if body is not None:
+                        written.append(body)
+        except BaseException:  # also what the caller's iterable raises: nothing is stored then
+            for body in written:
+                body.discard()
+            raise
+        if jobs:
+            try:
+                runtime.inbox.put(channel, priority, runtime.name, jobs)
+            finally:
+                release_all(written)
+            runtime.notifier.notify(topics.inbox(channel))
+        return [format_id(job.id) for job in jobs]
 
     def put_known(
         self,
@@ -232,13 +262,17 @@ class Sender:
         """
         runtime = self._runtime
         message, data, written = self._composer.compose_local(value, channel, options, identity, sender, content_type)
-        job = Job(identity, data, 0, message.key, True, message.delay, message.expires_in, rank=message.rank)
         try:
-            runtime.inbox.put(channel, message.priority, sender, [job])
+            runtime.inbox.put(channel, message.priority, sender, [_job_of(message, data, known=True)])
         finally:
             if written is not None:
                 written.release()
         runtime.notifier.notify(topics.inbox(channel))
+
+
+def _job_of(message: Message, data: bytes, *, known: bool = False) -> Job:
+    """``known``: whether its sender is told what became of it."""
+    return Job(message.message_id, data, 0, message.key, known, message.delay, message.expires_in, rank=message.rank)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def arguments(function):
 def test_every_argument_of_the_node_is_explained():
     """Whatever `send`, `put`, `receive` and its lists take by keyword is told in python.md."""
     taken = set(SendOptions.__annotations__)
-    for verb in (Node.send, Node.put, Node.batch, Node.receive, Node.receive_batches):
+    for verb in (Node.send, Node.put, Node.put_all, Node.batch, Node.receive, Node.receive_batches):
         taken |= arguments(verb)
     assert len(taken) > 15
     assert not taken - told(page("python"))

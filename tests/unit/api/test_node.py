@@ -49,6 +49,42 @@ def test_put_is_for_the_own_consumers_and_wakes_them(node):
     assert depth(node) == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"priority": 1, "headers": {"a": "b"}}])
+def test_put_all_is_one_commit_for_many_messages_in_their_order(node, monkeypatch, options):
+    """Each is a message of its own with the same options, and its consumers are woken."""
+    commits, put = [], node.inbox.put
+    monkeypatch.setattr(node.inbox, "put", lambda *words: commits.append(words) or put(*words))
+    ids = []
+    values = (f"value {number}" for number in range(5))
+    assert woken(node, topics.inbox("jobs"), lambda: ids.extend(node.put_all(values, channel="jobs", **options)))
+    received = list(node.receive("jobs", wait=0))
+    assert [message.value for message in received] == [f"value {number}" for number in range(5)]
+    assert [message.id for message in received] == ids
+    assert {message.priority for message in received} == {options.get("priority", 5)}
+    assert all(dict(message.headers) == options.get("headers", {}) for message in received)
+    assert len(commits) == 1
+    assert node.put_all([], channel="jobs") == []
+    assert len(commits) == 1, "nothing to store is no commit"
+
+
+def test_put_all_stores_nothing_if_one_value_cannot_be_sent(node, tmp_path):
+    """Bodies that were written before the wrong one are removed, too."""
+    with pytest.raises(UsageError):
+        node.put_all([b"x", bytes(200_000), object()], channel="jobs")
+    with pytest.raises(TypeError, match=r"put\(\) has no option 'colour'"):
+        node.put_all([b"x"], channel="jobs", colour="red")
+    assert node.inbox.counts() == {}
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size >= 200_000]
+
+
+@pytest.mark.parametrize("one", ["hello", b"hello", {"sku": 7}])
+def test_put_all_of_one_message_is_a_mistake_that_is_told(node, one):
+    """Its letters or keys would be a message each."""
+    with pytest.raises(UsageError, match="`put` queues that"):
+        node.put_all(one, channel="jobs")
+    assert node.inbox.counts() == {}
+
+
 def test_what_the_fast_way_cannot_say_goes_the_long_way(node):
     """One option more, and all of them count."""
     assert not node.send(b"x", to="rome").deliveries[0].receipt
