@@ -109,8 +109,8 @@ def test_planted_bug_is_found(plant):
         plant(storage)
         return storage
 
-    # It ends at the first life that fails, the fifth to thirtieth as a rule. Which ones are tried is not the same in each
-    # process: Hypothesis takes constants from the modules that happen to be loaded, so a hundred were too few once.
+    # It ends at the first life that fails, the fifth to thirtieth as a rule. Which ones are tried is not the same in
+    # each process: Hypothesis takes constants from the modules that are loaded, so a hundred were too few once.
     with pytest.raises((AssertionError, ExceptionGroup)) as caught:
         run_machine(
             open_storage,
