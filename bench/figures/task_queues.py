@@ -30,6 +30,12 @@ def by_threads(node: dropr.Node, count: int) -> None:
     peers.by_threads(lambda share: one_by_one(node, share), count)
 
 
+def in_batches(node: dropr.Node, count: int) -> None:
+    """Put a thousand with each commit."""
+    for first in range(0, count, 1000):
+        node.put_all([BODY] * min(1000, count - first), channel="tasks")
+
+
 def own_tasks(run: Run, storage: str, enqueue: Enqueue) -> float:
     """Tasks a second that are put and then handled by `dropr worker` with one process and one thread.
 
@@ -97,19 +103,21 @@ def measure_ours(run: Run) -> dict[str, float]:
     best = dict.fromkeys(MODES.values(), 0.0)
     for storage in run.storages:
         with carried_tasks(run, storage) as carried:
-            single, threads, batches = in_turns(
+            single, threads, batches, far = in_turns(
                 [
                     lambda: own_tasks(run, storage, one_by_one),  # noqa: B023 -- called at once
                     lambda: own_tasks(run, storage, by_threads),  # noqa: B023
+                    lambda: own_tasks(run, storage, in_batches),  # noqa: B023
                     carried,
                 ],
                 max(3, run.rounds - 2),
             )
         run.read(f"dropr, {storage}, one by one", "/s", single)
         run.read(f"dropr, {storage}, put by 8 threads", "/s", threads)
-        run.read(f"dropr, {storage}, batches of 1000 from another node", "/s", batches)
+        run.read(f"dropr, {storage}, put in batches of 1000", "/s", batches)
+        run.read(f"dropr, {storage}, batches of 1000 from another node", "/s", far)
         best["one by one"] = max(best["one by one"], single.median)
-        best["best mode"] = max(best["best mode"], threads.median, batches.median)
+        best["best mode"] = max(best["best mode"], threads.median, batches.median, far.median)
     return best
 
 
@@ -142,7 +150,7 @@ FIGURES = (
            "≥ 3 × the best", "10",
            "Enqueue, then one worker with one thread; its start does not count. One by one, where a sync for each is "
            "the bound of all that are durable, and in the best mode of each: eight threads (dropr, Celery, Dramatiq, "
-           "huey), `enqueue_many` (RQ), batches that another node sends, from the first `send` until the last is "
-           "handled (dropr). Durable where it can be; the bar is that of the best modes.",
-           measure, 80),
+           "huey), `enqueue_many` (RQ), `put_all` of 1000 (dropr), and batches that another node sends, from the first "
+           "`send` until the last is handled (dropr). Durable where it can be; the bar is that of the best modes.",
+           measure, 85),
 )  # fmt: skip
