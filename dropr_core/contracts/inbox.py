@@ -8,11 +8,11 @@ said with each. See `storage.py` for the rules of every method. Must not know se
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.inbox_records import refusal
-from dropr_core.contracts.lease_sheets import NOTHING_LEFT, Left, Mark, Noted, Sheets
+from dropr_core.contracts.lease_sheets import NOTHING_LEFT, Consumers, Left, Mark, Noted, Sheets
 from dropr_core.contracts.outbox import PAGE, restrict
 from dropr_core.contracts.records import (
     Accepted,
@@ -33,26 +33,6 @@ from dropr_core.model.states import SETTLED
 
 ATTEMPTS = 10
 """After how many attempts a message is buried, where its channel does not say."""
-
-
-class Consumers(Protocol):
-    """Who consumes from a store, and who of them still lives; `storage_kit.consumers` for stores on a disk."""
-
-    def register(self, label: str) -> str:
-        """A new consumer, alive as long as this process (and not yet released). Returns its id."""
-        ...
-
-    def release(self, consumer: str) -> None:
-        """It does not consume any more; safe twice."""
-        ...
-
-    def owns(self, consumer: str) -> bool:
-        """Whether it was registered here and not yet released."""
-        ...
-
-    def lives(self, consumer: str) -> bool:
-        """Whether the consumer's process lives (and has not released it)."""
-        ...
 
 
 class Inbox(ABC):
@@ -388,4 +368,4 @@ LEASES = Selection(states=frozenset({State.LEASED}))
 WAITING = frozenset({State.READY, State.DELAYED, State.BLOCKED})
 """States of a message that waits for a consumer."""
 
-__all__ = ["ATTEMPTS", "WAITING", "Consumers", "Inbox"]
+__all__ = ["ATTEMPTS", "WAITING", "Inbox"]

@@ -1,4 +1,5 @@
-"""Lease sheets: what a consumer notes of each message that it holds, for whoever finds it dead.
+"""Consumers that live or not, and their lease sheets: what one notes of each message that it holds, for whoever finds
+it dead.
 
 Owns what may be noted and what is read of it. A sheet outlives its consumer's process, but no boot of the machine.
 `storage_kit/` has sheets for every storage on a local disk. Must not know files, nor what a message is.
@@ -15,6 +16,26 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from dropr_core.contracts.inbox_records import Ack, Claim
+
+
+class Consumers(Protocol):
+    """Who consumes from a store, and who of them still lives; `storage_kit.consumers` for stores on a disk."""
+
+    def register(self, label: str) -> str:
+        """A new consumer, alive as long as this process (and not yet released). Returns its id."""
+        ...
+
+    def release(self, consumer: str) -> None:
+        """It does not consume any more; safe twice."""
+        ...
+
+    def owns(self, consumer: str) -> bool:
+        """Whether it was registered here and not yet released."""
+        ...
+
+    def lives(self, consumer: str) -> bool:
+        """Whether the consumer's process lives (and has not released it)."""
+        ...
 
 
 class Mark(IntEnum):
@@ -131,4 +152,4 @@ class Sheets(Protocol):
         ...
 
 
-__all__ = ["BEGUN", "HELD", "NOTHING_LEFT", "LeaseSheet", "Left", "Mark", "Noted", "Sheets"]
+__all__ = ["BEGUN", "HELD", "NOTHING_LEFT", "Consumers", "LeaseSheet", "Left", "Mark", "Noted", "Sheets"]

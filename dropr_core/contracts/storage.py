@@ -19,7 +19,8 @@ from abc import ABC
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from dropr_core.contracts.inbox import Consumers, Inbox
+from dropr_core.contracts.inbox import Inbox
+from dropr_core.contracts.lease_sheets import Consumers
 from dropr_core.contracts.outbox import Outbox
 from dropr_core.contracts.records import (
     Accepted,
