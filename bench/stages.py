@@ -27,20 +27,28 @@ Events = list[tuple[float, str]]
 
 STAGES = (
     ("sender: compose", "send<", "append<"),
-    ("sender: commit", "append<", "append>"),
-    ("daemon: wake-up", "append>", "sleep>"),
+    ("sender: commit", "append<", "wake<"),
+    ("daemon: wake-up", "wake<", "sleep>"),
     ("daemon: what waits, and for whom", "sleep>", "take<"),
     ("daemon: read it, mark it as under way", "take<", "take>"),
     ("daemon: pack and sign", "take>", "submit<"),
     ("transport: to the wire, to the server", "submit<", "data<"),
     ("server: transport, admission", "data<", "answer<"),
     ("server: verify, decode", "answer<", "accept<"),
-    ("server: commit", "accept<", "accept>"),
-    ("consumer: wake-up", "accept>", "wait>"),
+    ("server: commit", "accept<", "tell<"),
+    ("consumer: wake-up", "tell<", "wait>"),
     ("consumer: claim", "wait>", "claim>"),
     ("all of it", "send<", "claim>"),
 )
 """Stage, where it begins, where it ends: before (<) and after (>) a call."""
+
+BESIDE = (
+    ("beside them: until `send` returned", "send<", "send>"),
+    ("beside them: until the server had stored it", "send<", "accept>"),
+)
+"""What goes on while others are at work already."""
+AFTER = {"sleep>": "wake<", "take<": "sleep>", "tell<": "accept<", "wait>": "tell<", "claim>": "tell<"}
+"""Places that count only behind another one: before it they belong to the last message."""
 
 
 def note(events: Events, owner: type, method: str, label: str) -> None:
@@ -62,6 +70,8 @@ def note_role(events: Events, role: str) -> None:
     from dropr_storage_sqlite.inbox.inbox import SqliteInbox
     from dropr_storage_sqlite.outbox.outbox import SqliteOutbox
 
+    from dropr_core.system.notifier import Notifier
+
     if role == "daemon":
         from dropr_transport_curl.client import Client
         from dropr_transport_zmq.engine import Engine
@@ -81,14 +91,17 @@ def note_role(events: Events, role: str) -> None:
         note(events, GuardedProtocol, "data_received", "data")
         note(events, Answering, "read", "data")
         note(events, Dispatcher, "answer", "answer")
-        note(events, SqliteInbox, "accept", "accept")
+        note(events, SqliteInbox, "accept_telling", "accept")
+        note(events, Notifier, "notify", "tell")
     else:
         from dropr_core.api.consumer import Consumer
         from dropr_core.api.node import Node
         from dropr_core.system.notifier import Subscription
 
         note(events, Node, "send", "send")
-        note(events, SqliteOutbox, "append", "append")
+        for method in ("append", "append_telling"):
+            note(events, SqliteOutbox, method, "append")
+        note(events, Notifier, "notify", "wake")
         note(events, Subscription, "wait", "wait")
         note(events, Consumer, "claim", "claim")
 
@@ -106,16 +119,15 @@ def run_role(role: str, config: str, out: str) -> None:
 
 def durations(events: Events, sends: list[float]) -> dict[str, list[float]]:
     """Milliseconds of each stage for each message that passed all places in their order."""
-    found: dict[str, list[float]] = {name: [] for name, _, _ in STAGES}
+    found: dict[str, list[float]] = {name: [] for name, _, _ in (*STAGES, *BESIDE)}
     times = [at for at, _ in events]
     for begin, end in zip(sends, [*sends[1:], float("inf")], strict=True):
         places: dict[str, float] = {}
         for at, label in events[bisect.bisect_left(times, begin) : bisect.bisect_left(times, end)]:
-            # The wait and the claim that count are those after the commit at the store; others belong to the last one.
-            if label not in places and (label not in {"wait>", "claim>"} or "accept>" in places):
+            if label not in places and AFTER.get(label, label) in {label, *places}:
                 places[label] = at
-        if all(first in places and last in places for _, first, last in STAGES):
-            for name, first, last in STAGES:
+        if all(first in places and last in places for _, first, last in (*STAGES, *BESIDE)):
+            for name, first, last in (*STAGES, *BESIDE):
                 found[name].append(max(0.0, places[last] - places[first]) * 1000)
     return found
 
@@ -145,7 +157,7 @@ def main() -> None:
                 process.stop()
         events = mine + [(at, label) for out in outs.values() for at, label in json.loads(out.read_text())]
     found = durations(sorted(events), sorted(at for at, label in mine if label == "send<"))
-    total = sum(statistics.median(values) for name, values in found.items() if name != "all of it")
+    total = sum(statistics.median(found[name]) for name, _, _ in STAGES[:-1])
     print(f"{'ms, of ' + str(len(found['all of it'])) + ' messages':50}  lower quartile  median")
     for name, values in found.items():
         lower, median, _ = statistics.quantiles(values, n=4)

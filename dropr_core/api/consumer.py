@@ -94,7 +94,7 @@ class Consumer:
         while True:
             channels = runtime.pauses.unpaused(wanted)
             if runtime.limits is None or not channels:
-                claims = inbox.claim(channels, limit, self._consumer) if channels else []
+                claims = inbox.claim_at_once(channels, limit, self._consumer) if channels else []
             else:
                 claims = runtime.limits.claim(self._lease, channels, limit, self._consumer, ahead=self._ahead)
             if runtime.unsettled and claims:
@@ -122,7 +122,7 @@ class Consumer:
                 return sound
 
     def _lease(self, channels: Sequence[str], limit: int) -> list[Leased]:
-        return self._runtime.storage.inbox.claim(channels, limit, self._consumer)
+        return self._runtime.storage.inbox.claim_at_once(channels, limit, self._consumer)
 
     def _is_sound(self, claim: Leased) -> bool:
         runtime = self._runtime

@@ -54,6 +54,7 @@ class Sender:
             if channel.durability == "interval" and runtime.storage.outbox.staging
         )
         """Channels whose messages are staged."""
+        self._wake_daemon = partial(runtime.notifier.notify, topics.OUTBOX)
         self._pulled = frozenset(name for name, peer in runtime.config.peers.items() if peer.mode == "pull")
 
     def compose(self, value: Any, options: SendOptions, progress: Progress | None = None) -> Composed:
@@ -149,7 +150,6 @@ class Sender:
         finally:
             if written:
                 release_all(written)
-        runtime.notifier.notify(topics.OUTBOX)
         if self._pulled:
             some = (messages.like,) if isinstance(messages, PlainMessages) else messages
             for peer in self._pulled.intersection(peer for message in some for peer in message.peers):
@@ -161,7 +161,12 @@ class Sender:
     def _append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
         if self._staging.pending:  # they were sent before
             self._staging.drain()
-        return self._runtime.storage.outbox.append(messages)
+        outbox, notifier = self._runtime.storage.outbox, self._runtime.notifier
+        if notifier.is_awaited(topics.OUTBOX):  # then it gets ready to ship them while we wait for the disk
+            return outbox.append_telling(messages, self._wake_daemon)
+        placed = outbox.append(messages)
+        self._wake_daemon()
+        return placed
 
     def _tell(self, messages: Sequence[NewMessage]) -> None:
         for message in messages:

@@ -7,7 +7,7 @@ said with each. See `storage.py` for the rules of every method. Must not know se
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from dropr_core.contracts.context import Context
@@ -215,6 +215,22 @@ class Inbox(ABC):
             one.attempts, one.possible_duplicate, self.context.clock.now() - one.age, one.rank,
         )  # fmt: skip
         return Ack(claim, noted.result, noted.content_type, noted.keep, noted.reason)
+
+    def accept_telling(self, arrivals: Sequence[Arrival], seen: Callable[[Sequence[Accepted]], None]) -> list[Accepted]:
+        """`accept`; ``seen`` is called once with what it is going to return, when consumers can see the jobs. That may
+        be before anything is on stable storage, and even if this raises then: a storage may do so of which nothing but
+        `claim_at_once` gives what a power cut could undo. ``seen`` raises nothing.
+        """
+        accepted = self.accept(arrivals)
+        seen(accepted)
+        return accepted
+
+    def claim_at_once(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
+        """`claim`, for consumers that tell nobody the number of a message: it may give what a power cut can undo yet,
+        because its sender has not been told that it arrived, and sends it again. Whatever is made durable after it in
+        this half makes it durable, too.
+        """
+        return self.claim(channels, limit, consumer)
 
     def put_all(self, puts: Sequence[Put]) -> list[Sequence[int]]:
         """`put` for several channels, priorities and senders: all of it is on stable storage when this returns. The

@@ -7,7 +7,7 @@ said with each. See `storage.py` for the rules of every method. Must not know ad
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from dropr_core.contracts.context import Context
@@ -133,6 +133,14 @@ class Outbox(ABC):
         """Release everything; safe twice."""
 
     # ── second tier: what follows from it ────────────────────────────────────────────────────────
+
+    def append_telling(self, messages: Sequence[NewMessage], seen: Callable[[], None]) -> Sequence[AppendResult]:
+        """`append`; ``seen`` is called once, when `take` can give the messages. That may be before they are on stable
+        storage, and even if this raises then; `take` waits for that. ``seen`` raises nothing.
+        """
+        placed = self.append(messages)
+        seen()
+        return placed
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
         """`append`, once: together with a note, in the same durable commit, that the staging log of this name is taken

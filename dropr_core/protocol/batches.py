@@ -64,8 +64,11 @@ def accept_push(
     allows: Callable[[str], bool],
     max_body: int | None,
     bodies: Bodies | None = None,
+    seen: Callable[[set[str]], None] | None = None,
 ) -> tuple[list[wire.PushResult], set[str]]:
-    """Commit what a peer sent. Returns a verdict for each part, and the channels that got something."""
+    """Commit what a peer sent. Returns a verdict for each part, and the channels that got something. ``seen``: told
+    those channels when there is something to be seen in them, which may be before it is promised.
+    """
     verdicts: list[wire.PushResult | None] = []
     arrivals: list[Arrival] = []
     refusals: list[list[Rejected]] = []
@@ -99,16 +102,20 @@ def accept_push(
         arrivals.append(arrival)
         refusals.append(rejected)
     words: list[wire.PushResult] = []
-    for result, rejected in zip(_accept(inbox, arrivals) if arrivals else (), refusals, strict=True):
+    for result, rejected in zip(_accept(inbox, arrivals, seen) if arrivals else (), refusals, strict=True):
         if isinstance(result, Accepted):
             words.append(wire.PushResult(result.taken, result.head, rejected if result.taken else []))
         else:
             words.append(wire.PushResult(False, START, later=LATER, reason=clip(result, MAX_REJECTION)))
     if bodies is not None:
         _note_bodies(bodies, sender, arrivals, words)
-    channels = {a.source.channel for a, v in zip(arrivals, words, strict=True) if v.taken and a.entries}
     said = iter(words)
-    return [next(said) if verdict is None else verdict for verdict in verdicts], channels
+    return [next(said) if verdict is None else verdict for verdict in verdicts], _channels_of(arrivals, words)
+
+
+def _channels_of(arrivals: Sequence[Arrival], words: Sequence[Accepted | wire.PushResult]) -> set[str]:
+    """Those that got something."""
+    return {one.source.channel for one, word in zip(arrivals, words, strict=True) if word.taken and one.entries}
 
 
 def taken_of(parts: Sequence[Sequence[bytes]], verdicts: Sequence[wire.PushResult]) -> list[bytes]:
@@ -129,14 +136,18 @@ def _note_bodies(bodies: Bodies, sender: str, arrivals: Sequence[Arrival], words
                     bodies.accepted(sender, job.id, reference)
 
 
-def _accept(inbox: Inbox, arrivals: Sequence[Arrival]) -> Sequence[Accepted | QueueFull]:
+def _accept(
+    inbox: Inbox, arrivals: Sequence[Arrival], seen: Callable[[set[str]], None] | None
+) -> Sequence[Accepted | QueueFull]:
     try:
-        return inbox.accept(arrivals)
+        if seen is None:
+            return inbox.accept(arrivals)
+        return inbox.accept_telling(arrivals, lambda words: seen(_channels_of(arrivals, words)))
     except QueueFull as full:
         if len(arrivals) == 1:
             return [full]
     # One full channel must not keep the others out: ask for each by itself.
-    return [_accept(inbox, [arrival])[0] for arrival in arrivals]
+    return [_accept(inbox, [arrival], seen)[0] for arrival in arrivals]
 
 
 def _unpack(

@@ -5,7 +5,7 @@ else; long polls are answered with `Wait`, and `server.py` asks again when the n
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import attrs
@@ -267,16 +267,14 @@ class Endpoint:
         push = wire.decode(request.body, wire.Push)
         _check_count(len(push.lanes), MAX_LANES, "lanes in one push")
         _check_count(sum(len(part.envelopes) for part in push.lanes), MAX_BATCH_COUNT, "messages in one push")
-        verdicts, channels = accept_push(
+        verdicts, _ = accept_push(
             self._inbox, request.peer, StoreId(push.store), push.lanes, partial(self._allows, request.peer),
-            self.limits.max_body, self._bodies,
+            self.limits.max_body, self._bodies, self._arrived,
         )  # fmt: skip
         for part, verdict in zip(push.lanes, verdicts, strict=True):
             newer = verdict.reason if verdict.reason.startswith(TOO_NEW) else ""
             if newer or self._versions:
                 self._tell_version(request.peer, part.channel, newer)
-        for channel in channels:
-            self._notify(topics.inbox(channel))
         if taken := taken_of([part.envelopes for part in push.lanes], verdicts):
             told = {"side": "inbox", "peer": request.peer, "count": len(taken), "messages": FactsOf(taken)}
             self._event("batch_accepted", told)
@@ -284,6 +282,10 @@ class Endpoint:
         if push.receipts is not None:
             receipts = self._page(request.peer, push.receipts)
         return wire.Pushed(verdicts, receipts if receipts and receipts.rows else None)
+
+    def _arrived(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            self._notify(topics.inbox(channel))
 
     def _heads(self, request: Request, _round: Round) -> wire.HeadsAnswer:
         ask = wire.decode(request.body, wire.AskHeads)

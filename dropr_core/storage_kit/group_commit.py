@@ -25,14 +25,44 @@ class BatchedJob(Generic[C]):
     result of each.
     """
 
-    __slots__ = ("items", "run")
+    __slots__ = ("items", "run", "seen")
 
-    def __init__(self, run: Callable[[C, list[Any]], list[Any]], items: Any) -> None:
-        self.run, self.items = run, items
+    def __init__(
+        self, run: Callable[[C, list[Any]], list[Any]], items: Any, seen: Callable[[Any], None] | None = None
+    ) -> None:
+        """``seen``: told the result by a storage that shows what it has committed before that is on stable storage."""
+        self.run, self.items, self.seen = run, items, seen
 
     def __call__(self, commit: C) -> Any:
         """The same, alone."""
         return self.run(commit, [self.items])[0]
+
+
+class JobsTogether(Generic[C]):
+    """Several jobs as one, whose result is the list of theirs."""
+
+    __slots__ = ("jobs",)
+
+    def __init__(self, jobs: Sequence[Job[C]]) -> None:
+        self.jobs = jobs
+
+    def __call__(self, commit: C) -> list[Any]:
+        """All of them."""
+        return run_together(commit, self.jobs)
+
+
+def are_told(job: Job[C]) -> bool:
+    """Whether somebody wants to know when a job's work is seen."""
+    return any(getattr(one, "seen", None) is not None for one in (job.jobs if isinstance(job, JobsTogether) else [job]))
+
+
+def tell_seen(job: Job[C], result: Any) -> Any:
+    """A job's work, with this result, is seen by others; the result."""
+    jobs, results = (job.jobs, result) if isinstance(job, JobsTogether) else ([job], [result])
+    for one, its in zip(jobs, results, strict=True):
+        if isinstance(one, BatchedJob) and one.seen is not None:
+            one.seen(its)
+    return result
 
 
 class _Ticket(Generic[C]):
@@ -151,7 +181,10 @@ def in_one_transaction(transact: Callable[[Job[C]], Any]) -> Callable[[list[Job[
 
     def run_all(jobs: list[Job[C]]) -> list[Any]:
         if len(jobs) > 1:
-            results = attempt(lambda commit: run_together(commit, jobs))
+            results = attempt(JobsTogether(jobs))
+            if isinstance(results, WriteFailed):
+                # Perhaps it is there all the same, and would be a second time; and the next one would fare no better.
+                return [results] * len(jobs)
             if not isinstance(results, Exception):
                 return cast("list[Any]", results)
         return [attempt(job) for job in jobs]
@@ -159,7 +192,7 @@ def in_one_transaction(transact: Callable[[Job[C]], Any]) -> Callable[[list[Job[
     return run_all
 
 
-def run_together(commit: C, jobs: list[Job[C]]) -> list[Any]:
+def run_together(commit: C, jobs: Sequence[Job[C]]) -> list[Any]:
     """The results of all jobs; those of one kind go together, before all others."""
     kinds: dict[Any, list[BatchedJob[C]]] = {}
     for job in jobs:

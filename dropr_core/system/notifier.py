@@ -76,6 +76,13 @@ class Notifier:
         if flag[0]:
             self._notify(topic)
 
+    def is_awaited(self, topic: str) -> bool:
+        """Whether somebody may be about to sleep until `notify`, as far as is known without asking: True may be wrong a
+        moment later, and so may False. Costs no system call.
+        """
+        flag = self._flags.get(topic)
+        return flag is not None and flag[0] != 0
+
     def subscribe(self, *topics: str) -> "Subscription":
         """A new subscription on ``topics``; raises WriteFailed if none can be made here."""
         return Subscription([self._topic(topic) for topic in dict.fromkeys(topics)], self._raised)

@@ -30,6 +30,7 @@ from dropr_core.testing.storage_cost_contract import StorageCostContract
 from dropr_core.testing.storage_machine import run_machine
 from dropr_core.testing.storage_process_contract import StorageProcessContract
 from dropr_core.testing.storage_tiers_contract import StorageTiersContract
+from dropr_core.testing.telling_contract import TellingContract
 
 ABILITIES = frozenset({"durable", "processes", "ordering_key"})
 
@@ -44,6 +45,7 @@ class StorageContract(
     InboxTogetherContract,
     StorageBulkContract,
     LeaseSheetContract,
+    TellingContract,
     AttemptsContract,
     StorageCostContract,
     StorageTiersContract,

@@ -160,7 +160,7 @@ def handle(place, points) -> None:
         if points:
             for owner in (Sqlite3Transaction, PsycopgTransaction, SqliteLink, PostgresLink):
                 points.put_on(owner, "run")
-            points.put_on(node.runtime.storage.inbox, "claim", "settle", "acknowledge")
+            points.put_on(node.runtime.storage.inbox, "claim", "claim_at_once", "settle", "acknowledge")
         point = points.pass_one if points else lambda: None
         connection = place.application()
         for message in node.receive("jobs", wait=0):

@@ -7,7 +7,8 @@
 | `test_rules`, `test_survivors`, `test_faults`, `test_tool` | that it does what it says |
 | `acting` | acts a scene out and hands over the disks |
 | `sqlite_scenes`, `files_scenes`, `body_scenes` | what a storage does while the power fails, and what must be left |
-| `test_sqlite`, `test_files`, `test_bodies` | the scenes, on every disk |
+| `early_scenes` | the same for what others see before it is on stable storage |
+| `test_sqlite`, `test_files`, `test_bodies`, `test_early` | the scenes, on every disk |
 
 They need Linux, the FUSE device and the right to mount (root), and nothing else. Without these they are skipped and
 say why; with ``CI`` in the environment that is a failure. ``DROPR_DEEP=1 python -m pytest tests/powercut`` is the

@@ -268,7 +268,7 @@ def test_the_store_in_trouble_is_a_lost_connection_for_celery(connect, node_file
     connection = connect(node_file())
     send(connection, 1)
     assert issubclass(WriteFailed, connection.connection_errors)
-    monkeypatch.setattr(connection.connection.node.inbox, "claim", raise_busy)
+    monkeypatch.setattr(connection.connection.node.inbox, "claim_at_once", raise_busy)
     with pytest.raises(StoreBusy):
         take(connection)
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from dropr_core.errors import WriteFailed
-from dropr_core.storage_kit.group_commit import BatchedJob, GroupCommit, in_one_transaction
+from dropr_core.storage_kit.group_commit import BatchedJob, GroupCommit, are_told, in_one_transaction, tell_seen
 
 
 class Planted(Exception):
@@ -114,3 +114,38 @@ def test_one_bad_job_takes_no_other_with_it():
     assert (first, third) == (1, 3)
     assert isinstance(bad, Planted)
     assert len(tried) == 4
+
+
+def test_a_commit_that_may_have_gone_through_is_not_tried_again():
+    """The flush after it failed: what was written may stay, and a second time it would be there twice."""
+    tried = []
+
+    def transact(job):
+        tried.append(job)
+        raise WriteFailed("the disk reported an error")
+
+    results = in_one_transaction(transact)([lambda _: 1, lambda _: 2])
+    assert [type(result) for result in results] == [WriteFailed, WriteFailed]
+    assert len(tried) == 1
+
+
+def test_each_is_told_when_its_work_is_seen():
+    """Alone or with others, with the result of its own; others want to know nothing."""
+    told = []
+
+    def double(_commit, items):
+        return [item * 2 for item in items]
+
+    def transact(job):
+        result = job(None)
+        assert are_told(job)
+        tell_seen(job, result)
+        return result
+
+    run_all = in_one_transaction(transact)
+    first, second = (BatchedJob(double, number, told.append) for number in (1, 2))
+    assert run_all([first, lambda _: "alone", BatchedJob(double, 3), second]) == [2, "alone", 6, 4]
+    assert told == [2, 4]
+    assert run_all([first]) == [2]
+    assert told == [2, 4, 2]
+    assert not are_told(BatchedJob(double, 1))

@@ -4,7 +4,7 @@ Owns when a connection is opened, trusted, distrusted and closed. Must not know 
 
 * `write_durable`: on stable storage when it returns (group commit over a connection with synchronous=FULL).
 * `write_flushed`: the same, but flushed when nobody waits for the file's lock any more: others see it a moment before
-  it is on stable storage, and call `settle` before they promise what they have read (writers.py).
+  it is on stable storage, and call `settle` or `settle_seen` before they promise what they have read (writers.py).
 * `write`: survives the process at once and a power cut within the flush interval (`flush`, wal.py).
 * `read`: the last commit, without waiting for writers.
 
@@ -26,7 +26,7 @@ import apsw
 from dropr_core.contracts.context import Context
 from dropr_core.errors import Closed, DroprError, QueueFull, StoreCorrupt, StoreReadOnly, WriteFailed
 from dropr_core.storage_kit.events import StoreEvents
-from dropr_core.storage_kit.group_commit import GroupCommit, in_one_transaction
+from dropr_core.storage_kit.group_commit import GroupCommit, are_told, in_one_transaction, tell_seen
 from dropr_core.storage_kit.guard import Guard
 from dropr_core.storage_kit.syncs import Syncs
 from dropr_core.system.flusher import Flusher
@@ -93,7 +93,9 @@ class Engine:
         return self._group.run(job)
 
     def write_flushed(self, job: Callable[[Connection], T]) -> T:
-        """As `write_durable`, but the disk keeps no other writer waiting."""
+        """As `write_durable`, but the disk keeps no other writer waiting, and who is told when the job's work is seen
+        (`BatchedJob`) is told before the disk is waited for.
+        """
         self.guard.enter(write=True)
         return self._flushed.run(job)
 
@@ -103,9 +105,14 @@ class Engine:
 
     def settle(self, owed: int | None) -> None:
         """What was read before `owed` was asked is on stable storage when this returns, whoever wrote it."""
-        if owed is not None:
+        if owed is not None and not self._company.await_flush(owed):
             self.flush()
             self._company.flushed(max(0, owed))
+
+    def settle_seen(self) -> None:
+        """What this process has read so far is on stable storage when this returns, whoever wrote it."""
+        if not self.context.read_only and self._company.may_owe():
+            self.settle(self.write(lambda _connection: self.owed(), mark=False))
 
     def write(self, job: Callable[[Connection], T], *, relief: bool = True, mark: bool = True) -> T:
         """Run ``job`` in a transaction that a power cut within the flush interval may undo.
@@ -201,6 +208,7 @@ class Engine:
 
     def _with_reader(self, work: Callable[[apsw.Connection, apsw.Cursor], T]) -> T:
         self.guard.enter(write=False)
+        self._company.give_way()
         with self._reading:
             try:
                 if self._reader is None:
@@ -242,20 +250,23 @@ class Engine:
         return self._transact(opening.FULL, job)
 
     def _commit_and_flush(self, job: Callable[[Connection], Any]) -> Any:
-        if not self._company.has_company():  # then nobody waits, and SQLite's own sync costs a little less
-            return self._durable(job)
+        # Without either nobody waits, and SQLite's own sync costs a little less.
+        if not (self._company.has_company() or (are_told(job) and self._company.is_open)):
+            return tell_seen(job, self._durable(job))
         with self._flushing:
             if self._in_doubt() or not (self._wal.is_open and opening.NORMAL in self._writers):
-                result = self._durable(job)
+                result = tell_seen(job, self._durable(job))
                 self._open_wal()
                 return result
             result, number = self._transact(opening.NORMAL, lambda connection: (job(connection), self._company.begin()))
+            tell_seen(job, result)
             if not self._sync(MAY_BE_SENT):
                 self._durable(flush_by_commit)
             self._company.flushed(number)
         return result
 
     def _transact(self, synchronous: int, job: Callable[[Connection], T]) -> T:
+        self._company.give_way()
         with self._writing:
             writer = None
             turn = self._company.take_turn()

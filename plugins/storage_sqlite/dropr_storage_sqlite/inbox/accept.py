@@ -4,7 +4,7 @@ Owns accept, put and heads: message and head in one transaction, so that nothing
 Must not know peers, frames or consumers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dropr_core.contracts.context import Context
@@ -12,6 +12,7 @@ from dropr_core.contracts.inbox_records import PlainJobs, refusal
 from dropr_core.contracts.storage import Accepted, Arrival, Job, Put
 from dropr_core.errors import StoreError
 from dropr_core.model.names import START, Head, MessageId, SourceLane, StoreId, first_rank, priority_of
+from dropr_core.storage_kit.group_commit import BatchedJob
 from dropr_core.storage_kit.limits import Amount, check_inbox
 from dropr_storage_sqlite.engine.bulk import insert, insert_alike
 from dropr_storage_sqlite.engine.engine import Engine
@@ -27,19 +28,24 @@ class Acceptor:
         self._engine, self._context = engine, context
 
     def heads(self, sender: str, store: StoreId | None = None) -> dict[SourceLane, Head]:
-        """Every head known for a sender (and one of its store ids)."""
+        """Every head known for a sender (and one of its store ids), on stable storage: the peer that is told it forgets
+        what stands before.
+        """
         query, values = (sql.HEADS, (sender,)) if store is None else (sql.HEADS_OF_STORE, (sender, store))
         rows = self._engine.look(query, values)
+        self._engine.settle_seen()
         return {
             SourceLane(name, StoreId(kept), channel, priority): Head(seq, MessageId(identity))
             for name, kept, channel, priority, seq, identity in rows
         }
 
-    def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
-        """The log-matching rule, all arrivals in one durable transaction."""
+    def accept(
+        self, arrivals: Sequence[Arrival], seen: Callable[[Sequence[Accepted]], None] | None = None
+    ) -> list[Accepted]:
+        """The log-matching rule, all arrivals in one durable transaction. ``seen``: told when others can claim them."""
         if any(arrival.entries for arrival in arrivals):
             self._engine.space.check()
-        return self._engine.write_durable(lambda connection: self._accept(connection, arrivals))
+        return self._promised(self._engine.write_flushed(BatchedJob(self._accept_all, arrivals, seen)))
 
     def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:
         """The same, but all arrivals or none."""
@@ -49,7 +55,16 @@ class Acceptor:
         def job(connection: Connection) -> list[Accepted]:
             return refusal(arrivals, lambda lane: _head(connection, lane)) or self._accept(connection, arrivals)
 
-        return self._engine.write_durable(job)
+        return self._promised(self._engine.write_durable(job))
+
+    def _promised(self, words: list[Accepted]) -> list[Accepted]:
+        """A refusal names a head that somebody else may not have flushed yet."""
+        if not all([word.taken for word in words]):  # noqa: C419 -- faster
+            self._engine.settle_seen()
+        return words
+
+    def _accept_all(self, connection: Connection, calls: list[Sequence[Arrival]]) -> list[list[Accepted]]:
+        return [self._accept(connection, arrivals) for arrivals in calls]
 
     def _accept(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[Accepted]:
         connection = self._engine.frugal(connection)

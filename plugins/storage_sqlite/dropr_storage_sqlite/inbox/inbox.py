@@ -9,7 +9,7 @@ Owns how its parts make one object; each part owns one kind of work:
     view       looking
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import (
@@ -64,6 +64,11 @@ class SqliteInbox(Inbox):
     def accept(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
         return self._acceptor.accept(arrivals)
 
+    def accept_telling(  # noqa: D102
+        self, arrivals: Sequence[Arrival], seen: Callable[[Sequence[Accepted]], None]
+    ) -> list[Accepted]:
+        return self._acceptor.accept(arrivals, seen)
+
     def accept_together(self, arrivals: Sequence[Arrival]) -> list[Accepted]:  # noqa: D102
         return self._acceptor.accept_together(arrivals)
 
@@ -75,6 +80,9 @@ class SqliteInbox(Inbox):
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:  # noqa: D102
         return self._leases.claim(channels, limit, consumer)
+
+    def claim_at_once(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:  # noqa: D102
+        return self._leases.claim(channels, limit, consumer, settled=False)
 
     def claim_number(self, number: int, consumer: str) -> Claim | None:  # noqa: D102
         return self._leases.claim_number(number, consumer)

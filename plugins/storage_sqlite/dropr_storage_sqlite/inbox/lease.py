@@ -33,8 +33,10 @@ class Leases:
         self._engine, self._context, self._consumers = engine, context, consumers
         self._names: dict[int, str] = {}
 
-    def claim(self, channels: Sequence[str], limit: int, consumer: str) -> list[Claim]:
-        """Lease up to ``limit`` messages, by priority, then by rank, then by arrival."""
+    def claim(self, channels: Sequence[str], limit: int, consumer: str, *, settled: bool = True) -> list[Claim]:
+        """Lease up to ``limit`` messages, by priority, then by rank, then by arrival; ``settled``: which are on stable
+        storage.
+        """
         if limit <= 0:
             return []
         self._engine.guard.enter(write=True)
@@ -43,7 +45,13 @@ class Leases:
         # An empty queue is looked at often; it must not cost a write.
         if not any(map(self._waits, dict.fromkeys(channels))):
             return []
-        return self._engine.write(lambda connection: self._claim(connection, channels, limit, consumer))
+        if not settled:
+            return self._engine.write(lambda connection: self._claim(connection, channels, limit, consumer))
+        claims, owed = self._engine.write(
+            lambda connection: (self._claim(connection, channels, limit, consumer), self._engine.owed())
+        )
+        self._engine.settle(owed)
+        return claims
 
     def _waits(self, channel: str) -> bool:
         """Whether there is something to claim."""

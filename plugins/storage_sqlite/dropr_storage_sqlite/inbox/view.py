@@ -3,8 +3,9 @@
 Owns scan, envelope, counts, oldest and next_due.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import JobInfo, Selection
@@ -15,6 +16,8 @@ from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.end import chosen
 from dropr_storage_sqlite.inbox.rows import MessageRow, QueueRow, Standing, queue_rows, standing
+
+T = TypeVar("T")
 
 _STATES = ("ready", "delayed", "leased", "blocked", "buried", "done", "expired")
 
@@ -36,7 +39,13 @@ class View:
                 for row, stands in islice(found, limit)
             ]
 
-        return self._engine.read(job)
+        return self._settled(job)
+
+    def _settled(self, job: Callable[[Connection], T]) -> T:
+        """What is read, on stable storage: its numbers may be told to others, and must not become those of others."""
+        found = self._engine.read(job)
+        self._engine.settle_seen()
+        return found
 
     def find(self, number: int) -> JobInfo | None:
         """The message with a number."""
@@ -65,7 +74,7 @@ class View:
             (row,) = connection.execute(sql.MESSAGE, (place,)).fetchall()
             return self._show(connection, MessageRow._make(row))
 
-        return self._engine.read(job)
+        return self._settled(job)
 
     def envelope(self, message_id: MessageId) -> bytes | None:
         """The stored bytes of a message, if still kept."""

@@ -5,7 +5,7 @@ happens to deliveries afterwards.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import AppendRun, PlainMessages
@@ -33,12 +33,14 @@ class Appender:
         self._end: tuple[int, int, int] = (0, 0, 0)
         """Where that lane ends: (its number, last sequence, bytes ever)."""
 
-    def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:
-        """Store all messages or none, durably; see the contract."""
+    def append(
+        self, messages: Sequence[NewMessage], seen: Callable[[object], None] | None = None
+    ) -> Sequence[AppendResult]:
+        """Store all messages or none, durably; see the contract. ``seen``: told when others can take them."""
         if not messages:
             return []
         self._engine.space.check()
-        return self._engine.write_flushed(BatchedJob(self.append_all, messages))
+        return self._engine.write_flushed(BatchedJob(self.append_all, messages, seen))
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
         """`append` with a note about a staging log; see the contract."""

@@ -8,7 +8,7 @@ Owns how its parts make one object; each part owns one kind of work:
     view     looking, and the hold of a peer
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import (
@@ -52,6 +52,11 @@ class SqliteOutbox(Outbox):
 
     def append(self, messages: Sequence[NewMessage]) -> Sequence[AppendResult]:  # noqa: D102
         return self.appender.append(messages)
+
+    def append_telling(  # noqa: D102
+        self, messages: Sequence[NewMessage], seen: Callable[[], None]
+    ) -> Sequence[AppendResult]:
+        return self.appender.append(messages, lambda _placed: seen())
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:  # noqa: D102
         return self.appender.append_staged(messages, log, after, upto)
