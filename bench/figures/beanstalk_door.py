@@ -26,46 +26,76 @@ from bench.peers.servers import server
 from dropr_core.bench.samples import Samples, rate_of
 
 CONNECTIONS = 8
+AHEAD = 100
+"""Commands that are not answered yet, of a client that does not wait for each."""
 PRIORITY = 1 << 16
 """That of greenstalk, if nobody says another one."""
 PUT = b"put %d 0 60 %d\r\n%s\r\n" % (PRIORITY, len(BODY), BODY)
 RESERVE = b"reserve\r\n"
 
-Work = Callable[[int, int, int], float]
-"""Seconds that so many connections need at a port for so many jobs each."""
+WAYS = (
+    ("one by one", 1, 1),
+    (f"{CONNECTIONS} connections", CONNECTIONS, 1),
+    (f"{CONNECTIONS} connections, {AHEAD} ahead", CONNECTIONS, AHEAD),
+)
+"""How jobs are put and taken: the name of it, connections, and commands of each that are under way."""
+
+Work = Callable[[int, int, int, int], float]
+"""Seconds that so many connections need at a port for so many jobs each, with so many commands under way."""
+Conversation = Callable[[int, int], tuple[bytes, Reply]]
+"""One about so many jobs, of which so many are asked for ahead."""
 
 
-def putting(count: int) -> tuple[bytes, Reply]:
-    """A conversation that puts so many, one by one."""
-    left = count
+def putting(count: int, ahead: int = 1) -> tuple[bytes, Reply]:
+    """A conversation that puts so many, of which ``ahead`` are not answered yet."""
+    ahead = min(ahead, count)
+    unsaid, unanswered = count - ahead, count
 
-    def reply(answer: bytes) -> bytes | None:
-        nonlocal left
-        assert answer.startswith(b"INSERTED"), answer
-        left -= 1
-        return PUT if left else None
+    def reply(answers: bytes) -> bytes | None:
+        nonlocal unsaid, unanswered
+        came = answers.count(b"\n")
+        assert abs(answers.count(b"INSERTED") - came) <= 1, answers  # the last one may not be whole
+        unanswered -= came
+        more = min(came, unsaid)
+        unsaid -= more
+        return PUT * more if unanswered else None
 
-    return PUT, reply
-
-
-def taking(count: int) -> tuple[bytes, Reply]:
-    """A conversation that reserves and deletes so many, one by one."""
-    left = count
-
-    def reply(answer: bytes) -> bytes | None:
-        nonlocal left
-        if answer.startswith(b"RESERVED"):
-            return b"delete %s\r\n" % answer.split(None, 2)[1]
-        assert answer == b"DELETED\r\n", answer
-        left -= 1
-        return RESERVE if left else None
-
-    return RESERVE, reply
+    return PUT * ahead, reply
 
 
-def lean(conversation: Callable[[int], tuple[bytes, Reply]], port: int, connections: int, each: int) -> float:
+def taking(count: int, ahead: int = 1) -> tuple[bytes, Reply]:
+    """A conversation that reserves and deletes so many; each job that comes is deleted at once, and ``ahead`` are
+    asked for.
+    """
+    ahead = min(ahead, count)
+    unsaid, unanswered, rest = count - ahead, count, b""
+
+    def reply(answers: bytes) -> bytes | None:
+        nonlocal unsaid, unanswered, rest
+        rest += answers
+        said = []
+        while (end := rest.find(b"\r\n")) >= 0:
+            words = rest[:end].split()
+            if words[0] == b"RESERVED":
+                if len(rest) < end + 4 + int(words[2]):
+                    break
+                end += 2 + int(words[2])
+                said.append(b"delete %s\r\n" % words[1])
+            else:
+                assert words == [b"DELETED"], rest
+                unanswered -= 1
+                if unsaid:
+                    unsaid -= 1
+                    said.append(RESERVE)
+            rest = rest[end + 2 :]
+        return b"".join(said) if unanswered else None
+
+    return RESERVE * ahead, reply
+
+
+def lean(conversation: Conversation, port: int, connections: int, each: int, ahead: int = 1) -> float:
     """By the lean client: one thread for all connections."""
-    return lockstep(port, [conversation(each) for _ in range(connections)])
+    return lockstep(port, [conversation(each, ahead) for _ in range(connections)])
 
 
 def put_and_wait(client: Any) -> None:
@@ -78,8 +108,9 @@ def take_and_delete(client: Any) -> None:
     client.delete(client.reserve())
 
 
-def greenstalk(work: Callable[[Any], None], port: int, connections: int, each: int) -> float:
-    """By greenstalk: a thread for each connection."""
+def greenstalk(work: Callable[[Any], None], port: int, connections: int, each: int, ahead: int) -> float:
+    """By greenstalk: a thread for each connection. It waits for each answer."""
+    assert ahead == 1
     from greenstalk import Client
 
     clients = [Client(("127.0.0.1", port), encoding=None) for _ in range(connections)]
@@ -136,12 +167,11 @@ def compare(run: Run, theirs: int, doors: dict[str, int]) -> None:
         for turn in range(run.rounds + 1):
             now: dict[tuple[str, str], float] = {}
             for prefix, works in CLIENTS.items():
-                for connections in (1, CONNECTIONS):
-                    how = "one by one" if connections == 1 else f"{connections} connections"
+                for how, connections, ahead in WAYS[: 2 if prefix else 3]:
                     for what, work in zip(("put", "reserve + delete"), works, strict=True):
                         for name, port in {"beanstalkd -f0": theirs, **doors}.items():
                             begun = time.process_time()
-                            took = work(port, connections, count // connections)
+                            took = work(port, connections, count // connections, ahead)
                             kind = f"{prefix}{what}, {how}"
                             now[name, kind] = count // connections * connections / took
                             shares.setdefault((kind, name), []).append((time.process_time() - begun) / took)
