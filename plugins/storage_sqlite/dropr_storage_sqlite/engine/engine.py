@@ -68,6 +68,7 @@ class Engine:
         self._syncs = Syncs(path.with_suffix(".syncs"))
         self._wal = Wal(path, self._syncs)
         self._company = Writers(path)
+        self.give_way = self._company.give_way
         self._writers: dict[int, apsw.Connection] = {}
         self._cursors: dict[int, apsw.Cursor] = {}
         self.commits = 0
@@ -208,7 +209,6 @@ class Engine:
 
     def _with_reader(self, work: Callable[[apsw.Connection, apsw.Cursor], T]) -> T:
         self.guard.enter(write=False)
-        self._company.give_way()
         with self._reading:
             try:
                 if self._reader is None:
@@ -266,7 +266,6 @@ class Engine:
         return result
 
     def _transact(self, synchronous: int, job: Callable[[Connection], T]) -> T:
-        self._company.give_way()
         with self._writing:
             writer = None
             turn = self._company.take_turn()

@@ -32,6 +32,7 @@ class Shipper:
 
     def lanes(self, peer: str | None = None) -> list[LaneStats]:
         """Every lane with queued deliveries (of one peer)."""
+        self._engine.give_way()
         query, values = (sql.WAITING, ()) if peer is None else (sql.WAITING_OF, (peer,))
         rows = self._engine.look(query, values)
         now = self._context.clock.now()
@@ -54,6 +55,7 @@ class Shipper:
                 connection.execute(sql.OFFER, (batch.entries[-1].sequence, row.number))
             return batch, self._engine.owed()
 
+        self._engine.give_way()
         batch, owed = self._engine.write(job, mark=False)
         self._engine.settle(owed)
         return batch
