@@ -82,5 +82,5 @@ FIGURES = (
            "≥ 0.5", "",
            "Bodies of 200 bytes; the same clients against both, each a process that speaks text over a raw socket: one "
            "by one, and with 100 requests sent before their answers are read. All that is set is got again. After a "
-           "warm-up in turns.", measure, 60, only_if_named=True),
+           "warm-up in turns.", measure, 110, only_if_named=True),
 )  # fmt: skip
