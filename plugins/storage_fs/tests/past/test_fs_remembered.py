@@ -10,43 +10,17 @@ from dropr_storage_fs import Options, dropr_storage
 from dropr_storage_fs.engine import generations, remembered
 from dropr_storage_fs.files import disk, sorted_run
 from dropr_storage_fs.files.sorted_run import Entry, SortedRun
+from fs_past_rig import REMEMBER
 
 from dropr_core.contracts.storage import Selection
 from dropr_core.errors import Conflict
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import StoreId
-from dropr_core.system.clock import FakeClock
 from dropr_core.testing import StorageCase, StorageContract
-from dropr_core.testing.builders import LANE, PEER, deliver, make_context, new_id, outgoing, send, state_of
+from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of
 from dropr_core.testing.storage_tiers_contract import StorageTiersContract
 
 LOG = StoreId(b"log----1")
-REMEMBER = 1000.0
-
-
-@pytest.fixture
-def soon(monkeypatch):
-    """Everything that is merely remembered is set down at once."""
-    monkeypatch.setattr(remembered, "asks", lambda count, _size, _live: count > 0)
-    monkeypatch.setattr(remembered, "RUN_LEAST", 1)
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def opener(tmp_path, clock):
-    opened = []
-
-    def make(**more):
-        opened.append(dropr_storage(Options(reserve=0), make_context(tmp_path, clock, remember=REMEMBER, **more)))
-        return opened[-1]
-
-    yield make
-    for storage in opened:
-        storage.close()
 
 
 class Processed:
