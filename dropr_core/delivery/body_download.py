@@ -13,6 +13,7 @@ from dropr_core.delivery.peer_client import PeerClient
 from dropr_core.errors import BadBody, DroprError, Refused, StoreError
 from dropr_core.model.chunk_digest import LEAF
 from dropr_core.model.envelope import header_of, reference_of
+from dropr_core.model.limits import PIECES_AHEAD
 from dropr_core.model.names import MessageId
 from dropr_core.protocol import messages as wire
 from dropr_core.system.clock import Clock
@@ -36,7 +37,10 @@ class _Download:
     store: bytes
     have: wire.Have
     file: Arrival
+    had: int
+    """Bytes that are here without a gap."""
     asked: int
+    """Where what was not asked for yet begins."""
     under_way: int = 0
 
 
@@ -87,7 +91,8 @@ class BodyDownloads:
         try:
             file = self._arrivals.of(self._peer, identity, reference)
             have = wire.Have(identity, part.channel, reference.size, reference.digest)
-            coming = _Download(part, store, have, file, file.have())
+            had = file.have()
+            coming = _Download(part, store, have, file, had, had)
         except (StoreError, OSError) as error:
             self._rest(name, error)
             return
@@ -96,7 +101,8 @@ class BodyDownloads:
 
     def _pump(self, name: _Name, coming: _Download) -> None:
         size = coming.have.size
-        while coming.under_way < WINDOW and coming.asked < size:
+        # Behind a piece that is late no more is kept: what is thrown away would have to be asked for again.
+        while coming.under_way < WINDOW and coming.asked < size and coming.asked - coming.had <= PIECES_AHEAD:
             ask = wire.Read(coming.have, coming.asked, min(PIECE, size - coming.asked))
             coming.asked += ask.count
             coming.under_way += 1
@@ -117,7 +123,7 @@ class BodyDownloads:
             self._rest(name, answer)
             return
         try:
-            have = coming.file.write(ask.offset, answer.data)
+            have = coming.had = coming.file.write(ask.offset, answer.data)
         except (StoreError, OSError, BadBody) as error:
             self._end(name)
             self._rest(name, error)
@@ -126,8 +132,8 @@ class BodyDownloads:
             self._end(name)
             self._said.pop(name, None)
             self._arrived(coming.store, coming.part)
-        elif coming.under_way == 0 and coming.asked >= coming.have.size:
-            coming.asked = have  # something came too early to be kept: from the gap on once more
+        elif coming.under_way == 0 and (coming.asked >= coming.have.size or coming.asked - have > PIECES_AHEAD):
+            coming.asked = have  # something came and was not kept: from the gap on once more
             self._pump(name, coming)
         else:
             if len(answer.data) < ask.count:
