@@ -10,6 +10,9 @@ from pathlib import Path
 
 from dropr_core.system.ownership import make_private_directory, open_private
 
+_PART = 1 << 20
+"""Bytes in memory at a time."""
+
 
 def replace_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Make ``text`` the content of ``path`` (mode 0600) in one step. Raises OSError.
@@ -82,6 +85,15 @@ def write_at(fd: int, data: bytes | bytearray | memoryview, at: int) -> None:
         at += done
         done = os.pwrite(fd, view, at)
         view = view[done:]
+
+
+def write_again(fd: int, start: int, stop: int) -> None:
+    """Give the disk once more what stands there, so that the next sync tells the truth: of pages that it could not
+    write the kernel tells only once, and not to who comes later. Raises OSError.
+    """
+    while start < stop and (part := os.pread(fd, min(_PART, stop - start), start)):
+        write_at(fd, part, start)
+        start += len(part)
 
 
 def sync_file(path: Path) -> None:

@@ -10,33 +10,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dropr_core.system.files import write_again, write_at
 from dropr_core.system.ownership import make_private_directory, open_private
-
-_PART = 1 << 20
-
-
-def write_at(fd: int, data: bytes | bytearray, at: int) -> None:
-    """Write all of ``data`` at an offset. Raises OSError; then nobody knows what of it is there."""
-    done = os.pwrite(fd, data, at)
-    view = memoryview(data)[done:]
-    while view:
-        at += done
-        done = os.pwrite(fd, view, at)
-        view = view[done:]
 
 
 def flush_file(fd: int) -> None:
     """Put a file's data on stable storage. Raises OSError: never call it again for the same data."""
     os.fdatasync(fd)
-
-
-def write_again(fd: int, start: int, stop: int) -> None:
-    """Give the disk once more what stands there, so that the next flush tells the truth: of pages that it could not
-    write the kernel tells only once, and not to who comes later. Raises OSError.
-    """
-    while start < stop and (part := os.pread(fd, min(_PART, stop - start), start)):
-        write_at(fd, part, start)
-        start += len(part)
 
 
 def flush_cut(fd: int) -> None:
@@ -104,3 +84,9 @@ def allocate(fd: int, size: int) -> None:
         have = os.fstat(fd).st_size
         if have < size:
             write_at(fd, bytes(size - have), have)
+
+
+__all__ = [
+    "allocate", "flush_cut", "flush_directory", "flush_file", "make_directory", "make_file", "open_file", "put_file",
+    "write_again", "write_at",
+]  # fmt: skip

@@ -22,6 +22,7 @@ import apsw
 
 from dropr_core.errors import StoreReadOnly
 from dropr_core.storage_kit.syncs import Syncs
+from dropr_core.system.files import write_again
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.wal import FLUSH
 
@@ -29,7 +30,6 @@ _HEADER = struct.Struct(">IIIIIIII")
 """magic, version, page size, checkpoints, two salts, two checksums."""
 _FRAME = struct.Struct(">IIIIII")
 """page, pages of the database behind a commit, two salts, two checksums."""
-_PART = 1 << 20
 _WORD = 0xFFFFFFFF
 
 
@@ -50,7 +50,7 @@ def mend(connection: apsw.Connection, path: Path, syncs: Syncs) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.execute(FLUSH)
-            write_again(log)
+            _sync_again(log)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -87,13 +87,10 @@ def _is_left(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0
 
 
-def write_again(log: Path) -> None:
-    """Give all pages of a file to the disk once more, and sync them. Raises OSError."""
+def _sync_again(log: Path) -> None:
     fd = os.open(log, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        at = 0
-        while part := os.pread(fd, _PART, at):
-            at += os.pwrite(fd, part, at)
+        write_again(fd, 0, os.fstat(fd).st_size)
         os.fdatasync(fd)
     finally:
         os.close(fd)
