@@ -288,6 +288,12 @@ class Composer:
             self._locals[channel, content_type] = compose
         return compose
 
+    @staticmethod
+    def check_local(channel: str, options: PutOptions, verb: str) -> None:
+        """Raise as `compose_local` for what is wrong whatever the messages are. ``verb``: what was called."""
+        check_options(options, _PUT, verb)
+        check_channel(channel)
+
     def compose_local(
         self,
         value: Any,

@@ -227,6 +227,7 @@ class Sender:
         if isinstance(values, str | bytes | bytearray | memoryview | Mapping | Path):
             kind = type(values).__name__
             raise UsageError(f"put_all() takes a list of values, each a message, and got one {kind}: `put` queues that")
+        self._composer.check_local(channel, options, "put_all")  # also where there is no message
         runtime, jobs, written, priority = self._runtime, list[Job](), list[Written](), DEFAULT_PRIORITY
         try:
             for value in values:

@@ -71,10 +71,18 @@ def test_put_all_stores_nothing_if_one_value_cannot_be_sent(node, tmp_path):
     """Bodies that were written before the wrong one are removed, too."""
     with pytest.raises(UsageError):
         node.put_all([b"x", bytes(200_000), object()], channel="jobs")
-    with pytest.raises(TypeError, match=r"put\(\) has no option 'colour'"):
-        node.put_all([b"x"], channel="jobs", colour="red")
     assert node.inbox.counts() == {}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size >= 200_000]
+
+
+@pytest.mark.parametrize("values", [[], [b"x"]])
+def test_put_all_tells_of_a_wrong_option_or_channel_also_without_messages(node, values):
+    """A list that is empty today must not hide a mistake until tomorrow."""
+    with pytest.raises(TypeError, match=r"put_all\(\) has no option 'colour'"):
+        node.put_all(values, channel="jobs", colour="red")
+    with pytest.raises(UsageError):
+        node.put_all(values, channel="no channel")
+    assert node.inbox.counts() == {}
 
 
 @pytest.mark.parametrize("one", ["hello", b"hello", {"sku": 7}])
