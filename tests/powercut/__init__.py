@@ -6,6 +6,7 @@
 | `stores` | little stores, right and wrong on purpose, which show that it tells them apart |
 | `test_rules`, `test_survivors`, `test_faults`, `test_tool` | that it does what it says |
 | `acting` | acts a scene out and hands over the disks |
+| `judging` | what is asked of every scene on those disks |
 | `sqlite_scenes`, `files_scenes`, `body_scenes` | what a storage does while the power fails, and what must be left |
 | `early_scenes` | the same for what others see before it is on stable storage |
 | `test_sqlite`, `test_files`, `test_bodies`, `test_early` | the scenes, on every disk |

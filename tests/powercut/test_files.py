@@ -1,9 +1,12 @@
 """The storage of plain files on every disk that a power cut at any moment of each operation can leave."""
 
+from functools import partial
+
 import pytest
 
 from powercut import files_scenes, sqlite_scenes
 from powercut.acting import DEEP, act, stage
+from powercut.judging import breaks_a_promise, keeps_its_promises
 
 pytestmark = pytest.mark.powercut
 
@@ -45,26 +48,13 @@ def judge(name, image, said):
 @pytest.mark.parametrize("name", list(files_scenes.SCENES))
 def test_fault_6_7_a_power_cut_at_any_moment_keeps_every_promise_of_files(scratch, name):
     """Whatever survives of unflushed writes: promised is there, whole calls only, nothing live is lost."""
-    count = 0
-    for image, said, about in disks(scratch, name):
-        try:
-            judge(name, image, said)
-        except Exception as error:
-            raise AssertionError(f"{name}: disk {about}, said {said}: {error!r}") from error
-        count += 1
-    assert count >= 10, "too few disks to mean anything"
+    keeps_its_promises(name, disks(scratch, name), partial(judge, name))
 
 
 @pytest.mark.parametrize("name", ["appending", "accepting", "acknowledging", "multicasting"])
 def test_the_power_cut_tests_of_files_would_notice_missing_flushes(scratch, name):
     """Negative control: without any flush the same scene must break a promise on some disk."""
-    broken = 0
-    for image, said, _about in disks(scratch, name, "off"):
-        try:
-            judge(name, image, said)
-        except Exception:
-            broken += 1
-    assert broken
+    assert breaks_a_promise(disks(scratch, name, "off"), partial(judge, name))
 
 
 def test_the_scenes_are_those_of_all_storages():
