@@ -1,39 +1,19 @@
 """Long requests: read straight into a buffer, and the connection given back whole."""
 
 import asyncio
-import logging
 import socket
 import ssl
 
 import pytest
-from dropr_transport_curl import CurlTransport, Options, asgi
 from dropr_transport_curl.filling import KEPT, Buffers
 from dropr_transport_curl.options import Tls
 
-from dropr_core.testing.transport_contract import Echo, request
+from dropr_core.testing.transport_contract import request
+
+pytestmark = pytest.mark.usefixtures("_short_goodbyes")
 
 WAIT = 30.0
 LONG = 3_000_000
-
-
-@pytest.fixture(autouse=True)
-def _short_goodbyes(monkeypatch):
-    monkeypatch.setattr(asgi, "_LINGER", 0.1)
-
-
-@pytest.fixture
-def serve():
-    opened = []
-
-    def start(url="http://127.0.0.1:0/dropr", **options):
-        transport = CurlTransport(Options(**options), logging.getLogger("test.curl"))
-        opened.append(transport)
-        echo = Echo()
-        return transport.listen(url, echo), echo
-
-    yield start
-    for transport in opened:
-        transport.close()
 
 
 class Line:
