@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from bench.busy import kept_busy
 from bench.figure import Figure, Run, Skipped, as_document
 from bench.registry import chosen, figures
 from dropr_core.bench.machine import describe
@@ -48,7 +49,8 @@ def take(figure: Figure, asked: argparse.Namespace, home: Path) -> dict[str, Any
     started, problem = time.monotonic(), ""
     try:
         assert figure.measure is not None
-        figure.measure(run)
+        with kept_busy(asked.busy):
+            figure.measure(run)
     except Skipped as reason:
         problem = f"skipped: {reason}"
     except Exception as error:
@@ -64,7 +66,7 @@ def take_apart(figure: Figure, asked: argparse.Namespace, home: Path, limit: flo
     place = Path(tempfile.mkdtemp(prefix=f"{figure.name}-", dir=home))
     out, log = place / "figure.json", place / "figure.log"
     words = [sys.executable, PROGRAM, "--one", figure.name, "--out", str(out), "--home", str(place),
-             "--rounds", str(asked.rounds), "--scale", str(asked.scale)]  # fmt: skip
+             "--rounds", str(asked.rounds), "--scale", str(asked.scale), "--busy", str(asked.busy)]  # fmt: skip
     words += ["--big"] * asked.big
     for option in ("storage", "transport"):
         for value in getattr(asked, option):
@@ -149,6 +151,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="how often each thing is measured, after a warm-up")
     parser.add_argument("--big", action="store_true", help="also what takes many minutes: 10,000,000 waiting")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual work; below 1 only to try it out")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="keep N processors busy beside each figure")
     parser.add_argument("--minutes", type=float, default=None, help="when to stop in any case; default 14.5")
     parser.add_argument("--directory", type=Path, help="where to work: the disk that is measured; default: $TMPDIR")
     parser.add_argument("--report", type=Path, default=ROOT / "bench" / "report", help="where the report goes")
@@ -187,6 +190,8 @@ def main() -> int:
         return 64
     with tempfile.TemporaryDirectory(prefix="dropr-bench-", dir=asked.directory, ignore_cleanup_errors=True) as home:
         machine = describe(Path(home))
+        if asked.busy:
+            machine["kept busy meanwhile"] = f"{asked.busy} of the processors, each by a loop that does nothing"
         found = take_all(wanted, asked, Path(home))
     print_table(found)
     write_report(asked.report, machine, found)

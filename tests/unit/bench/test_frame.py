@@ -32,7 +32,7 @@ def figure(measure, name="one"):
 
 def asked(**more):
     """The words of a command line."""
-    return argparse.Namespace(rounds=1, scale=0.1, big=False, storage=[], transport=[], **more)
+    return argparse.Namespace(rounds=1, scale=0.1, big=False, busy=0, storage=[], transport=[], **more)
 
 
 def test_every_number_of_the_page_is_in_the_list():
@@ -75,6 +75,22 @@ def test_a_figure_that_fails_is_a_line_of_the_table(tmp_path, capsys):
     assert json.loads((tmp_path / "report" / "figures.json").read_text())["machine"] == {"when": "now"}
     assert "no such program" in (tmp_path / "report" / "README.md").read_text()
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_processors_are_busy_only_while_a_figure_is_taken(tmp_path):
+    """Who asks for a busy machine gets that many processes beside a figure, and none after it, though it failed."""
+    seen = []
+
+    def looks(run):
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        seen.extend(pid for pid in children if b"while True" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        raise ValueError("enough")
+
+    wanted = asked()
+    wanted.busy = 2
+    take(figure(looks), wanted, tmp_path)
+    assert len(seen) == 2
+    assert not any(Path(f"/proc/{pid}").exists() for pid in seen)
 
 
 HANGS = """
