@@ -18,7 +18,7 @@ from dropr_core.api.sender import Sender
 from dropr_core.errors import UsageError
 from dropr_core.model import topics
 from dropr_core.model.limits import shorten
-from dropr_core.model.names import check_channel
+from dropr_core.model.names import check_channel, id_of_key, is_channel
 from dropr_core.system.shared_document import Form
 
 NAME = "topics.json"
@@ -29,6 +29,7 @@ ADVICE = (
     "it says who subscribes to which topic; remove it and subscribe again ('dropr subscribe'), on other nodes too: "
     "what is published until then is not copied for them"
 )
+_OVERFLOW, _OVERFLOW_TO = "dropr/overflow", "dropr/overflow-to"
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
 PAGE = 500
 
@@ -47,6 +48,18 @@ class Subscription:
         """The queue, on the node of the subscriber."""
         return channel_of(self.topic, self.name)
 
+    @property
+    def overflow(self) -> str:
+        """The queue, on this node, of copies for which there was no room."""
+        parts = [_OVERFLOW_TO, self.peer] if self.peer else [_OVERFLOW]
+        channel = "/".join([*parts, self.topic, self.name])
+        return channel if is_channel(channel) else f"{_OVERFLOW}/{id_of_key(self.peer, self.topic, self.name).hex()}"
+
+
+def is_overflow(channel: str) -> bool:
+    """Whether a channel has copies for which a subscription had no room."""
+    return channel.startswith((_OVERFLOW + "/", _OVERFLOW_TO + "/"))
+
 
 def channel_of(topic: str, name: str) -> str:
     """The channel of a subscription. Raises UsageError (BadName)."""
@@ -55,8 +68,8 @@ def channel_of(topic: str, name: str) -> str:
             f"subscription {shorten(name)}: its name is 1 to 64 of the characters A-Z a-z 0-9 . _ - (and not . or ..)"
         )
     channel = check_channel(f"{topic}/{name}")
-    if REQUESTS in (topic, channel):
-        raise UsageError(f"{REQUESTS} is for dropr's own requests: give the topic or the subscription another name")
+    if REQUESTS in (topic, channel) or is_overflow(f"{topic}/"):
+        raise UsageError(f"{shorten(channel)} is for dropr's own use: give the topic or the subscription another name")
     return channel
 
 
@@ -117,7 +130,9 @@ class Subscriptions:
         if peer := self.publisher(topic, at):
             _ask(sender, peer, request("unsubscribe", topic, name))
         else:
-            self.remove(Subscription(topic, name))
+            mine = Subscription(topic, name)
+            self.remove(mine)
+            return self.discard(channel) + self.discard(mine.overflow)
         return self.discard(channel)
 
     def may_join(self, topic: str, peer: str) -> bool:
@@ -182,4 +197,4 @@ def _decode(document: Any) -> set[Subscription]:
     return {Subscription(str(one["topic"]), str(one["name"]), str(one["peer"])) for one in found}
 
 
-__all__ = ["REQUESTS", "Subscription", "Subscriptions", "channel_of", "read_request", "request"]
+__all__ = ["REQUESTS", "Subscription", "Subscriptions", "channel_of", "is_overflow", "read_request", "request"]

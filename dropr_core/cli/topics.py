@@ -15,7 +15,8 @@ from dropr_core.cli.output import echo, echo_json, echo_table
 @verb(
     "topics",
     keys="`topics`, a list: `topic`, `join` (peers that may subscribe), `waiting` (messages not copied yet), "
-    "`subscriptions` (a list: `name`, `peer` (empty: this node), `channel`, `waiting`).",
+    "`subscriptions` (a list: `name`, `peer` (empty: this node), `channel`, `waiting`, `overflow`: copies that wait "
+    "here until there is room in the channel).",
 )
 def topics_verb(config_file: Path | None, as_json: bool) -> None:
     """Show what is published here and who gets it."""
@@ -32,6 +33,7 @@ def topics_verb(config_file: Path | None, as_json: bool) -> None:
                     "name": one.name, "peer": one.peer, "channel": one.channel,
                     "waiting": there.get((one.peer, one.channel), {}).get("queued", 0) if one.peer
                     else here.get(one.channel, {}).get("ready", 0),
+                    "overflow": here.get(one.overflow, {}).get("ready", 0),
                 }
                 for one in subscriptions.of(topic)
             ]  # fmt: skip
@@ -45,11 +47,15 @@ def topics_verb(config_file: Path | None, as_json: bool) -> None:
         echo("no topics: name them under `topics:`, or subscribe to one")
         return
     cells = [
-        [one["topic"], row["name"], row["peer"] or "this node", row["channel"], row["waiting"]]
+        [one["topic"], row["name"], row["peer"] or "this node", row["channel"], row["waiting"], row["overflow"]]
         for one in shown
-        for row in one["subscriptions"] or [{"name": "-", "peer": "-", "channel": "-", "waiting": one["waiting"]}]
+        for row in one["subscriptions"] or [_nobody(one["waiting"])]
     ]
-    echo_table(["topic", "subscription", "at", "channel", "waiting>"], cells)
+    echo_table(["topic", "subscription", "at", "channel", "waiting>", "without room>"], cells)
+
+
+def _nobody(waiting: int) -> dict[str, Any]:
+    return {"name": "-", "peer": "-", "channel": "-", "waiting": waiting, "overflow": 0}
 
 
 @verb("subscribe", keys="`topic`, `name`, `channel` (to receive from), `at` (the node asked; empty: this one).")

@@ -67,6 +67,8 @@ class Standing:
     copied: frozenset[int]
     """The numbers of messages that were copied, and may come again."""
     seen: Seen[BatchNote | None]
+    head: Head
+    """That of the last batch."""
 
 
 class CopyLog:
@@ -88,25 +90,25 @@ class CopyLog:
             if seen.trouble is not None:
                 self._log.warning("the last batch may be copied twice: %s", seen.trouble)
             if note is None:
-                return Standing(heads, frozenset(), seen)
+                return Standing(heads, frozenset(), seen, head)
             if head == note.upto:
-                return Standing(heads, note.copied | note.numbers, seen)
+                return Standing(heads, note.copied | note.numbers, seen, head)
             if not note.fence:
-                return Standing(heads, frozenset(), seen)
+                return Standing(heads, frozenset(), seen, head)
             fence = Head(note.after.sequence + 1, note.fence)
             if head == fence:
-                return Standing(heads, note.copied, seen)
+                return Standing(heads, note.copied, seen, head)
             if head == note.after:
                 self._inbox.accept_together([Arrival(self._lane, head, fence, [])])
             elif self._note.see().version == seen.version:
                 self._log.warning("the note of what was copied and the store are not of one time (was one of them put "
                                   "back?): the last batch may be copied twice")  # fmt: skip
-                return Standing(heads, frozenset(), seen)
+                return Standing(heads, frozenset(), seen, head)
         raise StoreBusy(OTHERS)
 
     def begin(self, standing: Standing, numbers: Collection[int]) -> BatchNote:
         """Note a batch that copies these. Raises StoreError."""
-        after = standing.heads.get(self._lane, START)
+        after = standing.head
         identity, fence = MessageId(os.urandom(16)), MessageId(os.urandom(16))
         note = BatchNote(after, identity, fence, frozenset(numbers), self._left(standing.copied))
         if not self._note.replace(standing.seen, note):

@@ -17,16 +17,18 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
+import attrs
 import msgspec
 
 from dropr_core.api.consumer import Consumer
 from dropr_core.api.received import Received, settle
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.sender import Sender
-from dropr_core.api.subscriptions import REQUESTS, Subscription, Subscriptions, read_request
+from dropr_core.api.subscriptions import REQUESTS, Subscription, Subscriptions, is_overflow, read_request
 from dropr_core.contracts.bodies import Written
 from dropr_core.contracts.storage import START, Ack, Arrival, Bury, Job, NewMessage, Release, Selection
 from dropr_core.delivery.copy_log import LANES, CopyLog, Standing
+from dropr_core.delivery.overflow import Overflow, Target
 from dropr_core.errors import LeaseLost, QueueFull, StoreBusy
 from dropr_core.model import envelope, topics
 from dropr_core.model.message import State
@@ -38,6 +40,18 @@ FULL_REST = 5.0
 """Seconds for which a topic rests when its copies found no room."""
 
 
+@attrs.define
+class Copies:
+    """What one batch becomes."""
+
+    here: dict[tuple[str, int], list[Job]] = attrs.field(factory=dict)
+    """By channel of this node and priority."""
+    late: dict[str, str] = attrs.field(factory=dict)
+    """Of these, the channels that are overflow queues, and their topics."""
+    outgoing: list[NewMessage] = attrs.field(factory=list)
+    written: list[Written] = attrs.field(factory=list)
+
+
 class FanOut:
     """For one thread."""
 
@@ -46,8 +60,17 @@ class FanOut:
         self.subscriptions = Subscriptions(runtime)
         self._sender = Sender(runtime)
         self._copies = CopyLog(runtime, log)
+        self._overflow = Overflow(runtime, self.subscriptions)
         self._resting: dict[str, float] = {}
         """Topics whose copies found no room, and when that is tried again."""
+
+    def look(self) -> None:
+        """Learn what others have left: to be called before the first turn. Raises StoreError."""
+        self._overflow.look()
+
+    def channels(self) -> list[str]:
+        """Those of which a consumer shall be given to `turn`, as it stands now. Raises StoreError."""
+        return [*self.subscriptions.topics(), *self._overflow.channels, REQUESTS]
 
     def turn(self, consumer: Consumer) -> bool:
         """Handle what is there now, at most a batch; whether there was anything. Raises StoreError."""
@@ -93,6 +116,7 @@ class FanOut:
         """Copy messages and acknowledge them; False: for some there was no room, they went back."""
         try:
             standing = self._copies.look()
+            self._overflow.look(standing.head)
             fresh = [one for one in published if one.claim.number not in standing.copied]
             if fresh:
                 self._make(standing, fresh)
@@ -104,22 +128,40 @@ class FanOut:
             return True  # they come to somebody else, who knows what was copied
         self._runtime.storage.inbox.flush()
         self._copies.forget([one.claim.number for one in published])
+        self._overflow.drained({one.channel for one in published})
         return True
 
     def _copy_less(self, consumer: Consumer, published: list[Received], full: QueueFull) -> bool:
-        """There is no room for all: copy each topic by itself, and of one as much as there is room for, in order."""
+        """There is no room for all: copy each topic by itself, and of one as much as there is room for, in order. Then
+        the subscription that has none is left behind, and the others get the rest.
+        """
         parts = [[one for one in published if one.channel == topic] for topic in _topics(published)]
         if len(parts) > 1:
             found = [self._copy(consumer, part) for part in parts]
             return all(found)
         half = len(published) // 2
         if half == 0:
+            topic = published[0].channel
+            if self._leave_behind(topic, full):
+                return self._copy(consumer, published)
+            if full.never and is_overflow(topic):
+                settle(self._runtime, [Bury(one.claim, str(full)) for one in published])  # the others may have room
+                return True
             self._rest(published, full)
             return False
         if self._copy(consumer, published[:half]):
             return self._copy(consumer, published[half:])
         self._put_back(published[half:])
         return False
+
+    def _leave_behind(self, topic: str, full: QueueFull) -> bool:
+        """Whether it was the limit of a subscription: what is for that one goes into its overflow queue from now on."""
+        found = self._overflow.begin(topic, full)
+        for one in found:
+            self._log.warning("copies for %s%s find no room and wait in channel %s: %s", one.channel,
+                              f" of {one.peer}" if one.peer else "", one.overflow, full,
+                              extra=about(peer=one.peer, channel=one.channel))  # fmt: skip
+        return bool(found)
 
     def _rest(self, published: list[Received], full: QueueFull) -> None:
         """Their topic waits for room, and keeps its order; no other topic waits with it."""
@@ -135,23 +177,30 @@ class FanOut:
 
     def _make(self, standing: Standing, fresh: Sequence[Received]) -> None:
         """Make the copies of messages that have none."""
-        local, outgoing, written = self._compose(fresh)
+        copies = Copies()
         try:
+            for one in fresh:
+                for target in self._overflow.targets(one.channel):
+                    self._add(one, target, copies)
+            for channel, topic in copies.late.items():
+                jobs = [job for (name, _), some in copies.here.items() if name == channel for job in some]
+                self._overflow.check_room(topic, jobs, channel)
             note = self._copies.begin(standing, [one.claim.number for one in fresh])
             self._check_leases(fresh)
-            if outgoing:
-                self._sender.store(outgoing, 0.0, written)
+            if copies.outgoing:
+                self._sender.store(copies.outgoing, 0.0, copies.written)
             arrivals = []
-            for (channel, priority), jobs in local.items():
+            for (channel, priority), jobs in copies.here.items():
                 lane = SourceLane(self._runtime.name, LANES, channel, priority)
                 before = standing.heads.get(lane, START)
                 arrivals.append(Arrival(lane, before, Head(before.sequence + len(jobs), jobs[-1].id), jobs))
             self._copies.finish(note, arrivals)
+            self._overflow.copied(note.upto)
         finally:
-            for body in written:
+            for body in copies.written:
                 with contextlib.suppress(OSError):
                     body.release()
-        for channel, _ in local:
+        for channel, _ in copies.here:
             self._runtime.notifier.notify(topics.inbox(channel))
 
     def _check_leases(self, claimed: Sequence[Received]) -> None:
@@ -161,45 +210,42 @@ class FanOut:
         if any(tokens.get(one.claim.number) != one.claim.token for one in claimed):
             raise StoreBusy("this process stood still, and others may have gone on; what is left is looked at anew")
 
-    def _compose(
-        self, published: Sequence[Received]
-    ) -> tuple[dict[tuple[str, int], list[Job]], list[NewMessage], list[Written]]:
-        local: dict[tuple[str, int], list[Job]] = {}
-        outgoing: list[NewMessage] = []
-        written: list[Written] = []
-        for one in published:
-            for subscription in self.subscriptions.of(one.channel):
-                self._add(one, subscription, local, outgoing, written)
-        return local, outgoing, written
-
-    def _add(
-        self, one: Received, subscription: Subscription, local: dict[tuple[str, int], list[Job]],
-        outgoing: list[NewMessage], written: list[Written],
-    ) -> None:  # fmt: skip
-        node, message, channel = self._runtime.name, one.message, subscription.channel
-        identity = id_of_key(node, channel, f"{one.id} {subscription.peer}")
+    def _add(self, one: Received, target: Target, copies: Copies) -> None:
+        node, message, subscription = self._runtime.name, one.message, target.subscription
+        waited = is_overflow(one.channel)
+        channel = subscription.overflow if target.late else subscription.channel
+        # The outbox takes an id once, so it must not matter whether a copy for a peer has waited in an overflow queue.
+        # Those for this node need another one there: a large body's file is named by it.
+        named = subscription.channel if subscription.peer else channel
+        kept = waited and bool(subscription.peer)
+        identity = one.claim.id if kept else id_of_key(node, named, f"{one.id} {subscription.peer}")
         headers = message.headers if one.sender == node else {**message.headers, "published-by": one.sender}
         left = None if message.expires_in is None else max(0.001, message.expires_in - one.age)
         copy = msgspec.structs.replace(
             message, id=identity, sender=node, channel=channel, headers=headers, receipt=False, delay=None,
-            expires_in=left, hops=message.hops + 1,
+            expires_in=left, hops=message.hops + (not waited),
         )  # fmt: skip
+        away = bool(subscription.peer) and not target.late
         content: bytes | envelope.Reference
         if one.large:
             with one.open() as file:
-                body = self._runtime.bodies.write(identity, file, inbox_of=None if subscription.peer else node)
-            written.append(body)
+                body = self._runtime.bodies.write(identity, file, inbox_of=None if away else node)
+            copies.written.append(body)
             content = body.reference
         else:
             content = one.body
         data = envelope.encode(copy, content)
-        if subscription.peer:
+        if away:
             priority = lane_priority(copy.priority, large=one.large)
-            outgoing.append(NewMessage(identity, channel, priority, (subscription.peer,), data, False, left, False,
-                                       bytes(identity)))  # fmt: skip
-        else:
-            job = Job(identity, data, 0, copy.key, False, None, left, rank=copy.rank)
-            local.setdefault((channel, copy.priority), []).append(job)
+            peers, fingerprint = (subscription.peer,), bytes(identity)
+            copies.outgoing.append(
+                NewMessage(identity, channel, priority, peers, data, False, left, False, fingerprint)
+            )
+            return
+        job = Job(identity, data, 0, copy.key, False, None, left, rank=copy.rank)
+        copies.here.setdefault((channel, copy.priority), []).append(job)
+        if target.late:
+            copies.late[channel] = subscription.topic
 
 
 def _topics(published: Sequence[Received]) -> list[str]:

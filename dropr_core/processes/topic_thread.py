@@ -59,6 +59,8 @@ class TopicThread:
             office: Office | None = None
             try:
                 office = self._elected()
+                if office is not None:
+                    self._fan_out.look()
                 while office is not None and office.holds() and not self._stopping.is_set():
                     self._serve(office)
                     said = ""
@@ -83,12 +85,12 @@ class TopicThread:
         self._runtime.notifier.notify(topics.inbox(REQUESTS))
 
     def _serve(self, office: Office) -> None:
-        """Until the topics change, or another machine copies."""
-        names = self._fan_out.subscriptions.topics()
-        consumer = Consumer(self._runtime, [*names, REQUESTS], label="topics")
+        """Until the topics change, or who is behind, or another machine copies."""
+        names = self._fan_out.channels()
+        consumer = Consumer(self._runtime, names, label="topics")
         try:
             looks = 0
-            while not self._stopping.is_set() and office.holds() and self._fan_out.subscriptions.topics() == names:
+            while not self._stopping.is_set() and office.holds() and self._fan_out.channels() == names:
                 consumer.prepare()
                 if self._fan_out.turn(consumer):
                     looks = 0

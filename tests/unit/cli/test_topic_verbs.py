@@ -16,7 +16,9 @@ def test_subscribe_and_unsubscribe(run, told, file):
         node.publish("prices", b"y")
     (prices,) = told("topics")["topics"]
     assert (prices["topic"], prices["waiting"]) == ("prices", 1)
-    assert prices["subscriptions"] == [{"name": "audit", "peer": "", "channel": "prices/audit", "waiting": 1}]
+    assert prices["subscriptions"] == [
+        {"name": "audit", "peer": "", "channel": "prices/audit", "waiting": 1, "overflow": 0}
+    ]
     assert "prices/audit" in run("topics").stdout
     assert told("unsubscribe", "prices", "audit")["discarded"] == 1
     assert told("topics")["topics"] == []

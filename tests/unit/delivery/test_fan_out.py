@@ -4,7 +4,6 @@ import json
 import logging
 
 import pytest
-from support.copiers import Copier
 from support.one_node import open_node, pass_time
 
 from dropr_core.api.consumer import Consumer
@@ -207,22 +206,6 @@ def test_without_room_nothing_is_lost(node, turn, monkeypatch):
     pass_time(node, 10)
     turn()
     assert bodies(node, channel) == [b"one"]
-
-
-def test_a_full_subscription_gets_what_it_has_room_for_in_order(tmp_path):
-    """Fewer than a batch, and less than its limit; what finds no room stays in order, and is not overtaken."""
-    with open_node(tmp_path, **TOPICS, channels={"prices/small": {"max_messages": 3}}) as node:
-        channel = node.subscribe("prices", "small")
-        for number in range(8):
-            node.publish("prices", b"%d" % number)
-        copier, got = Copier(node), []
-        for _ in range(4):
-            copier.work("prices")
-            node.publish("prices", b"late", priority=9)
-            copier.work("prices")
-            got.append(bodies(node, channel))
-            pass_time(node, 10)
-        assert got == [[b"0", b"1", b"2"], [b"3", b"4", b"5"], [b"6", b"7", b"late"], [b"late"] * 3]
 
 
 @pytest.mark.parametrize("full", ["channel", "peer"])
