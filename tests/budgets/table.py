@@ -10,9 +10,9 @@ from budgets.measuring import Cost
 TABLE = {
     "sqlite": {
         "send": Cost(
-            functions=104.03, statements=3, steps=47, peak=None,
+            functions=104.03, statements=3.03, steps=49.95, peak=None,
             system={
-                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 4.46,
+                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 2.48,
                 "stat": 1,
             },
         ),
@@ -24,16 +24,16 @@ TABLE = {
             },
         ),
         "send batch": Cost(
-            functions=7.165, statements=0.02, steps=36.232, peak=487,
+            functions=7.213, statements=0.022, steps=36.599, peak=533,
             system={
-                "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.228,
+                "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.208,
                 "stat": 0.001,
             },
         ),
         "ship": Cost(
-            functions=0.122, statements=0.012, steps=36.333, peak=582,
+            functions=0.128, statements=0.014, steps=36.737, peak=582,
             system={
-                "fcntl": 0.012, "flock": 0.004, "pread64": 0.122, "pwrite64": 0.234,
+                "fcntl": 0.012, "flock": 0.004, "pread64": 0.112, "pwrite64": 0.22,
                 "stat": 0.002,
             },
         ),

@@ -7,6 +7,8 @@ A step of a migration is a script; all that are missing run in one transaction w
 only ever added at the end.
 """
 
+# ruff: noqa: S608 -- statements are put together here from constants of this package only
+
 import os
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import attrs
 
 from dropr_core.errors import StoreCorrupt, StoreGone
 from dropr_core.storage_kit.migrating import own_version, too_new
+from dropr_storage_sqlite.engine.rising import RISING, SPACING, TIMED
 
 APPLICATION = 0x64726F70
 """``drop``: tells a file of dropr from any other SQLite file."""
@@ -117,7 +120,29 @@ CREATE INDEX delivery_due ON delivery(due) WHERE due IS NOT NULL;
 """
 """A lane's row is no longer written by each append; the last delivery carries the running total of bytes."""
 
-OUTBOX = Schema("outbox", (_OUTBOX_1, _OUTBOX_2))
+_WAITING = (
+    f"lane CROSS JOIN delivery ON place > (lane << 43) + {1 << 42} + head AND place <= (lane << 43 | {(1 << 43) - 1})"
+)
+_OUTBOX_3 = f"""
+ALTER TABLE lane ADD COLUMN floor INTEGER NOT NULL DEFAULT 0;
+UPDATE lane SET floor = head;
+DROP INDEX delivery_id;
+UPDATE delivery SET flags = flags | 64
+  WHERE flags & 76 = 0 AND (place >> 43 > {RISING} OR NOT {TIMED.format("id")});
+UPDATE delivery SET flags = flags | 64 WHERE place IN (SELECT place FROM (
+  SELECT place, id,
+    max(id) OVER (PARTITION BY lane ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS top
+  FROM {_WAITING} WHERE flags & 76 = 0) WHERE id <= top);
+CREATE TABLE milestone(place INTEGER PRIMARY KEY, id BLOB NOT NULL);
+INSERT INTO milestone SELECT place, ifnull(top, x'') FROM (
+  SELECT lane, place, max(CASE WHEN flags & 76 = 0 THEN id END) OVER w AS top, row_number() OVER w AS n FROM {_WAITING}
+  WINDOW w AS (PARTITION BY lane ORDER BY place)) WHERE lane <= {RISING} AND n % {SPACING} = 0;
+CREATE INDEX milestone_id ON milestone(place >> 43, id);
+CREATE INDEX delivery_id ON delivery(id) WHERE flags & 93 <> 0;
+"""
+"""Ids that rise with their places (`rising`) are in no index any more."""
+
+OUTBOX = Schema("outbox", (_OUTBOX_1, _OUTBOX_2, _OUTBOX_3))
 _INBOX_2 = """
 CREATE TABLE ranked(place INTEGER PRIMARY KEY, rank INTEGER NOT NULL);
 ALTER TABLE ready ADD COLUMN rank INTEGER;

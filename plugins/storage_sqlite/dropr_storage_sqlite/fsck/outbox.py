@@ -10,9 +10,11 @@ from dropr_core.errors import DroprError
 from dropr_core.model.envelope import header_of
 from dropr_core.model.message import State
 from dropr_storage_sqlite.fsck.findings import PAGE, ContentCheck, say, say_ids
+from dropr_storage_sqlite.fsck.order import Order, check_order
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.rows import LaneRow, Ledger, Row, lane_rows
 
+_IDS = Order("delivery", "delivery", "deliveries", sql.UNORDERED, sql.LISTED, sql.APART)
 LOST = "lost"
 """The peer's name in a lane of which only the deliveries were found."""
 
@@ -40,6 +42,7 @@ def check_outbox(check: ContentCheck) -> None:
     _tally(check)
     for lane in lane_rows(check.connection).values():
         _lane(check, lane)
+        _ids(check, lane)
 
 
 def _name(lane: LaneRow) -> str:
@@ -247,3 +250,10 @@ def _lane(check: ContentCheck, lane: LaneRow) -> None:
             "counts anew",
             fix,
         )
+
+
+def _ids(check: ContentCheck, lane: LaneRow) -> None:
+    first = sql.origin(lane.number)
+    floor = check.number("SELECT max(floor, head) FROM lane WHERE lane = ?", (lane.number,))
+    renew = check.run("UPDATE lane SET floor = ? WHERE lane = ?", (max(lane.last, floor), lane.number))
+    check_order(check, _name(lane), _IDS, lane.number, (first + floor, sql.highest(lane.number)), renew)

@@ -10,16 +10,41 @@ from collections.abc import Callable, Sequence
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import AppendRun, PlainMessages
 from dropr_core.contracts.storage import AppendResult, NewMessage
-from dropr_core.errors import Conflict, StoreError
+from dropr_core.errors import Conflict
 from dropr_core.model.names import format_id
 from dropr_core.storage_kit.group_commit import BatchedJob
 from dropr_core.storage_kit.limits import Amount, check_outbox, limited
 from dropr_storage_sqlite.engine.bulk import insert, insert_alike
 from dropr_storage_sqlite.engine.engine import Engine
+from dropr_storage_sqlite.engine.rising import SPACING, apart_of, is_timed, milestones
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
+from dropr_storage_sqlite.outbox.ids import End, end_of
 
 _Key = tuple[str, str, int]
+
+
+class _Share:
+    """What one lane gets of an append."""
+
+    def __init__(self, size: int) -> None:
+        self.count, self.size, self.stones = 1, size, list[tuple[int, bytes]]()
+
+    def begin(self, end: End) -> None:
+        """Behind what is there."""
+        self.first = sql.origin(end.number)
+        self._place, self._total, self._top, self._left = self.first + end.last, end.total, end.top, end.left
+
+    def add(self, message: NewMessage, size: int) -> tuple[int, int, int]:
+        """(place, bytes ever appended, flag of its id) of the next one."""
+        self._place, self._total, self._left = self._place + 1, self._total + size, self._left - 1
+        identity, apart = message.id, sql.APART
+        if message.fingerprint is None and identity > self._top and is_timed(identity):
+            self._top, apart = identity, 0
+        if self._left <= 0:
+            self.stones.append((self._place, self._top))
+            self._left = SPACING
+        return self._place, self._total, apart
 
 
 class Appender:
@@ -30,8 +55,8 @@ class Appender:
         self._limited = limited(context)
         self._state: tuple[Connection | None, int, int, int, _Key] = (None, 0, 0, 0, ("", "", 0))
         """When `_end` holds: (connection, its version, commits of this process, rows it ever changed, lane)."""
-        self._end: tuple[int, int, int] = (0, 0, 0)
-        """Where that lane ends: (its number, last sequence, bytes ever)."""
+        self._end: tuple[int, int, int, bytes, int] = (0, 0, 0, b"", 0)
+        """Where that lane ends, as an `End`."""
 
     def append(
         self, messages: Sequence[NewMessage], seen: Callable[[object], None] | None = None
@@ -69,8 +94,8 @@ class Appender:
             message = messages[0]
             if len(messages) > 1:
                 plain = PlainMessages.of(messages)
-                if plain is not None:
-                    return self._append_plain(connection, plain)
+                if plain is not None and (placed := self._append_plain(connection, plain)) is not None:
+                    return placed
             elif len(message.peers) == 1 and message.fingerprint is None:
                 return [self._append_one(connection, message, message.peers[0])]
         known: dict[int, AppendResult] = {}
@@ -78,8 +103,7 @@ class Appender:
             if message.fingerprint is not None:
                 known = _known(connection, messages)
                 break
-        # What each lane gets: [how many, bytes, next place, place of sequence 0, bytes ever].
-        lanes: dict[_Key, list[int]] = {}
+        lanes: dict[_Key, _Share] = {}
         for index, message in enumerate(messages):
             if index in known:
                 continue
@@ -88,16 +112,14 @@ class Appender:
                 key = (peer, message.channel, message.priority)
                 share = lanes.get(key)
                 if share is None:
-                    lanes[key] = [1, size]
+                    lanes[key] = _Share(size)
                 else:
-                    share[0] += 1
-                    share[1] += size
+                    share.count += 1
+                    share.size += size
         if self._limited and lanes:
             self._check_room(connection, lanes)
         for key, share in lanes.items():
-            number, last, total = _end_of(connection, key, share[0])
-            first = sql.origin(number)
-            share.extend((first + last + 1, first, total))
+            share.begin(end_of(connection, key, share.count))
         return self._store(connection, messages, known, lanes)
 
     def _append_one(self, connection: Connection, message: NewMessage, peer: str) -> AppendResult:
@@ -109,37 +131,53 @@ class Appender:
         writer, version, commits = connection, connection.data_version(), self._engine.commits
         connection = self._engine.frugal(connection)
         state = (writer, version, commits, writer.total_changes(), key)
-        if self._state == state and self._end[1] + 1 < sql.HALF:
-            number, last, total = self._end
+        if self._state == state and self._end[1] + 1 < sql.HALF and self._end[4] > 0:
+            number, last, total, top, left = self._end
         else:
-            number, last, total = _end_of(connection, key, 1)
-        place = sql.origin(number) + last + 1
+            number, last, total, top, left = end_of(connection, key, 1)
+        place, identity, apart = sql.origin(number) + last + 1, message.id, 0
         total += len(message.envelope)
-        connection.execute(sql.INSERT, _row(message, place, self._context.clock.now(), total, None, message.envelope))
+        if identity > top and identity[6] >> 4 == 7:  # `is_timed`, without a call
+            top = identity
+        else:
+            apart = sql.APART
+        now = self._context.clock.now()
+        connection.execute(sql.INSERT, _row(message, place, now, total, None, message.envelope, apart))
+        if left <= 1:
+            connection.execute(sql.MILESTONE, (place, top))
         self._state = (writer, version + 1, commits + 1, writer.total_changes(), key)
-        self._end = (number, last + 1, total)
+        self._end = (number, last + 1, total, top, left - 1)
         return AppendResult(message.id, (last + 1,), False)
 
-    def _append_plain(self, connection: Connection, messages: PlainMessages) -> AppendRun:
+    def _append_plain(self, connection: Connection, messages: PlainMessages) -> AppendRun | None:
         """All for one lane, alike, with nothing to remember: the common case of a batch. In columns: what is done for
-        every message costs more than all the rest.
+        every message costs more than all the rest. None, and nothing done, where their ids do not rise.
         """
-        like, count, envelopes = messages.like, len(messages), messages.envelopes
-        number, last, total = _end_of(connection, (like.peers[0], like.channel, like.priority), count)
+        like, count, ids, envelopes = messages.like, len(messages), messages.ids, messages.envelopes
+        number, last, total, top, left = end_of(connection, (like.peers[0], like.channel, like.priority), count)
+        apart = apart_of(ids, top)
+        if apart is None:
+            return None
         first = sql.origin(number) + last + 1
         sizes = list(map(len, envelopes))
         flags = (sql.RECEIPT if like.receipt else 0) | (sql.DELAYED if like.delayed else 0)
         totals = itertools.islice(itertools.accumulate(sizes, initial=total), 1, None)
-        rows = zip(range(first, first + count), messages.ids, sizes, totals, envelopes, strict=True)
-        insert_alike(connection, sql.INSERT_PLAIN, (self._context.clock.now(), flags), rows, count)
-        return AppendRun(messages.ids, last + 1)
+        rows = zip(range(first, first + count), ids, sizes, totals, envelopes, strict=True)
+        now = self._context.clock.now()
+        if apart:  # others were faster, and theirs are higher
+            insert_alike(connection, sql.INSERT_PLAIN, (now, flags | sql.APART), itertools.islice(rows, apart), apart)
+        if apart < count:
+            insert_alike(connection, sql.INSERT_PLAIN, (now, flags), rows, count - apart)
+        stones = milestones(first, [*[top] * apart, *ids[apart:]] if apart else ids, left)
+        insert(connection, sql.MILESTONE, list(stones))
+        return AppendRun(ids, last + 1)
 
     def _store(
         self,
         connection: Connection,
         messages: Sequence[NewMessage],
         known: dict[int, AppendResult],
-        lanes: dict[_Key, list[int]],
+        lanes: dict[_Key, _Share],
     ) -> list[AppendResult]:
         now = self._context.clock.now()
         rows: list[tuple[object, ...]] = []
@@ -159,20 +197,19 @@ class Appender:
             sequences = []
             for peer in peers:
                 share = lanes[peer, channel, priority]
-                place = share[2]
-                share[2] = place + 1
-                share[4] = total = share[4] + size
-                sequences.append(place - share[3])
-                rows.append(_row(message, place, now, total, shared, inline))
+                place, total, apart = share.add(message, size)
+                sequences.append(place - share.first)
+                rows.append(_row(message, place, now, total, shared, inline, apart))
             placed.append(AppendResult(message.id, tuple(sequences), False))
         insert(connection, sql.INSERT, rows)
+        insert(connection, sql.MILESTONE, [stone for share in lanes.values() for stone in share.stones])
         return placed
 
-    def _check_room(self, connection: Connection, lanes: dict[_Key, list[int]]) -> None:
+    def _check_room(self, connection: Connection, lanes: dict[_Key, _Share]) -> None:
         more: dict[tuple[str, str], Amount] = {}
         for (peer, channel, _), share in lanes.items():
             before = more.get((peer, channel), (0, 0))
-            more[peer, channel] = (before[0] + share[0], before[1] + share[1])
+            more[peer, channel] = (before[0] + share.count, before[1] + share.size)
         totals = {"all": sql.TOTAL, "peer": sql.TOTAL_OF_PEER, "channel": sql.TOTAL_OF_CHANNEL}
         check_outbox(
             self._context, more,
@@ -181,12 +218,12 @@ class Appender:
 
 
 def _row(
-    message: NewMessage, place: int, now: float, total: int, shared: int | None, inline: bytes | None
+    message: NewMessage, place: int, now: float, total: int, shared: int | None, inline: bytes | None, flags: int
 ) -> tuple[object, ...]:
-    """A row of `delivery`."""
-    flags, expires = 0, message.expires_in
+    """A row of `delivery`. ``flags``: whether its id is out of order."""
+    expires = message.expires_in
     if message.receipt:
-        flags = sql.RECEIPT
+        flags |= sql.RECEIPT
     if message.delayed:
         flags |= sql.DELAYED
     if message.fingerprint is not None:
@@ -198,20 +235,6 @@ def _row(
         expires += now
     size = len(message.envelope)
     return (place, message.id, now, flags, size, expires, expires, shared, message.fingerprint, total, inline)
-
-
-def _end_of(connection: Connection, key: _Key, count: int) -> tuple[int, int, int]:
-    """A lane's number, the last sequence given and the bytes ever appended; room for ``count`` more."""
-    found = connection.execute(sql.END_OF, key).fetchall()
-    if not found:
-        number = connection.execute(sql.NEW_LANE, key).fetchall()[0][0]
-        if number > sql.MAX_LANE:
-            raise StoreError(f"more than {sql.MAX_LANE} lanes: use fewer channels")
-        found = [(number, 0, 0)]
-    number, last, total = found[0]
-    if last + count >= sql.HALF:
-        raise StoreError(f"lane {key} has run out of numbers")
-    return number, last, total
 
 
 def _known(connection: Connection, messages: Sequence[NewMessage]) -> dict[int, AppendResult]:

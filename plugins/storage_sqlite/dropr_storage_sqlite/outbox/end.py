@@ -3,6 +3,7 @@
 Owns state moves, receipts, sweep and wipe. Must not know peers' addresses or time-outs.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from dropr_core.contracts.context import Context
@@ -14,6 +15,7 @@ from dropr_core.model.states import DELIVERY, may_follow
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
+from dropr_storage_sqlite.outbox.ids import mark_end
 from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows
 
 SWEEP = 1000
@@ -48,9 +50,14 @@ class Ends:
                 else:
                     done[index] = self._end_live(connection, ledger, lane.number, move)
             # In the order in which they were sent, not in which they ended: a lane's order is a promise.
+            into = Counter(ended.lane for ended, _ in again)
+            for number, count in into.items():
+                mark_end(connection, number, count)
             for ended, index in sorted(again, key=lambda one: (one[0].born, one[0].seq, one[0].n)):
                 _send_again(connection, ledger, ended)
                 done[index] = True
+            for number in into:
+                mark_end(connection, number)
             ledger.close()
             return done
 
@@ -60,7 +67,12 @@ class Ends:
         """End a delivery that is live, if it stands as it was seen and may end so."""
         if move.to is None or not may_follow(DELIVERY, _stored(move.delivery.state), move.to):
             return False
-        for found in connection.execute(sql.BY_ID, (move.delivery.id,)).fetchall():
+        # Those outside of the log all wait for a receipt, so that the index has them.
+        at = sql.origin(number) + move.delivery.sequence
+        query = (sql.ONE, (at,)) if move.delivery.sequence > 0 else (sql.BY_ID, (move.delivery.id,))
+        for found in connection.execute(*query).fetchall():
+            if found[1] != move.delivery.id:
+                continue
             row, (lane, sequence) = Row._make(found), sql.unpack(found[0])
             standing = (lane, max(0, sequence), ledger.state(row))
             if standing == (number, move.delivery.sequence, _stored(move.delivery.state)):
@@ -100,7 +112,8 @@ class Ends:
         taken = False
         for found in connection.execute(sql.BY_ID, (outcome.id,)).fetchall():
             row = Row._make(found)
-            # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost.
+            # Also a delivery that stands as queued: the peer had it, and the answer to the push was lost. The index has
+            # all that asked for a receipt.
             if ledger.lane(sql.unpack(row.place)[0]).peer == peer:
                 ledger.end(row, *result)
                 taken = True

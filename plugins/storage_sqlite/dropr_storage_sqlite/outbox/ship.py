@@ -135,6 +135,9 @@ class Shipper:
             connection.execute(sql.DROP if waiting else sql.DROP_ALL, (start, end))
         values = (head.sequence, head.id, count, int(size), waiting, waiting_bytes, row.number)
         connection.execute(sql.ADVANCE, values)
+        passed = connection.execute(sql.PASSED, (start, end)).fetchall()
+        if passed:
+            connection.execute(sql.NONE_BELOW, (row.number, max(passed)[0]))
         ledger.close()
 
     def locate(self, lane: Lane, sequence: int) -> MessageId | None:
@@ -260,4 +263,6 @@ def renumber_lane(connection: Connection, row: LaneRow) -> None:
         after = places[-1][0]
         connection.executemany(sql.MOVE, [(first + last + index, place) for index, (place,) in enumerate(places, 1)])
         last += len(places)
+    # All of it is flagged, and so in the index of ids.
+    connection.execute(sql.PASSED, (sql.lowest(row.number), sql.highest(row.number))).fetchall()
     connection.execute(sql.RESTART, (last, row.number))

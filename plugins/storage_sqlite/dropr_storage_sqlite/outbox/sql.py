@@ -8,16 +8,22 @@ is the log: appending, reading and releasing a lane are ranges of the rowid, and
 Sequences below 1 are deliveries that wait for a receipt outside of the log (after a renumbering).
 """
 
-# ruff: noqa: S608 -- statements are put together here from constants of this file only
+# ruff: noqa: S608 -- statements are put together here from constants of this package only
+
+from dropr_storage_sqlite.engine.rising import RISING
 
 SEQ_BITS = 43
 HALF = 1 << (SEQ_BITS - 1)
 MASK = (1 << SEQ_BITS) - 1
 MAX_LANE = (1 << (63 - SEQ_BITS)) - 2
 
-RECEIPT, DELAYED, DUPLICATE, FINGERPRINT, SHARED, EXPIRES = 1, 2, 4, 8, 16, 32
+RECEIPT, DELAYED, DUPLICATE, FINGERPRINT, SHARED, EXPIRES, APART = 1, 2, 4, 8, 16, 32, 64
 SPECIAL = RECEIPT | FINGERPRINT | SHARED
 """Flags of a delivery that cannot simply be deleted once it is accepted."""
+UNORDERED = DUPLICATE | FINGERPRINT | APART
+"""Flags of a delivery whose id does not rise with its place (`engine.rising`)."""
+LISTED = SPECIAL | UNORDERED
+"""Flags of a delivery that the index of ids has."""
 DATED = DELAYED | EXPIRES
 
 STORE = "SELECT value FROM meta WHERE key = 'store'"
@@ -46,7 +52,7 @@ LANE = f"SELECT {_LANE} FROM lane {_TAIL} WHERE peer = ? AND channel = ? AND pri
 LANE_BY_NUMBER = f"SELECT {_LANE} FROM lane {_TAIL} WHERE lane.lane = ?"
 LANES = f"SELECT {_LANE} FROM lane {_TAIL}"
 END_OF = (
-    f"SELECT lane.lane, last + {_NEW}, ifnull(tail.total, lane.total) FROM lane {_TAIL} "
+    f"SELECT lane.lane, last + {_NEW}, ifnull(tail.total, lane.total), floor, tail.id, tail.flags FROM lane {_TAIL} "
     "WHERE peer = ? AND channel = ? AND priority = ?"
 )
 NOTE = "UPDATE lane SET last = ?, depth = ?, bytes = ?, sent = ?, total = ? WHERE lane = ?"
@@ -64,14 +70,14 @@ EXTEND = (
 )
 OFFER = "UPDATE lane SET offered = ? WHERE lane = ?"
 ADVANCE = (
-    "UPDATE lane SET head = ?, head_id = ?, offered = 0, depth = depth - ?, bytes = bytes - ?, "
-    "awaiting = awaiting + ?, awaiting_bytes = awaiting_bytes + ? WHERE lane = ?"
+    "UPDATE lane SET head = ?1, floor = max(floor, ?1), head_id = ?2, offered = 0, depth = depth - ?3, "
+    "bytes = bytes - ?4, awaiting = awaiting + ?5, awaiting_bytes = awaiting_bytes + ?6 WHERE lane = ?7"
 )
 COUNT = (
     "UPDATE lane SET depth = depth + ?, bytes = bytes + ?, awaiting = awaiting + ?, "
     "awaiting_bytes = awaiting_bytes + ? WHERE lane = ?"
 )
-RESTART = "UPDATE lane SET head = 0, head_id = zeroblob(16), offered = 0, last = ? WHERE lane = ?"
+RESTART = "UPDATE lane SET head = 0, head_id = zeroblob(16), offered = 0, last = ?1, floor = ?1 WHERE lane = ?2"
 _DEPTH, _BYTES = f"depth + {_NEW}", "bytes + ifnull(tail.total - lane.total, 0)"
 TOTAL = f"SELECT total({_DEPTH} + awaiting), total({_BYTES} + awaiting_bytes) FROM lane {_TAIL}"
 TOTAL_OF_PEER = f"SELECT total({_DEPTH}), total({_BYTES}) FROM lane {_TAIL} WHERE peer = ?"
@@ -98,13 +104,36 @@ SET_APART = "UPDATE delivery SET place = ? WHERE place = ?"
 PLACES = "SELECT place FROM delivery WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 FIRST = "SELECT born FROM delivery WHERE place >= ? AND place <= ? ORDER BY place LIMIT 1"
 ONE = f"SELECT {_ROW} FROM delivery WHERE place = ?"
-BY_ID = f"SELECT {_ROW} FROM delivery WHERE id = ?"
-FINGERPRINTS = "SELECT place, fingerprint FROM delivery WHERE id = ?"
+BY_ID = f"SELECT {_ROW} FROM delivery WHERE id = ? AND flags & {LISTED} <> 0"
+FINGERPRINTS = f"SELECT place, fingerprint FROM delivery WHERE id = ? AND flags & {LISTED} <> 0"
 DUE = f"SELECT {_ROW} FROM delivery WHERE due IS NOT NULL AND due <= ? ORDER BY due LIMIT ?"
 NEXT_DUE = "SELECT due FROM delivery WHERE due IS NOT NULL ORDER BY due LIMIT 1"
-ENVELOPE = (
-    "SELECT coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) FROM delivery "
-    "WHERE id = ? LIMIT 1"
+ENVELOPE_AT = (
+    "SELECT coalesce(envelope, (SELECT envelope FROM shared WHERE n = delivery.shared)) FROM delivery WHERE place = ?"
+)
+
+# ── ids that rise ────────────────────────────────────────────────────────────────────────────────
+# Above the `floor` of a lane, the highest head it ever had under its present numbers, deliveries that are not in the
+# index of ids rise. Milestones stand at most `rising.SPACING` places apart, and from the floor and the last place.
+MILESTONE = "INSERT INTO milestone VALUES(?, ?)"
+PASSED = "DELETE FROM milestone WHERE place > ? AND place <= ? RETURNING id"
+NONE_BELOW = f"UPDATE milestone SET id = x'' WHERE place >> {SEQ_BITS} = ? AND id = ?"
+"""Nothing stands in the order at or below these places any more."""
+LAST_MILESTONE = "SELECT place, id FROM milestone WHERE place > ? AND place <= ? ORDER BY place DESC LIMIT 1"
+LAST_IN_ORDER = (
+    f"SELECT id FROM delivery WHERE place > ? AND place <= ? AND flags & {UNORDERED} = 0 ORDER BY place DESC LIMIT 1"
+)
+BY_ORDER = (
+    f"SELECT {_ROW} FROM lane CROSS JOIN delivery ON place > max((lane.lane << {SEQ_BITS}) + {HALF} + lane.floor, "
+    f"ifnull((SELECT m.place FROM milestone AS m WHERE m.place >> {SEQ_BITS} = +lane.lane AND m.id < ?1 "
+    f"ORDER BY m.id DESC, m.place DESC LIMIT 1), 0)) AND place <= "
+    f"ifnull((SELECT m.place FROM milestone AS m WHERE m.place >> {SEQ_BITS} = +lane.lane AND m.id >= ?1 "
+    f"ORDER BY m.id, m.place LIMIT 1), lane.lane << {SEQ_BITS} | {MASK}) "
+    f"WHERE lane.lane <= {RISING} AND id = ?1 AND flags & {LISTED} = 0"
+)
+END_OF_NUMBER = (
+    f"SELECT lane.lane, last + {_NEW}, ifnull(tail.total, lane.total), floor, tail.id, tail.flags FROM lane {_TAIL} "
+    "WHERE lane.lane = ?"
 )
 
 # ── shared envelopes ─────────────────────────────────────────────────────────────────────────────

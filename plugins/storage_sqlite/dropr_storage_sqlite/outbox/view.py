@@ -13,6 +13,7 @@ from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.end import ended_rows, fits
+from dropr_storage_sqlite.outbox.ids import find_rows
 from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Row, lane_rows
 
 LIVE = frozenset({State.QUEUED, State.HELD, State.ACCEPTED})
@@ -52,8 +53,11 @@ class View:
         """The stored bytes of a message, if still kept."""
 
         def job(connection: Connection) -> bytes | None:
-            for query in (sql.ENVELOPE, sql.ENDED_ENVELOPE):
-                for (data,) in connection.execute(query, (message_id,)).fetchall():
+            queries: list[tuple[str, object]] = [
+                (sql.ENVELOPE_AT, row.place) for row in find_rows(connection, (message_id,))
+            ]
+            for query, value in (*queries, (sql.ENDED_ENVELOPE, message_id)):
+                for (data,) in connection.execute(query, (value,)).fetchall():
                     if data is not None:
                         return bytes(data)
             return None
@@ -153,8 +157,7 @@ class _Shower:
     def live_rows(self, selection: Selection, after: int) -> Iterator[Row]:
         """Live deliveries after a place that a selection means, in order of their places."""
         if selection.ids:
-            found = [row for one in dict.fromkeys(selection.ids) for row in self._connection.execute(sql.BY_ID, (one,))]
-            rows = map(Row._make, sorted(found))
+            rows = sorted(find_rows(self._connection, selection.ids))
             yield from (row for row in rows if row.place > after and self._fits(row, selection))
             return
         for lane in sorted(self.lanes.values()):

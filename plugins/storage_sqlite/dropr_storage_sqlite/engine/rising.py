@@ -1,0 +1,45 @@
+"""Ids that rise with the places of their rows, and so need no index.
+
+Owns the rules that both halves share: which ids are found by their order, and how far apart milestones stand. Must not
+know tables.
+
+Messages get rising ids (UUIDs of version 7), and mostly come in that order: of the rows that do, one in so many, a
+milestone, says where to look for an id. The others are listed: a flag brings them into a partial index. A milestone
+is a place and an id: rows that rise have ids up to it at or below its place, and higher ones above it.
+"""
+
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from operator import lt
+
+SPACING = 64
+"""Places between two milestones: so many rows a look-up reads at most, in each lane or queue."""
+RISING = 256
+"""Lanes and queues with a higher number list every message: a look-up asks each of the others."""
+LISTED = b"\xff" * 17
+"""The top of those: no id is above it."""
+_VERSION = bytes(range(0x70, 0x80))
+TIMED = "hex(substr({0}, 7, 1)) BETWEEN '70' AND '7F'"
+"""`is_timed` in SQL."""
+
+
+def is_timed(identity: bytes) -> bool:
+    """Whether it is a UUID of version 7. Others are always listed: nobody looks for them among those that rise."""
+    return identity[6:7] in _VERSION and len(identity) == 16
+
+
+def do_rise(ids: Sequence[bytes]) -> bool:
+    """Whether all of them are UUIDs of version 7, and each is above the one before it."""
+    return not b"".join(ids)[6::16].translate(None, _VERSION) and all(map(lt, ids, itertools.islice(ids, 1, None)))
+
+
+def apart_of(ids: Sequence[bytes], top: bytes) -> int | None:
+    """How many of them, the first ones, are not above ``top``; None if they do not rise among themselves."""
+    return bisect_right(ids, top) if do_rise(ids) else None
+
+
+def milestones(first: int, ids: Sequence[bytes], left: int) -> Iterator[tuple[int, bytes]]:
+    """Those of rows that rise from a place on. ``left``: how many places were left to the next one."""
+    for index in range(max(0, left - 1), len(ids), SPACING):
+        yield first + index, ids[index]
