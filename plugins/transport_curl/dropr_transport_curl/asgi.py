@@ -44,6 +44,8 @@ UNSENT = "dropr.unsent"
 """Name of the ASGI extension: ``extension()`` says how many bytes the server holds that the caller has not taken."""
 ABORT = "dropr.abort"
 """Name of the ASGI extension: ``extension()`` hangs up at once."""
+WHOLE = "dropr.whole"
+"""Name of the ASGI extension that is there when the server has all of the request: nothing of it is waited for."""
 _WATCH_AFTER = 1.0
 """Seconds of waiting for an answer after which we look whether the caller is still there."""
 
@@ -154,7 +156,10 @@ class DroprApp:
     async def _read(self, scope: Scope, incoming: Incoming, caller: Caller) -> bytes | memoryview:
         """The whole request, admitted by its head before more than that is kept; a long one takes its place."""
         announced = next((value for name, value in scope["headers"] if name == b"content-length"), None)
-        fill = scope.get("extensions", {}).get(EXTENSION)
+        extensions = scope.get("extensions", {})
+        if WHOLE in extensions and announced is not None and announced.isdigit() and int(announced) < _LONG:
+            return await self._read_at_once(scope, incoming, caller, announced)
+        fill = extensions.get(EXTENSION)
         chunks: list[bytes] = []
         have, length = 0, -1
         try:
@@ -167,11 +172,7 @@ class DroprApp:
                         have += len(chunk)
                     if length < 0 and (have >= self._answerer.head_size or not incoming.more):
                         head = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                        length = await self._admit(head[: self._answerer.head_size], scope, incoming, caller, limit)
-                        if announced is not None and announced.isdigit() and int(announced) != length:
-                            raise Refused("bad_frame", f"the request says {length} bytes, HTTP says {int(announced)}")
-                        if not scope.get("extensions", {}).get(ADMITTED, _always)():
-                            raise Refused("busy", "too many connections at once; try again later")
+                        length = await self._admit(head, scope, incoming, caller, announced, limit)
                         if length >= _LONG:
                             await self._place(length, incoming, caller, limit)
                             incoming.came(have - len(chunk))
@@ -193,6 +194,14 @@ class DroprApp:
             raise Refused("bad_frame", f"only {have} of the {length} bytes that the request says")
         incoming.complete()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _read_at_once(self, scope: Scope, incoming: Incoming, caller: Caller, announced: bytes) -> bytes:
+        """A short request that is here already, as nearly all are: so no clock is set for it."""
+        request = await incoming.next()
+        length = await self._admit(request, scope, incoming, caller, announced, None)
+        if len(request) != length:
+            raise Refused("bad_frame", f"{len(request)} bytes, and the request says {length}")
+        return request
 
     async def _place(self, length: int, incoming: Incoming, caller: Caller, limit: asyncio.Timeout) -> None:
         """Room for a long request. Raises Refused where there is none for long."""
@@ -216,17 +225,25 @@ class DroprApp:
         limit.reschedule(loop.time() + self._idle)
 
     async def _admit(
-        self, head: bytes, scope: Scope, incoming: Incoming, caller: Caller, limit: asyncio.Timeout
-    ) -> int:
+        self, begin: bytes, scope: Scope, incoming: Incoming, caller: Caller, announced: bytes | None,
+        limit: asyncio.Timeout | None,
+    ) -> int:  # fmt: skip
         """Judge a request; a refusal is told to a stranger after a while, so that a flood of them has to wait."""
+        extensions = scope.get("extensions", {})
         try:
-            return self._answerer.admit(head, caller)
+            length = self._answerer.admit(begin[: self._answerer.head_size], caller)
         except Refused:
-            seconds = scope.get("extensions", {}).get(REFUSED, _at_once)()
+            seconds = extensions.get(REFUSED, _at_once)()
             if seconds:
-                limit.reschedule(None)
+                if limit is not None:
+                    limit.reschedule(None)
                 await incoming.pause(seconds)
             raise
+        if announced is not None and announced.isdigit() and int(announced) != length:
+            raise Refused("bad_frame", f"the request says {length} bytes, HTTP says {int(announced)}")
+        if not extensions.get(ADMITTED, _always)():
+            raise Refused("busy", "too many connections at once; try again later")
+        return length
 
     async def _wait(self, future: "Future[bytes]", receive: Receive) -> None:
         """Until the answer is there; raises Gone if the caller leaves, ConnectionAbortedError on `give_up`.

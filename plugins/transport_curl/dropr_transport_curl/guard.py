@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dropr_core.system import tally
 from dropr_transport_curl.accepting import Visit
-from dropr_transport_curl.asgi import ABORT, ADMITTED, REFUSED, UNSENT
+from dropr_transport_curl.asgi import ABORT, ADMITTED, REFUSED, UNSENT, WHOLE
 from dropr_transport_curl.filling import EXTENSION, Filler
 
 HEAD_SECONDS = 30.0
@@ -76,6 +76,11 @@ class GuardedProtocol(HttpToolsProtocol):
             extensions[EXTENSION] = self.fill
         cast("dict[str, Any]", self.scope)["extensions"] = extensions
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of it is here; most often before the application is called, which then need not watch the clock."""
+        cast("dict[str, Any]", self.scope)["extensions"][WHOLE] = True
+        super().on_message_complete()
 
     async def fill(self, view: memoryview, moved: Callable[[int], None]) -> None:
         """The ASGI extension: fill ``view`` with all that follows of the request's body. Raises Gone.

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 OVERRIDDEN = frozenset({
     "connection_made", "connection_lost", "data_received", "on_message_begin", "on_headers_complete",
-    "timeout_keep_alive_handler",
+    "on_message_complete", "timeout_keep_alive_handler",
 })  # fmt: skip
 """Methods of the protocol in whose place ours is called; each calls the original."""
 

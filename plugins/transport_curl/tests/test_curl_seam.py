@@ -1,16 +1,18 @@
 """The seam to uvicorn: what is relied on in its classes beyond its documented interface, by name and by order."""
 
 import ast
+import asyncio
 import inspect
 import logging
 import socket
 from pathlib import Path
 
 import pytest
-from dropr_transport_curl import CurlTransport, Options, accepting, guard, seam
+from dropr_transport_curl import CurlTransport, Options, accepting, asgi, guard, seam
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dropr_core.errors import Unreachable
+from dropr_core.testing.bodies_bench import until
 from dropr_core.testing.transport_contract import Echo, request
 
 
@@ -107,3 +109,28 @@ def test_the_order_of_calls(monkeypatch):
     transport.close()
     one = ["data_received", "on_message_begin", "on_headers_complete"]
     assert calls == ["connection_made", *one, *one, "connection_lost"]
+
+
+@pytest.mark.parametrize(("pieces", "clocks"), [(1, 0), (2, 1)])
+def test_for_a_request_that_is_here_as_a_whole_no_clock_is_set(monkeypatch, pieces, clocks):
+    """Nearly all requests come in one piece with their head; only for what is waited for there is a limit."""
+    set_ = []
+    monkeypatch.setattr(asgi.asyncio, "timeout", lambda *limit, make=asyncio.timeout: set_.append(1) or make(*limit))
+    transport = CurlTransport(Options(), logging.getLogger("test.curl"))
+    echo = Echo()
+    listener = transport.listen("http://127.0.0.1:0/dropr", echo)
+    body = request(30)
+    ask = b"POST /dropr HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    port = int(listener.url.split(":")[2].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        if pieces == 2:
+            line.sendall(ask[:-5])
+            until(lambda: bool(set_), "the limit")
+            line.sendall(ask[-5:])
+        else:
+            line.sendall(ask)
+        back = b""
+        while not back.endswith(body):
+            back += line.recv(65536)
+    transport.close()
+    assert len(set_) == clocks
