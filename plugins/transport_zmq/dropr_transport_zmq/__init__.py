@@ -57,7 +57,7 @@ class ZmqConnection(Connection):
             return future
         future.add_done_callback(self._done)
         try:
-            self._engine.post(partial(self._asking.ask, request, idle, future))
+            self._engine.hand_over(partial(self._asking.ask, request, idle, future))
         except Closed as error:
             future.set_exception(Closed(f"{self._url}: {error}"))
         return future

@@ -15,7 +15,7 @@ import zmq
 from dropr_core.contracts.transport import Answerer
 from dropr_core.errors import Closed, Refused
 from dropr_core.system.request_room import RequestRoom
-from dropr_transport_zmq.engine import Deadline, Engine, receive
+from dropr_transport_zmq.engine import Deadline, Engine, receive, send_now
 from dropr_transport_zmq.frames import CHUNK, FIRST_WINDOW, VERSION, Head, Kind, OtherVersion, refusal, unpack
 from dropr_transport_zmq.lines import Judged
 from dropr_transport_zmq.options import Options
@@ -303,7 +303,7 @@ class Answering:
 
         def send(parts: Sequence[bytes | memoryview]) -> bool:
             try:
-                self._socket.send_multipart([way.identity, *parts], zmq.NOBLOCK)
+                send_now(self._socket, [way.identity, *parts])
             except zmq.Again:
                 return False
             return True

@@ -18,7 +18,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from dropr_core.errors import Closed, DroprError, Refused, Unreachable
 from dropr_transport_zmq.address import Address, endpoint
-from dropr_transport_zmq.engine import Engine, Timer, receive
+from dropr_transport_zmq.engine import Engine, Timer, receive, send_now
 from dropr_transport_zmq.frames import MAX_FRAME
 from dropr_transport_zmq.hub import Hub
 from dropr_transport_zmq.keys import public_to_z85, secret_to_z85
@@ -268,7 +268,7 @@ class Dealer:
         if self._socket is None or not self.ready:
             return False
         try:
-            self._socket.send_multipart(parts, zmq.NOBLOCK)
+            send_now(self._socket, parts)
         except zmq.Again:
             return False
         return True

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import monotonic
 from typing import Any, TypeVar
@@ -40,6 +40,11 @@ with one bad frame and a reset. All other events are told where errno has been u
 """
 
 
+_MORE, _LAST = int(zmq.NOBLOCK | zmq.SNDMORE), int(zmq.NOBLOCK)
+BURST = 0.002
+"""Seconds within which a second request shows that there are many."""
+PATIENCE = 0.002
+"""Seconds for which the thread is let run at most."""
 _FEW = 16
 """Cancelled timers that may stay until their time."""
 
@@ -61,6 +66,8 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._awake = False
+        """Whether it was woken, and will look at what was posted. Raised after posting, taken down before that look."""
+        self._handed_at = 0.0
         self._posted: deque[Callable[[], None]] = deque()
         self._notifier: socket.socket | None = None
         # in the thread
@@ -75,8 +82,8 @@ class Engine:
 
     # ── from any thread ──────────────────────────────────────────────────────────────────────────
 
-    def post(self, work: Callable[[], None]) -> None:
-        """Have ``work`` done in the thread. Raises Closed, also in a forked child."""
+    def post(self, work: Callable[[], None]) -> bool:
+        """Have ``work`` done in the thread; whether it slept. Raises Closed, also in a forked child."""
         if os.getpid() != self._pid:
             raise Closed("this transport was opened by the parent process; open the node anew")
         with self._lock:
@@ -89,10 +96,30 @@ class Engine:
                 self._notifier.setblocking(False)
                 self._thread = threading.Thread(target=self._main, args=(subscription,), name="dropr-zmq", daemon=True)
                 self._thread.start()
-            if not self._awake:
-                self._awake = True
-                assert self._notifier is not None
-                self._notifier.send(b"!")
+            if self._awake:
+                return False
+            self._awake = True
+            assert self._notifier is not None
+            self._notifier.send(b"!")
+            return True
+
+    def hand_over(self, work: Callable[[], None]) -> None:
+        """`post`, and let the thread run at once if it slept: else it wakes up, and then waits for the interpreter,
+        which this thread keeps until it happens to wait for something. A burst is posted without that. Raises Closed.
+        """
+        done = threading.Lock()
+        done.acquire()
+
+        def do() -> None:
+            try:
+                work()
+            finally:
+                done.release()
+
+        now = monotonic()
+        burst, self._handed_at = now - self._handed_at < BURST, now
+        if self.post(do) and not burst and not self.here:
+            done.acquire(timeout=PATIENCE)
 
     def run(self, work: Callable[[], T]) -> T:
         """Have ``work`` done in the thread and wait for its result. Raises what it raises, and Closed."""
@@ -206,11 +233,11 @@ class Engine:
             ready = self._watched.get(what)
             if ready is not None:
                 self._guarded(ready, events)
-        with self._lock:
-            self._awake = False
-            posted, self._posted = self._posted, deque()
-        for work in posted:
-            self._guarded(work)
+        # Behind `heard`, else that could take the byte of what is posted after this look. Without the lock: who posted
+        # a moment ago may still hold it.
+        self._awake = False
+        for _ in range(len(self._posted)):
+            self._guarded(self._posted.popleft())
         now = monotonic()
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
@@ -275,6 +302,13 @@ class Deadline:
         again = self._look(now)
         if again is not None:
             self.by(max(again, now + 0.01))
+
+
+def send_now(target: "zmq.Socket[bytes]", parts: Sequence[bytes | memoryview]) -> None:
+    """One message, without waiting. Raises zmq.Again. As `send_multipart`, whose flags take longer than sending."""
+    for part in parts[:-1]:
+        target.send(part, _MORE)
+    target.send(parts[-1], _LAST)
 
 
 def receive(source: "zmq.Socket[bytes]", most: int) -> "list[zmq.Frame] | None":
