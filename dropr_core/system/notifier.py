@@ -179,9 +179,10 @@ class Subscription:
     def _raise_flags(self) -> None:
         self._armed = True
         for flag in self._flags:
-            # Where a full disk refuses even one byte, LOOK_AGAIN remains.
-            with contextlib.suppress(OSError):
-                flag.set()
+            if not flag.is_raised:
+                # Where a full disk refuses even one byte, LOOK_AGAIN remains.
+                with contextlib.suppress(OSError):
+                    flag.set()
 
     def wait(self, timeout: float | None = None, extra_fds: Iterable[int] = ()) -> bool:
         """Sleep until there is reason to look: True; or until ``timeout`` seconds passed: False.
@@ -208,9 +209,11 @@ class Subscription:
     def drain(self) -> None:
         """Forget former notifications."""
         fd = self.fileno()
-        with contextlib.suppress(BlockingIOError):
+        try:
             while len(os.read(fd, 4096)) == 4096:
                 pass
+        except BlockingIOError:
+            pass
 
     def wake(self) -> None:
         """Wake this subscription alone, from any thread or signal handler of its process; nothing if it is closed."""

@@ -48,10 +48,16 @@ class Flag:
                 with contextlib.suppress(OSError, ValueError):
                     self._seen = mmap.mmap(fd, 1, mmap.MAP_SHARED, mmap.PROT_READ)
 
+    @property
+    def is_raised(self) -> bool:
+        """Whether it is seen, without a call, that it was raised already. Whoever clears it from now on notifies all
+        that are linked: it is as if we had.
+        """
+        return self._seen is not None and self._seen[0] != 0
+
     def set(self) -> None:
         """Say that somebody may be about to sleep. Raises OSError."""
-        if self._seen is not None and self._seen[0]:
-            # Raised already, and whoever clears it from now on notifies all that are linked: it is as if we had.
+        if self.is_raised:
             return
         if self._fd is not None:
             # A system call and not a store: it also orders this write before the look that follows it.

@@ -153,13 +153,14 @@ class FileDocument(Generic[T]):
     def __init__(self, path: Path, form: Form[T], *, nested: bool = False) -> None:
         """``nested``: its directory is made when it is needed."""
         self._path, self._form, self._nested = path, form, nested
+        self._path_text = str(path)
         self._mutex = threading.Lock()
         self._known: tuple[tuple[int, int, int] | None, T] = None, form.empty()
 
     def look(self, *, now: bool = False) -> T:  # noqa: ARG002 - it is always as it is now
         """See `SharedDocument`. Costs a look at the file's date."""
         try:
-            found = self._path.stat()
+            found = os.stat(self._path_text)  # noqa: PTH116 - with each message, and a Path costs more than the call
         except FileNotFoundError:
             if self._known[0] is not None:
                 self._known = None, self._form.empty()
