@@ -21,6 +21,7 @@ from dropr_core.contracts.records import (
     PeerState,
     Rejection,
     Selection,
+    Standing,
 )
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, Head, Lane, MessageId, StoreId
@@ -141,6 +142,10 @@ class Outbox(ABC):
         placed = self.append(messages)
         seen()
         return placed
+
+    def standing(self) -> Standing:
+        """`lanes` and `peers` at once: the daemon looks at them with each message."""
+        return Standing(self.lanes(), self.peers())
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
         """`append`, once: together with a note, in the same durable commit, that the staging log of this name is taken

@@ -4,7 +4,7 @@ Owns the shapes of the outbox's values and of those that both halves have, and t
 stand in `inbox_records.py`. What they mean is said with the methods of `storage.py`. Must not know anything else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, overload
@@ -237,6 +237,17 @@ class LaneStats:
     bytes: int
     oldest: float
     """Seconds that the first unsent delivery has waited."""
+
+
+class Standing(NamedTuple):
+    """What an outbox has to ship, and to whom."""
+
+    lanes: Sequence[LaneStats]
+    """`Outbox.lanes`."""
+    peers: "Mapping[str, PeerState]"
+    """`Outbox.peers`."""
+    store: StoreId | None = None
+    """`Outbox.store_id`, if that could be told along with them."""
 
 
 @attrs.frozen

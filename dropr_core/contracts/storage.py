@@ -45,6 +45,7 @@ from dropr_core.contracts.records import (
     Release,
     Selection,
     Settlement,
+    Standing,
 )
 from dropr_core.model.names import START
 
@@ -117,5 +118,6 @@ __all__ = [
     "Release",
     "Selection",
     "Settlement",
+    "Standing",
     "Storage",
 ]  # fmt: skip

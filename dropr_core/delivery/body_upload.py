@@ -138,6 +138,11 @@ class BodyUploads:
 
     # ── what the pusher asks ────────────────────────────────────────────────────────────────────
 
+    @property
+    def quiet(self) -> bool:
+        """Whether there is nothing to carry on with."""
+        return not (self.new_session or self._upload or self._ready or self._unreadable)
+
     def turn(self, now: float, lanes: Sequence[LaneStats], *, open_: bool) -> list[LaneStats]:
         """Carry on; which of these large-body lanes may be shipped, their first delivery only.
 

@@ -24,6 +24,7 @@ from dropr_core.delivery.transports import Transports
 from dropr_core.errors import PluginError, UsageError
 from dropr_core.model import topics
 from dropr_core.model.backoff import Backoff
+from dropr_core.model.names import StoreId
 from dropr_core.protocol.access import Access
 from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.system.log_fields import about
@@ -178,11 +179,12 @@ class Links:
             return []
         lanes: dict[str, list[LaneStats]] = {}
         states: Mapping[str, PeerState] = {}
+        store: StoreId | None = None
         said = False
         with self._trouble.guard(thing):
-            for stats in self._runtime.outbox.lanes():
+            stands, states, store = self._runtime.outbox.standing()
+            for stats in stands:
                 lanes.setdefault(stats.lane.peer, []).append(stats)
-            states = self._runtime.outbox.peers()
             said = True
         if not said:  # what waits for each peer the store cannot say now
             return []
@@ -195,7 +197,7 @@ class Links:
                 continue
             quiet.pop(name, None)
             self.stirs += 1
-            wake = pusher.turn(waiting or (), state or nothing)
+            wake = pusher.turn(waiting or (), state or nothing, store)
             wakes.append(wake)
             if not waiting:
                 quiet[name] = state, wake

@@ -83,6 +83,7 @@ class Pusher:
         self._rate = LineRate(clock)
         self._cursor = (b"", 0)
         self._awaiting = False
+        self._store: StoreId | None = None
         self._unasked = False
         """The other side began anew, and the lanes whose receipts are awaited have not been read since."""
         self._polled = (self._cursor, 0.0)
@@ -101,8 +102,12 @@ class Pusher:
         """The peer's name."""
         return self.link.peer
 
-    def turn(self, lanes: Sequence[LaneStats], state: PeerState) -> float | None:
-        """Do what can be done now; returns the node time at which to be called again at the latest."""
+    def turn(self, lanes: Sequence[LaneStats], state: PeerState, store: StoreId | None = None) -> float | None:
+        """Do what can be done now; returns the node time at which to be called again at the latest.
+
+        ``store``: the outbox's id, if it was read with the lanes.
+        """
+        self._store = store
         now = self._clock.now()
         self._cursor = (state.log or b"", state.cursor)
         self._awaiting = state.awaiting > 0
@@ -134,6 +139,8 @@ class Pusher:
         """Bring large bodies on their way; which lanes may be shipped now."""
         uploads = self.uploads
         if uploads is None:
+            return lanes
+        if uploads.quiet and not any(stats.lane.large for stats in lanes):
             return lanes
         if uploads.new_session:
             uploads.new_session = False
@@ -183,7 +190,9 @@ class Pusher:
         bytes_left = min(self._batch_bytes, announced, self._room.room(self._bytes_in_flight))
         most = max_request(announced) - FRAMING
         count_left = MAX_BATCH_COUNT if welcome is None else min(MAX_BATCH_COUNT, max(1, welcome.batch_count))
-        store = self._store_id()  # before the lanes are read: a store that takes a new id numbers them anew
+        store = (
+            self._store or self._store_id()
+        )  # before the lanes are read: a store that takes a new id numbers them anew
         for lane, count in order.lanes if store is not None else ():
             if bytes_left <= 0 or count_left <= 0:
                 break

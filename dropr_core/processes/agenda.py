@@ -31,6 +31,8 @@ class Task:
     last: float = -math.inf
     early: float = math.inf
     """When it is done by its spacing."""
+    again: bool = False
+    """Another task of this turn has brought something for it: it is done once more, behind the others."""
 
 
 class Agenda:
@@ -53,17 +55,22 @@ class Agenda:
         would get up for each of its tasks.
         """
         can_wait: list[Task] = []
+        now = self._clock.now()
         for task in self._tasks:
-            now = self._clock.now()
             soon = math.inf if task.spacing is None else task.last + task.spacing
             if woken:
                 task.early = soon
             if now >= task.due or task.spacing == 0.0:
                 self._attempt(task, now)
+                now = self._clock.now()
             elif now >= min(soon, task.early):
                 can_wait.append(task)
         for task in can_wait:
             self._attempt(task, self._clock.now())
+        for task in self._tasks:
+            if task.again:
+                task.again = False
+                self._attempt(task, self._clock.now())
         return min(max(min(task.due, task.early), self._trouble.until(task.thing)) for task in self._tasks)
 
     def _attempt(self, task: Task, now: float) -> None:

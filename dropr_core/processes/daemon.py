@@ -162,6 +162,9 @@ class Daemon:
     def _make_agenda(self) -> None:
         carrier = self._carrier
         agenda = self._agenda = Agenda(carrier.runtime.clock, carrier.trouble)
+        # First: a message that waits is what this process was most likely woken for. What the others bring for the
+        # links is done behind them.
+        self._linking = agenda.add(Task(("links",), self._turn_links, 0.0))
         agenda.add(Task((READ, "requests to retry"), self._nudges, 0.0))
         agenda.add(Task((WRITE, "staged"), self._take_over, LOOK_AGAIN))
         agenda.add(Task((WRITE, "clock"), self._keep_clock))
@@ -169,7 +172,6 @@ class Daemon:
         agenda.add(Task((WRITE, "inbox"), self._sweep_inbox))
         self._bodies = agenda.add(Task((WRITE, "bodies"), self._sweep_bodies, BODIES_EVERY))
         agenda.add(Task((WRITE, "outbox"), self._sweep_outbox, SWEEP_EVERY))
-        agenda.add(Task(("links",), self._turn_links, 0.0))
         agenda.add(Task(("report",), self._show, 0.0))
 
     def run(self, path: Path | None) -> int:
@@ -209,8 +211,9 @@ class Daemon:
         """Everything that can be done now; when to look again at the latest (node time)."""
         # The subscription was prepared just before: draining it here would take a notification whose flag is down
         # by now, and nobody would notify again.
-        with self._carrier.trouble.guard(("answers",)):
-            self._woken |= self._loop.run_posts() > 0
+        if self._loop.has_posts or not self._carrier.trouble.well:
+            with self._carrier.trouble.guard(("answers",)):
+                self._woken |= self._loop.run_posts() > 0
         wake, bodies = self._agenda.turn(woken=self._woken), self._bodies
         if self._carrier.links.unloaded and bodies.spacing is not None and bodies.spacing > BODIES_SOON:
             bodies.spacing = BODIES_SOON
@@ -241,6 +244,7 @@ class Daemon:
         for name in names:
             word = Path(directory, name)
             word.unlink(missing_ok=True)
+            self._linking.again = True
             if word.name == "announce":
                 self._carrier.links.announce()
                 continue
@@ -250,8 +254,8 @@ class Daemon:
     def _take_over(self, now: float) -> float:
         """What programs had staged when they were killed: they notified nobody."""
         runtime = self._carrier.runtime
-        if runtime.outbox.staging:
-            runtime.staging.take_over()
+        if runtime.outbox.staging and runtime.staging.take_over():
+            self._linking.again = True
         return now + LOOK_AGAIN
 
     def _keep_clock(self, now: float) -> float:

@@ -67,6 +67,11 @@ class MainLoop:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._writer, b"\0")
 
+    @property
+    def has_posts(self) -> bool:
+        """Whether there is something that was posted."""
+        return bool(self._posts)
+
     def run_posts(self) -> int:
         """Do what was posted so far; how many calls that were."""
         count = 0

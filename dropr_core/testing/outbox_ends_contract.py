@@ -48,6 +48,21 @@ class OutboxEndsContract(StorageTests):
         assert state_of(again.outbox, only) == "processed"
         assert (again.outbox.peers()[PEER].log, again.outbox.peers()[PEER].cursor) == (LOG, 1)
 
+    def test_standing_is_lanes_and_peers_of_one_moment(self, storage: Storage) -> None:
+        """With each message the daemon looks once: the same is told as by both calls, and no other store id."""
+        send(storage.outbox, 2, receipt=True)
+        deliver(storage.outbox)
+        send(storage.outbox, 3)
+        send(storage.outbox, 1, peers=("other",))
+        storage.outbox.receipts("other", LOG, [], 7)
+        storage.outbox.hold("held", "by hand")
+        lanes, peers, store = storage.outbox.standing()
+        assert sorted(lanes, key=lambda one: one.lane) == sorted(storage.outbox.lanes(), key=lambda one: one.lane)
+        assert [one.depth for one in lanes if one.lane.peer == PEER] == [3]
+        assert peers == storage.outbox.peers()
+        assert peers.keys() == {PEER, "other", "held"}
+        assert store in {None, storage.outbox.store_id}
+
     def test_fault_75_receipt_for_an_unknown_message_is_ignored(self, storage: Storage) -> None:
         """Unknown messages end nothing; the cursor moves on over them."""
         send(storage.outbox)

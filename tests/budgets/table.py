@@ -61,7 +61,7 @@ TABLE = {
             },
         ),
         "wake": Cost(
-            functions=66.38, statements=0, steps=0, peak=None,
+            functions=55.38, statements=0, steps=0, peak=None,
             system={
                 "close": 1.07, "fcntl": 0.01, "getdents64": 2.06, "openat": 1.06,
                 "poll": 1, "pwrite64": 2, "read": 2, "stat": 2.1,
@@ -90,7 +90,7 @@ TABLE = {
             },
         ),
         "idle": Cost(
-            functions=111.3, statements=0, steps=0, peak=None,
+            functions=100.3, statements=0, steps=0, peak=None,
             system={
                 "openat": 1,
             },
@@ -144,7 +144,7 @@ TABLE = {
             },
         ),
         "wake": Cost(
-            functions=66.38, statements=0, steps=0, peak=None,
+            functions=55.38, statements=0, steps=0, peak=None,
             system={
                 "close": 1.07, "fcntl": 0.01, "getdents64": 2.06, "openat": 1.06,
                 "poll": 1, "pwrite64": 2, "read": 2, "stat": 2.1,
@@ -172,7 +172,7 @@ TABLE = {
             },
         ),
         "idle": Cost(
-            functions=111.3, statements=0, steps=0, peak=None,
+            functions=100.3, statements=0, steps=0, peak=None,
             system={
                 "openat": 1,
             },

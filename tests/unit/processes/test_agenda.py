@@ -38,6 +38,23 @@ def test_what_is_done_because_the_process_is_awake_comes_after_what_woke_it(agen
     assert done[4:] == ["sweep", "links"]
 
 
+def test_what_a_later_task_brings_for_an_earlier_one_is_done_in_the_same_turn(agenda, clock):
+    """The links come first, for a message may wait; a request to retry that is found behind them is not left lying."""
+    done = []
+
+    def bring(now):
+        done.append("retry")
+        links.again = len(done) < 3
+        return now + 5.0
+
+    links = agenda.add(Task(("links",), lambda now: done.append("links") or now + 5.0, 0.0))
+    agenda.add(Task(("retry",), bring, 0.0))
+    assert agenda.turn() == pytest.approx(clock.now() + 5.0)
+    assert done == ["links", "retry", "links"]
+    agenda.turn()
+    assert done == ["links", "retry", "links", "links", "retry"]
+
+
 def test_a_task_that_can_wait_is_done_at_its_spacing_at_the_latest(agenda, clock):
     """Whatever woke the process may have made it due sooner than it said: it looks again, and then sleeps."""
     agenda.add(Task(("sweep",), lambda now: now + 300.0, 0.25))

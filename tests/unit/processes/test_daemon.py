@@ -64,8 +64,8 @@ TURNS = 300
 """In a minute: two peers that refuse connections are tried meanwhile, each answer is a turn. Spinning needs more."""
 READ_ONLY = OSError(30, "Read-only file system", "somewhere")
 CALLS = {
-    "outbox.sweep": ("outbox", "sweep"), "inbox.sweep": ("inbox", "sweep"), "outbox.lanes": ("outbox", "lanes"),
-    "outbox.peers": ("outbox", "peers"), "bodies": ("runtime", "sweep_bodies"), "clock": ("module", "keep_clock"),
+    "outbox.sweep": ("outbox", "sweep"), "inbox.sweep": ("inbox", "sweep"),
+    "outbox.standing": ("outbox", "standing"), "bodies": ("runtime", "sweep_bodies"), "clock": ("module", "keep_clock"),
     "report": ("module", "replace_text"),
 }  # fmt: skip
 
@@ -97,7 +97,7 @@ def test_a_read_only_file_system_is_one_line_in_the_log_and_turns_no_faster(node
     caplog.set_level(logging.INFO)
     with monkeypatch.context() as patch:
         for where, name in CALLS.values():
-            if name not in {"lanes", "peers"}:
+            if name != "standing":
                 owner = {"outbox": node.outbox, "inbox": node.inbox, "runtime": node.runtime, "module": daemon_module}
                 patch.setattr(owner[where], name, counted(READ_ONLY, tries))
         turns = live(daemon, 60.0)

@@ -22,6 +22,7 @@ from dropr_core.contracts.storage import (
     PeerState,
     Rejection,
     Selection,
+    Standing,
 )
 from dropr_core.model.message import Outcome
 from dropr_core.model.names import Head, Lane, MessageId, StoreId
@@ -72,6 +73,9 @@ class SqliteOutbox(Outbox):
 
     def lanes(self, peer: str | None = None) -> list[LaneStats]:  # noqa: D102
         return self._shipper.lanes(peer)
+
+    def standing(self) -> Standing:  # noqa: D102
+        return self._shipper.standing()
 
     def take(  # noqa: D102
         self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True

@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import PlainEntries
-from dropr_core.contracts.storage import Batch, Entry, LaneStats, Rejection
+from dropr_core.contracts.storage import Batch, Entry, LaneStats, PeerState, Rejection, Standing
 from dropr_core.errors import StoreError
 from dropr_core.model.message import State
 from dropr_core.model.names import START, Head, Lane, MessageId, StoreId, make_store_id
@@ -20,6 +20,7 @@ from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.rows import EndedRow, LaneRow, Ledger, Row, find_lane, lane_rows, note, own_lane
 
 PAGE = 1000
+_NOTHING = PeerState()
 PORTION = 128
 """Rows that `take` reads beyond what it may give."""
 
@@ -41,6 +42,24 @@ class Shipper:
                       0.0 if born is None else max(0.0, now - born))
             for name, channel, priority, head, head_id, last, depth, size, born in rows
         ]  # fmt: skip
+
+    def standing(self) -> Standing:
+        """All of that by one statement: it is the first thing that a message waits for."""
+        self._engine.give_way()
+        rows, now = self._engine.look(sql.STANDING), self._context.clock.now()
+        lanes, peers, store = list[LaneStats](), dict[str, PeerState](), None
+        for name, channel, priority, head, head_id, last, depth, size, born, *peer in rows:
+            if depth > 0:
+                oldest = 0.0 if born is None else max(0.0, now - born)
+                position = Head(head, MessageId(head_id))
+                lanes.append(LaneStats(Lane(name, channel, priority), position, last, depth, size, oldest))
+            awaiting, held, reason, log, cursor, store = peer
+            before = peers.get(name, _NOTHING)
+            peers[name] = PeerState(
+                bool(held), reason, before.waiting + depth, before.bytes + size, before.awaiting + awaiting,
+                None if log is None else StoreId(log), cursor,
+            )  # fmt: skip
+        return Standing(lanes, peers, None if store is None else StoreId(bytes(store)))
 
     def take(self, lane: Lane, max_count: int, max_bytes: int, *, mark_in_flight: bool = True) -> Batch | None:
         """What follows the lane's head, marked as under way and on stable storage with ``mark_in_flight``."""

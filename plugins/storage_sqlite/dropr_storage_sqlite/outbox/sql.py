@@ -63,6 +63,16 @@ WAITING = (
     "WHERE (depth > 0 OR tail.place IS NOT NULL)"
 )
 WAITING_OF = WAITING + " AND peer = ?"
+STANDING = (
+    f"SELECT peer, channel, priority, head, head_id, last + {_NEW}, depth + {_NEW}, "
+    "bytes + ifnull(tail.total - lane.total, 0), CASE WHEN depth > 0 OR tail.place IS NOT NULL THEN "
+    f"(SELECT born FROM delivery WHERE place > (lane.lane << {SEQ_BITS}) + {HALF} + lane.head ORDER BY place LIMIT 1) "
+    f"END, awaiting, ifnull(held, 0), ifnull(reason, ''), log, ifnull(cursor, 0), ({STORE}) "
+    f"FROM lane {_TAIL} LEFT JOIN peer ON peer.name = lane.peer "
+    f"UNION ALL SELECT name, NULL, 0, 0, NULL, 0, 0, 0, NULL, 0, held, reason, log, cursor, ({STORE}) FROM peer "
+    "WHERE (held <> 0 OR log IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM lane WHERE lane.peer = peer.name)"
+)
+"""What waits in each lane, and each peer that has a lane or is known otherwise."""
 NEW_LANE = "INSERT INTO lane(peer, channel, priority) VALUES(?, ?, ?) RETURNING lane"
 EXTEND = (
     "UPDATE lane SET last = last + 1, depth = depth + 1, bytes = bytes + ?2, total = total + ?2 "
