@@ -88,8 +88,12 @@ class Statements:
         try:
             act()
         finally:
-            self._counting = False
+            self.stop()
         return self
+
+    def stop(self) -> None:
+        """What follows does not count any more."""
+        self._counting = False
 
 
 def peak_of(act: Callable[[], None]) -> int:
