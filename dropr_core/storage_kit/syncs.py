@@ -14,22 +14,18 @@ All this survives every process. It need not survive a power cut: after that a f
 file cannot be opened nobody is in doubt. Must not know what is synced, nor how a hole is mended.
 """
 
-import fcntl
 import mmap
 import os
-import struct
 import threading
 from pathlib import Path
 
-from dropr_core.system.locks import release_in_child
+from dropr_core.system.locks import are_free, lock_bytes, release_in_child, unlock_bytes
 from dropr_core.system.ownership import open_private
 
 SIZE = 4096
 _MET, _MENDED, _NOWHERE, _FIRST = 0, 1, 7, 8
 PLACES = SIZE // 8 - _FIRST
 """Processes beyond so many are not told from those that were killed while they did nothing."""
-_LOCK = struct.Struct("@hhqqi")
-"""Of `struct flock`: type, from where, start, length, process."""
 
 
 class Syncs:
@@ -98,18 +94,18 @@ class Syncs:
             if words is not None:
                 marked = [at for at, syncs in enumerate(words.tolist()) if syncs and at >= _FIRST and at != self._at]
                 for at in marked:
-                    if _is_free(fd, at):
+                    if are_free(fd, SIZE + at):
                         found = True
                         self.met()  # before anybody can take it for the place of a living one
-                        if _lock(fd, at):
+                        if lock_bytes(fd, SIZE + at):
                             words[at] = 0
-                            _unlock(fd, at)
+                            unlock_bytes(fd, SIZE + at)
         return found
 
     def is_alone(self) -> bool:
         """Whether no other process has a place."""
         with self._mutex:
-            return self._words is not None and _is_free(self._fd, _FIRST, PLACES)
+            return self._words is not None and are_free(self._fd, SIZE + _FIRST, PLACES)
 
     # ── opening and closing ──────────────────────────────────────────────────────────────────────
 
@@ -159,35 +155,8 @@ def _take_place(fd: int, words: "memoryview[int]") -> int:
     first = int.from_bytes(os.urandom(2), "little")  # so that nobody has to ask for all that are taken
     for number in range(PLACES):
         at = _FIRST + (first + number) % PLACES
-        if not words[at] and _lock(fd, at):
+        if not words[at] and lock_bytes(fd, SIZE + at):
             if not words[at]:
                 return at
-            _unlock(fd, at)
+            unlock_bytes(fd, SIZE + at)
     return _NOWHERE
-
-
-def _ask(fd: int, command: int, kind: int, at: int, count: int = 1) -> int:
-    """The kind of lock that the answer names."""
-    answer = fcntl.fcntl(fd, command, _LOCK.pack(kind, os.SEEK_SET, SIZE + at, count, 0))
-    return int(_LOCK.unpack(answer)[0])
-
-
-def _lock(fd: int, at: int) -> bool:
-    # Of the open file, not of the process: no other descriptor of this process gives it up when it is closed.
-    try:
-        _ask(fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, at)
-    except OSError:
-        return False
-    return True
-
-
-def _unlock(fd: int, at: int) -> None:
-    _ask(fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, at)
-
-
-def _is_free(fd: int, at: int, count: int = 1) -> bool:
-    """Whether no other open file holds a lock there."""
-    try:
-        return _ask(fd, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, at, count) == fcntl.F_UNLCK
-    except OSError:
-        return False

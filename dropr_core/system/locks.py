@@ -8,6 +8,7 @@ ends. Must not know who locks what for which purpose.
 import contextlib
 import fcntl
 import os
+import struct
 import time
 import weakref
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Protocol
 from dropr_core.errors import Held
 from dropr_core.system.ownership import open_private
 
+_BYTES = struct.Struct("@hhqqi")
+"""Of `struct flock`: type, from where, start, length, process."""
 ASKERS = 0.02
 """Seconds that a lock waits for those who only ask whether it is held."""
 
@@ -87,6 +90,41 @@ def is_held(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+# ── single bytes ─────────────────────────────────────────────────────────────────────────────────
+# Such a lock is of the open file, not of the process: no other descriptor of the process gives it up by being closed.
+
+
+def lock_bytes(fd: int, at: int, count: int = 1) -> bool:
+    """Whether all these bytes are this open file's now; else nothing has changed."""
+    try:
+        _ask(fd, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, at, count)
+    except OSError:
+        return False
+    return True
+
+
+def unlock_bytes(fd: int, at: int, count: int = 1) -> None:
+    """Give them back, those of them that are held. Raises OSError."""
+    _ask(fd, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, at, count)
+
+
+def are_free(fd: int, at: int, count: int = 1) -> bool:
+    """Whether no other open file holds a lock there."""
+    try:
+        return _ask(fd, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, at, count) == fcntl.F_UNLCK
+    except OSError:
+        return False
+
+
+def _ask(fd: int, command: int, kind: int, at: int, count: int) -> int:
+    """The kind of lock that the answer names."""
+    answer = fcntl.fcntl(fd, command, _BYTES.pack(kind, os.SEEK_SET, at, count, 0))
+    return int(_BYTES.unpack(answer)[0])
+
+
+# ── forks ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Releasable(Protocol):
