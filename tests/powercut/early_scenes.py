@@ -6,12 +6,17 @@ before. ``said`` is also what the second one promised to somebody outside.
 
 import os
 import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
 
 from dropr_storage_sqlite.engine.engine import Engine
 
 from dropr_core.contracts.storage import Ack, NewMessage, Release
 from dropr_core.model.message import State
 from dropr_core.model.names import START
+from dropr_core.storage_kit import posts
 from powercut.sqlite_scenes import LANE, SOURCE, arrival, identity, jobs, open_store, queued
 
 
@@ -104,18 +109,64 @@ class Working:
         assert jobs(store)[last + 1] is State.READY
 
 
+class Gathering:
+    """Two send at once: one of them stores for both, and the other one hears of it from that."""
+
+    def prepare(self, store):
+        """One is there."""
+        store.outbox.append([message(1)])
+
+    def act(self, store, other, say):
+        """Who leads is whoever is woken; what they tell each other is on another disk, and begins anew after a cut."""
+        home = Path(tempfile.mkdtemp())
+        posts.PATIENCE = posts.LOOK_AGAIN = 30.0
+        for one in (store, other):
+            one.outbox.appender._with_others()._posts._directory = home
+            one.outbox.engine.company.met()
+        gate = posts.Posts(home)
+        assert gate.open()
+
+        def send(one, number):
+            one.outbox.append([message(number)])
+            say(f"sent {number}")
+
+        for number in (2, 4, 6):
+            while not gate.lead():
+                time.sleep(0.001)
+            threads = [threading.Thread(target=send, args=pair) for pair in ((store, number), (other, number + 1))]
+            for thread in threads:
+                thread.start()
+            while len(waiting := gate.posted()) < 2:
+                time.sleep(0.001)
+            if number == 6:
+                gate.answer(waiting[0], posts.BY_ITSELF)
+            gate.hand_over()
+            for thread in threads:
+                thread.join()
+
+    def check(self, store, said):
+        """Whatever was sent is there, once."""
+        batch = store.outbox.take(LANE, 1000, 1 << 30)
+        there = sorted(int.from_bytes(entry.id, "big") for entry in batch.entries)
+        assert len(set(there)) == len(there)
+        assert {1, *(int(word.split()[1]) for word in said)} <= set(there)
+        assert [entry.sequence for entry in batch.entries] == list(range(1, len(there) + 1))
+
+
 def message(number):
     """One for the lane."""
     return NewMessage(identity(number), "orders", 5, ("ware",), b"body %d" % number * 20)
 
 
-SCENES = {scene.__name__.lower(): scene for scene in (Shipping, Working)}
+SCENES = {scene.__name__.lower(): scene for scene in (Shipping, Working, Gathering)}
 
 
 def main(name, directory, words, *switches):
     """Act out one scene on a disk."""
     if "off" in switches:  # the negative control: nobody makes sure of what he has read
         Engine.settle = Engine.settle_seen = lambda *_: None
+        if name == "gathering":  # or that what it has stored for others is on the disk
+            os.fdatasync = lambda _fd: None
     out = os.open(words, os.O_WRONLY | os.O_APPEND)
     store, other = open_store(directory), open_store(directory)
     store.outbox.engine.flush()

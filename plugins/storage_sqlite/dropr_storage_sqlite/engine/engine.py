@@ -67,8 +67,8 @@ class Engine:
         self._flushed: GroupCommit[Connection] = GroupCommit(in_one_transaction(self._commit_and_flush))
         self._syncs = Syncs(path.with_suffix(".syncs"))
         self._wal = Wal(path, self._syncs)
-        self._company = Writers(path)
-        self.give_way = self._company.give_way
+        self.company = Writers(path)
+        self.give_way = self.company.give_way
         self._writers: dict[int, apsw.Connection] = {}
         self._cursors: dict[int, apsw.Cursor] = {}
         self.commits = 0
@@ -102,17 +102,17 @@ class Engine:
 
     def owed(self) -> int | None:
         """What `settle` needs; to be asked within a write transaction that has read what is going to be promised."""
-        return self._company.owed()
+        return self.company.owed()
 
     def settle(self, owed: int | None) -> None:
         """What was read before `owed` was asked is on stable storage when this returns, whoever wrote it."""
-        if owed is not None and not self._company.await_flush(owed):
+        if owed is not None and not self.company.await_flush(owed):
             self.flush()
-            self._company.flushed(max(0, owed))
+            self.company.flushed(max(0, owed))
 
     def settle_seen(self) -> None:
         """What this process has read so far is on stable storage when this returns, whoever wrote it."""
-        if not self.context.read_only and self._company.may_owe():
+        if not self.context.read_only and self.company.may_owe():
             self.settle(self.write(lambda _connection: self.owed(), mark=False))
 
     def write(self, job: Callable[[Connection], T], *, relief: bool = True, mark: bool = True) -> T:
@@ -251,24 +251,24 @@ class Engine:
 
     def _commit_and_flush(self, job: Callable[[Connection], Any]) -> Any:
         # Without either nobody waits, and SQLite's own sync costs a little less.
-        if not (self._company.has_company() or (are_told(job) and self._company.is_open)):
+        if not (self.company.has_company() or (are_told(job) and self.company.is_open)):
             return tell_seen(job, self._durable(job))
         with self._flushing:
             if self._in_doubt() or not (self._wal.is_open and opening.NORMAL in self._writers):
                 result = tell_seen(job, self._durable(job))
                 self._open_wal()
                 return result
-            result, number = self._transact(opening.NORMAL, lambda connection: (job(connection), self._company.begin()))
+            result, number = self._transact(opening.NORMAL, lambda connection: (job(connection), self.company.begin()))
             tell_seen(job, result)
             if not self._sync(MAY_BE_SENT):
                 self._durable(flush_by_commit)
-            self._company.flushed(number)
+            self.company.flushed(number)
         return result
 
     def _transact(self, synchronous: int, job: Callable[[Connection], T]) -> T:
         with self._writing:
             writer = None
-            turn = self._company.take_turn()
+            turn = self.company.take_turn()
             try:
                 writer = self._writers.get(synchronous)
                 if writer is None or self._in_doubt() or self._file.has_moved(writer):
@@ -288,7 +288,7 @@ class Engine:
                 raise self._trouble(error, opening.errno_of(writer)) from error
             finally:
                 if turn:
-                    self._company.give_turn()
+                    self.company.give_turn()
             return result
 
     def _commit(self, writer: apsw.Connection, cursor: apsw.Cursor) -> None:
@@ -383,7 +383,7 @@ class Engine:
 
     def _drop_writers(self) -> None:
         self._wal.close()
-        self._company.close()
+        self.company.close()
         writers, self._writers, self._cursors = self._writers, {}, {}
         for writer in writers.values():
             opening.close(writer, keep_log=self._in_doubt())

@@ -43,7 +43,9 @@ class Writers:
     def __init__(self, path: Path) -> None:
         """``path``: of the database. Nothing is opened yet."""
         self._path = path.with_suffix(".writers")
-        self._fd, self._left = -1, 0
+        self._fd = -1
+        self.left = 0
+        """For so many commits more this one reckons with company."""
         self._own = int.from_bytes(os.urandom(8), "little")
         """What this one is called among them: in containers several processes may have the same number."""
         self._known = False
@@ -106,11 +108,15 @@ class Writers:
         if counts is None:
             return False
         if counts[_LAST] == self._own:
-            self._left -= self._left > 0
+            self.left -= self.left > 0
         else:
-            self._left, self._known = COMPANY * self._known, True
+            self.left, self._known = COMPANY * self._known, True
             counts[_LAST] = self._own
-        return self._left > 0
+        return self.left > 0
+
+    def met(self) -> None:
+        """Others commit through this process (outbox/together.py)."""
+        self.left = COMPANY
 
     def begin(self) -> int:
         """This transaction is about to be seen before it is flushed; its number. Only within a transaction. Raises

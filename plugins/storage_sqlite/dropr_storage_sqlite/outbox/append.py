@@ -6,6 +6,7 @@ happens to deliveries afterwards.
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import AppendRun, PlainMessages
@@ -20,6 +21,9 @@ from dropr_storage_sqlite.engine.rising import SPACING, apart_of, is_timed, mile
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.ids import End, end_of
+
+if TYPE_CHECKING:
+    from dropr_storage_sqlite.outbox.together import Together
 
 _Key = tuple[str, str, int]
 
@@ -53,6 +57,9 @@ class Appender:
     def __init__(self, engine: Engine, context: Context) -> None:
         self._engine, self._context = engine, context
         self._limited = limited(context)
+        self._company = engine.company
+        self._together: dict[None, Together] = {}
+        """Made when another sender is met. A `dict`, for two threads may make it at once."""
         self._state: tuple[Connection | None, int, int, int, _Key] = (None, 0, 0, 0, ("", "", 0))
         """When `_end` holds: (connection, its version, commits of this process, rows it ever changed, lane)."""
         self._end: tuple[int, int, int, bytes, int] = (0, 0, 0, b"", 0)
@@ -65,7 +72,26 @@ class Appender:
         if not messages:
             return []
         self._engine.space.check()
+        if self._company.left and len(messages) == 1 and not self._limited:
+            message = messages[0]
+            if len(message.peers) == 1 and message.fingerprint is None:
+                placed = self._with_others().append(message, seen)
+                if placed is not None:
+                    return placed
         return self._engine.write_flushed(BatchedJob(self.append_all, messages, seen))
+
+    def close(self) -> None:
+        """Send no more together with other processes; safe twice."""
+        for one in self._together.values():
+            one.close()
+
+    def _with_others(self) -> "Together":
+        found = self._together.get(None)
+        if found is None:
+            from dropr_storage_sqlite.outbox.together import Together
+
+            found = self._together.setdefault(None, Together(self._engine, self._append))
+        return found
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
         """`append` with a note about a staging log; see the contract."""

@@ -129,4 +129,7 @@ class SqliteOutbox(Outbox):
         self._view.hold(peer, reason)
 
     def close(self) -> None:  # noqa: D102
-        self.engine.close()
+        try:
+            self.engine.close()
+        finally:
+            self.appender.close()

@@ -33,6 +33,8 @@ STAGED_UPTO = "SELECT value FROM meta WHERE key = ?"
 SET_STAGED = "INSERT OR REPLACE INTO meta VALUES(?, ?)"
 ALL_STAGED = "SELECT key, value FROM meta WHERE key BETWEEN 'staged ' AND 'staged!'"
 FORGET_STAGED = "DELETE FROM meta WHERE key = ?"
+TAKEN = "SELECT value FROM meta WHERE key = 'taken'"
+SET_TAKEN = "INSERT OR REPLACE INTO meta VALUES('taken', ?)"
 SET_STORE = "UPDATE meta SET value = ? WHERE key = 'store'"
 
 # ── lanes ────────────────────────────────────────────────────────────────────────────────────────
