@@ -6,7 +6,6 @@ happens to deliveries afterwards.
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import AppendRun, PlainMessages
@@ -21,9 +20,7 @@ from dropr_storage_sqlite.engine.rising import SPACING, apart_of, is_timed, mile
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.ids import End, end_of
-
-if TYPE_CHECKING:
-    from dropr_storage_sqlite.outbox.together import Together
+from dropr_storage_sqlite.outbox.together import Together
 
 _Key = tuple[str, str, int]
 
@@ -58,8 +55,7 @@ class Appender:
         self._engine, self._context = engine, context
         self._limited = limited(context)
         self._company = engine.company
-        self._together: dict[None, Together] = {}
-        """Made when another sender is met. A `dict`, for two threads may make it at once."""
+        self._together = Together(engine, self._append)
         self._state: tuple[Connection | None, int, int, int, _Key] = (None, 0, 0, 0, ("", "", 0))
         """When `_end` holds: (connection, its version, commits of this process, rows it ever changed, lane)."""
         self._end: tuple[int, int, int, bytes, int] = (0, 0, 0, b"", 0)
@@ -75,23 +71,14 @@ class Appender:
         if self._company.left and len(messages) == 1 and not self._limited:
             message = messages[0]
             if len(message.peers) == 1 and message.fingerprint is None:
-                placed = self._with_others().append(message, seen)
+                placed = self._together.append(message, seen)
                 if placed is not None:
                     return placed
         return self._engine.write_flushed(BatchedJob(self.append_all, messages, seen))
 
     def close(self) -> None:
         """Send no more together with other processes; safe twice."""
-        for one in self._together.values():
-            one.close()
-
-    def _with_others(self) -> "Together":
-        found = self._together.get(None)
-        if found is None:
-            from dropr_storage_sqlite.outbox.together import Together
-
-            found = self._together.setdefault(None, Together(self._engine, self._append))
-        return found
+        self._together.close()
 
     def append_staged(self, messages: Sequence[NewMessage], log: str, after: int, upto: int) -> bool:
         """`append` with a note about a staging log; see the contract."""
