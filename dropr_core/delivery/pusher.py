@@ -190,9 +190,8 @@ class Pusher:
         bytes_left = min(self._batch_bytes, announced, self._room.room(self._bytes_in_flight))
         most = max_request(announced) - FRAMING
         count_left = MAX_BATCH_COUNT if welcome is None else min(MAX_BATCH_COUNT, max(1, welcome.batch_count))
-        store = (
-            self._store or self._store_id()
-        )  # before the lanes are read: a store that takes a new id numbers them anew
+        # Before the lanes are read: a store that takes a new id numbers them anew.
+        store = self._store or self._store_id()
         for lane, count in order.lanes if store is not None else ():
             if bytes_left <= 0 or count_left <= 0:
                 break
