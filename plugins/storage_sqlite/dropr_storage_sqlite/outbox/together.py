@@ -138,7 +138,7 @@ class Together:
         if not posted:
             return [self._append(connection, [message])]
         self._engine.company.met()
-        note, fresh, messages = _noted(connection), [], []
+        note, fresh = _noted(connection), list[tuple[NewMessage, Post | None]]()
         for post in posted:
             taken = note[2 * post.place] == post.ticket  # by one who has died, or could not say so
             if post.place == own:
@@ -148,16 +148,19 @@ class Together:
             elif (one := _decoded(post.payload)) is None:
                 self._taken.append((post, BY_ITSELF))
             else:
-                fresh.append(post)
-                messages.append(one)
+                fresh.append((one, post))
         number = note[2 * own + 1] if ticket and note[2 * own] == ticket else 0
         if not number:
-            messages.append(message)
-        placed = self._append(connection, messages) if messages else []
-        for post, result in zip(fresh, placed, strict=False):
-            note[2 * post.place : 2 * post.place + 2] = post.ticket, result.sequences[0]
-            self._taken.append((post, result.sequences[0]))
-        number = number or placed[-1].sequences[0]
+            fresh.append((message, None))
+        # They came at the same moment, so any order is theirs; in that of their ids they need no index (`ids`).
+        fresh.sort(key=lambda pair: pair[0].id)
+        placed = self._append(connection, [one for one, _ in fresh]) if fresh else []
+        for (_, owner), result in zip(fresh, placed, strict=True):
+            if owner is None:
+                number = result.sequences[0]
+                continue
+            note[2 * owner.place : 2 * owner.place + 2] = owner.ticket, result.sequences[0]
+            self._taken.append((owner, result.sequences[0]))
         if ticket:
             note[2 * own : 2 * own + 2] = ticket, number
             self._taken.append((Post(own, ticket, None), number))
