@@ -121,7 +121,7 @@ class Gathering:
         home = Path(tempfile.mkdtemp())
         posts.PATIENCE = posts.LOOK_AGAIN = 30.0
         for one in (store, other):
-            one.outbox.appender._with_others()._posts._directory = home
+            one.outbox.appender._together._posts._directory = home
             one.outbox.engine.company.met()
         gate = posts.Posts(home)
         assert gate.open()

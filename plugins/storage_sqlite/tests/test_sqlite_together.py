@@ -66,7 +66,7 @@ class Rig:
                 store.outbox.append([message()])
         self.posts = Posts(directory / "outbox.senders")
         assert self.posts.open()
-        assert all(store.outbox.appender._with_others()._posts.open() for store in self.stores)
+        assert all(store.outbox.appender._together._posts.open() for store in self.stores)
         self.pool = ThreadPoolExecutor(8)
         self.others = []
 
@@ -91,7 +91,7 @@ class Rig:
         self.posts._ring(self.place(number))
 
     def place(self, number):
-        return self.stores[number].outbox.appender._with_others()._posts.place
+        return self.stores[number].outbox.appender._together._posts.place
 
     def close(self):
         for other in self.others:
@@ -369,7 +369,7 @@ def test_without_a_fifo_everybody_sends_by_himself(rig, monkeypatch):
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "mkfifo", refuse)
-    rig.stores[0].outbox.appender._with_others()._posts.close()
+    rig.stores[0].outbox.appender._together._posts.close()
     for _ in range(3):
         rig.stores[0].outbox.append([message()])
     assert tried == [1]

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -77,20 +78,25 @@ def test_a_figure_that_fails_is_a_line_of_the_table(tmp_path, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_processors_are_busy_only_while_a_figure_is_taken(tmp_path):
+def test_processors_are_busy_only_while_a_figure_is_taken(tmp_path, monkeypatch):
     """Who asks for a busy machine gets that many processes beside a figure, and none after it, though it failed."""
-    seen = []
+    begun, alive = [], []
+
+    def begin(*words, **more):
+        begun.append(subprocess_popen(*words, **more))
+        return begun[-1]
 
     def looks(run):
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        seen.extend(pid for pid in children if b"while True" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        alive.extend(child.poll() is None for child in begun)
         raise ValueError("enough")
 
+    subprocess_popen = subprocess.Popen
+    monkeypatch.setattr("bench.busy.subprocess.Popen", begin)
     wanted = asked()
     wanted.busy = 2
     take(figure(looks), wanted, tmp_path)
-    assert len(seen) == 2
-    assert not any(Path(f"/proc/{pid}").exists() for pid in seen)
+    assert alive == [True, True]
+    assert [child.returncode for child in begun] == [-signal.SIGKILL] * 2
 
 
 HANGS = """
