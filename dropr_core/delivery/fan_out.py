@@ -76,10 +76,14 @@ class FanOut:
         """Handle what is there now, at most a batch; whether there was anything. Raises StoreError."""
         now = self._runtime.clock.now()
         received = consumer.claim(BATCH, without=[topic for topic, ends in self._resting.items() if ends > now])
+        published = []
         for one in received:
             if one.channel == REQUESTS:
                 self._answer(one)
-        published = [one for one in received if one.channel != REQUESTS]
+            elif is_overflow(one.channel) and one.sender != self._runtime.name:
+                self._refuse(one)
+            else:
+                published.append(one)
         if published:
             self._copy(consumer, published)
             rested = {topic for topic in _topics(published) if self._resting.get(topic, now + 1) <= now}
@@ -109,6 +113,13 @@ class FanOut:
             self._log.info("%s subscribes to %s as %s", one.peer or "this node", topic, name,
                            extra=about(peer=one.peer, channel=topic))  # fmt: skip
         settle(self._runtime, [Ack(asked.claim)])
+
+    def _refuse(self, foreign: Received) -> None:
+        """A peer has sent into an overflow queue: what waits there is sent on, and nobody sends through this node."""
+        reason = f"channel {foreign.channel} is for copies that {self._runtime.name} makes itself"
+        self._log.warning("a message of %s is buried: %s", foreign.sender, reason,
+                          extra=about(peer=foreign.sender, channel=foreign.channel))  # fmt: skip
+        settle(self._runtime, [Bury(foreign.claim, reason)])
 
     # ── copies ───────────────────────────────────────────────────────────────────────────────────
 

@@ -40,9 +40,13 @@ class Copier:
         self.fan_out = FanOut(node.runtime, LOG)
         self.consumer = None
 
+    def channels(self, topic):
+        """What it takes from."""
+        return [topic]
+
     def turn(self, topic):
         """One turn; whether there was anything."""
-        self.consumer = Consumer(self.node.runtime, [topic])
+        self.consumer = Consumer(self.node.runtime, self.channels(topic))
         try:
             return self.fan_out.turn(self.consumer)
         finally:
