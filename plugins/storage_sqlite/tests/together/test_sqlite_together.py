@@ -1,115 +1,16 @@
-"""Processes whose messages one of them stores for all: nothing is lost or there twice, whoever dies, stops or fails."""
+"""Processes whose messages one of them stores for all: nothing is lost or there twice, whatever the store says."""
 
 import errno
-import fcntl
-import logging
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-
-pytest.importorskip("apsw")
-from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite.outbox import together
+from together_rig import LANE, message, places
 
-from dropr_core.contracts.context import Context
-from dropr_core.contracts.storage import NewMessage
-from dropr_core.errors import StoreError, WriteFailed
-from dropr_core.model.names import IdMaker, Lane
+from dropr_core.errors import QueueFull, StoreError, WriteFailed
+from dropr_core.model.names import Lane
 from dropr_core.storage_kit import posts as kit
-from dropr_core.storage_kit.posts import Posts
-from dropr_core.system.clock import SystemClock
-
-LANE = Lane("peer", "orders", 5)
-make = IdMaker()
-
-
-def message():
-    return NewMessage(make(), "orders", 5, ("peer",), b"x")
-
-
-def opened(directory):
-    context = Context(node="n", data=directory, clock=SystemClock(), log=logging.getLogger("t"), min_free=0)
-    return dropr_storage(Options(flush=3600.0, reserve=0, busy=30.0), context)
-
-
-def until(condition):
-    """Return once it is so."""
-    ends = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < ends, "it never came to that"
-        time.sleep(0.001)
-
-
-def places(storage):
-    """Where each message stands, which is there once."""
-    entries = storage.outbox.take(LANE, 1000, 1 << 30).entries
-    found = {entry.id: entry.sequence for entry in entries}
-    assert len(found) == len(entries)
-    return found
-
-
-class Rig:
-    """A store that several have open and send into, who reckon with each other; and who leads is up to the test."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.stores = [opened(directory) for _ in range(3)]
-        for _ in range(2):
-            for store in self.stores:
-                store.outbox.append([message()])
-        self.posts = Posts(directory / "outbox.senders")
-        assert self.posts.open()
-        assert all(store.outbox.appender._together._posts.open() for store in self.stores)
-        self.pool = ThreadPoolExecutor(8)
-        self.others = []
-
-    def hold(self):
-        """Nobody else leads."""
-        until(self.posts.lead)
-
-    def free(self):
-        """Somebody may lead, and nobody is woken for it."""
-        fcntl.flock(self.posts._fd, fcntl.LOCK_UN)
-
-    def sends(self, number=0, one=None):
-        """A send that finds somebody who leads; it has posted when this returns."""
-        before = len(self.posts._waiting())
-        one = one or message()
-        future = self.pool.submit(self.stores[number].outbox.append, [one])
-        until(lambda: len(self.posts._waiting()) > before)
-        return one, future
-
-    def wake(self, number):
-        """As if its turn had come, or its patience had ended."""
-        self.posts._ring(self.place(number))
-
-    def place(self, number):
-        return self.stores[number].outbox.appender._together._posts.place
-
-    def close(self):
-        for other in self.others:
-            with other:
-                other.kill()
-        for store in self.stores:
-            store.close()
-        self.posts.close()
-        self.pool.shutdown()
-
-
-@pytest.fixture
-def rig(tmp_path, monkeypatch):
-    monkeypatch.setattr(kit, "PATIENCE", 30.0)
-    monkeypatch.setattr(kit, "LOOK_AGAIN", 30.0)
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
 
 
 def test_one_commit_and_one_sync_for_all_that_wait(rig, synced):
@@ -227,137 +128,30 @@ def test_what_is_torn_is_stored_by_its_sender(rig):
     assert len(places(rig.stores[0])) == 8
 
 
-OTHER = """
-import logging, os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import test_sqlite_together as rig
-from dropr_core.storage_kit import posts as kit
-from dropr_storage_sqlite.outbox.together import Together
-kit.PATIENCE = kit.LOOK_AGAIN = 30.0
-store = rig.opened(Path(sys.argv[1]))
-store.outbox.append([rig.message()])
-store.outbox.engine.flush()
-store.outbox.engine.company.met()
-how = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
-moment, deed = sys.argv[3], how[sys.argv[4]]
-die = lambda: os.kill(os.getpid(), deed)
-take, wait, gather = Together._take, kit.Posts.wait, kit.Posts.gather
-if moment == "posted":
-    kit.Posts.wait = lambda *words: die() or wait(*words)
-if moment == "leading":
-    kit.Posts.gather = lambda *words: die() or gather(*words)
-if moment == "taken":
-    Together._take = lambda *words: (take(*words), die())[0]
-if moment == "committed":
-    real = os.fdatasync
-    os.fdatasync = lambda fd: die() or real(fd)
-one = rig.message()
-print(one.id.hex(), flush=True)
-store.outbox.append([one])
-print("sent", flush=True)
-store.close()
-"""
-
-
-class Other:
-    """Another process, which something happens to at one moment of its send."""
-
-    def __init__(self, rig, moment, deed):
-        self._rig, before = rig, len(rig.posts._waiting())
-        words = [sys.executable, "-c", OTHER, str(rig.directory), str(Path(__file__).parent), moment, deed]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        rig.others.append(self.process)
-        self.id = bytes.fromhex(self.process.stdout.readline())
-        until(lambda: len(rig.posts._waiting()) > before)
-        self.place = next(place for place, _ in rig.posts._waiting() if place not in map(rig.place, range(3)))
-
-    def leads(self):
-        """It stores for all."""
-        self._rig.free()
-        self._rig.posts._ring(self.place)
-
-    def state(self):
-        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-MOMENTS = ["leading", "taken", "committed"]
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_whoever_leads_is_killed_and_nothing_is_stored_twice_or_lost(rig, moment):
-    """Before its transaction, within it, and after its commit: whoever waits stores what is not stored yet."""
-    rig.hold()
-    other = Other(rig, moment, "killed")
-    one, future = rig.sends(0)
-    two, second = rig.sends(1)
-    other.leads()
-    assert other.process.wait(30) == -signal.SIGKILL
-    rig.wake(0)
-    numbers = future.result(30)[0].sequences[0], second.result(30)[0].sequences[0]
-    found = places(rig.stores[2])
-    assert (found[one.id], found[two.id]) == numbers
-    assert other.id in found, "its send never returned; what it had posted was stored with the others'"
-    assert sorted(found.values()) == list(range(1, 11))
-
-
-def test_who_waits_looks_whether_anybody_leads(rig, monkeypatch):
-    """Nobody wakes it: whoever led was killed."""
-    rig.hold()
-    monkeypatch.setattr(kit, "LOOK_AGAIN", 0.001)
-    one, future = rig.sends(0)
-    rig.free()
-    number = future.result(30)[0].sequences[0]
-    assert places(rig.stores[1])[one.id] == number
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_whoever_leads_is_stopped_and_stops_nobody_for_long(rig, moment, monkeypatch):
-    """The others store by themselves; when it goes on it stores nothing of theirs again."""
-    rig.hold()
-    other = Other(rig, moment, "stopped")
-    monkeypatch.setattr(kit, "PATIENCE", 0.5)
-    one, future = rig.sends(0)
-    other.leads()
-    until(lambda: other.state() == "T")
-    if moment == "taken":  # within SQLite's lock, which lasts as long as ever
-        other.process.send_signal(signal.SIGCONT)
-    number = future.result(30)[0].sequences[0]
-    other.process.send_signal(signal.SIGCONT)
-    assert other.process.stdout.readline() == "sent\n"
-    assert other.process.wait(30) == 0
-    found = places(rig.stores[2])
-    assert found[one.id] == number
-    assert sorted(found.values()) == list(range(1, 10))
-
-
-def test_one_that_is_killed_after_it_has_posted_is_stored_once_at_most(rig):
-    """Its send never returned. Its place is free for another process."""
-    rig.hold()
-    other = Other(rig, "posted", "killed")
-    assert other.process.wait(30) == -signal.SIGKILL
-    rig.free()
+def test_a_full_disk_is_told_to_whom_it_meets(rig):
+    """SQLite has no page left for all of them: who has room by itself is stored, the others get QueueFull and are not
+    there, and they can send when there is room.
+    """
     rig.stores[0].outbox.append([message()])
-    found = places(rig.stores[0])
-    assert other.id in found
-    assert len(found) == 9
-    again = Posts(rig.directory / "outbox.senders")
-    assert again.open()
-    assert again.place == other.place
-    assert rig.posts._waiting() == []
-    again.close()
-
-
-def test_what_nobody_waits_for_any_more_is_not_stored(rig, monkeypatch):
-    """It was posted long ago by a process that died."""
+    writers = [writer for store in rig.stores for writer in store.outbox.engine._writers.values()]
+    for writer in writers:
+        writer.pragma("max_page_count", writer.pragma("page_count"))
     rig.hold()
-    other = Other(rig, "posted", "killed")
-    assert other.process.wait(30) == -signal.SIGKILL
-    monkeypatch.setattr(kit, "STALE", 0)
+    sent = [rig.sends(number, message()._replace(envelope=bytes(3500))) for number in range(3)]
     rig.free()
-    rig.stores[0].outbox.append([message()])
-    assert other.id not in places(rig.stores[0])
-    assert rig.posts._waiting() == []
+    rig.wake(1)
+    errors = {one.id: future.exception(30) for one, future in sent}
+    full = [one for one, _ in sent if errors[one.id] is not None]
+    assert full
+    assert {type(errors[one.id]) for one in full} == {QueueFull}
+    stored = places(rig.stores[0]).keys() & errors.keys()
+    assert stored == errors.keys() - {one.id for one in full}
+    for writer in writers:
+        writer.pragma("max_page_count", 10**6)
+    for one in full:
+        rig.stores[2].outbox.append([one])
+    assert errors.keys() <= places(rig.stores[0]).keys()
+    assert len(places(rig.stores[0])) == 10
 
 
 def test_without_a_fifo_everybody_sends_by_himself(rig, monkeypatch):
