@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("apsw")
+import apsw
 from dropr_storage_sqlite import Options, dropr_storage
+from dropr_storage_sqlite.engine import mending
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import NewMessage
@@ -249,3 +251,28 @@ def test_what_a_process_met_that_is_gone_is_known_to_whoever_comes(opener, tmp_p
     written.clear()
     send(opener())
     assert written == ([] if end == "nothing" else [LOG])
+
+
+def test_nobody_begins_the_log_anew_while_it_is_compared(opener, tmp_path, monkeypatch):
+    """Another process that is done with mending may copy it, and what is gone from the log then is no loss."""
+    told = opener()
+    for _ in range(20):
+        send(told)
+    meet_an_error(told)
+    real, tried = mending.whole_frames, []
+
+    def after_a_checkpoint(log):
+        other = apsw.Connection(str(tmp_path / "outbox.db"))
+        try:
+            tried.append(other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0])
+        except apsw.BusyError:
+            tried.append(1)
+        finally:
+            other.close()
+        return real(log)
+
+    monkeypatch.setattr(mending, "whole_frames", after_a_checkpoint)
+    newcomer = opener()
+    send(newcomer)
+    assert tried
+    assert count(newcomer) == 21

@@ -13,9 +13,10 @@ to what is on the disk. SQLite does not compare the checksums of frames that its
 Owns the bytes of the log's frames. Must not know why the log is in doubt, nor who is told.
 """
 
+import contextlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -31,6 +32,10 @@ _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
 """page, pages of the database behind a commit, two salts, two checksums."""
 _WORD = 0xFFFFFFFF
+TRIES = 5
+"""Between writing and comparing another process, which is done with mending, may begin the log anew: it has fewer
+frames then. What the disk has lost stays lost.
+"""
 
 
 def mend(connection: apsw.Connection, path: Path, syncs: Syncs) -> None:
@@ -38,7 +43,23 @@ def mend(connection: apsw.Connection, path: Path, syncs: Syncs) -> None:
 
     Raises apsw.Error, OSError; StoreReadOnly if a part of it is lost.
     """
-    log, met, frames = Path(f"{path}-wal"), syncs.before_mending(), 0
+    log, met = Path(f"{path}-wal"), syncs.before_mending()
+    for _ in range(TRIES):
+        frames = _write_again(connection, log)
+        whole = _compare(connection, log)
+        if whole >= frames:
+            syncs.mended(met)
+            return
+    raise StoreReadOnly(
+        f"{path}: the disk has lost a part of the log ({frames - whole} of {frames} frames), of what was not "
+        "promised to anybody yet; stop all processes of this node and start them again: they begin with what is "
+        "whole; look at the kernel's log"
+    )
+
+
+def _write_again(connection: apsw.Connection, log: Path) -> int:
+    """How many frames all connections take for committed then."""
+    frames = 0
 
     def committed(_connection: apsw.Connection, _name: str, pages: int) -> int:
         nonlocal frames
@@ -47,25 +68,32 @@ def mend(connection: apsw.Connection, path: Path, syncs: Syncs) -> None:
 
     connection.set_wal_hook(committed)  # instead of SQLite's own, which might begin a checkpoint
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _alone(connection):
             connection.execute(FLUSH)
             _sync_again(log)
             connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
     finally:
         connection.execute(f"PRAGMA wal_autocheckpoint={opening.CHECKPOINT_PAGES}")
-    whole = whole_frames(log)
-    if whole < frames:
-        raise StoreReadOnly(
-            f"{path}: the disk has lost a part of the log ({frames - whole} of {frames} frames), of what was not "
-            "promised to anybody yet; stop all processes of this node and start them again: they begin with what is "
-            "whole; look at the kernel's log"
-        )
-    syncs.mended(met)
+    return frames
+
+
+def _compare(connection: apsw.Connection, log: Path) -> int:
+    """`whole_frames`, while nobody can begin the log anew. (The log's index knows how many frames there are, too; but
+    who opens and closes that file gives up the locks that SQLite has on it in this process.)
+    """
+    with _alone(connection):
+        return whole_frames(log)
+
+
+@contextlib.contextmanager
+def _alone(connection: apsw.Connection) -> Iterator[None]:
+    """Writers are kept away."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def close_last(close: Callable[[], None], path: Path, syncs: Syncs) -> None:
