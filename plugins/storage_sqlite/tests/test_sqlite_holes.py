@@ -276,3 +276,25 @@ def test_nobody_begins_the_log_anew_while_it_is_compared(opener, tmp_path, monke
     send(newcomer)
     assert tried
     assert count(newcomer) == 21
+
+
+def test_a_send_that_meets_doubt_on_its_way_is_stored(opener, monkeypatch):
+    """Somebody is killed within a sync when it has looked who else sends, and before its transaction: the log is mended
+    within that, which closes and opens all that belongs to it.
+    """
+    one, two = opener(), opener()
+    for _ in range(3):
+        send(one)
+        send(two)
+    company = one.outbox.engine.company
+    real, met = company.take_turn, []
+
+    def take_turn():
+        if not met:
+            met.append(two.outbox.engine._syncs.met())
+        return real()
+
+    monkeypatch.setattr(company, "take_turn", take_turn)
+    send(one)
+    assert met
+    assert count(two) == 7

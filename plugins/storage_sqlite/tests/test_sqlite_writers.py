@@ -178,7 +178,12 @@ def test_without_room_for_the_counts_a_send_is_a_commit_with_a_flush(storage, sy
 def test_counts_that_are_gone_in_the_middle_of_a_send_store_nothing(storage, monkeypatch):
     """The disk refused them just then: the send fails and may be tried again."""
     company = storage.outbox.engine.company
-    monkeypatch.setattr(company, "take_turn", company.close)
+
+    def refuse():
+        company.close()
+        monkeypatch.setattr(company, "_open", lambda: None)
+
+    monkeypatch.setattr(company, "take_turn", refuse)
     with pytest.raises(WriteFailed, match="nothing was stored"):
         storage.outbox.append([message()])
     monkeypatch.undo()

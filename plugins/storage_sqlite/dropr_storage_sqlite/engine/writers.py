@@ -122,7 +122,7 @@ class Writers:
         """This transaction is about to be seen before it is flushed; its number. Only within a transaction. Raises
         WriteFailed.
         """
-        counts = self._counts
+        counts = self._counts or self._open()  # closed within this transaction, where the log was in doubt
         if counts is None:
             raise WriteFailed(f"{self._path} cannot be opened any more; nothing was stored; try again")
         counts[_BEGUN] = number = counts[_BEGUN] + 1
