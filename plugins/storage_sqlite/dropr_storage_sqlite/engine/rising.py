@@ -6,6 +6,9 @@ know tables.
 Messages get rising ids (UUIDs of version 7), and mostly come in that order: of the rows that do, one in so many, a
 milestone, says where to look for an id. The others are listed: a flag brings them into a partial index. A milestone
 is a place and an id: rows that rise have ids up to it at or below its place, and higher ones above it.
+
+All of this is part of the format (`schema`): whoever changes `SPACING`, `RISING` or what a rising id is makes a new
+version of it, and writes the old values into the step that used them.
 """
 
 import itertools
