@@ -26,6 +26,8 @@ from dropr_transport_zmq.zap import Gatekeeper
 
 __all__ = ["SCHEMES", "Options", "ZmqTransport", "dropr_keypair", "dropr_transport", "make"]
 
+_SHORT = 64 << 10
+"""Bytes of a request that is sent before its asker goes on."""
 _UNWANTED = 100
 """Keys of callers that were sent away of which each gets a line in the log."""
 
@@ -56,8 +58,12 @@ class ZmqConnection(Connection):
             future.set_exception(Unreachable(text))
             return future
         future.add_done_callback(self._done)
+        work = partial(self._asking.ask, request, idle, future)
         try:
-            self._engine.hand_over(partial(self._asking.ask, request, idle, future))
+            if len(request) <= _SHORT:
+                self._engine.hand_over(work)
+            else:  # it takes a while, in which this thread makes the next one
+                self._engine.post(work)
         except Closed as error:
             future.set_exception(Closed(f"{self._url}: {error}"))
         return future
