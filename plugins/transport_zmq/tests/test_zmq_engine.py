@@ -3,8 +3,10 @@
 import logging
 import threading
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
+from dropr_transport_zmq import ZmqConnection
 from dropr_transport_zmq import engine as engine_module
 from dropr_transport_zmq.engine import Engine
 
@@ -69,3 +71,20 @@ def test_the_thread_itself_never_waits_for_itself(engine, patient):
     done = threading.Event()
     engine.run(lambda: engine.hand_over(done.set))
     assert done.wait(LONG)
+
+
+def test_only_a_short_request_is_waited_for():
+    """What takes a while is sent while its asker makes the next one."""
+    asked = []
+
+    class Noted:
+        def hand_over(self, work):
+            asked.append("handed over")
+
+        def post(self, work):
+            asked.append("posted")
+
+    connection = ZmqConnection(Noted(), SimpleNamespace(ask=print), "tcp://there:1", 10)
+    for size in (200, 65536, 65537, 400_000):
+        connection.ask(bytes(size), idle=LONG)
+    assert asked == ["handed over", "handed over", "posted", "posted"]
