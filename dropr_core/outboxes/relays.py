@@ -8,7 +8,6 @@ what a look does.
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from dropr_core.outboxes.care import Care
 from dropr_core.outboxes.relay import Relay
 from dropr_core.outboxes.waiting import Queue
 from dropr_core.system.notifier import LOOK_AGAIN, Subscription
+from dropr_core.system.wake_up import WakeUp
 from dropr_core.transactions.databases import Link, connect
 from dropr_core.transactions.outbox_layout import NOTIFY
 
@@ -86,7 +86,7 @@ class _Keeper:
         self._unsaid: tuple[_Chore, StoreError] | None = None
         """A chore that failed while nobody knows yet whether messages go."""
         self._stopping = False
-        self._wake, self._ring = os.pipe()
+        self._wake = WakeUp()
         self._subscription: Subscription | None = None
         self._failures = 0
         self._thread = threading.Thread(target=self._run, name=f"dropr-outbox-{outbox.name}", daemon=True)
@@ -96,15 +96,13 @@ class _Keeper:
         """Let it end."""
         if not self._stopping:
             self._stopping = True
-            os.write(self._ring, b"!")
+            self._wake.wake()
 
     def join(self) -> None:
         """Wait until it has ended."""
         self._thread.join(JOIN)
-        if not self._thread.is_alive() and self._wake >= 0:
-            os.close(self._wake)
-            os.close(self._ring)
-            self._wake = self._ring = -1
+        if not self._thread.is_alive():
+            self._wake.close()
 
     # ── the thread ───────────────────────────────────────────────────────────────────────────────
 
@@ -148,7 +146,9 @@ class _Keeper:
             self._worked()
             if not self._take_care(link):
                 continue  # do messages still go? If not, that is the trouble, and it is said once
-            fds = [self._wake] if self._subscription is None else [self._wake, self._subscription.fileno()]
+            fds = [self._wake.fileno()]
+            if self._subscription is not None:
+                fds.append(self._subscription.fileno())
             found = link.wait(fds, min(pause, self._relay.rest()))
             pause = SOON if self._subscription is not None and found else min(calm, pause * 2)
 
@@ -180,7 +180,7 @@ class _Keeper:
         if not self._stopping:
             import select
 
-            select.select([self._wake], [], [], seconds)
+            select.select([self._wake.fileno()], [], [], seconds)
 
     # ── what is said ─────────────────────────────────────────────────────────────────────────────
 

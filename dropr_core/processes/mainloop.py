@@ -7,7 +7,6 @@ the angel on every turn. Must not know what a turn does.
 import collections
 import contextlib
 import faulthandler
-import os
 import select
 import signal
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Self
 
 from dropr_core.angel.heartbeat import Heartbeat
 from dropr_core.system.turns import Turns
+from dropr_core.system.wake_up import WakeUp
 
 
 class MainLoop:
@@ -29,13 +29,13 @@ class MainLoop:
         self._heart = heart
         self._turns = Turns()
         self._posts: collections.deque[Callable[[], None]] = collections.deque()
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake = WakeUp()
         self._old: dict[signal.Signals, object] = {}
         self._old_wakeup = -1
 
     def __enter__(self) -> Self:
         # The wake-up descriptor makes a signal end the sleep even if it comes just before it.
-        self._old_wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._old_wakeup = signal.set_wakeup_fd(self._wake.signal_fd(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._old[number] = signal.signal(number, self._signal)
         if not faulthandler.is_enabled():
@@ -64,8 +64,7 @@ class MainLoop:
 
     def wake(self) -> None:
         """End the sleep. Safe from any thread and after close."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._writer, b"\0")
+        self._wake.wake()
 
     @property
     def has_posts(self) -> bool:
@@ -94,7 +93,7 @@ class MainLoop:
         if self._posts or self.stopping:
             limit = min(limit, 0.0 if self._posts else 0.05)
         poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
         lifeline = self._heart.lifeline
         for fd in (*fds, *(() if lifeline is None else (lifeline,))):
             poll.register(fd, select.POLLIN)
@@ -103,9 +102,8 @@ class MainLoop:
         found = poll.poll(max(0, int(limit * 1000 + 0.999)))
         self._turns.awake()
         for fd, _ in found:
-            if fd == self._reader:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._reader, 4096)
+            if fd == self._wake.fileno():
+                self._wake.drain()
             elif fd == lifeline and self._heart.orphaned:
                 self.stopping = True
         return bool(found)
@@ -120,11 +118,7 @@ class MainLoop:
     def close(self) -> None:
         """Release the pipe; safe twice."""
         self._turns.close()
-        reader, self._reader = self._reader, -1
-        writer, self._writer = self._writer, -1
-        for fd in (reader, writer):
-            if fd >= 0:
-                os.close(fd)
+        self._wake.close()
 
 
 class Generation:

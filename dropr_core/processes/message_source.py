@@ -4,9 +4,7 @@ Owns the one consumer that they share, which holds some ahead: whoever has nothi
 while there is none, one of them waits for all. Rests while the store fails. Must not know handlers.
 """
 
-import contextlib
 import logging
-import os
 import select
 import threading
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from dropr_core.api.received import Received
 from dropr_core.api.runtime import Runtime
 from dropr_core.api.store_trouble import WRITE, StoreTrouble
 from dropr_core.errors import LeaseLost
+from dropr_core.system.wake_up import WakeUp
 
 CLAIMS = (WRITE, "claims")
 
@@ -35,7 +34,7 @@ class MessageSource:
         self.stopped = threading.Event()
         """Set when there will be no more."""
         self._waiting = False
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake = WakeUp()
 
     def take(self) -> Received | None:
         """The next message, as soon as there is one; its handler is to be called. None once there will be no more."""
@@ -90,7 +89,7 @@ class MessageSource:
 
     def _sleep(self, seconds: float) -> None:
         poll = select.poll()
-        for fd in (self._consumer.fileno(), self._reader):
+        for fd in (self._consumer.fileno(), self._wake.fileno()):
             poll.register(fd, select.POLLIN)
         poll.poll(int(seconds * 1000) + 1)
 
@@ -101,21 +100,17 @@ class MessageSource:
     def stop(self) -> None:
         """There is nothing more to take: whoever waits for it comes back. Safe twice."""
         self.stopped.set()
-        if self._writer >= 0:
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._writer, b"\0")
+        self._wake.wake()
 
     def close(self) -> None:
         """Give back what is leased, the attempts not counted; safe twice."""
-        if self._writer < 0:
+        if self._wake.fileno() < 0:
             return
         self.stop()
         with self._turn:  # nobody waits any more
             with self._trouble.guard((WRITE, "leases")):  # its lock goes with it, and with the lock its leases
                 self._consumer.close()
-            for fd in (self._reader, self._writer):
-                os.close(fd)
-            self._reader = self._writer = -1
+            self._wake.close()
 
 
 __all__ = ["MessageSource"]

@@ -7,7 +7,6 @@ asked: `Retry` asks again.
 import heapq
 import itertools
 import logging
-import os
 import select
 import threading
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from dropr_core.errors import WriteFailed
 from dropr_core.protocol.endpoint import Request, Wait
 from dropr_core.system.clock import Clock
 from dropr_core.system.notifier import LOOK_AGAIN, Notifier, Subscription
+from dropr_core.system.wake_up import WakeUp
 
 Retry = Callable[[Request, bool, "Future[bytes]"], Wait | None]
 """Ask again, for the last time or not; None when it is answered."""
@@ -29,7 +29,7 @@ class LongPolls:
         self._notifier, self._clock, self._retry, self._log = notifier, clock, retry, log
         self._lock = threading.Lock()
         self._new: list[tuple[Request, Wait, Future[bytes]]] = []
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake = WakeUp()
         self._closing = False
         self._thread: threading.Thread | None = None
 
@@ -43,22 +43,16 @@ class LongPolls:
                     thread.start()
                     self._thread = thread
                 self._new.append((request, wait, return_to))
-                self._wake()  # under the lock: after `close` the number may be that of another file
+                self._wake.wake()
         if closing:
             self._retry(request, True, return_to)
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._writer, b"\0")
-        except (BlockingIOError, OSError):
-            pass  # full: it is awake already; closed: nobody sleeps
 
     def _run(self) -> None:
         subscriptions: dict[str, _Waiters] = {}
         order = itertools.count()
         deadlines: list[tuple[float, int, str]] = []
         poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
         while True:
             with self._lock:
                 new, self._new = self._new, []
@@ -97,11 +91,8 @@ class LongPolls:
             if not ready:
                 for waiters in subscriptions.values():
                     waiters.notified = True  # who was killed between commit and notification woke nobody
-            if self._reader in ready:
-                try:
-                    os.read(self._reader, 4096)
-                except BlockingIOError:
-                    pass
+            if self._wake.fileno() in ready:
+                self._wake.drain()
             for waiters in subscriptions.values():
                 if waiters.subscription is not None and waiters.subscription.fileno() in ready:
                     waiters.notified = True
@@ -121,11 +112,10 @@ class LongPolls:
                 return
             self._closing = True
             thread = self._thread
-        self._wake()
+        self._wake.wake()
         if thread is not None:
             thread.join()
-        os.close(self._reader)
-        os.close(self._writer)
+        self._wake.close()
 
 
 class _Waiters:

@@ -176,6 +176,25 @@ def test_nothing_of_a_machine_is_in_the_tree():
     assert not found
 
 
+PIPES = {
+    "dropr_core/system/wake_up.py": "the one way to wake a thread",
+    "dropr_core/angel/child.py": "what a child says to its angel",
+    "dropr_core/angel/angel.py": "the lifeline, which nobody writes to",
+    "dropr_core/testing/forks.py": "what a forked test says to its parent",
+}
+"""Files that make a pipe, and for what."""
+
+
+def test_threads_are_woken_by_what_is_safe_after_its_end():
+    """Nobody makes a pipe of his own to wake a thread: a write after its end would go into another file."""
+    found = {
+        str(path.relative_to(ROOT))
+        for path in [*CORE.rglob("*.py"), *(ROOT / "plugins").glob("*/dropr_*/**/*.py")]
+        if re.search(r"\bos\.pipe2?\(", path.read_text())
+    }
+    assert found == set(PIPES)
+
+
 def test_house_module_state_is_absent():
     """No module keeps state of its own that functions change (`global`)."""
     guilty = []

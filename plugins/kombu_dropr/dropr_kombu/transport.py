@@ -4,7 +4,6 @@ Owns waiting: asleep on the notifier's descriptors, in a call or in Celery's eve
 know what a message is.
 """
 
-import contextlib
 import os
 import select
 import time
@@ -16,6 +15,7 @@ from kombu.transport import virtual
 import dropr_core
 from dropr_core.errors import StoreError, UsageError
 from dropr_core.system.notifier import LOOK_AGAIN
+from dropr_core.system.wake_up import WakeUp
 from dropr_kombu import channel as channels
 from dropr_kombu.address import config_of
 from dropr_kombu.mailboxes import Mailboxes
@@ -62,7 +62,7 @@ class Transport(virtual.Transport):
         self._loop: Any = None
         self._watched: dict[int, Source] = {}
         self._hungry, self._look_at, self._alarm = True, 0.0, None
-        self._wake: tuple[int, int] | None = None
+        self._wake: WakeUp | None = None
 
     # ── the connection ───────────────────────────────────────────────────────────────────────────
 
@@ -103,8 +103,7 @@ class Transport(virtual.Transport):
                 shared.release()
                 raise
             self._shared = shared
-            read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            self._wake = read, write
+            self._wake = WakeUp()
         return super().establish_connection()
 
     def close_connection(self, connection: Any) -> None:
@@ -116,8 +115,8 @@ class Transport(virtual.Transport):
         if boxes is not None and boxes[0] == os.getpid():
             boxes[1].close()
         wake, self._wake = self._wake, None
-        for fd in wake or ():
-            os.close(fd)
+        if wake is not None:
+            wake.close()
         if shared is not None:
             shared.release()
 
@@ -170,7 +169,7 @@ class Transport(virtual.Transport):
                 poll.register(source.fileno(), select.POLLIN)
                 patience.append(source.patience())
         if self._wake is not None:
-            poll.register(self._wake[0], select.POLLIN)
+            poll.register(self._wake, select.POLLIN)
         poll.poll(max(0.0, min(patience)) * 1000 + 1)
         self._drain_wake()
 
@@ -185,7 +184,7 @@ class Transport(virtual.Transport):
         self._loop, self._hungry = loop, True
         loop.on_tick.add(self._on_tick)
         if self._wake is not None:
-            loop.add_reader(self._wake[0], self._drain_wake)
+            loop.add_reader(self._wake.fileno(), self._drain_wake)
 
     def unregister_from_event_loop(self, connection: Any, loop: Any) -> None:  # noqa: ARG002 - Kombu's signature
         """Deliver nothing more."""
@@ -198,8 +197,7 @@ class Transport(virtual.Transport):
 
     def _nudge(self) -> None:
         if self._wake is not None:
-            with contextlib.suppress(OSError):  # full: it was said often enough
-                os.write(self._wake[1], b"!")
+            self._wake.wake()
 
     def unwatch(self, source: Source) -> None:
         """Do not wake the loop for a source; safe for one that does not."""
@@ -221,7 +219,7 @@ class Transport(virtual.Transport):
             self.unwatch(source)
         loop.on_tick.discard(self._on_tick)
         if self._wake is not None:
-            loop.remove_reader(self._wake[0])
+            loop.remove_reader(self._wake.fileno())
         self._set_alarm(None)
         self._loop = None
 
@@ -277,6 +275,4 @@ class Transport(virtual.Transport):
 
     def _drain_wake(self) -> None:
         if self._wake is not None:
-            with contextlib.suppress(OSError):
-                while len(os.read(self._wake[0], 4096)) == 4096:
-                    pass
+            self._wake.drain()

@@ -1,13 +1,18 @@
 """What machines share of a PostgreSQL store keeps its contract, over lines that really break."""
 
+import threading
+
 import pytest
 
 pytest.importorskip("psycopg")
 from dropr_storage_postgres import PostgresStorage
 from dropr_storage_postgres.engine.address import make_place
+from dropr_storage_postgres.shared.wakeups import Listener
+from psycopg import OperationalError
 from psycopg.conninfo import conninfo_to_dict
 
 from dropr_core.system.clock import SystemClock
+from dropr_core.system.wake_up import WakeUp
 from dropr_core.testing import SharedCase, SharedContract
 from dropr_core.testing.builders import make_context
 
@@ -33,3 +38,29 @@ class TestShared(SharedContract):
         yield SharedCase(machine, lambda one: storages[one].close(), cut)
         for storage in storages.values():
             storage.close()
+
+
+def test_a_listener_may_end_before_it_is_woken_for_that(monkeypatch):
+    """Its thread sees by itself that it is to end, and is gone when the wake-up comes: nothing raises or stays."""
+    opening, go = threading.Event(), threading.Event()
+
+    class Away:
+        def open(self, **_):
+            opening.set()
+            assert go.wait(60)
+            raise OperationalError("the server is away")
+
+    listener = Listener(Away(), "channel", "mark:")
+    listener.add(lambda _topic: None)
+    assert opening.wait(60)
+    wake, thread = listener._wake, listener._thread
+
+    def late():
+        go.set()
+        thread.join(60)
+        WakeUp.wake(wake)
+
+    monkeypatch.setattr(wake, "wake", late)
+    listener.close()
+    assert not thread.is_alive()
+    assert wake.fileno() == -1

@@ -99,7 +99,7 @@ def test_signals_are_what_they_were_afterwards():
 def test_after_closing_a_wake_up_harms_nobody():
     """A thread may post while the process ends; the descriptor may be somebody else's by then."""
     loop = MainLoop(Heartbeat(None, None, UNWATCHED_INTERVAL))
-    number = loop._writer
+    number = loop._wake.signal_fd()
     loop.close()
     loop.close()
     reading, writing = os.pipe()

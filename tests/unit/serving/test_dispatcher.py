@@ -106,7 +106,7 @@ def test_fault_85_a_long_poll_without_a_subscription_is_cut_short_and_the_others
     eventually(lambda: ("after", False) in retry.asked)
     assert "Too many open files" in caplog.text
     clock.advance(LOOK_AGAIN)
-    room._wake()
+    room._wake.wake()
     assert deaf.result(10) == b"final"
     retry.done.update(("before", "after"))
     notifier.notify("before")

@@ -9,7 +9,6 @@ Through a pooler that gives each transaction another session such a lock would h
 """
 
 import contextlib
-import os
 import select
 import threading
 
@@ -17,6 +16,7 @@ import psycopg
 from psycopg.pq import ConnStatus
 
 from dropr_core.errors import Closed, DroprError, StoreError
+from dropr_core.system.wake_up import WakeUp
 from dropr_storage_postgres.engine.connection import Backend, Connection
 from dropr_storage_postgres.engine.engine import Engine
 from dropr_storage_postgres.engine.errors import translate
@@ -41,7 +41,7 @@ class LockSession:
         self._numbers: dict[str, int] = {}
         self._connection: Connection | None = None
         self.backend = Backend(0, "")
-        self._wake: tuple[int, int] | None = None
+        self._wake: WakeUp | None = None
         self._closed = False
 
     def enrol(self, name: str) -> None:
@@ -87,7 +87,7 @@ class LockSession:
                 self._connection.close()
                 self._connection = None
             if self._wake is not None:
-                os.write(self._wake[1], b"x")
+                self._wake.wake()
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
@@ -101,10 +101,10 @@ class LockSession:
             except psycopg.Error as error:
                 raise translate(error, self._engine.name) from error
             if self._wake is None:
-                self._wake = os.pipe2(os.O_CLOEXEC)
+                self._wake = WakeUp()
                 threading.Thread(target=self._watch, args=(self._wake,), name="dropr-consumers", daemon=True).start()
             else:
-                os.write(self._wake[1], b"x")
+                self._wake.wake()
         return self._connection
 
     def _number(self, name: str) -> int:
@@ -146,7 +146,7 @@ class LockSession:
                 if lost else "nobody had taken them for dead, and they keep what they hold",
             )  # fmt: skip
 
-    def _watch(self, wake: tuple[int, int]) -> None:
+    def _watch(self, wake: WakeUp) -> None:
         """Sleep until the server closes the session; then open it anew."""
         try:
             while not self._closed:
@@ -160,18 +160,17 @@ class LockSession:
                 if wanted:
                     self._come_back()
                     continue
-                sockets = [wake[0]] if connection is None else [wake[0], connection.pgconn.socket]
+                sockets = [wake.fileno()] if connection is None else [wake.fileno(), connection.pgconn.socket]
                 ready, _, _ = select.select(sockets, [], [])
-                if wake[0] in ready:
-                    os.read(wake[0], 1024)
+                if wake.fileno() in ready:
+                    wake.drain()
         except (OSError, ValueError):
             if not self._closed:
                 self._engine.context.log.exception("%s: the session of the consumers is not watched", self._engine.name)
         finally:
             with self._mutex:
                 self._wake = None
-                os.close(wake[0])
-                os.close(wake[1])
+                wake.close()
 
     def _come_back(self) -> None:
         for tries in range(1_000_000):

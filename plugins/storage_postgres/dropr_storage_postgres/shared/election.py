@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from dropr_core.system.wake_up import WakeUp
 from dropr_storage_postgres.engine.connection import Opener
 from dropr_storage_postgres.engine.types import Connection
 
@@ -49,7 +50,7 @@ class Held:
         self._connection, self._lost, self._ended = connection, lost, ended
         self._mutex = threading.Lock()
         self._holds, self._pid = True, os.getpid()
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._wake = WakeUp()
         self._thread = threading.Thread(target=self._watch, name="dropr-election", daemon=True)
         self._thread.start()
 
@@ -61,8 +62,7 @@ class Held:
         """See `Election`."""
         if os.getpid() != self._pid or not self._end():
             return
-        with contextlib.suppress(OSError):
-            os.write(self._writer, b"!")
+        self._wake.wake()
         self._thread.join(10)
 
     def _end(self) -> bool:
@@ -74,7 +74,7 @@ class Held:
         """Until it is released, or the session ends: a quiet session has nothing to say."""
         poll = select.poll()
         poll.register(self._connection.pgconn.socket, select.POLLIN | select.POLLERR | select.POLLHUP)
-        poll.register(self._reader, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
         told = False
         while self._holds:
             poll.poll()
@@ -83,8 +83,7 @@ class Held:
                 break
         with contextlib.suppress(psycopg.Error, OSError):
             self._connection.close()  # and with it goes the lock
-        os.close(self._reader)
-        os.close(self._writer)
+        self._wake.close()
         self._ended(self)
         if told:
             self._lost()

@@ -8,7 +8,6 @@ means.
 
 import contextlib
 import hashlib
-import os
 import select
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Collection
 import psycopg
 
 from dropr_core.errors import DroprError
+from dropr_core.system.wake_up import WakeUp
 from dropr_storage_postgres.engine.connection import Opener
 from dropr_storage_postgres.engine.types import Connection
 
@@ -105,7 +105,7 @@ class Listener:
         self._opener, self._channel, self._mark = opener, channel, mark
         self._mutex = threading.Lock()
         self._hearers: list[Hearing] = []
-        self._reader = self._writer = -1
+        self._wake: WakeUp | None = None
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -115,8 +115,8 @@ class Listener:
         with self._mutex:
             self._hearers.append(hearing)
             if self._thread is None:
-                self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-                self._thread = threading.Thread(target=self._run, name="dropr-listen", daemon=True)
+                self._wake = WakeUp()
+                self._thread = threading.Thread(target=self._run, args=(self._wake,), name="dropr-listen", daemon=True)
                 self._thread.start()
         return hearing
 
@@ -132,13 +132,11 @@ class Listener:
             if self._closed:
                 return
             self._closed = True
-            thread = self._thread
-            if thread is None:
-                return
-            os.write(self._writer, b"!")
-        if thread is not threading.current_thread():
+            thread, wake = self._thread, self._wake
+        if wake is not None:
+            wake.wake()
+        if thread is not None and thread is not threading.current_thread():
             thread.join(10)
-        os.close(self._writer)
 
     def _tell(self, topic: str | None) -> None:
         with self._mutex:
@@ -146,7 +144,7 @@ class Listener:
         for hearing in hearers:
             hearing.hear(topic)
 
-    def _run(self) -> None:
+    def _run(self, wake: WakeUp) -> None:
         tries = 0
         while not self._closed:
             connection: Connection | None = None
@@ -155,20 +153,20 @@ class Listener:
                 connection.execute(f'LISTEN "{self._channel}"'.encode(), prepare=False)
                 tries = 0
                 self._tell(None)  # whatever was said before
-                self._hear(connection)
+                self._hear(connection, wake)
             except (psycopg.Error, DroprError, OSError):
                 tries += 1
             finally:
                 _close(connection)
             if not self._closed:
-                select.select([self._reader], [], [], RESTS[min(max(tries, 1), len(RESTS)) - 1])
-        os.close(self._reader)
+                select.select([wake], [], [], RESTS[min(max(tries, 1), len(RESTS)) - 1])
+        wake.close()
 
-    def _hear(self, connection: Connection) -> None:
+    def _hear(self, connection: Connection, wake: WakeUp) -> None:
         """Until it is closed, or the line is lost: then it raises."""
         poll = select.poll()
         poll.register(connection.pgconn.socket, select.POLLIN | select.POLLERR | select.POLLHUP)
-        poll.register(self._reader, select.POLLIN)
+        poll.register(wake, select.POLLIN)
         while not self._closed:
             connection.pgconn.consume_input()
             while (found := connection.pgconn.notifies()) is not None:
