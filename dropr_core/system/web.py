@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from dropr_core.system.tally import Tally, quiet
+from dropr_core.system.whole_answers import WholeAnswers
 
 PATIENCE = 30.0
 """Seconds within which the head of a request must be there, some of its body must come, some of an answer be read."""
@@ -154,7 +155,7 @@ class _Http(HttpToolsProtocol):
         self._other = self._body = self._looked_at = self._unread = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.Transport", transport))
+        super().connection_made(WholeAnswers(cast("asyncio.Transport", transport), self.loop))
         self._reading.begin(self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:

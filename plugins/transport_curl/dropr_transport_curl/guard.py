@@ -14,6 +14,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dropr_core.system import tally
+from dropr_core.system.whole_answers import WholeAnswers
 from dropr_transport_curl.accepting import Visit
 from dropr_transport_curl.asgi import ABORT, ADMITTED, REFUSED, UNSENT, WHOLE
 from dropr_transport_curl.filling import EXTENSION, Filler
@@ -38,7 +39,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """From now on it is cut off through its transport. The time for its first head runs since it was accepted."""
-        self._visit.transport = cast("asyncio.Transport", transport)
+        self._visit.transport = WholeAnswers(cast("asyncio.Transport", transport), self.loop)
         super().connection_made(self._visit.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
