@@ -11,6 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dropr_core.system.loading import unforked as _unforked
+
 if TYPE_CHECKING:
     # With "as", so that type checkers take them for public names.
     from dropr_core.api.aio import AsyncNode as AsyncNode
@@ -66,19 +68,22 @@ __all__ = [*_WHERE, "__version__", "aopen", "open"]  # noqa: PLE0604 - the table
 
 def open(config: "NodeConfig | Path | str") -> "Node":  # noqa: A001 - reads as dropr.open(...)
     """Open a node by its configuration or the path of its YAML file; use it with ``with``."""
-    from dropr_core.api.node import Node
+    with _unforked:
+        from dropr_core.api.node import Node
 
     return Node.open(config)
 
 
 def aopen(config: "NodeConfig | Path | str") -> "AsyncNode":
     """The same for asyncio; use it with ``async with``."""
-    from dropr_core.api.aio import AsyncNode
+    with _unforked:
+        from dropr_core.api.aio import AsyncNode
 
     return AsyncNode(config)
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(import_module(f"dropr_core.{_WHERE[name]}"), name)
+        with _unforked:
+            return getattr(import_module(f"dropr_core.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'dropr_core' has no attribute {name!r}")

@@ -16,6 +16,7 @@ from dropr_core.api.receive_plan import Claim, End, Give, ReceivePlan, Settle
 from dropr_core.api.received import Received
 from dropr_core.api.send_options import Duration
 from dropr_core.model.message import Message
+from dropr_core.system.loading import unforked
 from dropr_core.transactions.recognise import is_async
 
 
@@ -130,7 +131,8 @@ class AsyncReceived:
     @asynccontextmanager
     async def transaction(self, database: Any) -> AsyncGenerator[Any, None]:
         """As `Received.transaction`, with ``async with`` and what a library for asyncio has of the database."""
-        from dropr_core.transactions.beginning import begin_async
+        with unforked:
+            from dropr_core.transactions.beginning import begin_async
 
         received = self._received
         async with begin_async(database) as connection:

@@ -23,6 +23,7 @@ from dropr_core.contracts.bodies import Progress
 from dropr_core.contracts.storage import Inbox, Outbox
 from dropr_core.errors import UsageError
 from dropr_core.model.names import DEFAULT_CHANNEL, parse_id
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     from dropr_core.api.working import Handlers
@@ -62,7 +63,8 @@ class Node:
     def registered(self) -> "Handlers":
         """The handlers of `on` and `handlers`; made when first needed, for few programs do."""
         if self._registered is None:
-            from dropr_core.api.working import Handlers
+            with unforked:
+                from dropr_core.api.working import Handlers
 
             self._registered = Handlers(self.runtime.log)
         return self._registered

@@ -22,6 +22,7 @@ from dropr_core.model import envelope, topics
 from dropr_core.model.limits import MAX_RESULT, clip
 from dropr_core.model.message import Message, by_proven_sender
 from dropr_core.model.names import format_id, keep_of
+from dropr_core.system.loading import unforked
 from dropr_core.system.log_fields import about
 
 if TYPE_CHECKING:
@@ -189,7 +190,8 @@ class Received(msgspec.Struct, eq=False, gc=False):
         raises. ``database``: what your library has of one of the databases under `outboxes:`: an engine, a session, a
         pool, a connection. Gives the connection or session. Raises AlreadyProcessed, UsageError, StoreError.
         """
-        from dropr_core.transactions.beginning import begin
+        with unforked:
+            from dropr_core.transactions.beginning import begin
 
         with begin(database) as connection:
             self.ack(connection=connection)
@@ -204,7 +206,8 @@ class Received(msgspec.Struct, eq=False, gc=False):
     def _noted(self, pending: "Pending") -> None:
         self.pending = pending
         if pending.before:
-            from dropr_core.api.effects import already
+            with unforked:
+                from dropr_core.api.effects import already
 
             raise already(self.claim)
 

@@ -36,6 +36,7 @@ from dropr_core.plugin.host import make_context
 from dropr_core.plugin.observers import Observers
 from dropr_core.plugin.registry import create
 from dropr_core.system.clock import SystemClock, open_clock, read_clock
+from dropr_core.system.loading import unforked
 from dropr_core.system.notifier import Notifier
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.ownership import make_private_directory, open_private
@@ -62,7 +63,8 @@ class ChannelRules:
         """Attempts and backoff of a message whose handler raised an exception; no attempts: it is buried at once."""
         if error is None or not self.retry:
             return self.attempts, self.backoff
-        from dropr_core.api.retry_rules import rule_for
+        with unforked:
+            from dropr_core.api.retry_rules import rule_for
 
         rule = rule_for(self.retry, error)
         if rule is None:
@@ -87,7 +89,8 @@ class Runtime:
         self.notifier = Notifier(self.run_directory / "bell")
         self._tell_others: Callable[[str], None] = _no_other_machine
         if storage.shared is not None:
-            from dropr_core.api.site import share
+            with unforked:
+                from dropr_core.api.site import share
 
             self.documents, notifier = share(storage.shared, clock, self.run_directory, self._leave_word)
             self.notifier, self._tell_others = notifier, notifier.nudge
@@ -129,7 +132,8 @@ class Runtime:
     def outboxes(self) -> "Outboxes":
         """Databases of the user's in whose transactions something is sent or acknowledged; few nodes have any."""
         if self._outboxes is None:
-            from dropr_core.api.outboxes import Outboxes
+            with unforked:
+                from dropr_core.api.outboxes import Outboxes
 
             self._outboxes = Outboxes(self.config, self.notifier, large=self.storage.bodies is None)
         return self._outboxes
@@ -138,7 +142,8 @@ class Runtime:
     def effects(self) -> "Effects":
         """Which messages have taken effect with a transaction of the user's."""
         if self._effects is None:
-            from dropr_core.api.effects import Effects
+            with unforked:
+                from dropr_core.api.effects import Effects
 
             self._effects = Effects(self.name, self.outboxes, self.log)
         return self._effects
@@ -147,7 +152,8 @@ class Runtime:
         limited = [one for one in self.config.channels.values() if one.rate or one.concurrency]
         if not limited:
             return None
-        from dropr_core.api.channel_limits import limits_of
+        with unforked:
+            from dropr_core.api.channel_limits import limits_of
 
         return limits_of(limited, self.run_directory / "limits", self.clock, self.notifier)
 
@@ -185,7 +191,8 @@ class Runtime:
             observers.close()
             raise
         if storage.shared is not None and not read_only:
-            from dropr_core.api.site import join_site
+            with unforked:
+                from dropr_core.api.site import join_site
 
             try:
                 node_id = join_site(storage.shared, config.node)
@@ -226,7 +233,8 @@ class Runtime:
         return self._bodies
 
     def _files(self) -> Bodies:
-        from dropr_core.bodies.store import BodyFiles
+        with unforked:
+            from dropr_core.bodies.store import BodyFiles
 
         return BodyFiles(self.config.data / "bodies", self.config.limits.min_free)
 

@@ -12,6 +12,7 @@ from typing import TypeAlias, TypedDict
 from dropr_core.config.units import LONGEST, parse_duration
 from dropr_core.errors import UsageError
 from dropr_core.model.limits import shorten
+from dropr_core.system.loading import unforked
 
 Duration: TypeAlias = float | int | str | timedelta
 """Seconds, a text such as ``"1h30m"``, or a timedelta."""
@@ -73,7 +74,8 @@ def check_options(options: Mapping[str, object], known: frozenset[str], verb: st
     """
     for name in options:
         if name not in known:
-            from difflib import get_close_matches  # only for a mistake
+            with unforked:
+                from difflib import get_close_matches  # only for a mistake
 
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(sorted(known))})"

@@ -16,6 +16,7 @@ from dropr_core.model.limits import to_utf8
 from dropr_core.model.media_types import MediaType, parse_media_type
 from dropr_core.model.message import Message
 from dropr_core.plugin.registry import create
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     from dropr_core.contracts.value_type import ValueType
@@ -79,7 +80,8 @@ class Serialization:
         found = self._types.get(channel)
         if found is not None or not self.is_typed(channel):
             return found
-        from dropr_core.plugin.types import load_type  # few channels have a type
+        with unforked:
+            from dropr_core.plugin.types import load_type  # few channels have a type
 
         target = str(self._config.channels[channel].type)
         made = self._types[channel] = load_type(target, f"channels.{channel}.type")

@@ -12,6 +12,7 @@ from dropr_core.api.store_trouble import WRITE, StoreTrouble
 from dropr_core.contracts.storage import Inbox
 from dropr_core.errors import StoreError
 from dropr_core.system.flusher import Flusher
+from dropr_core.system.loading import unforked
 
 
 class Settling(Protocol):
@@ -61,7 +62,8 @@ class Settler:
             except StoreError as error:
                 trouble = error
             except Exception as error:  # a storage that does not keep its contract; what others did is settled
-                from dropr_core.api.failures import describe  # only for a failure
+                with unforked:
+                    from dropr_core.api.failures import describe  # only for a failure
 
                 trouble = StoreError(f"the storage cannot settle what was done: {describe(error)}")
                 trouble.__cause__ = error

@@ -36,6 +36,7 @@ from dropr_core.model.chunk_digest import LeafHash
 from dropr_core.model.envelope import Reference
 from dropr_core.model.names import MessageId
 from dropr_core.system.files import sync_directory
+from dropr_core.system.loading import unforked
 from dropr_core.system.os_errors import store_error
 from dropr_core.system.ownership import make_private_directory, open_private
 from dropr_core.system.space import check_free
@@ -139,7 +140,8 @@ class BodyFiles(Bodies):
 
     def arrivals(self) -> Arrivals:
         """What takes bodies in; closed by the caller."""
-        from dropr_core.bodies.partial_body import PartialBodies
+        with unforked:
+            from dropr_core.bodies.partial_body import PartialBodies
 
         return PartialBodies(self.place, self.check_room)
 
@@ -201,7 +203,8 @@ class BodyFiles(Bodies):
         self, peer: str | None, identity: MessageId, reference: Reference, *, repair: bool, say: Callable[[str], None]
     ) -> str:
         """What is wrong with the file of a body."""
-        from dropr_core.bodies import checking
+        with unforked:
+            from dropr_core.bodies import checking
 
         directory = self.directory / "sent" if peer is None else self.directory / "come" / peer.encode().hex()
         trailer = trailer_of(reference) if peer is None else 0
@@ -213,7 +216,8 @@ class BodyFiles(Bodies):
         aside: bool, say: Callable[[str], None],
     ) -> Iterator[Leftovers | tuple[str, Exception]]:  # fmt: skip
         """Files that no message refers to."""
-        from dropr_core.bodies import checking
+        with unforked:
+            from dropr_core.bodies import checking
 
         return checking.leftovers(self.directory, sent, come, aside=aside, say=say)
 

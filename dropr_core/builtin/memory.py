@@ -33,20 +33,35 @@ class Medium:
         self.inbox = InboxData()
 
 
-_MEDIA: "weakref.WeakValueDictionary[str, Medium]" = weakref.WeakValueDictionary()
-_MEDIA_LOCK = threading.Lock()
-"""data directory → medium. This is the 'disk' of the process, the one thing that all its nodes must
-share; weak, so that it goes when the last storage over it is dropped (closing alone keeps it)."""
+class _Media:
+    """Data directory → medium. This is the 'disk' of the process, the one thing that all its nodes must share; weak, so
+    that a medium goes when the last storage over it is dropped (closing alone keeps it). A forked child has a disk of
+    its own, empty: a copy would give out every message twice, and a thread that is not there may hold its locks.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._media: weakref.WeakValueDictionary[str, Medium] = weakref.WeakValueDictionary()
+
+    def at(self, place: str) -> Medium:
+        """The one of a directory; made when it is asked for first."""
+        with self._lock:
+            medium = self._media.get(place)
+            if medium is None:
+                medium = self._media[place] = Medium()
+            return medium
+
+
+_MEDIA = _Media()
 
 
 def medium_of(context: Context) -> Medium:
     """The medium of a data directory: the same for every storage opened on it."""
-    place = os.path.realpath(context.data)
-    with _MEDIA_LOCK:
-        medium = _MEDIA.get(place)
-        if medium is None:
-            medium = _MEDIA[place] = Medium()
-        return medium
+    return _MEDIA.at(os.path.realpath(context.data))
 
 
 class MemoryStorage(Storage):

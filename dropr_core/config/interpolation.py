@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from dropr_core.config.yamlfile import Steps, format_steps
+from dropr_core.system.loading import unforked
 
 MAX_REFERENCE = 64 * 1024
 """Bytes of a file named by ``${file:...}``: it is for keys and passwords."""
@@ -74,7 +75,8 @@ def expand(tree: Mapping[str, Any], where: SourceLocation) -> tuple[dict[str, An
 
 def suggest(word: object, known: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or the list of what is known, or nothing."""
-    import difflib  # only for a mistake
+    with unforked:
+        import difflib  # only for a mistake
 
     names = sorted(known)
     close = difflib.get_close_matches(str(word), names, n=1)

@@ -40,13 +40,15 @@ from dropr_core.config.schema import (
 )
 from dropr_core.errors import ConfigError, UnknownPeer, UsageError
 from dropr_core.model.names import check_channel, check_name
+from dropr_core.system.loading import unforked
 
 Role = Literal["daemon", "server", "worker", "gateway", "monitor"]
 _ANY: Mapping[str, Any] = {"type": "array"}
 
 
 def _check_module(text: str) -> None:
-    from dropr_core.config.targets import check_module
+    with unforked:
+        from dropr_core.config.targets import check_module
 
     check_module(text)
 
@@ -276,7 +278,8 @@ def _check(reader: Reader, config: NodeConfig) -> None:
 
 def _check_monitor(reader: Reader, monitor: MonitorConfig) -> None:
     if monitor.listen:
-        from dropr_core.system.address import read_address
+        with unforked:
+            from dropr_core.system.address import read_address
     for index, url in enumerate(monitor.listen):
         address = read_address(url, MONITOR_SCHEMES)
         if isinstance(address, str):

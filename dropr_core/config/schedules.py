@@ -16,6 +16,7 @@ from dropr_core.config.schema import NOTHING, ChannelConfig, Component
 from dropr_core.config.yamlfile import Steps
 from dropr_core.errors import UsageError
 from dropr_core.model.names import check_channel, check_name
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     from dropr_core.model.recurrence import Recurrence
@@ -97,7 +98,13 @@ class ScheduleConfig:
 
     def rule(self) -> "Recurrence":
         """When it is due. Raises UsageError unless there is exactly one rule, and a good one."""
-        from dropr_core.model.recurrence import Once, make_cron, make_every, to_moment  # only who has schedules pays
+        with unforked:
+            from dropr_core.model.recurrence import (  # only who has schedules pays
+                Once,
+                make_cron,
+                make_every,
+                to_moment,
+            )
 
         given_ones = [word for word in ("cron", "every", "at") if getattr(self, word) is not None]
         if len(given_ones) != 1:

@@ -15,6 +15,7 @@ from dropr_core.config.retries import RETRY_SCHEMA, RetryRule, read_retry
 from dropr_core.config.yamlfile import Steps
 from dropr_core.model.limits import MAX_BATCH_BYTES, MAX_BATCH_COUNT, MAX_INLINE
 from dropr_core.model.names import check_channel, check_name, check_pattern
+from dropr_core.system.loading import unforked
 from dropr_core.system.syslog_address import parse_syslog_address
 
 MIN_KEY = 16
@@ -110,14 +111,14 @@ def component(default: Any, doc: str) -> Any:
 
 
 def _check_target(text: str) -> None:
-    from dropr_core.config.targets import check_target  # few files have one, and every start pays for imports
-
+    with unforked:
+        from dropr_core.config.targets import check_target  # few files have one, and every start pays for imports
     check_target(text)
 
 
 def _check_rate(text: str) -> None:
-    from dropr_core.model.rates import parse_rate  # the same
-
+    with unforked:
+        from dropr_core.model.rates import parse_rate  # the same
     parse_rate(text)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from dropr_core.config.interpolation import suggest
 from dropr_core.errors import DroprError, PluginError, UsageError
+from dropr_core.system.loading import unforked
 
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _MODULE = re.compile(_NAME)
@@ -46,7 +47,8 @@ def search(directory: Path | None) -> None:
 def load_module(name: str, who: str) -> ModuleType:
     """Import a module of the user's; ``who`` wants it. Raises PluginError with what to do."""
     try:
-        return importlib.import_module(name)
+        with unforked:
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise PluginError(

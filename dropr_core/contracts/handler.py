@@ -11,6 +11,7 @@ import attrs
 from dropr_core.errors import UsageError
 from dropr_core.model.message import Message
 from dropr_core.model.names import format_id
+from dropr_core.system.loading import unforked
 
 
 class Effects(Protocol):
@@ -148,6 +149,7 @@ class AsyncHandler(Handler):
 
     def handle(self, work: Work) -> Any:
         """The same for who has no event loop."""
-        import asyncio
+        with unforked:
+            import asyncio
 
         return asyncio.run(self.handle_async(work))

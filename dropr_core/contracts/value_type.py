@@ -17,6 +17,7 @@ import msgspec
 
 from dropr_core.errors import PluginError, ProtocolError, UsageError
 from dropr_core.model.limits import clip
+from dropr_core.system.loading import unforked
 
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 
@@ -35,7 +36,8 @@ class ValueType:
         self._pydantic: Any = None
         try:
             if hasattr(kind, "__pydantic_validator__") or hasattr(kind, "__pydantic_complete__"):
-                from pydantic import TypeAdapter
+                with unforked:
+                    from pydantic import TypeAdapter
 
                 self._pydantic = TypeAdapter(kind)
                 return
@@ -90,7 +92,8 @@ class ValueType:
             raise _Wrong(f"{type(error).__name__}: {clip(str(error))}") from None
 
     def _by_pydantic(self, plain: Any) -> Any:
-        from pydantic import ValidationError
+        with unforked:
+            from pydantic import ValidationError
 
         try:
             return self._pydantic.validate_python(plain)

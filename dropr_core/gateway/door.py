@@ -20,6 +20,7 @@ from dropr_core.gateway.hub import Hub
 from dropr_core.gateway.line import StreamLine
 from dropr_core.gateway.listening import addresses_of
 from dropr_core.system.address import BACKLOG, Address, bind, tls_of
+from dropr_core.system.loading import unforked
 
 
 class Door:
@@ -59,7 +60,8 @@ class Door:
 
     def _serve_web(self, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
         try:
-            from dropr_core.system.web import WebDoor, serve
+            with unforked:
+                from dropr_core.system.web import WebDoor, serve
         except ImportError as error:
             bound.close()
             raise PluginError(

@@ -7,11 +7,17 @@ not know what is due, nor what the time is.
 import datetime as dt
 from collections.abc import Iterator
 from typing import Any, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import attrs
 
 from dropr_core.errors import UsageError
 from dropr_core.model.limits import shorten
+
+try:
+    from cronsim import CronSim, CronSimError
+except ImportError:
+    CronSim = None  # type: ignore[assignment, misc]
 
 SECOND = 1000
 FIRST_LOOK = 60 * SECOND
@@ -156,8 +162,6 @@ def latest(rule: Recurrence, after: int, upto: int, most: int) -> tuple[list[int
 def _zone(name: str) -> dt.tzinfo:
     if name == "UTC":
         return dt.UTC
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -168,10 +172,8 @@ def _zone(name: str) -> dt.tzinfo:
 
 
 def _cronsim(expression: str, start: dt.datetime) -> Any:
-    try:
-        from cronsim import CronSim, CronSimError
-    except ImportError:
-        raise UsageError("cron expressions need a library: pip install 'dropr-core[schedule]'") from None
+    if CronSim is None:
+        raise UsageError("cron expressions need a library: pip install 'dropr-core[schedule]'")
     try:
         return CronSim(expression, start)
     except CronSimError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dropr_core.errors import StoreError, UnknownPeer
 from dropr_core.model import topics
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -31,7 +32,8 @@ def cancel(node: "Runtime", message_id: "MessageId", peers: Sequence[str] = ()) 
 
 def bury(node: "Runtime", message_id: "MessageId", reason: str) -> bool:
     """Put a message that waits in the inbox on the dead-letter list; whether it did wait."""
-    from dropr_core.model.limits import clip
+    with unforked:
+        from dropr_core.model.limits import clip
 
     buried = node.inbox.bury(message_id, clip(reason))
     info = node.inbox.status(message_id)
@@ -63,7 +65,8 @@ def redrive(node: "Runtime", selection: "Selection") -> int:
 
 def known_peer(node: "Runtime", peer: str) -> str:
     """``peer``, if it is configured or the outbox still has something for it; else UnknownPeer."""
-    from dropr_core.config.options import suggest
+    with unforked:
+        from dropr_core.config.options import suggest
 
     names = {*node.config.peers, *node.outbox.peers()}
     if peer not in names:
@@ -73,7 +76,8 @@ def known_peer(node: "Runtime", peer: str) -> str:
 
 def hold(node: "Runtime", peer: str, reason: str) -> str:
     """Ship nothing more to a peer until release. The reason as it is kept."""
-    from dropr_core.model.limits import clip
+    with unforked:
+        from dropr_core.model.limits import clip
 
     reason = clip(reason)
     node.outbox.hold(known_peer(node, peer), reason)

@@ -13,6 +13,7 @@ from dropr_core.api.runtime import Runtime
 from dropr_core.errors import PluginError
 from dropr_core.monitor.gathering import take_snapshot
 from dropr_core.monitor.metrics import Family, families
+from dropr_core.system.loading import unforked
 from dropr_core.system.turns import turn_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def metrics_of(node: Runtime) -> bytes:
 
     Costs a snapshot: the number of peers, channels and lanes, and not of messages.
     """
-    from dropr_core import __version__
+    with unforked:
+        from dropr_core import __version__
 
     snapshot = take_snapshot(node)
     turns = {one.pid: turn_of(one.pid) for _, one in snapshot.processes.all() if one.pid is not None}
@@ -37,8 +39,9 @@ def metrics_of(node: Runtime) -> bytes:
 def exposition(found: Sequence[Family]) -> bytes:
     """The text. Raises PluginError: the library is not installed."""
     try:
-        from prometheus_client import generate_latest
-        from prometheus_client.registry import Collector, CollectorRegistry
+        with unforked:
+            from prometheus_client import generate_latest
+            from prometheus_client.registry import Collector, CollectorRegistry
     except ImportError as error:
         raise PluginError("metrics need a package more; run: pip install 'dropr-core[metrics]'") from error
 
@@ -52,7 +55,8 @@ def exposition(found: Sequence[Family]) -> bytes:
 
 
 def _metrics(found: Sequence[Family]) -> "Iterator[Metric]":
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    with unforked:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     for family in found:
         kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily

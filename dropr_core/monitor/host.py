@@ -21,6 +21,7 @@ from dropr_core.monitor.access import Access, names_of, token_of
 from dropr_core.monitor.table import routes_of
 from dropr_core.monitor.web import Application
 from dropr_core.system.address import Address, bind, read_address, tls_of
+from dropr_core.system.loading import unforked
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
 
@@ -58,7 +59,8 @@ def addresses_of(config: NodeConfig) -> list[Address]:
 
 def _web_door() -> "type[WebDoor]":  # type: ignore[name-defined]  # noqa: F821
     try:
-        from dropr_core.system.web import WebDoor
+        with unforked:
+            from dropr_core.system.web import WebDoor
     except ImportError as error:
         raise PluginError(
             f"the page needs uvicorn and httptools ({error}); run: pip install 'dropr-core[web]'"
@@ -127,7 +129,8 @@ class MonitorHost:
             started()
 
     async def _main(self, access: Access, contexts: list[object], started: Callable[[], None]) -> None:
-        from dropr_core.system.web import WebDoor, serve
+        with unforked:
+            from dropr_core.system.web import WebDoor, serve
 
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         started()

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dropr_core.monitor.selection import select, walk_inbox, walk_outbox
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -23,7 +24,8 @@ INBOX_STATES = ("ready", "blocked", "delayed", "leased", "done", "buried", "expi
 
 def delivery_document(delivery: "Delivery", held: frozenset[str] = frozenset()) -> dict[str, Any]:
     """A delivery in JSON; what is queued for a peer in ``held`` is shown as held."""
-    from dropr_core.model.names import format_id, priority_of
+    with unforked:
+        from dropr_core.model.names import format_id, priority_of
 
     return {
         "in": "outbox",
@@ -43,7 +45,8 @@ def delivery_document(delivery: "Delivery", held: frozenset[str] = frozenset()) 
 
 def job_document(job: "JobInfo") -> dict[str, Any]:
     """A message of the inbox in JSON."""
-    from dropr_core.model.names import format_id
+    with unforked:
+        from dropr_core.model.names import format_id
 
     return {
         "in": "inbox",
@@ -81,7 +84,8 @@ def find_messages(
                 document["size"] += _body_beside(node.inbox.envelope(job.id))
                 yield document
             continue
-        from dropr_core.model.names import priority_of
+        with unforked:
+            from dropr_core.model.names import priority_of
 
         held = held_peers(node)  # held is what is queued for a peer that is held; not every storage says so
         stored = {*here, "queued", "held"} if {"queued", "held"} & {*here} else {*here}
@@ -96,7 +100,8 @@ def find_messages(
 
 def _body_beside(envelope: bytes | None) -> int:
     """Bytes of a body that is a file beside the store; 0 if it is in the envelope, or no longer kept."""
-    from dropr_core.model.envelope import reference_of
+    with unforked:
+        from dropr_core.model.envelope import reference_of
 
     outside = None if envelope is None else reference_of(envelope)
     return 0 if outside is None else outside.size
@@ -109,8 +114,9 @@ def held_peers(node: "Runtime") -> frozenset[str]:
 
 def why_it_waits(node: "Runtime", message_id: "MessageId") -> dict[str, str]:
     """Peer → what the daemon says of a message that waits for a reason of its own."""
-    from dropr_core.model.names import format_id
-    from dropr_core.monitor.process_reports import daemon_report
+    with unforked:
+        from dropr_core.model.names import format_id
+        from dropr_core.monitor.process_reports import daemon_report
 
     peers = (daemon_report(node) or {}).get("peers", {})
     return {
@@ -139,7 +145,8 @@ def envelope_of(node: "Runtime", message_id: "MessageId") -> bytes | None:
 
 def open_body(node: "Runtime", message_id: "MessageId") -> BinaryIO | None:
     """The body of a message as a file, from whichever half keeps it."""
-    from dropr_core.model.envelope import decode, reference_of
+    with unforked:
+        from dropr_core.model.envelope import decode, reference_of
 
     data = envelope_of(node, message_id)
     if data is None:

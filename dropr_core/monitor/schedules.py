@@ -18,6 +18,7 @@ from dropr_core.schedules.due import jitter, plan
 from dropr_core.schedules.firing import Firing, say_moment
 from dropr_core.schedules.state import Run, StateFile
 from dropr_core.schedules.wording import in_words
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     from dropr_core.api.runtime import Runtime
@@ -94,7 +95,8 @@ def run_documents(node: "Runtime", name: str) -> list[dict[str, Any]]:
 
 
 def _ending(node: "Runtime", run: Run) -> dict[str, Any]:
-    from dropr_core.api.sent import Sent
+    with unforked:
+        from dropr_core.api.sent import Sent
 
     if run.state or not run.id:
         return {"state": run.state, "result": run.result, "reason": run.reason}

@@ -6,6 +6,8 @@ Must not know options of a command line, nor what is done with what was found.
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from dropr_core.system.loading import unforked
+
 if TYPE_CHECKING:
     from dropr_core.contracts.storage import Delivery, Inbox, JobInfo, Outbox, Selection
 
@@ -22,9 +24,10 @@ def select(
     older_than: float | None = None,
 ) -> "Selection":
     """The selection of these options; UsageError for a channel that cannot exist."""
-    from dropr_core.contracts.storage import Selection
-    from dropr_core.model.message import State
-    from dropr_core.model.names import MessageId, check_stored_channel
+    with unforked:
+        from dropr_core.contracts.storage import Selection
+        from dropr_core.model.message import State
+        from dropr_core.model.names import MessageId, check_stored_channel
 
     if channel is not None:
         check_stored_channel(channel)

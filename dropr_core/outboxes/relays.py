@@ -8,6 +8,7 @@ what a look does.
 
 import contextlib
 import logging
+import select
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -178,8 +179,6 @@ class _Keeper:
 
     def _rest(self, seconds: float) -> None:
         if not self._stopping:
-            import select
-
             select.select([self._wake.fileno()], [], [], seconds)
 
     # ── what is said ─────────────────────────────────────────────────────────────────────────────

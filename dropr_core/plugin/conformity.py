@@ -6,6 +6,8 @@ Owns the contract of each kind and what an instance lacks of it. Must not know h
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from dropr_core.system.loading import unforked
+
 if TYPE_CHECKING:
     from dropr_core.contracts.gateway import Gateway
 
@@ -20,7 +22,8 @@ def contract_of(kind: str) -> type | None:
     """
     if kind not in KINDS:
         return None
-    found: type = getattr(import_module(f"dropr_core.contracts.{kind}"), kind.capitalize())
+    with unforked:
+        found: type = getattr(import_module(f"dropr_core.contracts.{kind}"), kind.capitalize())
     return found
 
 
@@ -42,7 +45,8 @@ def shortcoming(kind: str, instance: object) -> str:
 
 def _missing_of_gateway(gateway: "Gateway") -> list[str]:
     """What it needs depends on what it says it serves."""
-    from dropr_core.contracts.gateway import STREAMS, WEB, Gateway
+    with unforked:
+        from dropr_core.contracts.gateway import STREAMS, WEB, Gateway
 
     served = set(gateway.schemes)
     if not served or served - {*STREAMS, *WEB}:

@@ -20,6 +20,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.errors import ConfigError, DroprError, PluginError
 from dropr_core.plugin.conformity import KINDS as CONTRACTED
 from dropr_core.plugin.conformity import contract_of, shortcoming
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     from dropr_core.contracts.transport import Answerer
@@ -102,18 +103,8 @@ def find(kind: str, name: str) -> Found:
     group = f"dropr.{kind}"
     failures: list[BaseException] = []
     try:
-        manager: NamedExtensionManager[Any] = NamedExtensionManager(
-            group,
-            [name],
-            on_load_failure_callback=lambda _manager, _entry, error: failures.append(error),
-            on_missing_entrypoints_callback=lambda _names: None,
-        )
-        # Every claimant, and never `.driver`: that hands back the class where the instance is falsy.
-        found = {extension.entry_point.value: extension.plugin for extension in manager.extensions}
-        if not found:
-            # stevedore remembers per process and on disk, and may be behind what was installed just now.
-            for entry in importlib.metadata.entry_points(group=group, name=name):
-                found[entry.value] = entry.load()
+        with unforked:
+            found = _load(group, name, failures.append)
     except (Exception, SystemExit) as error:
         failures.append(error)
         found = {}
@@ -138,6 +129,23 @@ def find(kind: str, name: str) -> Found:
             "upgrade dropr-core, or install an older version of the plugin"
         )
     return result
+
+
+def _load(group: str, name: str, failed: Callable[[BaseException], None]) -> dict[str, Any]:
+    """Entry point value → what it names, of every claimant."""
+    manager: NamedExtensionManager[Any] = NamedExtensionManager(
+        group,
+        [name],
+        on_load_failure_callback=lambda _manager, _entry, error: failed(error),
+        on_missing_entrypoints_callback=lambda _names: None,
+    )
+    # Never `.driver`: that hands back the class where the instance is falsy.
+    found = {extension.entry_point.value: extension.plugin for extension in manager.extensions}
+    if not found:
+        # stevedore remembers per process and on disk, and may be behind what was installed just now.
+        for entry in importlib.metadata.entry_points(group=group, name=name):
+            found[entry.value] = entry.load()
+    return found
 
 
 def create(

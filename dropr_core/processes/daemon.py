@@ -28,6 +28,7 @@ from dropr_core.schedules.scheduler import Scheduler
 from dropr_core.system.clock import keep_clock
 from dropr_core.system.exit_codes import Exit
 from dropr_core.system.files import replace_text
+from dropr_core.system.loading import unforked
 from dropr_core.system.locks import FileLock
 from dropr_core.system.log_fields import about
 from dropr_core.system.notifier import LOOK_AGAIN
@@ -128,7 +129,8 @@ class Carrier:
 def _relays(runtime: Runtime, log: logging.Logger) -> "Relays | None":
     if not runtime.config.outboxes:
         return None
-    from dropr_core.outboxes.relays import Relays
+    with unforked:
+        from dropr_core.outboxes.relays import Relays
 
     return Relays(runtime, log)
 

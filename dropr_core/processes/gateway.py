@@ -22,6 +22,7 @@ from dropr_core.gateway.listening import clashes
 from dropr_core.plugin.registry import create
 from dropr_core.processes.topic_thread import TopicThread
 from dropr_core.system.exit_codes import Exit
+from dropr_core.system.loading import unforked
 from dropr_core.system.os_errors import store_errors
 from dropr_core.system.presence import Presence
 from dropr_core.system.turns import Turns
@@ -45,7 +46,8 @@ def run(config: NodeConfig, *, path: Path | None = None, heart: Heartbeat | None
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """That of uvloop where it is installed (`pip install dropr-core[fast]`), else None: asyncio's own."""
     try:
-        import uvloop
+        with unforked:
+            import uvloop
     except ImportError:
         return None
     return uvloop.new_event_loop

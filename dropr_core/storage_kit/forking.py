@@ -9,13 +9,13 @@ Owns that. Where a store cannot let go in time, or a file belongs to somebody el
 never a commit that is not one. Must not know what the files are used for.
 """
 
-import os
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from dropr_core.errors import StoreError
+from dropr_core.system.loading import unforked
 
 
 class Pausable(Protocol):
@@ -40,7 +40,7 @@ class Forks:
         self._paused: list[Pausable] = []
         self._left: frozenset[tuple[int, int]] = frozenset()
         self._inherited: frozenset[tuple[int, int]] = frozenset()
-        os.register_at_fork(before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child)
+        unforked.follow(self)
 
     def watch(self, one: Pausable) -> None:
         """Pause ``one`` around forks, as long as it lives."""
@@ -54,16 +54,19 @@ class Forks:
                 "fork before the node is opened, or start the process with exec (multiprocessing: spawn)"
             )
 
-    def _before(self) -> None:
+    def before_fork(self) -> None:
+        """Pause all of them."""
         self._paused = [one for one in list(self._known) if one.pause()]
         self._left = frozenset(filter(None, (_identity(Path(name)) for name in self._open_files())))
 
-    def _in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
+        """They go on."""
         paused, self._paused = self._paused, []
         for one in paused:
             one.resume()
 
-    def _in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """What stayed open is the parent's."""
         self._inherited |= self._left
         self._paused = []
         self._known = weakref.WeakSet()  # they are the parent's; their own guard refuses every call here

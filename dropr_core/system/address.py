@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 
 from dropr_core.errors import Unreachable
+from dropr_core.system.loading import unforked
 
 if TYPE_CHECKING:
     import ssl
@@ -163,7 +164,8 @@ def tls_of(address: Address, directory: Path) -> "ssl.SSLContext | None":
     """The TLS of an address; None if it has none. Raises Unreachable."""
     if address.scheme not in ("tls", "https"):
         return None
-    import ssl
+    with unforked:
+        import ssl
 
     options = {name: str(directory / value) for name, value in address.options.items()}
     try:

@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from dropr_core.system.loading import unforked
 from dropr_core.system.tally import Tally, quiet
 from dropr_core.system.whole_answers import WholeAnswers
 
@@ -234,7 +235,8 @@ class _Http(HttpToolsProtocol):
 def _web_sockets() -> Any:
     """The protocol for WebSockets; None without the library."""
     try:
-        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+        with unforked:
+            from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
     except ImportError:
         return None
 

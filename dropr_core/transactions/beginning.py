@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from dropr_core.errors import UsageError
+from dropr_core.system.loading import unforked
 from dropr_core.transactions.recognise import library_of
 
 OPEN = "transaction: one is open on this connection already; use message.ack(connection=…) within it"
@@ -65,7 +66,8 @@ def _psycopg(connection: Any) -> Iterator[Any]:
 
 @contextmanager
 def _django(connection: Any) -> Iterator[Any]:
-    transaction: Any = import_module("django.db.transaction")
+    with unforked:
+        transaction: Any = import_module("django.db.transaction")
     with transaction.atomic(using=connection.alias, durable=True):
         yield connection
 

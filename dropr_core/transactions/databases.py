@@ -16,6 +16,7 @@ from typing import Any
 
 from dropr_core.config.outboxes import Database
 from dropr_core.errors import PluginError, StoreBusy, StoreError
+from dropr_core.system.loading import unforked
 from dropr_core.system.os_errors import store_errors
 from dropr_core.transactions.statements import Kind, Plan, Rows, Statement, T, is_missing_table, numbered
 
@@ -164,7 +165,8 @@ class PostgresLink(Link):
     def __init__(self, database: Database, node: str) -> None:
         super().__init__(database)
         try:
-            import psycopg
+            with unforked:
+                import psycopg
         except ImportError:
             raise PluginError(
                 "outboxes: psycopg is not installed; pip install 'dropr-core[postgresql]' brings it"

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from psycopg.rows import tuple_row
+
 from dropr_core.transactions.statements import Kind, Rows, Statement, Where, numbered
 
 ADVICE = (
@@ -38,8 +40,6 @@ class PsycopgTransaction(_Known):
 
     def run(self, statement: Statement) -> Rows:
         """Execute with a cursor of its own, whose rows are tuples whatever the connection's are."""
-        from psycopg.rows import tuple_row
-
         with self.connection.cursor(row_factory=tuple_row) as cursor:
             cursor.execute(numbered(statement.sql, "format"), statement.parameters)
             rows: Rows = cursor.fetchall() if cursor.description else []
@@ -55,8 +55,6 @@ class AsyncPsycopgTransaction(_Known):
 
     async def arun(self, statement: Statement) -> Rows:
         """As `PsycopgTransaction.run`."""
-        from psycopg.rows import tuple_row
-
         async with self.connection.cursor(row_factory=tuple_row) as cursor:
             await cursor.execute(numbered(statement.sql, "format"), statement.parameters)
             rows: Rows = await cursor.fetchall() if cursor.description else []

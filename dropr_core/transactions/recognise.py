@@ -7,6 +7,7 @@ that no library is imported for it and subclasses count. Must not know what the 
 from typing import Any, Literal, TypeAlias
 
 from dropr_core.errors import UsageError
+from dropr_core.system.loading import unforked
 from dropr_core.transactions.statements import AsyncTransaction, Transaction
 
 Library: TypeAlias = Literal["sqlite3", "psycopg", "psycopg async", "sqlalchemy", "sqlalchemy async", "django", ""]
@@ -45,19 +46,23 @@ def transaction_of(given: Any) -> Transaction:
     """What it is as a `Transaction`. Raises UsageError for anything else, and for one of asyncio."""
     library = library_of(given)
     if library == "sqlite3":
-        from dropr_core.transactions.of_sqlite3 import Sqlite3Transaction
+        with unforked:
+            from dropr_core.transactions.of_sqlite3 import Sqlite3Transaction
 
         return Sqlite3Transaction(given)
     if library == "psycopg":
-        from dropr_core.transactions.of_psycopg import PsycopgTransaction
+        with unforked:
+            from dropr_core.transactions.of_psycopg import PsycopgTransaction
 
         return PsycopgTransaction(given)
     if library == "sqlalchemy":
-        from dropr_core.transactions.of_sqlalchemy import SqlalchemyTransaction
+        with unforked:
+            from dropr_core.transactions.of_sqlalchemy import SqlalchemyTransaction
 
         return SqlalchemyTransaction(given)
     if library == "django":
-        from dropr_core.transactions.of_django import DjangoTransaction
+        with unforked:
+            from dropr_core.transactions.of_django import DjangoTransaction
 
         return DjangoTransaction(given)
     if library:
@@ -69,11 +74,13 @@ def async_transaction_of(given: Any) -> AsyncTransaction:
     """What it is as an `AsyncTransaction`. Raises UsageError for anything else."""
     library = library_of(given)
     if library == "psycopg async":
-        from dropr_core.transactions.of_psycopg import AsyncPsycopgTransaction
+        with unforked:
+            from dropr_core.transactions.of_psycopg import AsyncPsycopgTransaction
 
         return AsyncPsycopgTransaction(given)
     if library == "sqlalchemy async":
-        from dropr_core.transactions.of_sqlalchemy import AsyncSqlalchemyTransaction
+        with unforked:
+            from dropr_core.transactions.of_sqlalchemy import AsyncSqlalchemyTransaction
 
         return AsyncSqlalchemyTransaction(given)
     raise UsageError(f"connection: {type(given).__qualname__} is not of asyncio")

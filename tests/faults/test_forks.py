@@ -157,3 +157,39 @@ dropr_core.open(sys.argv[1]).close()
 """
     (said,) = family(config, code)
     assert "in_use_at_the_moment_of_a_fork" in said
+
+
+def test_a_forked_child_has_a_memory_of_its_own(tmp_path):
+    """The storage ``memory`` of a child begins empty, whatever a thread of its parent did at that moment: a copy would
+    give out every message twice.
+    """
+    config = tmp_path / "shop.yaml"
+    config.write_text(YAML.format(storage="memory"))
+    code = """
+import os, signal, sys, threading, dropr_core
+from types import SimpleNamespace
+from dropr_core.builtin.memory import medium_of
+node = dropr_core.open(sys.argv[1])
+node.put(b"parent's", channel="jobs")
+held, done = threading.Event(), threading.Event()
+def hold():
+    with medium_of(SimpleNamespace(data=node.config.data)).lock:
+        held.set()
+        done.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    with dropr_core.open(sys.argv[1]) as mine:
+        mine.put(b"child's", channel="jobs")
+        for message in mine.receive("jobs", wait=0): os.write(1, message.body + b"\\n")
+    os._exit(0)
+done.set()
+thread.join()
+assert os.waitpid(pid, 0)[1] == 0
+for message in node.receive("jobs", wait=0): os.write(1, message.body + b"\\n")
+node.close()
+"""
+    assert family(config, code) == ["child's", "parent's"]

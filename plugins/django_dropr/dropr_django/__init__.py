@@ -10,6 +10,8 @@ import this package.
 
 from typing import TYPE_CHECKING
 
+from dropr_core.system.loading import unforked
+
 if TYPE_CHECKING:
     from dropr_core.api.node import Node
 
@@ -18,7 +20,8 @@ def node() -> "Node":
     """The node of this process, opened when it is first asked for, and anew in a process that was forked. Closed at the
     end of the process. Raises ImproperlyConfigured, ConfigError, PluginError, StoreError.
     """
-    from dropr_django.opened import node_of_this_process
+    with unforked:
+        from dropr_django.opened import node_of_this_process
 
     return node_of_this_process()
 

@@ -10,6 +10,7 @@ from django.apps import AppConfig
 from django.core import checks
 from django.core.signals import setting_changed
 
+from dropr_core.system.loading import unforked
 from dropr_django.opened import NodeOfProcess
 
 
@@ -23,7 +24,8 @@ class DroprConfig(AppConfig):  # type: ignore[misc]  # Django has no types
 
     def ready(self) -> None:
         """Once for each process."""
-        from dropr_django.checks import check_node
+        with unforked:
+            from dropr_django.checks import check_node
 
         self.opened = NodeOfProcess()
         os.register_at_fork(after_in_child=self.opened.after_fork)

@@ -16,6 +16,7 @@ from django.utils import timezone
 from dropr_core.api.node import Node
 from dropr_core.api.sender import Sender
 from dropr_core.model.names import IdMaker, MessageId, format_id
+from dropr_core.system.loading import unforked
 from dropr_django.calls import Call
 from dropr_django.configuration import BackendOptions
 from dropr_django.framework import BaseTaskBackend, TaskResult, TaskResultStatus, signals
@@ -92,7 +93,8 @@ class DroprBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no type
 
     def check(self, **_more: Any) -> Iterable[Any]:
         """For ``manage.py check``."""
-        from dropr_django.checks import check_backend
+        with unforked:
+            from dropr_django.checks import check_backend
 
         return check_backend(self)
 

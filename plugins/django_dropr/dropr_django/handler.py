@@ -17,6 +17,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.handler import Handler, Work
 from dropr_core.errors import PluginError
 from dropr_core.hookspecs import hookimpl
+from dropr_core.system.loading import unforked
 
 
 @attrs.frozen(kw_only=True)
@@ -33,7 +34,8 @@ class DjangoHandler(Handler):
 
     def __init__(self, node: str, log: Any) -> None:
         """Django is set up."""
-        from dropr_django.running import Runner
+        with unforked:
+            from dropr_django.running import Runner
 
         self._runner, self._node, self._log = Runner(node, log), node, log
 
@@ -48,8 +50,9 @@ class DjangoHandler(Handler):
 
     def _keep(self, work: Work, told: dict[str, Any]) -> None:
         """Of a task that this node has sent to itself no receipt goes home. That its value is lost undoes no work."""
-        from dropr_django.opened import node_of_this_process
-        from dropr_django.results import keep_value
+        with unforked:
+            from dropr_django.opened import node_of_this_process
+            from dropr_django.results import keep_value
 
         try:
             keep_value(node_of_this_process(), work.message.message_id, work.message.channel, told)
@@ -59,8 +62,9 @@ class DjangoHandler(Handler):
 
 def set_up(settings: str | None) -> None:
     """Have Django ready. Raises PluginError."""
-    import django
-    from django.apps import apps
+    with unforked:
+        import django
+        from django.apps import apps
 
     if settings is not None:
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings)

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from dropr_core.angel.heartbeat import BEAT_VARIABLE
 from dropr_core.config.node import NodeConfig
 from dropr_core.config.schema import Component
+from dropr_core.system.loading import unforked
 from dropr_django.backend import DroprBackend
 from dropr_django.framework import backends
 
@@ -60,16 +61,18 @@ def run_worker(config: NodeConfig, path: Path, command: Callable[[], Sequence[st
     """Work until told to stop; the exit code. ``command``: how one more of these processes is started."""
     if config.worker.processes > 1 and BEAT_VARIABLE not in os.environ:
         return _keep(config, command())
-    from dropr_core.processes.worker import run
+    with unforked:
+        from dropr_core.processes.worker import run
 
     return run(config, path=path)
 
 
 def _keep(config: NodeConfig, command: Sequence[str]) -> int:
     """Several of them, under an angel."""
-    from dropr_core.angel.angel import Angel
-    from dropr_core.angel.child import ChildSpec
-    from dropr_core.angel.systemd import ServiceManager
+    with unforked:
+        from dropr_core.angel.angel import Angel
+        from dropr_core.angel.child import ChildSpec
+        from dropr_core.angel.systemd import ServiceManager
 
     numbers = range(1, config.worker.processes + 1)
     children = [ChildSpec("worker" if number == 1 else f"worker-{number}", tuple(command)) for number in numbers]

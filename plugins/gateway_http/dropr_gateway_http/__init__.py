@@ -8,6 +8,7 @@ from typing import Any
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.gateway import ASGIApplication, Desk, WebGateway
 from dropr_core.hookspecs import hookimpl
+from dropr_core.system.loading import unforked
 from dropr_gateway_http.options import Options, User
 
 __all__ = ["HttpGateway", "Options", "User", "dropr_gateway"]
@@ -25,7 +26,8 @@ class HttpGateway(WebGateway):
 
     def application(self, desk: Desk) -> ASGIApplication:
         """See the contract."""
-        from dropr_gateway_http.app import HttpApp
+        with unforked:
+            from dropr_gateway_http.app import HttpApp
 
         return HttpApp(desk, self._options, self._log)
 

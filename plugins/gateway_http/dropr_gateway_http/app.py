@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import cast
 
 import msgspec
 
@@ -151,7 +152,5 @@ def _text(value: bytes) -> str:
 
 def document_of(options: Options) -> bytes:
     """The OpenAPI document without a node."""
-    from typing import cast
-
     app = HttpApp(cast("Desk", None), options, logging.getLogger("dropr.gateway.http"))
     return msgspec.json.encode(app.document)

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from dropr_gateway_http.callers import Caller
-from dropr_gateway_http.problems import Trouble
+from dropr_gateway_http.problems import MEDIA, Trouble
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -134,8 +134,6 @@ def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None
 
 def of_trouble(trouble: Trouble) -> Answer:
     """An answer that refuses."""
-    from dropr_gateway_http.problems import MEDIA
-
     return Answer(trouble.status, trouble.body(), MEDIA, dict(trouble.more))
 
 

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from dropr_core.errors import ConfigError, PluginError
+from dropr_core.system.loading import unforked
 from dropr_observer_opentelemetry.options import Options
 
 DEFAULT_FILE = "traces.jsonl"
@@ -41,7 +42,8 @@ def _exporter(options: Options) -> SpanExporter:
     if options.exporter == "file":
         return FileExporter(options.file or Path(DEFAULT_FILE))
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        with unforked:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:
         raise PluginError(
             "observer 'opentelemetry' needs a package more to send to a collector; run: "

@@ -10,6 +10,7 @@ from dropr_core.contracts.context import Context
 from dropr_core.contracts.inbox import Inbox
 from dropr_core.contracts.outbox import Outbox
 from dropr_core.contracts.storage import Finding, Storage
+from dropr_core.system.loading import unforked
 from dropr_storage_postgres.bodies.store import PostgresBodies
 from dropr_storage_postgres.engine.address import Place
 from dropr_storage_postgres.engine.engine import Engine
@@ -41,7 +42,8 @@ class PostgresStorage(Storage):
         """Compare the tables with each other; see the contract. Others may work meanwhile, also during a repair, which
         makes their writes wait.
         """
-        from dropr_storage_postgres.fsck.fsck import check_store
+        with unforked:
+            from dropr_storage_postgres.fsck.fsck import check_store
 
         return check_store(self.place, self._context, repair=repair)
 

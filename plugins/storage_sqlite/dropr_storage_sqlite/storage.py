@@ -23,6 +23,7 @@ from dropr_core.errors import DroprError, StoreGone, StoreReadOnly
 from dropr_core.storage_kit.opening import alone, warn_of_medium
 from dropr_core.storage_kit.syncs import Syncs
 from dropr_core.system.files import create_file, replace_file
+from dropr_core.system.loading import unforked
 from dropr_storage_sqlite.engine import connection as opening
 from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.errors import translate
@@ -49,7 +50,8 @@ class SqliteStorage(Storage):
         if context.checking:  # the files may be in no state to be opened; `check` does it
             self.outbox, self.inbox = cast("SqliteOutbox", _Unopened()), cast("SqliteInbox", _Unopened())
             return
-        _open(tuning, context)
+        with unforked:  # a fork pauses the engines, and nobody else who has a file open
+            _open(tuning, context)
         self.outbox = SqliteOutbox(Engine(context.data / "outbox.db", tuning, context, OUTBOX), context)
         self.inbox = SqliteInbox(Engine(context.data / "inbox.db", tuning, context, INBOX), context)
         if not context.read_only:
@@ -59,7 +61,8 @@ class SqliteStorage(Storage):
 
     def check(self, *, repair: bool) -> Iterator[Finding]:
         """Look at pages and tables of both files; see the contract."""
-        from dropr_storage_sqlite.fsck.fsck import check_store
+        with unforked:
+            from dropr_storage_sqlite.fsck.fsck import check_store
 
         opening.check_library()
         return check_store(self._context, lambda: _read_marker(self._context.data / MARKER), repair=repair)

@@ -5,6 +5,7 @@ the files itself, as they may be in no state to be opened otherwise. Must not kn
 `outbox`, `inbox`) nor how a damaged file is copied (`salvage`).
 """
 
+import json
 import os
 import re
 import time
@@ -286,8 +287,6 @@ def _meta(check: ContentCheck) -> None:
 
 
 def _birth(data: Path, half: str) -> bytes | None:
-    import json
-
     try:
         return bytes.fromhex(json.loads((data / "store.json").read_text(encoding="ascii"))[half])
     except (OSError, ValueError, KeyError, TypeError):

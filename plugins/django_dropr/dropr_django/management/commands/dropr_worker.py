@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.autoreload import get_child_arguments
 
 from dropr_core.errors import DroprError
+from dropr_core.system.loading import unforked
 from dropr_django.configuration import node_config, node_file
 from dropr_django.worker import run_worker, worker_config
 
@@ -43,7 +44,8 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types
         try:
             config = worker_config(node_config(), options["queue"], options["threads"], options["processes"])
             if options["reload"]:
-                from dropr_core.cli.autoreload import watch_command
+                with unforked:
+                    from dropr_core.cli.autoreload import watch_command
 
                 command = [word for word in get_child_arguments() if word != "--reload"]
                 code = watch_command(command, node_file().absolute())
