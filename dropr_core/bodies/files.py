@@ -71,24 +71,36 @@ class BodyFile(Load):
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly so many bytes; raises OSError."""
+        with self._reading() as fd:
+            try:
+                data = os.pread(fd, size, offset)
+                if len(data) != size:
+                    raise OSError(errno.EIO, "the file of the body is shorter than it was")
+            except OSError as error:
+                self.failure = error
+                raise
+        return data
+
+    def send(self, line: int, offset: int, size: int) -> int:
+        """Have the kernel send some bytes into a socket; how many it took. Raises OSError, of the socket as well."""
+        with self._reading() as fd:
+            return os.sendfile(line, fd, offset, size)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[int]:
+        """The descriptor, which nobody closes meanwhile. Raises OSError."""
         with self._lock:
             if self._closed:
                 raise OSError(errno.EBADF, "the body is not being sent any more")
             self._readers += 1
         try:
-            data = os.pread(self._fd, size, offset)
-            if len(data) != size:
-                raise OSError(errno.EIO, "the file of the body is shorter than it was")
-        except OSError as error:
-            self.failure = error
-            raise
+            yield self._fd
         finally:
             with self._lock:
                 self._readers -= 1
                 last = self._closed and self._readers == 0
             if last:
                 os.close(self._fd)
-        return data
 
     def passed(self, offset: int, size: int) -> None:
         """The memory of the machine that holds these bytes is given to what needs it more."""
@@ -114,6 +126,10 @@ class PieceOf(Tail):
     def read(self, offset: int, size: int) -> bytes:
         """Some bytes of the piece; raises OSError."""
         return self._load.read(self._offset + offset, size)
+
+    def send(self, line: int, offset: int, size: int) -> int:
+        """See `contracts.transport.FileTail`."""
+        return self._load.send(line, self._offset + offset, size)
 
 
 class _Checked(io.RawIOBase):

@@ -7,7 +7,7 @@ means: it never decides what was stored, it only tells "nothing arrived" from "u
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import attrs
 
@@ -61,6 +61,19 @@ class Tail(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly ``size`` bytes from ``offset`` on; raises OSError."""
+        ...
+
+
+@runtime_checkable
+class FileTail(Tail, Protocol):
+    """A tail that lies in a file, from where the kernel can send it."""
+
+    def send(self, line: int, offset: int, size: int) -> int:
+        """Have the kernel send what it takes of so many bytes into a socket, by its descriptor; how many it took.
+
+        Raises BlockingIOError where it takes nothing now, and OSError, as `sendfile` does; `read` tells then whether
+        the file is at fault. 0: the file is shorter.
+        """
         ...
 
 

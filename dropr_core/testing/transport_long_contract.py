@@ -4,6 +4,7 @@ Owns the ends of requests that are torn, slow or too long to be read in vain. Mu
 """
 
 import contextlib
+import os
 import threading
 import time
 import tracemalloc
@@ -31,6 +32,18 @@ class Tail:
         if self._torn and offset + size > self.size // 2:
             raise OSError(5, "planted: the file cannot be read")
         return self._data[offset : offset + size]
+
+
+class InFile(Tail):
+    """The end of a request, which the kernel can take from a file as well (`contracts.transport.FileTail`)."""
+
+    def __init__(self, data: bytes, fd: int) -> None:
+        super().__init__(data)
+        self._fd = fd
+
+    def send(self, line: int, offset: int, size: int) -> int:
+        """See `contracts.transport.FileTail`."""
+        return os.sendfile(line, self._fd, offset, size)
 
 
 class Steps:
@@ -71,6 +84,17 @@ class LongRequestTests(Contract):
             whole = request(size)
             for cut in (30, len(whole) - 1):
                 futures = [pair.connection.ask_long(whole[:cut], Tail(whole[cut:]), idle=WAIT) for _ in range(3)]
+                assert [future.result(WAIT) for future in futures] == [whole] * 3
+            assert pair.ask(request(20)) == request(20)
+
+    def test_a_long_request_that_ends_in_a_file_arrives_whole(self, pair: Pair, tmp_path: Path) -> None:
+        """Whether the kernel sends the end of it or not, some at once and between ordinary ones."""
+        for size in (70, 3_000_000):
+            whole = request(size)
+            (tmp_path / "file").write_bytes(whole[30:])
+            with (tmp_path / "file").open("rb") as file:
+                end = InFile(whole[30:], file.fileno())
+                futures = [pair.connection.ask_long(whole[:30], end, idle=WAIT) for _ in range(3)]
                 assert [future.result(WAIT) for future in futures] == [whole] * 3
             assert pair.ask(request(20)) == request(20)
 

@@ -12,7 +12,9 @@ from time import monotonic
 
 import pycurl  # type: ignore[import-untyped]
 
+from dropr_core.contracts.transport import FileTail
 from dropr_core.errors import DroprError, Unreachable
+from dropr_transport_curl.file_slot import FileSlot
 from dropr_transport_curl.options import Options
 from dropr_transport_curl.slot import LongSlot, Request, Slot
 from dropr_transport_curl.verdict import failed
@@ -48,22 +50,39 @@ class Engine:
         is nothing to do by now: else each message would have to end a sleep without an end.
         """
         self._busy: dict[pycurl.Curl, Slot] = {}
-        self._spare: dict[type[Slot], list[Slot]] = {Slot: [], LongSlot: []}
+        self._spare: dict[type[Slot], list[Slot]] = {Slot: [], LongSlot: [], FileSlot: []}
+        self._wants: dict[int, int] = {}
+        """The events of each socket that curl waits for."""
+        self._files: dict[FileSlot, int] = {}
+        """Requests of which the kernel sends the end, and the sockets that it goes into; -1: not yet, or no more."""
         self._looks: list[tuple[float, int, int, Slot]] = []
         self._count = 0
 
     # ── what curl wants ──────────────────────────────────────────────────────────────────────────
 
     def _on_socket(self, what: int, fd: int, _multi: object, _data: object) -> None:
-        known = fd in self._selector.get_map()
         if what == pycurl.POLL_REMOVE:
-            if known:
-                self._selector.unregister(fd)
+            self._wants.pop(fd, None)
+            for slot, line in self._files.items():
+                if line == fd:  # it may be closed, and be another one's soon
+                    self._files[slot] = -1
         elif what in _EVENTS:
-            if known:
-                self._selector.modify(fd, _EVENTS[what])
-            else:
-                self._selector.register(fd, _EVENTS[what])
+            self._wants[fd] = _EVENTS[what]
+        self._watch(fd)
+
+    def _watch(self, fd: int) -> None:
+        """Listen to a socket for all who want that."""
+        events = self._wants.get(fd, 0)
+        if events and fd in self._files.values():
+            events |= selectors.EVENT_WRITE
+        known = self._selector.get_map().get(fd)
+        if known is None:
+            if events:
+                self._selector.register(fd, events)
+        elif not events:
+            self._selector.unregister(fd)
+        elif events != known.events:
+            self._selector.modify(fd, events)
 
     def _on_timer(self, milliseconds: int) -> None:
         self._timer = None if milliseconds < 0 else monotonic() + milliseconds / 1000
@@ -72,7 +91,9 @@ class Engine:
 
     def add(self, request: Request) -> None:
         """Start a request; its future is settled in some later `turn`."""
-        kind = Slot if request.tail is None else LongSlot
+        kind: type[Slot] = Slot
+        if request.tail is not None:
+            kind = FileSlot if isinstance(request.tail, FileTail) and FileSlot.may(request.url) else LongSlot
         spare = self._spare[kind]
         slot = spare.pop() if spare else None
         try:
@@ -84,6 +105,8 @@ class Engine:
             request.future.set_exception(Unreachable(f"{request.url}: curl does not take this: {error}"))
             return
         self._busy[slot.curl] = slot
+        if isinstance(slot, FileSlot):
+            self._files[slot] = -1
         self._note(slot)
         self._multi.add_handle(slot.curl)
 
@@ -94,8 +117,9 @@ class Engine:
         _, running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         due, now = self._due(), monotonic()
         self._linger = now if due is None else (now + due) / 2
-        # What has ended already, and what is due sooner than the sleep ends, is for that thread.
-        return running == len(self._busy) and (due is None or due >= self._sleeps_until)
+        # What has ended already, what is due before the sleep ends, and a file that may go now are for that thread.
+        waits = any(line < 0 and slot.unsent for slot, line in self._files.items())
+        return running == len(self._busy) and (due is None or due >= self._sleeps_until) and not waits
 
     def holds(self, request: Request) -> bool:
         """Whether the request is under way."""
@@ -110,7 +134,7 @@ class Engine:
         for key, mask in ready:
             if key.fd == self._wake:
                 self._on_wake()
-            else:
+            elif mask := mask & self._wants.get(key.fd, 0):
                 bits = (mask & selectors.EVENT_READ and pycurl.CSELECT_IN) | (
                     mask & selectors.EVENT_WRITE and pycurl.CSELECT_OUT
                 )
@@ -119,6 +143,8 @@ class Engine:
             self._timer = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._harvest()
+        if self._files:
+            self._pour({key.fd for key, mask in ready if mask & selectors.EVENT_WRITE})
         self._look()
 
     def pause(self) -> float | None:
@@ -137,6 +163,24 @@ class Engine:
             return None  # curl's last timer may be that of a request that has ended
         due = self._looks[0][0] if self._looks else None
         return due if self._timer is None or (due is not None and due < self._timer) else self._timer
+
+    def _pour(self, writable: set[int]) -> None:
+        """Have the kernel send what follows on requests whose beginning curl has sent."""
+        for slot, fd in list(self._files.items()):
+            if fd < 0:
+                line = slot.line() if slot.unsent else -1
+                if self._wants.get(line) != selectors.EVENT_READ:  # curl waits for the answer once it has sent all
+                    continue
+                self._files[slot] = line
+            elif fd not in writable:
+                continue
+            line = self._files[slot]
+            error = slot.pour(line)
+            if error is not None:
+                self._free(slot).future.set_exception(error)
+            elif not slot.unsent:
+                self._files[slot] = -1
+            self._watch(line)
 
     def _harvest(self) -> None:
         left = 1
@@ -158,6 +202,8 @@ class Engine:
     def _free(self, slot: Slot) -> Request:
         self._multi.remove_handle(slot.curl)
         del self._busy[slot.curl]
+        if isinstance(slot, FileSlot) and (line := self._files.pop(slot)) >= 0:
+            self._watch(line)
         request = slot.unload()
         slot.turn += 1  # what was noted about it is void
         spare = self._spare[type(slot)]

@@ -22,6 +22,8 @@ _LEAST, _MOST = 16 << 10, 256 << 10
 peers the larger of the two would be a quarter of a gigabyte, of which the allocator gives little back.
 """
 
+HEADERS = [f"Content-Type: {CONTENT_TYPE}", "Expect:", "User-Agent: dropr"]
+
 
 @attrs.frozen(eq=False)
 class Request:
@@ -53,7 +55,7 @@ class Slot:
         self._options = options
         self._begin(0.0)
         curl.setopt(pycurl.POST, 1)
-        curl.setopt(pycurl.HTTPHEADER, [f"Content-Type: {CONTENT_TYPE}", "Expect:", "User-Agent: dropr"])
+        curl.setopt(pycurl.HTTPHEADER, HEADERS)
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
@@ -134,6 +136,10 @@ class Slot:
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         return judged(url, status, self.curl.getinfo(pycurl.CONTENT_TYPE), self._headers, body) or body
 
+    def _sent(self) -> int:
+        """Bytes of the request that went."""
+        return int(self.curl.getinfo(pycurl.SIZE_UPLOAD_T))
+
     def pause_between_looks(self) -> float:
         """Seconds after which `look` is due again; a stuck request lives at most a quarter longer than it may."""
         assert self.request is not None
@@ -146,7 +152,7 @@ class Slot:
         if not self.started:  # curl itself limits the time for connecting
             self._moved_at = self._window_at = now
             return None
-        sent = self.curl.getinfo(pycurl.SIZE_UPLOAD_T)
+        sent = self._sent()
         moved = sent + self._size + sum(map(len, self._headers))
         if moved != self._seen:
             self._seen, self._moved_at = moved, now

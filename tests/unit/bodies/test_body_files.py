@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import socket
 import threading
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dropr_core.bodies.store import FORGOTTEN, BodyFiles
+from dropr_core.contracts.transport import FileTail
 from dropr_core.errors import BadBody, QueueFull, StoreCorrupt, StoreError, WriteFailed
 from dropr_core.model.chunk_digest import LEAF, LeafHash, digest_of, leaves_of
 from dropr_core.model.envelope import Reference
@@ -204,6 +206,23 @@ def test_a_body_that_is_sent_carries_the_digests_of_its_leaves(bodies):
     load.close()
     with pytest.raises(OSError, match="not being sent"):
         piece.read(0, 1)
+
+
+def test_the_kernel_sends_a_piece_into_a_socket(bodies):
+    """A transport may have it do so; not after the body was let go of, when another file may have its number."""
+    data, identity = os.urandom(3 * LEAF), make()
+    written = bodies.write(identity, io.BytesIO(data))
+    load = bodies.load(identity, written.reference)
+    piece = load.piece(LEAF, LEAF)
+    assert isinstance(piece, FileTail)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert piece.send(ours.fileno(), 100, 1000) == 1000
+        assert theirs.recv(2000) == data[LEAF + 100 : LEAF + 1100]
+        load.close()
+        with pytest.raises(OSError, match="not being sent"):
+            piece.send(ours.fileno(), 100, 1000)
+    assert load.failure is None
 
 
 def test_two_processes_do_not_write_one_body(bodies):
