@@ -13,7 +13,7 @@ from time import monotonic
 import pycurl  # type: ignore[import-untyped]
 
 from dropr_core.contracts.transport import FileTail
-from dropr_core.errors import DroprError, Unreachable
+from dropr_core.errors import DroprError, Unanswered, Unreachable
 from dropr_transport_curl.file_slot import FileSlot
 from dropr_transport_curl.options import Options
 from dropr_transport_curl.slot import LongSlot, Request, Slot
@@ -55,6 +55,8 @@ class Engine:
         """The events of each socket that curl waits for."""
         self._files: dict[FileSlot, int] = {}
         """Requests of which the kernel sends the end, and the sockets that it goes into; -1: not yet, or no more."""
+        self._blind = False
+        """Whether this curl does not tell which socket a request has, as some do not before the request has ended."""
         self._looks: list[tuple[float, int, int, Slot]] = []
         self._count = 0
 
@@ -93,7 +95,8 @@ class Engine:
         """Start a request; its future is settled in some later `turn`."""
         kind: type[Slot] = Slot
         if request.tail is not None:
-            kind = FileSlot if isinstance(request.tail, FileTail) and FileSlot.may(request.url) else LongSlot
+            may = not self._blind and isinstance(request.tail, FileTail) and FileSlot.may(request.url)
+            kind = FileSlot if may else LongSlot
         spare = self._spare[kind]
         slot = spare.pop() if spare else None
         try:
@@ -168,10 +171,16 @@ class Engine:
         """Have the kernel send what follows on requests whose beginning curl has sent."""
         for slot, fd in list(self._files.items()):
             if fd < 0:
-                line = slot.line() if slot.unsent else -1
-                if self._wants.get(line) != selectors.EVENT_READ:  # curl waits for the answer once it has sent all
+                found = slot.line() if slot.unsent else None
+                if found == -1:
+                    self._blind = True
+                    request = self._free(slot)
+                    request.future.set_exception(Unanswered(f"{request.url}: curl does not tell a request's socket"))
                     continue
-                self._files[slot] = line
+                # curl waits for the answer once it has sent all
+                if found is None or self._wants.get(found) != selectors.EVENT_READ:
+                    continue
+                self._files[slot] = found
             elif fd not in writable:
                 continue
             line = self._files[slot]

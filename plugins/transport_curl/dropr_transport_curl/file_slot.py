@@ -32,8 +32,8 @@ class FileSlot(Slot):
 
     @staticmethod
     def may(url: str) -> bool:
-        """Whether the line to there can be written to beside curl."""
-        return url[:7].lower() == "http://"
+        """Whether the line to there can be written to beside curl. A pycurl before 7.46 does not tell its socket."""
+        return url[:7].lower() == "http://" and hasattr(pycurl, "ACTIVESOCKET")
 
     def _load_body(self, request: Request) -> None:
         super()._load_body(request)
@@ -58,11 +58,11 @@ class FileSlot(Slot):
         assert self.request.tail is not None
         return self._at < self.request.tail.size and not self._broken
 
-    def line(self) -> int:
-        """The socket that the tail goes into; -1: curl has not sent the beginning."""
+    def line(self) -> int | None:
+        """The socket that the tail goes into; None: curl has not sent the beginning; -1: curl does not say."""
         assert self.request is not None
         if not self.started or super()._sent() < len(self.request.body):
-            return -1
+            return None
         return int(self.curl.getinfo(pycurl.ACTIVESOCKET))
 
     def pour(self, line: int) -> Unanswered | None:

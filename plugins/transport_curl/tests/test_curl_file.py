@@ -7,6 +7,7 @@ import socket
 import threading
 from concurrent.futures import Future
 
+import pycurl
 import pytest
 from dropr_transport_curl import CurlTransport, Options
 from dropr_transport_curl.engine import Engine
@@ -20,6 +21,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.dropr.v1\r\nContent-Leng
 SIZE = 12_000_000
 """More than sockets hold."""
 BEGINNING = b"the beginning "
+
+line = FileSlot.line
+pytestmark = pytest.mark.skipif(not hasattr(pycurl, "ACTIVESOCKET"), reason="this pycurl does not tell its socket")
 
 
 def read_request(connection, server):
@@ -235,6 +239,19 @@ def test_who_asks_wakes_the_thread_for_a_file(server, piece):
         engine.close()
         woken.close()
         waker.close()
+
+
+def test_a_curl_that_does_not_tell_its_socket(server, connect, piece, data, monkeypatch):
+    """One request fails, and what follows is read and sent by curl, as where it cannot be asked at all."""
+    monkeypatch.setattr(FileSlot, "line", lambda slot: None if line(slot) is None else -1)
+    connection = connect(server.url)
+    assert isinstance(connection.ask_long(BEGINNING, piece, idle=WAIT).exception(WAIT), Unanswered)
+    for _ in range(2):
+        assert connection.ask_long(BEGINNING, piece, idle=WAIT).result(WAIT) == b"."
+    monkeypatch.delattr(pycurl, "ACTIVESOCKET")
+    assert connect(server.url).ask_long(BEGINNING, piece, idle=WAIT).result(WAIT) == b"."
+    assert [body for _, body in server.seen] == [BEGINNING + data] * 3
+    assert piece.sent == 0
 
 
 def test_closing_the_connection_ends_it(raw, connect, piece):
