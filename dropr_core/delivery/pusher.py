@@ -41,7 +41,7 @@ from dropr_core.protocol.orders import (
     Ship,
 )
 from dropr_core.protocol.outcomes import to_outcomes
-from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
+from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of, resend_outside
 from dropr_core.protocol.rests import GENTLY
 from dropr_core.system.clock import Clock
 from dropr_core.system.line_rate import LineRate, besides
@@ -249,6 +249,8 @@ class Pusher:
             return
         self._talk.session = answer.session
         self._apply(self.link.greeted(answer))
+        if answer.inbox != self._cursor[0]:
+            self._receipts(wire.Outcomes(answer.inbox, 0, []))  # noted before anything of that log may be lost
         if self._awaiting:
             self._unasked = True
             self._doubt_awaited()
@@ -316,7 +318,10 @@ class Pusher:
         rows = to_outcomes(page.rows, warn)
         if any(row.state is State.FAILED for row in rows):
             self._late.failed(self.peer)
-        if self._outbox.receipts(self.peer, StoreId(page.log), rows, page.upto):
+        log = StoreId(page.log)
+        if self._cursor[0] not in {b"", log}:
+            resend_outside(self._outbox, self.peer, log, on_reset=self._on_reset, event=self._event)
+        if self._outbox.receipts(self.peer, log, rows, page.upto):
             self._notify(topics.RECEIPTS)
 
     def _failed(self, order: Order, batches: Sequence[Batch], error: Exception, store: StoreId | None = None) -> None:

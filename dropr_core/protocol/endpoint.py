@@ -37,6 +37,7 @@ from dropr_core.protocol.conversations import Begun, BegunInMemory, Conversation
 from dropr_core.protocol.frames import ANSWER, HEAD_SIZE, OK, FrameHeader, Head, open_body, seal
 from dropr_core.protocol.greeting import agree
 from dropr_core.protocol.outcomes import from_outcome, to_outcomes
+from dropr_core.protocol.reconcile import resend_outside
 from dropr_core.protocol.tracing import build_trace
 
 
@@ -309,7 +310,9 @@ class Endpoint:
             # It only tells: no mail, for another request of the same peer waits for that.
             _check_count(len(ask.outcomes.rows), MAX_RECEIPTS, "receipts in one page")
             rows = to_outcomes(ask.outcomes.rows, partial(self._bad_receipt, request.peer))
-            if self._outbox.receipts(request.peer, StoreId(ask.outcomes.log), rows, ask.outcomes.upto):
+            log = StoreId(ask.outcomes.log)
+            resend_outside(self._outbox, request.peer, log, on_reset=self._on_reset, event=self._event)
+            if self._outbox.receipts(request.peer, log, rows, ask.outcomes.upto):
                 self._notify(topics.RECEIPTS)
         else:
             doubt = this.conversation is not None and self._conversations.begins_to_fetch(

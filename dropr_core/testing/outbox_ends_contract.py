@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from dropr_core.contracts.storage import Selection, Storage
+from dropr_core.contracts.storage import DeliveryMove, Selection, Storage
 from dropr_core.errors import Closed
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, StoreId
+from dropr_core.protocol.reconcile import LOST, resend_outside
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
 from dropr_core.testing.contract import shut
@@ -245,6 +246,26 @@ class OutboxEndsContract(StorageTests):
         storage.outbox.sweep(LIFE)
         assert storage.outbox.status(only) == []
         assert storage.outbox.envelope(only) is None
+
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_what_is_in_no_lane_is_sent_again_when_the_peer_has_lost_it(self, storage: Storage, killed: bool) -> None:
+        """Accepted before the numbers began anew, and the peer's store is another: flagged, also after a kill."""
+        (lost,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        storage.outbox.renumber()
+        storage.outbox.receipts(PEER, LOG, [], 0)
+        (kept,) = send(storage.outbox, receipt=True)
+        deliver(storage.outbox)
+        events: list[object] = []
+        for log in (LOG, OTHER_LOG):
+            if killed and log == OTHER_LOG:
+                (one,) = storage.outbox.status(lost)
+                assert storage.outbox.move([DeliveryMove(one, State.DEAD, LOST)]) == [True]
+            resend_outside(storage.outbox, PEER, log, on_reset="resend", event=lambda *told: events.append(told))
+            assert state_of(storage.outbox, kept) == "accepted"
+            assert state_of(storage.outbox, lost) == ("accepted" if log == LOG else "queued")
+        assert [entry.id for entry in taken(storage.outbox).entries if entry.possible_duplicate] == [lost]
+        assert len(events) == 1
 
     def test_the_oldest_die_first_also_after_the_numbers_began_anew_twice(self, storage: Storage, bench: Bench) -> None:
         """What waits for a receipt since longer is not kept alive by what was sent later."""

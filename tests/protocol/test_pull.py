@@ -33,6 +33,27 @@ def test_fault_53_a_wiped_fetcher_that_only_owes_receipts_is_noticed_when_it_gre
     assert [sender.state(n) for n in (1, 2)] == ["processed"] * 2
 
 
+def test_fault_53_a_wiped_fetcher_is_noticed_also_for_what_is_in_no_lane(clock, fetcher):
+    """Accepted before the sender took new numbers: receipts of another store tell that it is lost."""
+    node, sender = fetcher
+    sender.send(1, "news", receipt=True)
+    node.flow()
+    node.consume()
+    node.flow()
+    sender.send(2, receipt=True)
+    node.flow()
+    sender.outbox.renumber()
+    anew = Fetcher(clock, sender)
+    sender.send(3, "news", receipt=True)
+    anew.flow()
+    anew.consume(channels=("news",))
+    anew.flow()
+    assert anew.ids == [ident(3), ident(2)]
+    anew.consume()
+    anew.flow()
+    assert [sender.state(n) for n in (1, 2, 3)] == ["processed"] * 3
+
+
 def test_a_fetcher_that_only_restarts_gets_nothing_again(clock, fetcher):
     """A new session over the same store: its heads say that nothing is missing."""
     node, sender = fetcher

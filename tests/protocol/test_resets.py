@@ -99,6 +99,52 @@ def test_fault_62_roll_back_that_changes_nothing_is_no_roll_back(clock, server, 
     assert again.told("rolled_back") == 0
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("came", [False, True])
+def test_fault_53_also_after_the_sender_was_rolled_back(clock, server, sender, came, restarted):
+    """What was accepted before the sender took new numbers is in no lane: the peer's new store tells that it is lost.
+
+    Whether a receipt had come home before or not, and though the sender's daemon is another one by then.
+    """
+    send(sender, 1, receipt=True)
+    send(sender, 2, channel="news")
+    snapshot = sender.image()
+    send(sender, 3, channel="news")
+    sender.flow(5)
+    again = Sender(clock, server, snapshot)
+    send(again, 4, channel="news", receipt=came)
+    again.flow(10, 10)
+    assert again.told("rolled_back") == 1
+    if came:
+        server.consume(channels=("news",))
+        again.flow(10, 10)
+        assert again.state(4) == "processed"
+    server.wipe()
+    if restarted:
+        for flight in again.wires.flights:
+            flight.lose()
+        again.start()
+    again.flow(20, 20)
+    assert [(job.id, job.possible_duplicate) for _, job in server.lives[-1]] == [(ident(1), True)]
+    assert again.told("peer_reset") == 1
+    server.consume()
+    again.flow(20, 20)
+    assert again.state(1) == "processed"
+
+
+def test_fault_53_on_reset_hold_holds_also_for_what_is_in_no_lane(clock, server):
+    """A person decides; and what is asked for is still there."""
+    sender = Sender(clock, server, on_reset="hold")
+    send(sender, 1, receipt=True)
+    sender.flow(5)
+    sender.outbox.renumber()
+    server.wipe()
+    sender.flow(20, 20)
+    assert server.lives[-1] == []
+    assert sender.outbox.peers()[THERE].held
+    assert sender.state(1) == "accepted"
+
+
 @pytest.mark.parametrize("before", [0, 2])
 def test_fault_61_cloned_senders_both_go_on(clock, server, sender, before):
     """Two machines with one store: each of their messages arrives, and one of the two is renamed."""

@@ -265,6 +265,10 @@ class Sender(Node):
         """State of a message's delivery; empty when forgotten."""
         return next((str(d.state) for d in self.outbox.status(ident(number))), "")
 
+    def reason(self, number):
+        """Why a message's delivery is where it is."""
+        return next((d.reason for d in self.outbox.status(ident(number))), "")
+
     def image(self):
         """A snapshot of the outbox, as a backup or a copied machine has it."""
         return copy.deepcopy(self.outbox._data)

@@ -217,12 +217,12 @@ def test_a_refusal_in_words_is_kept_as_the_reason(pusher, sender, talk):
 def test_receipts_are_written_down_and_wake_who_waits(pusher, sender, talk):
     """A page of them comes with the answer to a push; the cursor goes with the next request."""
     sender.send(1, receipt=True)
-    assert to_the_push(pusher, sender, talk).receipts == wire.Cursor(b"", 0)
-    page = wire.Outcomes(b"log-----", 1, [wire.OutcomeRow(1, ident(1), "processed")])
+    assert to_the_push(pusher, sender, talk).receipts == wire.Cursor(b"inbox---", 0)
+    page = wire.Outcomes(b"inbox---", 1, [wire.OutcomeRow(1, ident(1), "processed")])
     talk.answer(wire.Pushed([wire.PushResult(taken=True, head=(1, ident(1)))], page))
     assert sender.state(1) == "processed"
     sender.send(2)
-    assert to_the_push(pusher, sender, talk).receipts == wire.Cursor(b"log-----", 1)
+    assert to_the_push(pusher, sender, talk).receipts == wire.Cursor(b"inbox---", 1)
 
 
 def test_closing_gives_up_what_is_under_way(sender):
