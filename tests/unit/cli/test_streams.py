@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -98,11 +99,11 @@ def test_a_file_whose_name_is_no_utf8_is_sent(dropr, tmp_path):
 
 
 def test_json_nested_too_deeply_is_a_mistake_of_its_sender(dropr):
-    """Five thousand brackets are refused in one sentence."""
+    """Five thousand brackets are refused in one sentence, by Python's reader or, where that takes them, by ours."""
     deep = "[" * 5000 + "]" * 5000
     done = dropr("dropr send - --channel json", input=deep.encode())
     assert done.returncode == Exit.USAGE
-    assert b"nested too deeply" in done.stderr
+    assert re.search(rb"nested (too deeply|more than 100 deep)[^\n]*\n\Z", done.stderr)
     assert stored(dropr) == []
 
 

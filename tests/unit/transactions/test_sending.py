@@ -85,6 +85,7 @@ def test_what_is_wrong_is_refused_at_send_and_leaves_nothing(on_sqlite):
         with pytest.raises(kind):
             node.send(b"x", connection=connection, **options)
     connection.commit()
+    connection.close()
     assert on_sqlite.rows() == []
 
 
