@@ -11,6 +11,8 @@ All of this is part of the format (`schema`): whoever changes `SPACING`, `RISING
 version of it, and writes the old values into the step that used them.
 """
 
+# ruff: noqa: S608 -- statements are put together from names of this package only
+
 import itertools
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -40,6 +42,44 @@ def do_rise(ids: Sequence[bytes]) -> bool:
 def apart_of(ids: Sequence[bytes], top: bytes) -> int | None:
     """How many of them, the first ones, are not above ``top``; None if they do not rise among themselves."""
     return bisect_right(ids, top) if do_rise(ids) else None
+
+
+class Rise:
+    """Where what rises goes on, and rows that are put behind it."""
+
+    def __init__(self, top: bytes, left: int) -> None:
+        """``top``: what rises has a higher id. ``left``: places to the next milestone."""
+        self.top, self.left, self.stones = top, max(1, left), list[tuple[int, bytes]]()
+
+    def add(self, place: int, identity: bytes) -> bool:
+        """Whether the next row rises; the others are listed."""
+        rises = identity > self.top and identity[6:7] in _VERSION and len(identity) == 16  # `is_timed`, without a call
+        if rises:
+            self.top = identity
+        self.left -= 1
+        if self.left <= 0:
+            self.stones.append((place, self.top))
+            self.left = SPACING
+        return rises
+
+    def add_all(self, first: int, ids: Sequence[bytes]) -> int | None:
+        """Rows from a place on: how many of them, the first ones, do not rise. None, and nothing done, if the ids do
+        not rise among themselves: then each is added by itself.
+        """
+        apart = apart_of(ids, self.top)
+        if apart is not None:
+            self.stones += milestones(first, [*[self.top] * apart, *ids[apart:]] if apart else ids, self.left)
+            self.left = SPACING - (len(ids) - self.left) % SPACING if len(ids) >= self.left else self.left - len(ids)
+            self.top = self.top if apart == len(ids) else ids[-1]
+        return apart
+
+
+def stones_around(table: str, bits: int) -> tuple[str, str]:
+    """SQL for the places between which the id ``?1`` may stand among what rises, for a row of the table of lanes or
+    queues; NULL: no milestone is there.
+    """
+    stone = f"(SELECT m.place FROM milestone AS m WHERE m.place >> {bits} = +{table}.{table} AND m.id "
+    return f"{stone}< ?1 ORDER BY m.id DESC, m.place DESC LIMIT 1)", f"{stone}>= ?1 ORDER BY m.id, m.place LIMIT 1)"
 
 
 def milestones(first: int, ids: Sequence[bytes], left: int) -> Iterator[tuple[int, bytes]]:

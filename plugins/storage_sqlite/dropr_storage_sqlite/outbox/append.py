@@ -16,7 +16,7 @@ from dropr_core.storage_kit.group_commit import BatchedJob
 from dropr_core.storage_kit.limits import Amount, check_outbox, limited
 from dropr_storage_sqlite.engine.bulk import insert, insert_alike
 from dropr_storage_sqlite.engine.engine import Engine
-from dropr_storage_sqlite.engine.rising import SPACING, apart_of, is_timed, milestones
+from dropr_storage_sqlite.engine.rising import Rise
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.outbox import sql
 from dropr_storage_sqlite.outbox.ids import End, end_of
@@ -29,23 +29,23 @@ class _Share:
     """What one lane gets of an append."""
 
     def __init__(self, size: int) -> None:
-        self.count, self.size, self.stones = 1, size, list[tuple[int, bytes]]()
+        self.count, self.size = 1, size
 
     def begin(self, end: End) -> None:
         """Behind what is there."""
         self.first = sql.origin(end.number)
-        self._place, self._total, self._top, self._left = self.first + end.last, end.total, end.top, end.left
+        self._place, self._total, self._rise = self.first + end.last, end.total, Rise(end.top, end.left)
+
+    @property
+    def stones(self) -> list[tuple[int, bytes]]:
+        """The milestones among them."""
+        return self._rise.stones
 
     def add(self, message: NewMessage, size: int) -> tuple[int, int, int]:
         """(place, bytes ever appended, flag of its id) of the next one."""
-        self._place, self._total, self._left = self._place + 1, self._total + size, self._left - 1
-        identity, apart = message.id, sql.APART
-        if message.fingerprint is None and identity > self._top and is_timed(identity):
-            self._top, apart = identity, 0
-        if self._left <= 0:
-            self.stones.append((self._place, self._top))
-            self._left = SPACING
-        return self._place, self._total, apart
+        self._place, self._total = self._place + 1, self._total + size
+        identity = message.id if message.fingerprint is None else b""
+        return self._place, self._total, 0 if self._rise.add(self._place, identity) else sql.APART
 
 
 class Appender:
@@ -168,10 +168,10 @@ class Appender:
         """
         like, count, ids, envelopes = messages.like, len(messages), messages.ids, messages.envelopes
         number, last, total, top, left = end_of(connection, (like.peers[0], like.channel, like.priority), count)
-        apart = apart_of(ids, top)
+        first, rise = sql.origin(number) + last + 1, Rise(top, left)
+        apart = rise.add_all(first, ids)
         if apart is None:
             return None
-        first = sql.origin(number) + last + 1
         sizes = list(map(len, envelopes))
         flags = (sql.RECEIPT if like.receipt else 0) | (sql.DELAYED if like.delayed else 0)
         totals = itertools.islice(itertools.accumulate(sizes, initial=total), 1, None)
@@ -181,8 +181,7 @@ class Appender:
             insert_alike(connection, sql.INSERT_PLAIN, (now, flags | sql.APART), itertools.islice(rows, apart), apart)
         if apart < count:
             insert_alike(connection, sql.INSERT_PLAIN, (now, flags), rows, count - apart)
-        stones = milestones(first, [*[top] * apart, *ids[apart:]] if apart else ids, left)
-        insert(connection, sql.MILESTONE, list(stones))
+        insert(connection, sql.MILESTONE, rise.stones)
         return AppendRun(ids, last + 1)
 
     def _store(

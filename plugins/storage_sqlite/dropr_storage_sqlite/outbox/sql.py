@@ -10,7 +10,7 @@ Sequences below 1 are deliveries that wait for a receipt outside of the log (aft
 
 # ruff: noqa: S608 -- statements are put together here from constants of this package only
 
-from dropr_storage_sqlite.engine.rising import RISING
+from dropr_storage_sqlite.engine.rising import RISING, stones_around
 
 SEQ_BITS = 43
 HALF = 1 << (SEQ_BITS - 1)
@@ -135,12 +135,10 @@ LAST_MILESTONE = "SELECT place, id FROM milestone WHERE place > ? AND place <= ?
 LAST_IN_ORDER = (
     f"SELECT id FROM delivery WHERE place > ? AND place <= ? AND flags & {UNORDERED} = 0 ORDER BY place DESC LIMIT 1"
 )
+_below, _above = stones_around("lane", SEQ_BITS)
 BY_ORDER = (
     f"SELECT {_ROW} FROM lane CROSS JOIN delivery ON place > max((lane.lane << {SEQ_BITS}) + {HALF} + lane.floor, "
-    f"ifnull((SELECT m.place FROM milestone AS m WHERE m.place >> {SEQ_BITS} = +lane.lane AND m.id < ?1 "
-    f"ORDER BY m.id DESC, m.place DESC LIMIT 1), 0)) AND place <= "
-    f"ifnull((SELECT m.place FROM milestone AS m WHERE m.place >> {SEQ_BITS} = +lane.lane AND m.id >= ?1 "
-    f"ORDER BY m.id, m.place LIMIT 1), lane.lane << {SEQ_BITS} | {MASK}) "
+    f"ifnull({_below}, 0)) AND place <= ifnull({_above}, lane.lane << {SEQ_BITS} | {MASK}) "
     f"WHERE lane.lane <= {RISING} AND id = ?1 AND flags & {LISTED} = 0"
 )
 END_OF_NUMBER = (
