@@ -17,9 +17,9 @@ TABLE = {
             },
         ),
         "put": Cost(
-            functions=134.03, statements=7, steps=163, peak=None,
+            functions=148.53, statements=7.04, steps=215.61, peak=None,
             system={
-                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 8.42,
+                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 6.44,
                 "stat": 1,
             },
         ),
@@ -38,9 +38,9 @@ TABLE = {
             },
         ),
         "accept": Cost(
-            functions=2.168, statements=0.025, steps=30.332, peak=197,
+            functions=4.232, statements=0.032, steps=30.772, peak=199,
             system={
-                "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.236,
+                "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.216,
                 "stat": 0.001,
             },
         ),
@@ -75,9 +75,9 @@ TABLE = {
             },
         ),
         "accept each": Cost(
-            functions=132.03, statements=9, steps=211, peak=None,
+            functions=163.34, statements=9.11, steps=266.8, peak=None,
             system={
-                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 10.98,
+                "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 8.64,
                 "stat": 1,
             },
         ),

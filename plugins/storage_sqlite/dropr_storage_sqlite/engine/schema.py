@@ -152,7 +152,26 @@ CREATE INDEX ended_buried ON ended(place) WHERE state = 'buried';
 """Messages may have another rank than the first of their priority. The index gives out what is ready of a queue: those
 that have not by arrival, then the others by rank and arrival."""
 
-INBOX = Schema("inbox", (_INBOX_1, _INBOX_2))
+_KEPT = f"queue CROSS JOIN message ON place > queue << 44 AND place <= (queue << 44 | {(1 << 44) - 1})"
+_INBOX_3 = f"""
+ALTER TABLE queue ADD COLUMN swept INTEGER NOT NULL DEFAULT 0;
+DROP INDEX message_id;
+UPDATE message SET flags = flags | 128 WHERE NOT {TIMED.format("id")} OR place >> 44 NOT IN
+  (SELECT queue FROM queue WHERE queue <= {RISING});
+UPDATE message SET flags = flags | 128 WHERE place IN (SELECT place FROM (
+  SELECT place, id,
+    max(id) OVER (PARTITION BY queue ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS top
+  FROM {_KEPT} WHERE flags & 128 = 0) WHERE id <= top);
+CREATE TABLE milestone(place INTEGER PRIMARY KEY, id BLOB NOT NULL);
+INSERT INTO milestone SELECT place, ifnull(top, x'') FROM (
+  SELECT queue, place, max(CASE WHEN flags & 128 = 0 THEN id END) OVER w AS top, row_number() OVER w AS n FROM {_KEPT}
+  WINDOW w AS (PARTITION BY queue ORDER BY place)) WHERE queue <= {RISING} AND n % {SPACING} = 0;
+CREATE INDEX milestone_id ON milestone(place >> 44, id);
+CREATE INDEX message_id ON message(id) WHERE flags & 128 <> 0;
+"""
+"""As in the outbox, ids that rise with their places are in no index any more."""
+
+INBOX = Schema("inbox", (_INBOX_1, _INBOX_2, _INBOX_3))
 
 
 def version_of(connection: apsw.Connection, path: Path, schema: Schema) -> int:

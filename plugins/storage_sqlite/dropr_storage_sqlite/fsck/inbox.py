@@ -10,10 +10,12 @@ from dropr_core.errors import DroprError
 from dropr_core.model.envelope import header_of
 from dropr_core.model.names import priority_of
 from dropr_storage_sqlite.fsck.findings import PAGE, ContentCheck, say, say_ids
+from dropr_storage_sqlite.fsck.order import Order, check_order
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.lease import end_lease
 from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, queue_rows
 
+_IDS = Order("message", "message", "messages", sql.APART, sql.APART, sql.APART)
 LOST = "lost"
 _COLUMNS = "place, id, sender, arrived, flags, size, key, expires"
 
@@ -54,6 +56,7 @@ def check_inbox(check: ContentCheck) -> None:
     _keys(check)
     _dates(check)
     _counters(check)
+    _ids(check)
 
 
 def _unknown_queues(check: ContentCheck) -> None:
@@ -366,6 +369,15 @@ def _counters(check: ContentCheck) -> None:
                 "counts anew",
                 check.run(f"UPDATE queue SET {columns} WHERE queue = ?", (*wrong.values(), queue.number)),
             )
+
+
+def _ids(check: ContentCheck) -> None:
+    last = check.number(sql.LAST)
+    for queue in queue_rows(check.connection).values():
+        place = sql.pack(queue.number, last)  # nothing rises at or below it then
+        renew = check.run("INSERT OR REPLACE INTO milestone VALUES(?, x'')", (place,))
+        name, between = f"queue {queue.channel}:{queue.priority}", (queue.start, queue.end)
+        check_order(check, name, _IDS, queue.number, between, renew)
 
 
 def _book(check: ContentCheck) -> Book:

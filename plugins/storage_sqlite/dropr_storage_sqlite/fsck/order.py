@@ -61,7 +61,7 @@ def check_order(
         check.find(
             name,
             f"{say(lost, order.what, order.several)} stand out of the order of their ids without being listed: 'dropr "
-            "show' and 'dropr cancel' may not find them",
+            "show' and others that look for an id may not find them",
             "lists all that wait there",
             fix,
         )

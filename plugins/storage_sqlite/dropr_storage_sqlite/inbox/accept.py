@@ -5,6 +5,7 @@ Must not know peers, frames or consumers.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from dropr_core.contracts.context import Context
@@ -16,8 +17,10 @@ from dropr_core.storage_kit.group_commit import BatchedJob
 from dropr_core.storage_kit.limits import Amount, check_inbox
 from dropr_storage_sqlite.engine.bulk import insert, insert_alike
 from dropr_storage_sqlite.engine.engine import Engine
+from dropr_storage_sqlite.engine.rising import Rise
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.ids import find_same, rise_of, set_milestones
 from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, queue_of
 
 
@@ -110,7 +113,7 @@ class Filling:
     def add(self, channel: str, priority: int, sender: str, jobs: Sequence[Job]) -> Sequence[int]:
         """Queue jobs of one sender on one channel. Returns their numbers."""
         connection, now = self._connection, self._now
-        queue = queue_of(connection, channel, priority)
+        queue, end = queue_of(connection, channel, priority)
         source = sender_of(connection, sender)
         number = connection.execute(sql.NUMBERS, (len(jobs),)).fetchall()[0][0] - len(jobs)
         if number > sql.MASK - len(jobs):
@@ -120,21 +123,26 @@ class Filling:
         standing = dict[int, int]()
         rows: list[tuple[Any, ...]] = []
         is_first = (None, first_rank(priority)).__contains__
-        if isinstance(jobs, PlainJobs):  # in columns: else what is done for each costs more than all the rest
-            self._add_plain(queue, source, place, jobs)
+        rise = rise_of(connection, queue.number, end, number, jobs[0].id)
+        # In columns: else what is done for each costs more than all the rest.
+        if isinstance(jobs, PlainJobs) and self._add_plain(queue, source, place, jobs, rise):
             return numbers
         for at, (message_id, envelope, _, key, receipt, due_in, expires_in, duplicate, rank) in enumerate(jobs):
             place += 1
             if key is None and due_in is None and expires_in is None and not duplicate and is_first(rank):
-                length = len(envelope)
-                rows.append((place, message_id, source, now, 1 if receipt else 0, length, None, None, envelope))
+                length, flags = len(envelope), 1 if receipt else 0
+                if not rise.add(place, message_id):
+                    flags |= sql.APART
+                rows.append((place, message_id, source, now, flags, length, None, None, envelope))
                 size += length
                 plain += 1
-            elif duplicate and (stands := self._stands(message_id, envelope, rows)):
+            elif duplicate and (stands := self._stands(queue.number, rise, message_id, envelope, rows)):
                 standing[at] = stands
                 place -= 1
             else:
                 flags = (sql.RECEIPT if receipt else 0) | (sql.DUPLICATE if duplicate else 0)
+                if not rise.add(place, message_id):
+                    flags |= sql.APART
                 expires = None if expires_in is None else now + expires_in
                 if not is_first(rank):
                     flags |= sql.RANKED | sql.PARKED
@@ -144,6 +152,7 @@ class Filling:
                 size += row.size
         self._check_room(channel, len(rows), size)
         insert(connection, sql.INSERT, rows)
+        set_milestones(connection, queue.number, queue.frontier, rise)
         self._book.count(queue.number, "ready", plain)
         self._book.count(queue.number, "bytes", size)
         if standing:  # they need no number of their own
@@ -152,8 +161,11 @@ class Filling:
             return [standing[at] if at in standing else next(fresh) for at in range(len(numbers))]
         return numbers
 
-    def _add_plain(self, queue: QueueRow, source: int, place: int, jobs: PlainJobs) -> None:
-        """Those of which there is nothing to say, behind a place."""
+    def _add_plain(self, queue: QueueRow, source: int, place: int, jobs: PlainJobs, rise: Rise) -> bool:
+        """Those of which there is nothing to say, behind a place. False, and nothing done, if their ids do not rise."""
+        apart = rise.add_all(place + 1, jobs.ids)
+        if apart is None:
+            return False
         sizes, count = list(map(len, jobs.envelopes)), len(jobs)
         self._check_room(queue.channel, count, sum(sizes))
         places = range(place + 1, place + 1 + count)
@@ -164,15 +176,22 @@ class Filling:
             self._connection.executemany(sql.READY_RANKED, ranks)
             insert(self._connection, sql.RANK, ranks)
         rows = zip(places, jobs.ids, sizes, jobs.envelopes, strict=True)
-        insert_alike(self._connection, sql.INSERT_PLAIN, (source, self._now, flags), rows, count)
+        if apart:  # others were faster, and theirs are higher
+            common = (source, self._now, flags | sql.APART)
+            insert_alike(self._connection, sql.INSERT_PLAIN, common, islice(rows, apart), apart)
+        if apart < count:
+            insert_alike(self._connection, sql.INSERT_PLAIN, (source, self._now, flags), rows, count - apart)
+        set_milestones(self._connection, queue.number, queue.frontier, rise)
         self._book.count(queue.number, "ready", count)
         self._book.count(queue.number, "bytes", sum(sizes))
+        return True
 
-    def _stands(self, message_id: bytes, envelope: bytes, rows: list[tuple[Any, ...]]) -> int:
+    def _stands(self, queue: int, rise: Rise, message_id: bytes, envelope: bytes, rows: list[tuple[Any, ...]]) -> int:
         """The number of this very message, if it is here already, else 0 (same id, other content: keep both)."""
-        found = [row[0] for row in self._connection.execute(sql.SAME, (message_id, envelope)).fetchall()]
-        found += [row[0] for row in rows if row[1] == message_id and row[-1] == envelope]
-        return found[0] & sql.MASK if found else 0
+        place = find_same(self._connection, queue, rise, message_id, envelope)
+        if place is None:
+            place = next((row[0] for row in rows if row[1] == message_id and row[-1] == envelope), 0)
+        return place & sql.MASK
 
     def _place(self, queue: QueueRow, row: MessageRow, due_in: float | None) -> MessageRow:
         """Enter a message with a key, a delay or an expiry into its state; returns it with its flags."""

@@ -18,6 +18,7 @@ from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.engine.wal import FLUSH
 from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.ids import find_rows
 from dropr_storage_sqlite.inbox.rows import (
     Book,
     MessageRow,
@@ -183,11 +184,8 @@ def _move(connection: Connection, book: Book, move: JobMove) -> bool:
 
 
 def _find(connection: Connection, job: JobInfo) -> MessageRow | None:
-    for found in connection.execute(sql.MESSAGES_BY_ID, (job.id,)).fetchall():
-        row = MessageRow._make(found)
-        if row.place & sql.MASK == job.number:
-            return row
-    return None
+    found = connection.execute(sql.OF_CHANNEL, (job.channel, job.number)).fetchone()
+    return MessageRow._make(found) if found is not None and found[1] == job.id else None
 
 
 def _forget(book: Book, row: MessageRow) -> None:
@@ -221,11 +219,7 @@ def _candidates(
     connection: Connection, selection: Selection, states: frozenset[State], queues: dict[int, QueueRow], after: int
 ) -> Iterator[MessageRow]:
     if selection.ids:
-        rows = [
-            MessageRow._make(row)
-            for one in dict.fromkeys(selection.ids)
-            for row in connection.execute(sql.MESSAGES_BY_ID, (one,)).fetchall()
-        ]
+        rows = list(map(MessageRow._make, find_rows(connection, selection.ids)))
         yield from sorted((row for row in rows if row.place & sql.MASK > after), key=_number)
         return
     if states and states <= _TABLES.keys():  # few rows: read the tables of these states, not all messages

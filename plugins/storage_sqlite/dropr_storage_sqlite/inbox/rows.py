@@ -14,6 +14,7 @@ from dropr_core.model.names import first_rank, priority_of_rank
 from dropr_core.model.states import JOB, may_follow
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
+from dropr_storage_sqlite.inbox.ids import QueueEnd, mark_place
 
 MAX_REASON = 8192
 """Characters kept of a message's history of errors."""
@@ -121,14 +122,15 @@ def consumer_of(connection: Connection, name: str) -> int:
     return number
 
 
-def queue_of(connection: Connection, channel: str, priority: int) -> QueueRow:
-    """The queue of a channel and priority, made if it is new."""
-    found = connection.execute(sql.QUEUE, (channel, priority)).fetchone()
-    if found is None:
-        found = connection.execute(sql.NEW_QUEUE, (channel, priority)).fetchall()[0]
-        if found[0] > sql.MAX_QUEUE:
-            raise StoreError(f"more than {sql.MAX_QUEUE} queues: use fewer channels")
-    return QueueRow._make(found)
+def queue_of(connection: Connection, channel: str, priority: int) -> tuple[QueueRow, QueueEnd]:
+    """The queue of a channel and priority, made if it is new, and where it ends."""
+    found = connection.execute(sql.QUEUE_END, (channel, priority)).fetchall()
+    if found:
+        return QueueRow._make(found[0][:-4]), found[0][-4:]
+    row = QueueRow._make(connection.execute(sql.NEW_QUEUE, (channel, priority)).fetchall()[0])
+    if row.number > sql.MAX_QUEUE:
+        raise StoreError(f"more than {sql.MAX_QUEUE} queues: use fewer channels")
+    return row, (None, None, None, None)
 
 
 class Book:
@@ -247,14 +249,16 @@ class Book:
         """A leased message gets another rank, and goes to the queue of its priority. Returns its row as it is then."""
         old, priority = self.queue(row.place >> sql.N_BITS), priority_of_rank(rank)
         place, number = row.place, row.place & sql.MASK
+        flags = (row.flags & ~sql.RANKED) | sql.PARKED
         if priority != old.priority:
-            queue = queue_of(self._connection, old.channel, priority)
+            queue, _ = queue_of(self._connection, old.channel, priority)
             place = sql.pack(queue.number, number)
             self.count(old.number, "bytes", -row.size)
             self.count(queue.number, "bytes", row.size)
             if row.key is not None:
                 self._connection.execute(sql.MOVE_HOLDER, (place, old.channel, row.key, row.place))
-        flags = (row.flags & ~sql.RANKED) | sql.PARKED
+            flags |= sql.APART
+            mark_place(self._connection, place)
         self._connection.execute(sql.UNRANK, (row.place,))
         if rank != first_rank(priority):
             flags |= sql.RANKED

@@ -11,11 +11,13 @@ blocked, ended) have a row in a table of their own, so the common way costs no s
 
 # ruff: noqa: S608 -- statements are put together here from constants of this file only
 
+from dropr_storage_sqlite.engine.rising import RISING, stones_around
+
 N_BITS = 44
 MASK = (1 << N_BITS) - 1
 MAX_QUEUE = (1 << (63 - N_BITS)) - 2
 
-RECEIPT, DUPLICATE, PARKED, KEYED, DATED, EMPTIED, RANKED = 1, 2, 4, 8, 16, 32, 64
+RECEIPT, DUPLICATE, PARKED, KEYED, DATED, EMPTIED, RANKED, APART = 1, 2, 4, 8, 16, 32, 64, 128
 
 STORE = "SELECT value FROM meta WHERE key = 'store'"
 LAST = "SELECT value FROM meta WHERE key = 'last'"
@@ -83,14 +85,10 @@ _MESSAGE = "place, id, sender, arrived, flags, size, key, expires"
 MESSAGE = f"SELECT {_MESSAGE} FROM message WHERE place = ?"
 BY_NUMBER = f"SELECT {_MESSAGE} FROM queue CROSS JOIN message ON message.place = queue.queue << {N_BITS} | ? LIMIT 1"
 """A look-up for each queue, none of them in what waits there."""
-MESSAGES_BY_ID = f"SELECT {_MESSAGE} FROM message WHERE id = ? ORDER BY place"
-MESSAGES = f"SELECT {_MESSAGE} FROM message WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
-SAME = (
-    "SELECT place FROM message WHERE id = ? AND envelope = ? AND NOT EXISTS "
-    "(SELECT 1 FROM ended WHERE ended.place = message.place AND state <> 'done') LIMIT 1"
+OF_CHANNEL = (
+    f"SELECT {_MESSAGE} FROM queue CROSS JOIN message ON place = queue << {N_BITS} | ?2 WHERE channel = ?1 LIMIT 1"
 )
-"""A buried copy does not count: its sender was told that it failed, and sends it again on purpose."""
-ENVELOPE = f"SELECT envelope FROM message WHERE id = ? AND flags & {EMPTIED} = 0 LIMIT 1"
+MESSAGES = f"SELECT {_MESSAGE} FROM message WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 ENVELOPE_AT = "SELECT envelope FROM message WHERE place = ?"
 PARK = f"UPDATE message SET flags = flags | {PARKED} WHERE place = ?"
 EMPTY = f"UPDATE message SET flags = flags | {EMPTIED}, envelope = zeroblob(0) WHERE place = ?"
@@ -101,6 +99,55 @@ UNRANK_RANGE = "DELETE FROM ranked WHERE place >= ? AND place <= ?"
 RANK_AT = "SELECT rank FROM ranked WHERE place = ?"
 REMOVE = "DELETE FROM message WHERE place = ?"
 REMOVE_RANGE = "DELETE FROM message WHERE place >= ? AND place <= ?"
+
+# ── ids ──────────────────────────────────────────────────────────────────────────────────────────
+# In a queue messages that are not in the index of ids rise (`engine.rising`). Milestones stand there with at most
+# `rising.SPACING` messages between two of them, before the first and behind the last one.
+BY_ID = f"SELECT {_MESSAGE} FROM message WHERE id = ? AND flags & {APART} <> 0"
+_below, _above = stones_around("queue", N_BITS)
+_IN_ORDER = (
+    f"FROM queue CROSS JOIN message ON place > ifnull({_below}, queue.queue << {N_BITS}) AND "
+    f"place <= ifnull({_above}, queue.queue << {N_BITS} | {MASK}) "
+    f"WHERE queue.queue <= {RISING} AND id = ?1 AND flags & {APART} = 0"
+)
+BY_ORDER = f"SELECT {_MESSAGE} {_IN_ORDER}"
+_IS_SAME = (
+    "envelope = ?2 AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.place = message.place AND state <> 'done') LIMIT 1"
+)
+SAME = f"SELECT place FROM message WHERE id = ?1 AND flags & {APART} <> 0 AND {_IS_SAME}"
+SAME_IN_ORDER = f"SELECT place {_IN_ORDER} AND queue.queue = ?3 AND {_IS_SAME}"
+"""A buried copy does not count: its sender was told that it failed, and sends it again on purpose."""
+MILESTONE = "INSERT INTO milestone VALUES(?, ?)"
+MARK = "INSERT OR IGNORE INTO milestone VALUES(?, ?)"
+_PLACES = f"place > {{}} AND place <= (queue.queue << {N_BITS} | {MASK}) ORDER BY place DESC LIMIT 1"
+QUEUE_END = (
+    f"SELECT {_QUEUE}, m.place, m.id, tail.id, tail.flags FROM queue LEFT JOIN milestone AS m ON m.place = "
+    f"(SELECT place FROM milestone WHERE {_PLACES.format(f'(queue.queue << {N_BITS})')}) "
+    "LEFT JOIN message AS tail ON tail.place = "
+    f"(SELECT place FROM message WHERE {_PLACES.format(f'ifnull(m.place, queue.queue << {N_BITS})')}) "
+    "WHERE channel = ? AND priority = ?"
+)
+"""With its last milestone, and with the last message if that stands behind it."""
+LAST_MILESTONE = "SELECT place, id FROM milestone WHERE place > ? AND place <= ? ORDER BY place DESC LIMIT 1"
+ANY_PLACE = "SELECT place FROM message WHERE place > ? AND place <= ? ORDER BY place LIMIT 1"
+LAST_IN_ORDER = (
+    f"SELECT id FROM message WHERE place > ? AND place <= ? AND flags & {APART} = 0 ORDER BY place DESC LIMIT 1"
+)
+COUNT_TO = "SELECT count(*) FROM (SELECT 1 FROM message WHERE place > ? AND place <= ? LIMIT ?)"
+SWEPT = (
+    f"SELECT swept, (SELECT flags FROM message WHERE place > (queue.queue << {N_BITS} | frontier) AND "
+    f"place <= (queue.queue << {N_BITS} | {MASK}) ORDER BY place LIMIT 1) FROM queue WHERE queue = ?"
+)
+"""And the flags of the first message that consumers have not passed."""
+SET_SWEPT = "UPDATE queue SET swept = ? WHERE queue = ?"
+NEXT_MILESTONES = "SELECT place FROM milestone WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+CLEAR = (
+    "DELETE FROM milestone WHERE place > ?1 AND place <= ?2 AND NOT EXISTS (SELECT 1 FROM message WHERE "
+    f"message.place <= milestone.place AND message.place > max(milestone.place >> {N_BITS} << {N_BITS}, "
+    "ifnull((SELECT m.place FROM milestone AS m WHERE m.place < milestone.place ORDER BY m.place DESC LIMIT 1), 0)))"
+)
+"""Those with nothing between them and the one before."""
+CLEAR_QUEUE = "DELETE FROM milestone WHERE place > ? AND place <= ?"
 
 # ── states ───────────────────────────────────────────────────────────────────────────────────────
 READY = "INSERT INTO ready VALUES(?1, ?2, ?3, (SELECT rank FROM ranked WHERE place = ?1))"

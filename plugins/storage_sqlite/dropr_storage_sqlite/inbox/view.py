@@ -15,6 +15,7 @@ from dropr_storage_sqlite.engine.engine import Engine
 from dropr_storage_sqlite.engine.sqltypes import Connection
 from dropr_storage_sqlite.inbox import sql
 from dropr_storage_sqlite.inbox.end import chosen
+from dropr_storage_sqlite.inbox.ids import find_rows
 from dropr_storage_sqlite.inbox.rows import MessageRow, QueueRow, Standing, queue_rows, standing
 
 T = TypeVar("T")
@@ -78,8 +79,13 @@ class View:
 
     def envelope(self, message_id: MessageId) -> bytes | None:
         """The stored bytes of a message, if still kept."""
-        rows = self._engine.read(lambda connection: connection.execute(sql.ENVELOPE, (message_id,)).fetchall())
-        return bytes(rows[0][0]) if rows else None
+
+        def job(connection: Connection) -> bytes | None:
+            rows = map(MessageRow._make, find_rows(connection, [message_id]))
+            places = [row.place for row in rows if not row.flags & sql.EMPTIED]
+            return connection.execute(sql.ENVELOPE_AT, (min(places),)).fetchall()[0][0] if places else None
+
+        return self._engine.read(job)
 
     def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Channel → state → number, and ``processed`` ever, ``bytes``; kept, not counted."""
