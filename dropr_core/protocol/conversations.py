@@ -35,6 +35,7 @@ PER_PEER = 16
 _KIND = 1
 _FIELDS = struct.Struct(">BQ8s")
 _MAC = 16
+UNKNOWN = "this conversation is not known here (any more): say hello again"
 
 
 @attrs.frozen
@@ -44,6 +45,17 @@ class Conversation:
     ends: int
     """Milliseconds, by the clock of the node's servers."""
     identity: bytes
+
+
+@attrs.frozen
+class _Verified:
+    """A token that is good, by what it was found to be."""
+
+    token: bytes
+    secret: bytes = attrs.field(repr=False)
+    inbox: bytes
+    outbox: bytes
+    says: Conversation
 
 
 class Begun(Protocol):
@@ -96,14 +108,21 @@ class NodeSecret:
 class Conversations:
     """Tokens of one endpoint. Safe from many threads."""
 
-    def __init__(self, node: str, secret: NodeSecret, stores: Callable[[], bytes], begun: Begun) -> None:
-        """``stores``: the ids of both halves of the store; when one of them changes, no token is good any more."""
-        self._node, self._secret, self._stores, self._begun = node, secret, stores, begun
+    def __init__(
+        self, node: str, secret: NodeSecret, inbox: Callable[[], bytes], outbox: Callable[[], bytes], begun: Begun
+    ) -> None:
+        """``inbox``, ``outbox``: the ids of both halves of the store; when one of them changes, no token is good any
+        more.
+        """
+        self._node, self._secret, self._begun = node, secret, begun
+        self._inbox, self._outbox = inbox, outbox
         self._lock = threading.Lock()
         # Two shelves: replays of requests of old conversations must not push out those in use.
         self._fresh: dict[str, OrderedDict[bytes, ReplayWindow]] = {}
         self._used: dict[str, OrderedDict[bytes, ReplayWindow]] = {}
         self._last = 0
+        self._good: dict[str, _Verified] = {}
+        """Of each peer the token that was verified last."""
         self._fetching: dict[str, Conversation] = {}
         """Of each peer the conversation that is known here to have begun to fetch: nobody looks it up again."""
 
@@ -112,11 +131,13 @@ class Conversations:
         with self._lock:
             self._last = ends = max(self._last + 1, int((self._secret.now() + LIFE) * 1000))
         fields = _FIELDS.pack(_KIND, ends, os.urandom(8))
-        return fields + self._sign(fields, peer, self._secret.read())
+        return fields + self._sign(fields, peer, self._secret.read(), self._inbox() + self._outbox())
 
-    def use(self, peer: str, token: bytes, counter: int) -> Conversation:
-        """Accept one request of a conversation. Raises Refused (``new_session``, ``replayed``), StoreError."""
-        conversation = self._read(peer, token)
+    def use(self, peer: str, token: bytes, counter: int, *, pushes: bool = False) -> Conversation:
+        """Accept one request of a conversation. ``pushes``: it has nothing to do with the outbox, and is good for as
+        long as the inbox is the same. Raises Refused (``new_session``, ``replayed``), StoreError.
+        """
+        conversation = self._read(peer, token, pushes=pushes)
         with self._lock:
             used = self._used.setdefault(peer, OrderedDict())
             fresh = self._fresh.setdefault(peer, OrderedDict())
@@ -151,18 +172,28 @@ class Conversations:
         except StoreError:  # full, say: the peer shall get its mail all the same
             return
 
-    def _read(self, peer: str, token: bytes) -> Conversation:
-        if len(token) == _FIELDS.size + _MAC and token[0] == _KIND:
-            fields, mac = token[: _FIELDS.size], token[_FIELDS.size :]
-            _kind, ends, identity = _FIELDS.unpack(fields)
-            good = hmac.compare_digest(self._sign(fields, peer, self._secret.read()), mac)
-            if good and 0 < ends / 1000 - self._secret.now() <= LIFE + AHEAD:
-                return Conversation(ends, identity)
-        raise Refused("new_session", "this conversation is not known here (any more): say hello again")
+    def _read(self, peer: str, token: bytes, *, pushes: bool) -> Conversation:
+        secret, inbox, last = self._secret.read(), self._inbox(), self._good.get(peer)
+        if (
+            last is None or (last.token, last.secret, last.inbox) != (token, secret, inbox)
+            or (not pushes and last.outbox != self._outbox())
+        ):  # fmt: skip
+            last = self._good[peer] = self._verified(peer, token, secret, inbox)
+        if 0 < last.says.ends / 1000 - self._secret.now() <= LIFE + AHEAD:
+            return last.says
+        raise Refused("new_session", UNKNOWN)
 
-    def _sign(self, fields: bytes, peer: str, secret: bytes) -> bytes:
+    def _verified(self, peer: str, token: bytes, secret: bytes, inbox: bytes) -> "_Verified":
+        if len(token) == _FIELDS.size + _MAC and token[0] == _KIND:
+            fields, mac, outbox = token[: _FIELDS.size], token[_FIELDS.size :], self._outbox()
+            if hmac.compare_digest(self._sign(fields, peer, secret, inbox + outbox), mac):
+                _kind, ends, identity = _FIELDS.unpack(fields)
+                return _Verified(token, secret, inbox, outbox, Conversation(ends, identity))
+        raise Refused("new_session", UNKNOWN)
+
+    def _sign(self, fields: bytes, peer: str, secret: bytes, stores: bytes) -> bytes:
         names = b"\0".join((self._node.encode(), peer.encode()))
-        return hmac.digest(secret, b"dropr-conversation\0" + fields + self._stores() + names, "sha256")[:_MAC]
+        return hmac.digest(secret, b"dropr-conversation\0" + fields + stores + names, "sha256")[:_MAC]
 
 
 def _shelve(shelf: "OrderedDict[bytes, ReplayWindow]", token: bytes, window: ReplayWindow) -> None:

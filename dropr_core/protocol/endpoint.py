@@ -136,11 +136,9 @@ class Endpoint:
         self._admitted: tuple[bytes, Mapping[str, Access], tuple[Head, bytes]] | None = None
         """What was judged last, by which access, and the judgement: `open` most often asks for the same at once."""
         self._conversations = Conversations(
-            node,
-            secret or NodeSecret.of_this_process(time.monotonic),
-            lambda: inbox.store_id + outbox.store_id,
+            node, secret or NodeSecret.of_this_process(time.monotonic), lambda: inbox.store_id, lambda: outbox.store_id,
             begun or BegunInMemory(),
-        )
+        )  # fmt: skip
         self._verbs: Mapping[str, Callable[[Request, Round], msgspec.Struct | Wait]] = {
             wire.HELLO: self._hello,
             wire.PUSH: self._push,
@@ -197,8 +195,8 @@ class Endpoint:
         try:
             conversation = None
             if first and request.verb != wire.HELLO and not joins:
-                header = request.header
-                conversation = self._conversations.use(request.peer, header.session, header.counter)
+                use, header = self._conversations.use, request.header
+                conversation = use(request.peer, header.session, header.counter, pushes=request.verb == wire.PUSH)
             verb = self._verbs.get(request.verb)
             if verb is None:
                 raise Refused("unsupported", f"verb {request.verb[:40]!r} is not known to this node")

@@ -10,12 +10,13 @@ class Site:
     """What the servers of one node share."""
 
     def __init__(self):
-        self.secret, self.stores, self.now = b"s" * 32, b"inbox..." + b"outbox..", 1000.0
+        self.secret, self.inbox, self.outbox, self.now = b"s" * 32, b"inbox...", b"outbox..", 1000.0
         self.begun = BegunInMemory()
 
     def server(self, node="ware"):
         """One more of them."""
-        return Conversations(node, NodeSecret(lambda: self.secret, lambda: self.now), lambda: self.stores, self.begun)
+        secret = NodeSecret(lambda: self.secret, lambda: self.now)
+        return Conversations(node, secret, lambda: self.inbox, lambda: self.outbox, self.begun)
 
 
 @pytest.fixture
@@ -68,15 +69,45 @@ def test_a_clock_that_was_set_back_makes_no_token_live_longer(site):
     assert code_of(server, "shop", token, 1) == "new_session"
 
 
-@pytest.mark.parametrize("of", ["peer", "node", "store", "secret"])
+@pytest.mark.parametrize("of", ["peer", "node", "inbox", "outbox", "secret"])
 def test_a_token_is_for_one_peer_one_node_and_one_store(site, of):
     """Another peer's token, another node's, that of a store that was wiped or numbered anew: none is good."""
     token = site.server("other" if of == "node" else "ware").open("else" if of == "peer" else "shop")
-    if of == "store":
-        site.stores = b"inbox..." + b"renumber"
-    if of == "secret":
-        site.secret = b"t" * 32
+    if of in {"inbox", "outbox", "secret"}:
+        setattr(site, of, b"renumber")
     assert code_of(site.server(), "shop", token, 1) == "new_session"
+
+
+@pytest.mark.parametrize("of", ["inbox", "outbox", "secret"])
+def test_a_token_that_was_verified_is_verified_anew_when_what_it_was_made_of_has_changed(site, of):
+    """Which token was good last is remembered together with why."""
+    server = site.server()
+    token = server.open("shop")
+    server.use("shop", token, 1)
+    setattr(site, of, b"renumber")
+    assert code_of(server, "shop", token, 2) == "new_session"
+
+
+def test_a_token_that_was_verified_ends_all_the_same(site):
+    """Nor is another one good because of it, or the same one for another peer."""
+    server = site.server()
+    token = server.open("shop")
+    server.use("shop", token, 1)
+    assert code_of(server, "shop", token[:-1] + bytes([token[-1] ^ 1]), 2) == "new_session"
+    assert code_of(server, "else", token, 2) == "new_session"
+    server.use("shop", token, 3)
+    site.now += LIFE + 1
+    assert code_of(server, "shop", token, 4) == "new_session"
+
+
+def test_a_push_has_nothing_to_do_with_the_outbox(site):
+    """It goes on where the outbox was numbered anew; the next request that asks for it is refused."""
+    server = site.server()
+    token = server.open("shop")
+    server.use("shop", token, 1)
+    site.outbox = b"renumber"
+    server.use("shop", token, 2, pushes=True)
+    assert code_of(server, "shop", token, 3) == "new_session"
 
 
 @pytest.mark.parametrize("at", range(33))
