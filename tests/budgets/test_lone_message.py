@@ -32,8 +32,8 @@ from dropr_core.system.notifier import Notifier
 FORGIVEN = 1.1
 BUDGETS = {
     "daemon": (266, 6),
-    "server": (319, 11),
-    "claim": (181, 8),
+    "server": (299, 10),
+    "claim": (158, 7),
 }
 """Calls of functions, and statements. Counted, not written: what fails says the number."""
 
@@ -65,6 +65,8 @@ class Road:
             self.ware.runtime, logging.getLogger("test"), None, AtOnce(lambda: next(ticks) / 1000)
         )
         self.consumer = PrefetchingConsumer(self.ware.runtime, ["orders"], clock=lambda: 0.0)
+        # On a busy machine it would look after the dead, and what has expired, within what is counted.
+        self.consumer._next_reap = self.consumer._next_sweep = float("inf")
 
     def _ask(self, request: bytes, *, idle: float) -> "Future[bytes]":
         self._reached("daemon")

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("apsw")
 from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite.engine import writers
+from dropr_storage_sqlite.inbox import lease
 
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.storage import Accepted, Arrival, Job, NewMessage, Selection
@@ -148,15 +149,17 @@ def test_what_a_killed_sender_has_told_is_synced_before_it_is_carried(storage, t
 
 @pytest.mark.parametrize("moment", ["told", "syncs"])
 def test_what_a_killed_server_has_told_is_synced_before_its_peer_hears_of_it(storage, tmp_path, synced, moment):
-    """A consumer has it in hand at once; the head is told to the peer when it is on stable storage, once."""
+    """A consumer has it in hand at once; the head is told to the peer when it is on stable storage."""
     consumer = storage.inbox.register()
     killed(tmp_path, moment, "inbox")
     assert len(storage.inbox.claim_at_once(["orders"], 10, consumer)) == 2
-    # Who dies within a sync may have heard of an error: then the log is written again, and synced, before all else.
-    assert synced == ([INBOX] if moment == "syncs" else [])
+    assert synced == []
+    assert storage.inbox.heads("peer") == {SOURCE: Head(2, identity(2))}
+    assert synced == [INBOX]
+    # Who dies within a sync may have heard of an error: then the log is written again, and synced once more.
     for _ in range(2):
         assert storage.inbox.heads("peer") == {SOURCE: Head(2, identity(2))}
-        assert synced == [INBOX]
+        assert synced == [INBOX] * (1 if moment == "told" else 2)
 
 
 def early(storage, number, look):
@@ -223,3 +226,46 @@ def test_without_room_for_the_counts_nobody_sees_anything_early(storage, synced,
     storage.outbox.engine._drop_writers()
     storage.outbox.append_telling([message()], lambda: None)
     assert synced == []
+
+
+@pytest.fixture
+def rival(storage):
+    """A consumer of the process in which messages arrive."""
+    return storage.inbox.register()
+
+
+def writes(storage, claim):
+    """What a claim brought, and whether it was a transaction that may write."""
+    before = storage.inbox.engine.commits
+    return len(claim()), storage.inbox.engine.commits > before
+
+
+def test_an_empty_queue_is_looked_at_without_a_write_and_what_arrived_is_claimed_without_a_look(
+    storage, other, worker, monkeypatch
+):
+    """Who was woken by an arrival does not ask first whether there is one."""
+    engine, looks = other.inbox.engine, []
+    look = engine.look
+    monkeypatch.setattr(engine, "look", lambda *asked: (looks.append(asked), look(*asked))[1])
+    for number in (2, 3):
+        storage.inbox.accept_telling([arrival(number)], lambda _: None)
+        assert writes(other, lambda: other.inbox.claim_at_once(["orders"], 1, worker)) == (1, True)
+        assert not looks
+        for _ in range(2):
+            assert writes(other, lambda: other.inbox.claim_at_once(["orders"], 1, worker)) == (0, False)
+        assert len(looks) == 2
+        looks.clear()
+
+
+def test_of_many_who_are_woken_for_one_message_the_late_ones_look_first(storage, other, worker, rival):
+    """After one write in vain, for some claims; what is there is found all the same."""
+    in_vain = 0
+    for number in range(2, 2 + 2 * lease.LOOKS):
+        storage.inbox.accept_telling([arrival(number)], lambda _: None)
+        assert len(storage.inbox.claim_at_once(["orders"], 1, rival)) == 1
+        found, wrote = writes(other, lambda: other.inbox.claim_at_once(["orders"], 1, worker))
+        assert not found
+        in_vain += wrote
+    assert in_vain == 2
+    storage.inbox.accept_telling([arrival(number + 1)], lambda _: None)
+    assert len(other.inbox.claim_at_once(["orders"], 1, worker)) == 1

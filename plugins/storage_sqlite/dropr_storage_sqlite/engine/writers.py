@@ -128,6 +128,11 @@ class Writers:
         counts[_BEGUN] = number = counts[_BEGUN] + 1
         return number
 
+    def arrivals(self) -> int:
+        """How many commits there were that `begin` has counted, by whichever process; -1 if nobody can say."""
+        counts = self._counts
+        return -1 if counts is None else counts[_BEGUN]
+
     def owed(self) -> int | None:
         """The number of the last commit if there are some that may not be flushed; -1 if nobody can say; None: what can
         be seen is on stable storage. Within a write transaction.

@@ -20,6 +20,8 @@ from dropr_storage_sqlite.inbox.rows import Book, MessageRow, QueueRow, hold_key
 from dropr_storage_sqlite.inbox.take import DUE, Taking
 
 _SPECIAL = sql.RECEIPT | sql.KEYED | sql.RANKED
+LOOKS = 16
+"""So many claims look before they write after one that did not look, and found nothing: others were faster."""
 _CLAIMABLE = frozenset({State.READY, State.DELAYED, State.BURIED})
 
 _Held = tuple[int, int, int, str, int]
@@ -32,6 +34,10 @@ class Leases:
     def __init__(self, engine: Engine, context: Context, consumers: LockedConsumers) -> None:
         self._engine, self._context, self._consumers = engine, context, consumers
         self._names: dict[int, str] = {}
+        self._arrivals = -1
+        """How many there had been before the last claim."""
+        self._looks_left = 0
+        """So many claims more look before they write."""
 
     def claim(self, channels: Sequence[str], limit: int, consumer: str, *, settled: bool = True) -> list[Claim]:
         """Lease up to ``limit`` messages, by priority, then by rank, then by arrival; ``settled``: which are on stable
@@ -42,16 +48,28 @@ class Leases:
         self._engine.guard.enter(write=True)
         self._consumers.check(consumer)
 
-        # An empty queue is looked at often; it must not cost a write.
-        if not any(map(self._waits, dict.fromkeys(channels))):
+        if self._looks_first() and not any(map(self._waits, dict.fromkeys(channels))):
             return []
-        if not settled:
-            return self._engine.write(lambda connection: self._claim(connection, channels, limit, consumer))
-        claims, owed = self._engine.write(
-            lambda connection: (self._claim(connection, channels, limit, consumer), self._engine.owed())
-        )
-        self._engine.settle(owed)
+        if settled:
+            claims, owed = self._engine.write(
+                lambda connection: (self._claim(connection, channels, limit, consumer), self._engine.owed())
+            )
+            self._engine.settle(owed)
+        else:
+            claims = self._engine.write(lambda connection: self._claim(connection, channels, limit, consumer))
+        if not claims:
+            self._looks_left = LOOKS
         return claims
+
+    def _looks_first(self) -> bool:
+        """An empty queue is looked at often; it must not cost a write. But what has arrived since the last claim is
+        most likely what somebody was woken for.
+        """
+        before, self._arrivals = self._arrivals, self._engine.company.arrivals()
+        if self._looks_left:
+            self._looks_left -= 1
+            return True
+        return before == self._arrivals
 
     def _waits(self, channel: str) -> bool:
         """Whether there is something to claim."""
@@ -129,6 +147,11 @@ class Leases:
     def _fresh_claims(self, connection: Connection, taking: Taking) -> list[Claim]:
         """In columns: what is done for every message costs more than all the rest."""
         (queue,), count, rows = taking.queues.values(), len(taking.fresh), taking.fresh
+        if count == 1:  # where somebody waits for it
+            place, identity, sender, arrived, flag, envelope = rows[0]
+            name, doubtful = self._name(connection, sender), flag & sql.DUPLICATE != 0
+            return [Claim(taking.token, place - queue.start, identity, queue.channel, queue.priority, name, envelope, 1,
+                          doubtful, arrived, queue.first_rank)]  # fmt: skip
         # Picked, which is faster than to transpose it with `zip`.
         places, ids, senders, arrived, flags, envelopes = (list(map(itemgetter(at), rows)) for at in range(6))
         taking.fresh = rows = []  # the fewer objects are alive, the less often Python looks for cycles among them
