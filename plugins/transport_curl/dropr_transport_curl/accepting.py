@@ -55,6 +55,11 @@ class Visit:
         self._refusals, self._over = 0, False
         self._place: Place = connections.enter(address, now, self.cut)
 
+    @property
+    def admitted(self) -> bool:
+        """Whether a request that came on it was admitted."""
+        return self._place.admitted
+
     def admit(self) -> bool:
         """A request that came on it is admitted; False if there is no place for one more such connection."""
         return self._connections.admit(self._place)

@@ -46,6 +46,8 @@ ABORT = "dropr.abort"
 """Name of the ASGI extension: ``extension()`` hangs up at once."""
 WHOLE = "dropr.whole"
 """Name of the ASGI extension that is there when the server has all of the request: nothing of it is waited for."""
+BEGUN = "dropr.begun"
+"""Name of the ASGI extension that holds the answer to come, where `begin` has asked for it already."""
 _WATCH_AFTER = 1.0
 """Seconds of waiting for an answer after which we look whether the caller is still there."""
 
@@ -62,6 +64,16 @@ def _always() -> bool:
 def _at_once() -> float:
     """Where the server knows no strangers."""
     return 0.0
+
+
+def _caller_of(scope: Scope) -> Caller:
+    client = scope.get("client")
+    return Caller(f"{client[0]}:{client[1]}" if client else "unknown")
+
+
+def _check_length(request: bytes, length: int) -> None:
+    if len(request) != length:
+        raise Refused("bad_frame", f"{len(request)} bytes, and the request says {length}")
 
 
 class DroprApp:
@@ -108,24 +120,46 @@ class DroprApp:
             if not waiter.done():
                 waiter.set_exception(ConnectionAbortedError("the node is shutting down; try again later"))
 
+    def begin(self, scope: Scope, body: bytearray) -> bool:
+        """Ask for the answer to a short request now, and not when its task has its turn, which then finds it; whether
+        that was done. The request is here as a whole, and its caller was admitted before.
+        """
+        if len(body) >= _LONG or scope["method"] != "POST" or not self._is_ours(scope["path"]):
+            return False
+        request = bytes(body)
+        caller, future = _caller_of(scope), Future[bytes]()
+        try:
+            length = self._answerer.admit(request[: self._answerer.head_size], caller)
+            _check_length(request, length)
+            future = self._answerer.answer(request, caller)
+        except Exception as error:
+            future.set_exception(error)
+        scope["extensions"][BEGUN] = future
+        return True
+
     # ── one request ──────────────────────────────────────────────────────────────────────────────
 
+    def _is_ours(self, path: str) -> bool:
+        return not self._path or path == self._path or path.startswith(self._path + "/")
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        if self._path and path != self._path and not path.startswith(self._path + "/"):
+        if not self._is_ours(scope["path"]):
             await self._tell(scope, send, 404, "no dropr node at this path")
             return
         if scope["method"] != "POST":
             text = "dropr: this is a node's address; nodes POST here"
             await self._tell(scope, send, 405, text, ((b"allow", b"POST"),))
             return
-        client = scope.get("client")
-        caller = Caller(f"{client[0]}:{client[1]}" if client else "unknown")
-        incoming = Incoming(receive)
+        caller, incoming = _caller_of(scope), Incoming(receive)
         try:
-            request = await self._read(scope, incoming, caller)
-            future = self._answerer.answer(request, caller)
-            del request  # it may be megabytes, and the answer may take a minute
+            extensions = scope.get("extensions", {})
+            future = extensions.pop(BEGUN) if BEGUN in extensions else None
+            if future is None:
+                request = await self._read(scope, incoming, caller)
+                future = self._answerer.answer(request, caller)
+                del request  # it may be megabytes, and the answer may take a minute
+            else:
+                incoming.more = False
             if not future.done():
                 await self._wait(future, receive)
             answer = future.result()
@@ -199,8 +233,7 @@ class DroprApp:
         """A short request that is here already, as nearly all are: so no clock is set for it."""
         request = await incoming.next()
         length = await self._admit(request, scope, incoming, caller, announced, None)
-        if len(request) != length:
-            raise Refused("bad_frame", f"{len(request)} bytes, and the request says {length}")
+        _check_length(request, length)
         return request
 
     async def _place(self, length: int, incoming: Incoming, caller: Caller, limit: asyncio.Timeout) -> None:

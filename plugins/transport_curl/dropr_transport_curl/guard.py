@@ -21,15 +21,21 @@ from dropr_transport_curl.filling import EXTENSION, Filler
 
 HEAD_SECONDS = 30.0
 HEAD_BYTES = 16 << 10
+Begin = Callable[[dict[str, Any], bytearray], bool]
 
 
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. A caller that dawdles over its headers, or sends endless ones, is cut off."""
 
-    def __init__(self, visit: Visit, log: logging.Logger, **kwargs: Any) -> None:
-        """``log``: for what uvicorn says of each request; `quiet` makes one."""
+    def __init__(self, visit: Visit, log: logging.Logger, begin: Begin, **kwargs: Any) -> None:
+        """``log``: for what uvicorn says of each request; `quiet` makes one. ``begin``: given a request that came in
+        one piece, before its task has its turn; whether it has taken it.
+        """
         super().__init__(**kwargs)
         self._visit = visit
+        self._begin = begin
+        self._in_one_piece = False
+        """So far the request at hand came in the same piece as its head, and nobody was called with it."""
         self.access_log = False
         self.logger = log
         self._in_head = True
@@ -52,6 +58,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head that does not end."""
         super().data_received(data)
+        self._in_one_piece = False
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
@@ -75,13 +82,22 @@ class GuardedProtocol(HttpToolsProtocol):
         }  # fmt: skip
         if names.count(b"content-length") == 1 and b"transfer-encoding" not in names:
             extensions[EXTENSION] = self.fill
+            self._in_one_piece = not self.expect_100_continue
         cast("dict[str, Any]", self.scope)["extensions"] = extensions
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """All of it is here; most often before the application is called, which then need not watch the clock."""
-        cast("dict[str, Any]", self.scope)["extensions"][WHOLE] = True
+        scope = cast("dict[str, Any]", self.scope)
+        scope["extensions"][WHOLE] = True
         super().on_message_complete()
+        cycle = self.cycle
+        if (
+            self._in_one_piece and self._visit.admitted and not self.pipeline and cycle.scope is self.scope
+            and self._begin(scope, cycle.body)
+        ):  # fmt: skip
+            cycle.body = bytearray()
+        self._in_one_piece = False
 
     async def fill(self, view: memoryview, moved: Callable[[int], None]) -> None:
         """The ASGI extension: fill ``view`` with all that follows of the request's body. Raises Gone.

@@ -63,7 +63,9 @@ class CurlListener(Listener):
         quietly = quiet(log, self.url)
 
         def protocol(loop: asyncio.AbstractEventLoop, visit: Visit) -> GuardedProtocol:
-            return GuardedProtocol(visit, quietly, config=config, server_state=state, app_state={}, _loop=loop)
+            return GuardedProtocol(
+                visit, quietly, app.begin, config=config, server_state=state, app_state={}, _loop=loop
+            )
 
         self.connections = connections
         self._server = Accepting(self._socket, context, app, answerer, state, connections, protocol, self.url, log)

@@ -22,15 +22,15 @@ CALLED = frozenset({"shutdown", "pause_writing", "resume_writing", "_unset_keepa
 """Methods of the protocol that we call."""
 
 PROTOCOL = frozenset({
-    "access_log", "cycle", "flow", "headers", "logger", "loop", "parser", "scope", "timeout_keep_alive",
-    "timeout_keep_alive_task", "transport",
+    "access_log", "cycle", "expect_100_continue", "flow", "headers", "logger", "loop", "parser", "pipeline", "scope",
+    "timeout_keep_alive", "timeout_keep_alive_task", "transport",
 })  # fmt: skip
 """Attributes of the protocol that we read or set."""
 
 FLOW = frozenset({"resume_reading"})
 """Of the protocol's ``flow``."""
 
-CYCLE = frozenset({"body", "message_event", "more_body"})
+CYCLE = frozenset({"body", "message_event", "more_body", "scope"})
 """Attributes of the protocol's ``cycle``, which is one request."""
 
 STATE = frozenset({"connections", "tasks"})
