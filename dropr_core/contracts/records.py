@@ -208,7 +208,10 @@ class Batch(NamedTuple):
     @property
     def upto(self) -> Head:
         """The position of the last entry."""
-        last = self.entries[-1]
+        entries = self.entries
+        if isinstance(entries, PlainEntries):
+            return Head(entries.sequences[-1], MessageId(entries.ids[-1]))
+        last = entries[-1]
         return Head(last.sequence, last.id)
 
     @property

@@ -30,6 +30,7 @@ from dropr_core.protocol.link import Link, LinkSettings
 from dropr_core.system.log_fields import about
 
 BY_CONFIG = "configuration: "
+_NOTHING = PeerState()
 """Prefix of the reason of a hold that the configuration caused, and a better one ends."""
 
 
@@ -188,7 +189,7 @@ class Links:
             said = True
         if not said:  # what waits for each peer the store cannot say now
             return []
-        wakes, now, quiet, nothing = list[float | None](), self._runtime.clock.now(), self._quiet, PeerState()
+        wakes, now, quiet = list[float | None](), self._runtime.clock.now(), self._quiet
         for name, pusher in self.pushers.items():
             waiting, state = lanes.get(name), states.get(name)
             known = None if waiting or self._late.expected_from(name) else quiet.get(name)
@@ -197,7 +198,7 @@ class Links:
                 continue
             quiet.pop(name, None)
             self.stirs += 1
-            wake = pusher.turn(waiting or (), state or nothing, store)
+            wake = pusher.turn(waiting or (), state or _NOTHING, store)
             wakes.append(wake)
             if not waiting:
                 quiet[name] = state, wake

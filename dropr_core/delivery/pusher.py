@@ -72,7 +72,8 @@ class Pusher:
         late: LateReceipts | None = None,
         room: PushBudget | None = None,
     ) -> None:
-        self.link = link
+        self.link, self.peer = link, link.peer
+        self._receipts_of = (WRITE, "receipts", link.peer)
         self._talk, self._outbox, self._clock = talk, outbox, clock
         self._node_id, self._on_reset, self._batch_bytes = node_id, on_reset, batch_bytes
         self._notify, self._event, self._log = notify, event, log
@@ -97,11 +98,6 @@ class Pusher:
             unreachable=lambda error: self._apply(self.link.unreachable(error, self._clock.now())),
         )  # fmt: skip
 
-    @property
-    def peer(self) -> str:
-        """The peer's name."""
-        return self.link.peer
-
     def turn(self, lanes: Sequence[LaneStats], state: PeerState, store: StoreId | None = None) -> float | None:
         """Do what can be done now; returns the node time at which to be called again at the latest.
 
@@ -111,7 +107,8 @@ class Pusher:
         now = self._clock.now()
         self._cursor = (state.log or b"", state.cursor)
         self._awaiting = state.awaiting > 0
-        self.link.answered |= self._awaiting or state.log is not None or any(stats.head.sequence for stats in lanes)
+        if not self.link.answered:
+            self.link.answered = self._awaiting or state.log is not None or any(one.head.sequence for one in lanes)
         if state.held:
             lanes = ()
         if self._unasked:
@@ -127,10 +124,6 @@ class Pusher:
         wakes = [self.link.wakes_at(now), self._trouble.wakes_at, uploads]
         return min((wake for wake in wakes if wake is not None), default=None)
 
-    @property
-    def _receipts_of(self) -> tuple[str, str, str]:
-        return (WRITE, "receipts", self.peer)
-
     def _rests(self, lane: Lane) -> bool:
         """Whether the store refused this lane a moment ago."""
         return self._trouble.rests((READ, lane)) or self._trouble.rests((WRITE, lane))
@@ -140,7 +133,7 @@ class Pusher:
         uploads = self.uploads
         if uploads is None:
             return lanes
-        if uploads.quiet and not any(stats.lane.large for stats in lanes):
+        if uploads.quiet and not [stats for stats in lanes if stats.lane.large]:
             return lanes
         if uploads.new_session:
             uploads.new_session = False
@@ -212,7 +205,7 @@ class Pusher:
             self._push(store, batches)
 
     def _push(self, store: StoreId, batches: list[Batch]) -> None:
-        order = Ship(tuple((batch.lane, len(batch.entries)) for batch in batches))
+        order = Ship(tuple([(batch.lane, len(batch.entries)) for batch in batches]))
         # Receipts that could not be stored would come with each answer.
         cursor = None if self._trouble.rests(self._receipts_of) else wire.Cursor(*self._cursor)
         push = wire.Push(store, [pack(batch) for batch in batches], cursor)

@@ -133,7 +133,9 @@ class Link:
             self._refused_kind, self._tested = None, False  # nothing is left to prove it with
         if self.welcome is None:
             return [Greet(courtesy=idle)]
-        doubtful = tuple(sorted(lane for lane in self._doubtful - self._busy if not resting(lane))[:MAX_LANES])
+        doubtful: tuple[Lane, ...] = ()
+        if self._doubtful:
+            doubtful = tuple(sorted(lane for lane in self._doubtful - self._busy if not resting(lane))[:MAX_LANES])
         if doubtful or self._announcing or self._probing_needed():
             return [Probe(doubtful, courtesy=idle and not doubtful)]
         free = [
@@ -147,7 +149,7 @@ class Link:
                 break
             ship = self._ship(free)
             chosen = {lane for lane, _ in ship.lanes}
-            free = [stats for stats in free if stats.lane not in chosen]
+            free = [stats for stats in free if stats.lane not in chosen] if len(chosen) < len(free) else []
             out.append(ship)
         if awaiting and not self._collecting and now >= self._collect_at:
             out.append(Collect())

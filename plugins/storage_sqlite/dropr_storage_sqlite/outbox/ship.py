@@ -70,8 +70,9 @@ class Shipper:
             batch, row = self._take(connection, lane, max_count, max_bytes)
             if batch is None or row is None:
                 return None, None
-            if batch.entries[-1].sequence > row.offered:
-                connection.execute(sql.OFFER, (batch.entries[-1].sequence, row.number))
+            last = batch.upto.sequence
+            if last > row.offered:
+                connection.execute(sql.OFFER, (last, row.number))
             return batch, self._engine.owed()
 
         self._engine.give_way()
