@@ -10,6 +10,7 @@ import contextlib
 import errno
 import mmap
 import os
+import time
 import weakref
 from pathlib import Path
 
@@ -29,6 +30,9 @@ MAX_WAYS = 16
 """Topics to which a notifier keeps the way open."""
 MAX_KEPT = 4
 """Listeners of one topic that it keeps open; the others are looked up each time."""
+
+SETTLED = 3.0
+"""Seconds after which a directory's date tells of each change that comes: dates have steps, of 2 s at most."""
 
 _TAKE_DOWN = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _FIFO = _TAKE_DOWN | os.O_NONBLOCK
@@ -157,8 +161,10 @@ class Way:
         """Raises OSError where there is no such topic."""
         self._topic = str(topic)
         self._flag = _Handle(f"{topic}/{NAME}", _TAKE_DOWN)
-        self._known: dict[str, _Handle] = {}
-        """Never changed, but replaced: other threads may be going through it."""
+        self._known: tuple[int, dict[str, _Handle]] = -1, {}
+        """The date of the directory if that tells of all who come, else -1; and who listens. Never changed, but
+        replaced: other threads may be going through it.
+        """
 
     def notify(self) -> bool:
         """Clear the flag and wake everybody; False: another topic stands there by now, whose flag is another one.
@@ -167,13 +173,21 @@ class Way:
         """
         with contextlib.suppress(OSError):  # not cleared: the next notification is needless, none is lost
             os.pwrite(self._flag.fd, b"\0", 0)
-        known = self._known
+        seen, known = self._known
         woken = {name: one for name, one in known.items() if one.wake()}
-        names = [name for name in os.listdir(self._topic)  # noqa: PTH208 - of each message, and paths cost more
+        date = os.stat(self._topic).st_mtime_ns  # noqa: PTH116 - of each message, and paths cost more
+        if date != seen or len(woken) != len(known):
+            self._look(date, known, woken)
+        return os.fstat(self._flag.fd).st_nlink > 0
+
+    def _look(self, date: int, known: dict[str, _Handle], woken: dict[str, _Handle]) -> None:
+        """Wake those who are not known, after the directory had this date."""
+        tells = date < time.time_ns() - SETTLED * 1e9
+        names = [name for name in os.listdir(self._topic)  # noqa: PTH208
                  if name != NAME and not name.startswith(HIDDEN)]  # fmt: skip
         if len(names) != len(known) or len(woken) != len(known) or not woken.keys() >= set(names):
-            self._known = self._wake_others(names, woken)
-        return os.fstat(self._flag.fd).st_nlink > 0
+            known = self._wake_others(names, woken)
+        self._known = date if tells and len(names) == len(known) else -1, known
 
     def _wake_others(self, names: list[str], woken: dict[str, _Handle]) -> dict[str, _Handle]:
         """Those that were not known; what is worth to be known from now on."""

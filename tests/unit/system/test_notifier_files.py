@@ -1,11 +1,14 @@
 """What a notifier keeps open and leaves behind: bounded numbers of files, however many topics, listeners and deaths."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
+import pytest
 from unit.system.wakeups import LONG, descriptors, fifos, python, readable
 
 from dropr_core.system import notifier as notifier_module
@@ -74,6 +77,55 @@ def test_who_is_known_is_woken_before_anything_is_looked_up(notifier, monkeypatc
         monkeypatch.setattr(os, "listdir", listed)
         notifier.notify("outbox")
         assert woken == [True]
+
+
+def old(directory, seconds=flags_module.SETTLED + 1):
+    """Give a directory a date of some time ago."""
+    at = time.time() - seconds
+    os.utime(directory, (at, at))
+
+
+@pytest.fixture
+def lookups(notifier, monkeypatch):
+    """Notifies some listeners, all of whom must hear of it; how often the directory was listed for that."""
+    listing, listed = os.listdir, []
+    monkeypatch.setattr(os, "listdir", lambda path: (listed.append(path), listing(path))[1])
+
+    def count(*listeners):
+        for one in listeners:
+            one.prepare()
+        listed.clear()
+        notifier.notify("outbox")
+        assert all(map(readable, listeners))
+        return len(listed)
+
+    return count
+
+
+def test_who_listens_is_looked_up_when_the_directory_has_changed(notifier, lookups):
+    """A message costs a look at its date; but while that is young a change might not show in it."""
+    with notifier.subscribe("outbox") as first:
+        assert [lookups(first) for _ in range(2)] == [1, 1]
+        (topic,) = notifier.directory.iterdir()
+        old(topic)
+        assert [lookups(first) for _ in range(3)] == [1, 0, 0]
+        with notifier.subscribe("outbox") as second:
+            assert lookups(first, second) == 1
+        old(topic, flags_module.SETTLED + 2)
+        assert [lookups(first) for _ in range(2)] == [1, 0]
+
+
+def test_more_listeners_than_are_kept_are_looked_up_each_time(notifier):
+    """However old their directory is."""
+    with contextlib.ExitStack() as stack:
+        all_ = [stack.enter_context(notifier.subscribe("outbox")) for _ in range(flags_module.MAX_KEPT + 2)]
+        (topic,) = notifier.directory.iterdir()
+        for _ in range(3):
+            old(topic)
+            for one in all_:
+                one.prepare()
+            notifier.notify("outbox")
+            assert all(map(readable, all_))
 
 
 def test_a_listener_that_comes_later_is_found_and_one_that_left_is_let_go_of(notifier):
