@@ -21,6 +21,7 @@ from typing import Protocol
 import attrs
 
 from dropr_core.errors import Refused, StoreError
+from dropr_core.protocol.digests import hmac_sha256
 from dropr_core.protocol.frames import ReplayWindow
 
 LIFE = 3600.0
@@ -193,7 +194,7 @@ class Conversations:
 
     def _sign(self, fields: bytes, peer: str, secret: bytes, stores: bytes) -> bytes:
         names = b"\0".join((self._node.encode(), peer.encode()))
-        return hmac.digest(secret, b"dropr-conversation\0" + fields + stores + names, "sha256")[:_MAC]
+        return hmac_sha256(secret, b"dropr-conversation\0" + fields + stores + names)[:_MAC]
 
 
 def _shelve(shelf: "OrderedDict[bytes, ReplayWindow]", token: bytes, window: ReplayWindow) -> None:

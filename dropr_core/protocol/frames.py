@@ -17,7 +17,6 @@ the tail (chunk_digest.py), so that a long one is hashed once, and not by whoeve
 request, 1 answer: a request reflected is no answer.
 """
 
-import hashlib
 import hmac
 import os
 import struct
@@ -28,6 +27,7 @@ import msgspec
 
 from dropr_core.errors import BadFrame, Refused
 from dropr_core.model.limits import MAX_FRAME_HEADER
+from dropr_core.protocol.digests import hmac_sha256, sha256
 
 VERSION = 1
 """Of frames; a later one would be used only after a greeting in this one (greeting.py)."""
@@ -79,12 +79,12 @@ _encoder = msgspec.msgpack.Encoder()
 
 def seal(kind: int, header: FrameHeader, body: bytes, key: bytes, tail: int = 0) -> tuple[bytes, bytes]:
     """A finished frame and its HMAC. ``header.digest`` is filled in. ``tail``: so many bytes will follow the frame."""
-    header = msgspec.structs.replace(header, digest=hashlib.sha256(body).digest(), tail=tail)
+    header = msgspec.structs.replace(header, digest=sha256(body), tail=tail)
     encoded = _encoder.encode(header)
     if len(encoded) > MAX_FRAME_HEADER:
         raise BadFrame(f"a frame header of {len(encoded)} bytes: the limit is {MAX_FRAME_HEADER}")
     signed = _PRELUDE.pack(b"DRPR", VERSION, kind, len(encoded), len(body) + tail) + encoded
-    mac = hmac.digest(key, signed, "sha256")
+    mac = hmac_sha256(key, signed)
     return b"".join((signed, mac, body)), mac
 
 
@@ -124,7 +124,7 @@ def verify(head: Head, keys: Sequence[bytes]) -> bytes | None:
     """The key of the pair that signed the frame, or None. Compares in constant time."""
     found = None
     for key in keys:
-        if hmac.compare_digest(hmac.digest(key, head.signed, "sha256"), head.mac):
+        if hmac.compare_digest(hmac_sha256(key, head.signed), head.mac):
             found = key
     return found
 
@@ -138,7 +138,7 @@ def open_body(head: Head, data: bytes | memoryview) -> tuple[memoryview, memoryv
         raise BadFrame("the tail is longer than the body")
     view = memoryview(data)
     body = view[head.offset : end]
-    if not hmac.compare_digest(hashlib.sha256(body).digest(), head.header.digest):
+    if not hmac.compare_digest(sha256(body), head.header.digest):
         raise BadFrame("the body does not match its digest: altered or damaged on the way")
     return body, view[end:]
 

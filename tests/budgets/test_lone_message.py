@@ -31,8 +31,8 @@ from dropr_core.system.notifier import Notifier
 
 FORGIVEN = 1.1
 BUDGETS = {
-    "daemon": (266, 6),
-    "server": (299, 10),
+    "daemon": (252, 6),
+    "server": (305, 10),
     "claim": (158, 7),
 }
 """Calls of functions, and statements. Counted, not written: what fails says the number."""
