@@ -127,12 +127,13 @@ class DroprApp:
         if len(body) >= _LONG or scope["method"] != "POST" or not self._is_ours(scope["path"]):
             return False
         request = bytes(body)
-        caller, future = _caller_of(scope), Future[bytes]()
+        caller = _caller_of(scope)
         try:
             length = self._answerer.admit(request[: self._answerer.head_size], caller)
             _check_length(request, length)
             future = self._answerer.answer(request, caller)
         except Exception as error:
+            future = Future()
             future.set_exception(error)
         scope["extensions"][BEGUN] = future
         return True
