@@ -32,7 +32,7 @@ from dropr_core.system.notifier import Notifier
 FORGIVEN = 1.1
 BUDGETS = {
     "daemon": (252, 6),
-    "server": (305, 10),
+    "server": (312, 10),
     "claim": (158, 7),
 }
 """Calls of functions, and statements. Counted, not written: what fails says the number."""
