@@ -20,6 +20,11 @@ SYNC_EVERY = 4 * 1024 * 1024
 a commit of anybody on this disk waits for what was given before it.
 """
 
+UNSYNCED = 2 * SYNC_EVERY
+"""Bytes written at most while a sync is under way: a disk that takes long for one holds the writing up only then, and
+one that is slow keeps nobody waiting for more.
+"""
+
 AHEAD = 8
 """Pieces that wait for the writer at most."""
 
@@ -48,7 +53,9 @@ class EarlySync:
     def wrote(self, count: int) -> None:
         """So many bytes more stand in the file. Raises OSError: what an earlier sync met."""
         self._since += count
-        if self._since >= SYNC_EVERY:
+        # One that waits for the syncs of other bodies is not under way: together they would leave the disk too much.
+        busy = self._flush is not None and self._flush.running()
+        if self._since >= (UNSYNCED if busy else SYNC_EVERY):
             self.wait()
             self._since = 0
             self._flush = self._disk.submit(os.fdatasync, self._fd)
