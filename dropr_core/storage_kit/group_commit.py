@@ -53,6 +53,8 @@ class JobsTogether(Generic[C]):
 
 def are_told(job: Job[C]) -> bool:
     """Whether somebody wants to know when a job's work is seen."""
+    if isinstance(job, BatchedJob):  # by far the most
+        return job.seen is not None
     return any(getattr(one, "seen", None) is not None for one in (job.jobs if isinstance(job, JobsTogether) else [job]))
 
 
@@ -114,7 +116,8 @@ class GroupCommit(Generic[C]):
                 raise result
             finally:
                 del result  # else it and this frame keep each other
-        return cast("T", result)
+        done: T = result
+        return done
 
     def _alone(self, job: Job[C]) -> Any:
         """Nobody else was there of late."""
@@ -187,7 +190,8 @@ def in_one_transaction(transact: Callable[[Job[C]], Any]) -> Callable[[list[Job[
                 return [results] * len(jobs)
             if not isinstance(results, Exception):
                 return cast("list[Any]", results)
-        return [attempt(job) for job in jobs]
+            return [attempt(job) for job in jobs]
+        return [attempt(jobs[0])]
 
     return run_all
 
