@@ -10,54 +10,54 @@ from budgets.measuring import Cost
 TABLE = {
     "sqlite": {
         "send": Cost(
-            functions=104.03, statements=3.03, steps=49.95, peak=None,
+            functions=116.33, statements=3.03, steps=49.95, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 2.48,
                 "stat": 1,
             },
         ),
         "put": Cost(
-            functions=148.53, statements=7.04, steps=215.61, peak=None,
+            functions=146.33, statements=7.03, steps=215.67, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 6.44,
                 "stat": 1,
             },
         ),
         "send batch": Cost(
-            functions=7.213, statements=0.022, steps=36.599, peak=533,
+            functions=7.231, statements=0.022, steps=36.599, peak=533,
             system={
                 "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.208,
                 "stat": 0.001,
             },
         ),
         "ship": Cost(
-            functions=0.128, statements=0.014, steps=36.737, peak=582,
+            functions=0.136, statements=0.014, steps=36.737, peak=582,
             system={
                 "fcntl": 0.012, "flock": 0.004, "pread64": 0.112, "pwrite64": 0.22,
                 "stat": 0.002,
             },
         ),
         "accept": Cost(
-            functions=4.232, statements=0.032, steps=30.772, peak=199,
+            functions=4.222, statements=0.031, steps=30.778, peak=199,
             system={
                 "fcntl": 0.006, "fdatasync": 0.001, "flock": 0.002, "pwrite64": 0.216,
                 "stat": 0.001,
             },
         ),
         "receive": Cost(
-            functions=47.37, statements=1.33, steps=102.37, peak=None,
+            functions=48.27, statements=1.33, steps=102.65, peak=None,
             system={
                 "close": 0.08, "fallocate": 0.01, "fcntl": 1.12, "flock": 0.31,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
-                "pread64": 0.55, "pwrite64": 1.87, "stat": 0.32, "unlink": 0.03,
+                "pread64": 0.51, "pwrite64": 1.65, "stat": 0.32, "unlink": 0.03,
             },
         ),
         "receive batch": Cost(
-            functions=3.745, statements=0.037, steps=77.521, peak=870,
+            functions=3.765, statements=0.037, steps=77.525, peak=870,
             system={
                 "close": 0.006, "fcntl": 0.027, "flock": 0.007, "ftruncate": 0.001,
-                "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.136,
-                "pwrite64": 0.263, "stat": 0.012, "unlink": 0.003,
+                "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.126,
+                "pwrite64": 0.257, "stat": 0.012, "unlink": 0.003,
             },
         ),
         "wake": Cost(
@@ -69,23 +69,23 @@ TABLE = {
             },
         ),
         "look": Cost(
-            functions=79.03, statements=6, steps=192, peak=None,
+            functions=80.03, statements=6, steps=192, peak=None,
             system={
                 "fcntl": 6,
             },
         ),
         "accept each": Cost(
-            functions=163.34, statements=9.11, steps=266.8, peak=None,
+            functions=157.18, statements=9.09, steps=266.92, peak=None,
             system={
                 "fcntl": 6, "fdatasync": 1, "flock": 2, "pwrite64": 8.64,
                 "stat": 1,
             },
         ),
         "claim each": Cost(
-            functions=145.52, statements=12.15, steps=312.95, peak=None,
+            functions=149.66, statements=12.15, steps=315.96, peak=None,
             system={
                 "close": 0.02, "fcntl": 8.14, "flock": 2.05, "ftruncate": 0.01,
-                "mkdir": 0.01, "openat": 0.02, "pread64": 3.14, "pwrite64": 6.49,
+                "mkdir": 0.01, "openat": 0.02, "pread64": 3.13, "pwrite64": 6.43,
                 "stat": 1.06, "unlink": 0.01,
             },
         ),
@@ -98,37 +98,37 @@ TABLE = {
     },
     "fs": {
         "send": Cost(
-            functions=199.03, statements=0, steps=0, peak=None,
+            functions=209.03, statements=0, steps=0, peak=None,
             system={
                 "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
             },
         ),
         "put": Cost(
-            functions=213.06, statements=0, steps=0, peak=None,
+            functions=221.06, statements=0, steps=0, peak=None,
             system={
                 "fdatasync": 1, "flock": 4, "pwrite64": 1, "stat": 1.01,
             },
         ),
         "send batch": Cost(
-            functions=13.231, statements=0, steps=0, peak=1322,
+            functions=13.241, statements=0, steps=0, peak=1322,
             system={
                 "fdatasync": 0.001, "flock": 0.004, "pwrite64": 0.001, "stat": 0.001,
             },
         ),
         "ship": Cost(
-            functions=0.226, statements=0, steps=0, peak=1065,
+            functions=0.225, statements=0, steps=0, peak=1065,
             system={
                 "flock": 0.004, "pread64": 0.001, "pwrite64": 0.002, "stat": 0.002,
             },
         ),
         "accept": Cost(
-            functions=9.221, statements=0, steps=0, peak=982,
+            functions=9.229, statements=0, steps=0, peak=982,
             system={
                 "fdatasync": 0.001, "flock": 0.004, "pwrite64": 0.002, "stat": 0.001,
             },
         ),
         "receive": Cost(
-            functions=46.71, statements=0, steps=0, peak=None,
+            functions=46.73, statements=0, steps=0, peak=None,
             system={
                 "close": 0.08, "fallocate": 0.01, "fcntl": 0.02, "flock": 0.39,
                 "ftruncate": 0.01, "getdents64": 0.02, "mkdir": 0.01, "openat": 0.06,
@@ -136,7 +136,7 @@ TABLE = {
             },
         ),
         "receive batch": Cost(
-            functions=0.838, statements=0, steps=0, peak=1033,
+            functions=0.84, statements=0, steps=0, peak=1033,
             system={
                 "close": 0.006, "fcntl": 0.001, "flock": 0.015, "ftruncate": 0.001,
                 "getdents64": 0.002, "mkdir": 0.001, "openat": 0.005, "pread64": 0.002,
@@ -158,13 +158,13 @@ TABLE = {
             },
         ),
         "accept each": Cost(
-            functions=230.15, statements=0, steps=0, peak=None,
+            functions=238.03, statements=0, steps=0, peak=None,
             system={
                 "fdatasync": 1, "flock": 4, "pwrite64": 2, "stat": 1,
             },
         ),
         "claim each": Cost(
-            functions=174.18, statements=0, steps=0, peak=None,
+            functions=175.2, statements=0, steps=0, peak=None,
             system={
                 "close": 0.02, "flock": 2.05, "ftruncate": 0.01, "mkdir": 0.01,
                 "openat": 0.02, "pread64": 0.01, "pwrite64": 1.02, "stat": 1.06,
