@@ -47,8 +47,8 @@ def test_print_shows_the_sql_that_makes_them(call, tmp_path):
     """It can be run by hand, by who may not let dropr do it; nothing is changed."""
     code, text = call("install", "--print")
     assert code == 0
-    assert sqlite3.connect(tmp_path / "app.db").execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection = sqlite3.connect(tmp_path / "app.db")
+    assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection.executescript(text)
     connection.close()
     assert "is there already" in call("install")[1]
