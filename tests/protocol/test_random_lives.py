@@ -1,6 +1,7 @@
 """Random lives of the lane protocol: whatever the network and the operators do, docs/guarantees.md holds."""
 
 import copy
+import os
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from dropr_core.errors import Unanswered, Unreachable
 from dropr_core.model.message import State
 from dropr_core.system.clock import FakeClock
 
+DEEP = bool(os.environ.get("DROPR_DEEP"))
+"""Other lives each time, and many: the same 150 are one path, which misses what the next one meets."""
 CHANNELS = ("orders", "news")
 PICK = st.integers(0, 10**6)
 RARE = st.integers(0, 2)
@@ -256,7 +259,8 @@ def test_random_lives():
     run_state_machine_as_test(
         LaneMachine,
         settings=settings(
-            max_examples=150, stateful_step_count=40, derandomize=True, deadline=None, database=None,
-            suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate, Phase.shrink],
+            max_examples=3000 if DEEP else 150, stateful_step_count=40, derandomize=not DEEP, deadline=None,
+            database=None, suppress_health_check=list(HealthCheck),
+            phases=[Phase.explicit, Phase.generate, Phase.shrink],
         ),
     )  # fmt: skip
