@@ -250,7 +250,9 @@ class LaneMachine(RuleBasedStateMachine):
                 assert sender.state(number) not in {"queued", "dead", "failed"}, f"{number} is not through"
                 if number in self.receipts and self.disasters == 0:
                     assert sender.state(number) == "processed", f"no receipt for {number}"
-            if number in self.receipts and by:
+            # A copy's head in a new store may hide what this one has lost there: docs/what-survives-what.md, 53 and 61.
+            hidden = len(self.senders) > 1 and len(self.server.lives) > 1
+            if number in self.receipts and by and not hidden:
                 assert number in self.processed, f"{number} was lost with a store though its sender kept it"
 
 
