@@ -41,7 +41,8 @@ from dropr_core.protocol.orders import (
     Ship,
 )
 from dropr_core.protocol.outcomes import to_outcomes
-from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of, resend_outside
+from dropr_core.protocol.outside import OutsideSearch
+from dropr_core.protocol.reconcile import Reconciler, awaited, lane_of
 from dropr_core.protocol.rests import GENTLY
 from dropr_core.system.clock import Clock
 from dropr_core.system.line_rate import LineRate, besides
@@ -90,6 +91,7 @@ class Pusher:
         self._polled = (self._cursor, 0.0)
         """The cursor with which receipts were asked for last, and when."""
         self._trouble = trouble or StoreTrouble(clock, event, log)
+        self._outside = OutsideSearch(outbox, link.peer, on_reset=on_reset, event=event)
         self._late = late or LateReceipts(outbox, clock, self._trouble)
         self._budget = budget or UploadBudget()
         self.uploads = None if bodies is None else BodyUploads(
@@ -111,17 +113,20 @@ class Pusher:
             self.link.answered = self._awaiting or state.log is not None or any(one.head.sequence for one in lanes)
         if state.held:
             lanes = ()
+        if self._outside.log is not None and not self._trouble.rests(self._receipts_of):
+            self._receipts(wire.Outcomes(self._outside.log, 0, []))
         if self._unasked:
             self._doubt_awaited()
         ready = self._turn_uploads(now, lanes)
         if self.link.welcome is not None and (self.link.answers or self.link.shipping):
             lanes = ready  # before, any lane is a reason to greet or to probe: a body goes only to a peer that answers
         stored = not self._trouble.rests(self._receipts_of)
+        searching, stored = stored and self._outside.log is not None, stored and self._outside.log is None
         late = stored and self._late.expected_from(self.peer)
         for order in self.link.orders(now, lanes, awaiting=self._awaiting and stored, late=late, resting=self._rests):
             self._carry(order)
         uploads = None if self.uploads is None else self.uploads.wakes_at(now)
-        wakes = [self.link.wakes_at(now), self._trouble.wakes_at, uploads]
+        wakes = [self.link.wakes_at(now), self._trouble.wakes_at, uploads, now if searching else None]
         return min((wake for wake in wakes if wake is not None), default=None)
 
     def _rests(self, lane: Lane) -> bool:
@@ -312,9 +317,7 @@ class Pusher:
         if any(row.state is State.FAILED for row in rows):
             self._late.failed(self.peer)
         log = StoreId(page.log)
-        if self._cursor[0] not in {b"", log}:
-            resend_outside(self._outbox, self.peer, log, on_reset=self._on_reset, event=self._event)
-        if self._outbox.receipts(self.peer, log, rows, page.upto):
+        if self._outside.is_over(self._cursor[0], log) and self._outbox.receipts(self.peer, log, rows, page.upto):
             self._notify(topics.RECEIPTS)
 
     def _failed(self, order: Order, batches: Sequence[Batch], error: Exception, store: StoreId | None = None) -> None:

@@ -37,7 +37,7 @@ from dropr_core.protocol.conversations import Begun, BegunInMemory, Conversation
 from dropr_core.protocol.frames import ANSWER, HEAD_SIZE, OK, FrameHeader, Head, open_body, seal
 from dropr_core.protocol.greeting import agree
 from dropr_core.protocol.outcomes import from_outcome, to_outcomes
-from dropr_core.protocol.reconcile import resend_outside
+from dropr_core.protocol.outside import OutsideSearches
 from dropr_core.protocol.tracing import build_trace
 
 
@@ -131,6 +131,7 @@ class Endpoint:
         self._on_reset = on_reset
         self._joins: Joins = joins or NoJoins()
         self._notify, self._event, self._store_said = notify, event, store_said
+        self._outside = OutsideSearches(outbox, on_reset=on_reset, event=event)
         self._versions: dict[tuple[str, str], str] = {}
         """(peer, channel) → what cannot be done for want of a common version; no channel: nothing at all."""
         self._admitted: tuple[bytes, Mapping[str, Access], tuple[Head, bytes]] | None = None
@@ -309,8 +310,9 @@ class Endpoint:
             _check_count(len(ask.outcomes.rows), MAX_RECEIPTS, "receipts in one page")
             rows = to_outcomes(ask.outcomes.rows, partial(self._bad_receipt, request.peer))
             log = StoreId(ask.outcomes.log)
-            resend_outside(self._outbox, request.peer, log, on_reset=self._on_reset, event=self._event)
-            if self._outbox.receipts(request.peer, log, rows, ask.outcomes.upto):
+            if self._outside.are_over(request.peer, log) and self._outbox.receipts(
+                request.peer, log, rows, ask.outcomes.upto
+            ):
                 self._notify(topics.RECEIPTS)
         else:
             doubt = this.conversation is not None and self._conversations.begins_to_fetch(

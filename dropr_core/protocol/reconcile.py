@@ -6,16 +6,13 @@ because this store was rolled back or cloned. Must not know how the head travell
 
 from collections.abc import Callable, Mapping, Sequence
 
-import attrs
-
-from dropr_core.contracts.storage import Delivery, DeliveryMove, Outbox, Rejection, Selection
+from dropr_core.contracts.storage import Delivery, Outbox, Rejection, Selection
 from dropr_core.model.message import State
-from dropr_core.model.names import Head, Lane, StoreId
+from dropr_core.model.names import Head, Lane
 from dropr_core.protocol.log_matching import HeadRelation, compare_heads
 
 Event = Callable[[str, Mapping[str, object]], None]
 
-LOST = "the peer lost it with its store after this store had taken new numbers; it is sent again"
 HOLD = "the peer lost messages that it had accepted (on_peer_reset: hold)"
 LOOK = 1000
 """Deliveries that are looked at when a peer may have lost what we only wait for: bounded work."""
@@ -100,35 +97,6 @@ class Reconciler:
     def _note(self, lane: Lane, head: Head, last: int) -> None:
         assert self._known is not None
         self._known[lane] = head, last
-
-
-def resend_outside(outbox: Outbox, peer: str, log: StoreId, *, on_reset: str, event: Event) -> None:
-    """A peer tells of outcomes in this log. If that is not the one that it had, its store is another, and what it had
-    accepted before this store took new numbers is sent again: that is in no lane, so no head tells of it. To be called
-    before the new log is noted. Raises StoreError.
-    """
-    state = outbox.peers().get(peer)
-    if state is None or state.log in {None, log}:
-        return
-    again, after = 0, (0, 0)
-    wanted = Selection(states=frozenset({State.ACCEPTED, State.DEAD}), peer=peer)
-    found = False
-    while page := outbox.scan(wanted, after, LOOK):
-        after = page[-1][0]
-        lost = [one for _, one in page if one.state is State.ACCEPTED and one.receipt and one.sequence < 1]
-        # Whoever is killed in between finds them by the reason.
-        dead = [one for _, one in page if one.state is State.DEAD and one.reason == LOST]
-        found = found or bool(lost or dead)
-        if found and on_reset == "hold":
-            outbox.hold(peer, HOLD)
-            break
-        if lost:
-            outbox.move([DeliveryMove(one, State.DEAD, LOST) for one in lost])
-            dead += [attrs.evolve(one, state=State.DEAD) for one in lost]
-        if dead:
-            again += sum(outbox.move([DeliveryMove(one, State.QUEUED) for one in dead]))
-    if found:
-        event("peer_reset", {"lane": "", "peer": peer, "theirs": "", "ours": "", "again": again})
 
 
 def awaited(outbox: Outbox, peer: str) -> list[Delivery]:

@@ -13,7 +13,7 @@ from dropr_core.contracts.storage import DeliveryMove, Selection, Storage
 from dropr_core.errors import Closed
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import START, StoreId
-from dropr_core.protocol.reconcile import LOST, resend_outside
+from dropr_core.protocol.outside import LOST, OutsideSearch
 from dropr_core.testing.bench import Bench, StorageTests
 from dropr_core.testing.builders import LANE, PEER, deliver, new_id, outgoing, send, state_of, taken
 from dropr_core.testing.contract import shut
@@ -261,7 +261,8 @@ class OutboxEndsContract(StorageTests):
             if killed and log == OTHER_LOG:
                 (one,) = storage.outbox.status(lost)
                 assert storage.outbox.move([DeliveryMove(one, State.DEAD, LOST)]) == [True]
-            resend_outside(storage.outbox, PEER, log, on_reset="resend", event=lambda *told: events.append(told))
+            search = OutsideSearch(storage.outbox, PEER, on_reset="resend", event=lambda *told: events.append(told))
+            assert search.is_over(LOG, log)
             assert state_of(storage.outbox, kept) == "accepted"
             assert state_of(storage.outbox, lost) == ("accepted" if log == LOG else "queued")
         assert [entry.id for entry in taken(storage.outbox).entries if entry.possible_duplicate] == [lost]

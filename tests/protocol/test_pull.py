@@ -3,6 +3,7 @@
 import pytest
 from support.lanes import Fetcher, Sender, ident
 
+from dropr_core.protocol import outside
 from dropr_core.system.clock import FakeClock
 
 
@@ -33,8 +34,11 @@ def test_fault_53_a_wiped_fetcher_that_only_owes_receipts_is_noticed_when_it_gre
     assert [sender.state(n) for n in (1, 2)] == ["processed"] * 2
 
 
-def test_fault_53_a_wiped_fetcher_is_noticed_also_for_what_is_in_no_lane(clock, fetcher):
-    """Accepted before the sender took new numbers: receipts of another store tell that it is lost."""
+@pytest.mark.parametrize("page", [1, 1000])
+def test_fault_53_a_wiped_fetcher_is_noticed_also_for_what_is_in_no_lane(clock, fetcher, monkeypatch, page):
+    """Accepted before the sender took new numbers: receipts of another store tell that it is lost, in however many
+    requests it is looked for."""
+    monkeypatch.setattr(outside, "PAGE", page)
     node, sender = fetcher
     sender.send(1, "news", receipt=True)
     node.flow()

@@ -5,6 +5,9 @@ import copy
 import pytest
 from support.lanes import THERE, Sender, ident
 
+from dropr_core.protocol import outside
+from dropr_core.protocol.outside import OutsideSearch
+
 
 def send(sender, *numbers, **fields):
     return [sender.send(number, **fields) for number in numbers]
@@ -130,6 +133,30 @@ def test_fault_53_also_after_the_sender_was_rolled_back(clock, server, sender, c
     server.consume()
     again.flow(20, 20)
     assert again.state(1) == "processed"
+
+
+def test_what_is_in_no_lane_is_looked_for_a_page_at_a_time(clock, server, sender, monkeypatch):
+    """However much waits there, the daemon's turn looks at one page of it, and new messages go meanwhile."""
+    monkeypatch.setattr(outside, "PAGE", 2)
+    send(sender, *range(1, 8), receipt=True)
+    sender.flow(5)
+    sender.outbox.renumber()
+    server.wipe()
+    send(sender, 8, channel="news")
+    step, steps, came = OutsideSearch._step, [], []
+    monkeypatch.setattr(OutsideSearch, "_step", lambda search: (steps.append(None), step(search))[1])
+    for _ in range(20):
+        before = len(steps)
+        sender.flow(1, 10)
+        assert len(steps) - before <= 2  # an answer that came, and the turn itself
+        came.append((len(steps), ident(8) in server.ids))
+    assert len(steps) >= 4
+    assert any(there and at < len(steps) for at, there in came)
+    assert sorted(job.id for _, job in server.lives[-1] if job.possible_duplicate) == [ident(n) for n in range(1, 8)]
+    assert [details["again"] for name, details in sender.events if name == "peer_reset"] == [7]
+    server.consume()
+    sender.flow(20, 20)
+    assert {sender.state(n) for n in range(1, 8)} == {"processed"}
 
 
 def test_fault_53_on_reset_hold_holds_also_for_what_is_in_no_lane(clock, server):
