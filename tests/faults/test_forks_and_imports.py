@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from support.forking_node import write_node
 
 PROGRAM = """
 import os, signal, sqlite3, sys, threading
@@ -93,17 +94,7 @@ peers: {{ware: {{url: "http://127.0.0.1:9", key: "0123456789abcdef0123456789abcd
 )
 def test_a_child_can_import_what_a_thread_of_its_parent_was_importing(module, what, tmp_path):
     """The fork waits until the import is over: else the child would hang at its own, whoever's the module is."""
-    (tmp_path / "orders.py").write_text("import dataclasses\n@dataclasses.dataclass\nclass Order:\n    sku: int\n")
-    config = tmp_path / "node.yaml"
-    config.write_text(
-        YAML.format(tmp=tmp_path, storage="sqlite" if "sqlite" in module else "memory").replace(
-            "orders:Order", "orders:Order"
-        )
-    )
-    config.chmod(0o600)
-    (tmp_path / "app.db").touch()
-    words = [sys.executable, "-m", "dropr_core", "outbox", "install", "-c", config]
-    subprocess.run(words, capture_output=True, check=True)
+    write_node(tmp_path, YAML.format(tmp=tmp_path, storage="sqlite" if "sqlite" in module else "memory"))
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PROGRAM, tmp_path, module, what],
         capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import house
 import pytest
+from support.forking_node import write_node
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -225,13 +226,8 @@ peers: {{ware: {{url: "http://127.0.0.1:9", key: "0123456789abcdef0123456789abcd
 @pytest.mark.parametrize("storage", ["sqlite", "fs", "memory"])
 def test_what_an_open_node_imports_later_is_unforked(storage, tmp_path):
     """No call of an application imports anything otherwise, be it of a plugin, of a library or of Python's own."""
-    config = tmp_path / "node.yaml"
-    config.write_text(YAML.format(storage=storage, tmp=tmp_path))
-    config.chmod(0o600)
-    (tmp_path / "orders.py").write_text("import dataclasses\n@dataclasses.dataclass\nclass Order:\n    sku: int\n")
-    (tmp_path / "app.db").touch()
-    words = [sys.executable, "-m", "dropr_core", "outbox", "install", "-c", config]
-    subprocess.run(words, capture_output=True, check=True)
-    done = subprocess.run([sys.executable, "-c", APPLICATION, tmp_path], capture_output=True, text=True, check=False)
+    write_node(tmp_path, YAML.format(storage=storage, tmp=tmp_path))
+    words = [sys.executable, "-c", APPLICATION, tmp_path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if ": " in line] == ["nothing at all: wave"], done.stderr
