@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
+import attrs
+
 from dropr_core.contracts.context import Context
 from dropr_core.contracts.records import (
     AppendResult,
@@ -267,7 +269,7 @@ QUEUED = frozenset({State.QUEUED, State.HELD})
 def restrict(selection: Selection, states: frozenset[State]) -> Selection | None:
     """The selection among deliveries or messages in these states alone; None: it means none of them."""
     wanted = selection.states & states if selection.states else states
-    return Selection(selection.ids, wanted, selection.channel, selection.peer, selection.older_than) if wanted else None
+    return attrs.evolve(selection, states=wanted) if wanted else None
 
 
 __all__ = ["PAGE", "QUEUED", "REDRIVABLE", "Cursor", "Outbox", "restrict"]

@@ -328,6 +328,8 @@ class Selection:
     """Outbox: the receiver. Inbox: the sender."""
     older_than: float | None = None
     """Seconds since it was sent or arrived, or since it ended (the ``age`` that is shown)."""
+    live: bool = False
+    """Outbox: only what is not over. What has ended is remembered for a month, and is not read for this."""
 
     def means(self, one: Delivery | JobInfo) -> bool:
         """Whether this delivery or message is one of those."""
@@ -337,6 +339,7 @@ class Selection:
             and (self.channel is None or self.channel == one.channel)
             and (self.peer is None or self.peer == (one.peer if isinstance(one, Delivery) else one.sender))
             and (self.older_than is None or one.age >= self.older_than)
+            and not (self.live and isinstance(one, Delivery) and one.over)
         )
 
 

@@ -30,8 +30,9 @@ class OutsideSearch:
         """``on_reset``: ``resend`` or ``hold`` when the peer lost messages."""
         self._outbox, self._peer, self._on_reset, self._event = outbox, peer, on_reset, event
         self._lock = threading.Lock()
-        self._wanted = Selection(states=frozenset({State.ACCEPTED, State.DEAD}), peer=peer)
         self._log: StoreId | None = None
+        self._wanted: list[Selection] = []
+        """What is left to look through."""
         self._after, self._found, self._again = _BEGINNING, False, 0
 
     @property
@@ -47,7 +48,7 @@ class OutsideSearch:
             return True
         with self._lock:
             if self._log != log:
-                self._log, self._after, self._found, self._again = log, _BEGINNING, False, 0
+                self._begin(log)
             if self._step():
                 return False
             self._log = None
@@ -56,20 +57,29 @@ class OutsideSearch:
                 self._event("peer_reset", told)
             return True
 
+    def _begin(self, log: StoreId) -> None:
+        self._wanted = [Selection(states=frozenset({State.ACCEPTED}), peer=self._peer, live=True)]
+        if any(states.get("dead") for (peer, _), states in self._outbox.counts().items() if peer == self._peer):
+            # Of a search that was killed between its two moves. All that has ended is read for them.
+            self._wanted.append(Selection(states=frozenset({State.DEAD}), peer=self._peer))
+        self._log, self._after, self._found, self._again = log, _BEGINNING, False, 0
+
     def _step(self) -> bool:
         """Whether there is more."""
-        page = self._outbox.scan(self._wanted, self._after, PAGE)
+        page = self._outbox.scan(self._wanted[0], self._after, PAGE)
         lost = [one for _, one in page if one.state is State.ACCEPTED and one.receipt and one.sequence < 1]
-        # Whoever is killed between the two moves finds them by the reason.
         dead = [one for _, one in page if one.state is State.DEAD and one.reason == LOST]
         self._found = self._found or bool(lost or dead)
         if self._found and self._on_reset == "hold":
             self._outbox.hold(self._peer, HOLD)
             return False
         self._again += self._resend(lost, dead)
-        if page:
+        if len(page) == PAGE:
             self._after = page[-1][0]
-        return len(page) == PAGE
+        else:
+            self._after = _BEGINNING
+            del self._wanted[0]
+        return bool(self._wanted)
 
     def _resend(self, lost: list[Delivery], dead: list[Delivery]) -> int:
         if lost:

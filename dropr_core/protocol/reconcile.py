@@ -101,7 +101,7 @@ class Reconciler:
 
 def awaited(outbox: Outbox, peer: str) -> list[Delivery]:
     """Deliveries that the peer has accepted and whose receipt has not come home (the first of them)."""
-    page = outbox.scan(Selection(states=frozenset({State.ACCEPTED}), peer=peer), limit=LOOK)
+    page = outbox.scan(Selection(states=frozenset({State.ACCEPTED}), peer=peer, live=True), limit=LOOK)
     return [delivery for _cursor, delivery in page if delivery.receipt]
 
 

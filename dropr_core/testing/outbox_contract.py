@@ -314,6 +314,24 @@ class OutboxLogContract(StorageTests):
         again = bench.reopen(storage)
         assert [e.possible_duplicate for e in taken(again.outbox).entries] == [True, True]
 
+    def test_what_lives_is_what_is_not_over(self, storage: Storage) -> None:
+        """`Selection.live`: queued, or accepted with a receipt to come, in a lane or outside; nothing ended."""
+        outside = send(storage.outbox, 1, receipt=True)
+        deliver(storage.outbox)
+        storage.outbox.renumber()
+        ended = send(storage.outbox, 2)
+        deliver(storage.outbox)
+        (dead,), awaiting = send(storage.outbox, 1), send(storage.outbox, 1, receipt=True)
+        storage.outbox.dead_letter(LANE, 3, "poison")
+        deliver(storage.outbox)
+        queued = send(storage.outbox, 1)
+        found = [one for _, one in storage.outbox.scan(Selection(live=True))]
+        assert {one.id for one in found} == {*outside, *awaiting, *queued}
+        assert len(found) == 3
+        assert storage.outbox.scan(Selection(ids=(*ended, dead), live=True)) == []
+        (only,) = storage.outbox.scan(Selection(ids=tuple(awaiting), peer=PEER, live=True))
+        assert not only[1].over
+
     def test_renumber_begins_anew(self, storage: Storage) -> None:
         """A new store id, queued deliveries from 1 and flagged, accepted ones parked outside of the log."""
         ids, old = send(storage.outbox, 4, receipt=True), storage.outbox.store_id

@@ -6,10 +6,18 @@ import pytest
 
 pytest.importorskip("apsw")
 import apsw
+from dropr_storage_sqlite import Options, dropr_storage
 from dropr_storage_sqlite.engine import engine as database
 from dropr_storage_sqlite.engine import schema
 from dropr_storage_sqlite.inbox import sql as inbox_sql
 from dropr_storage_sqlite.outbox import sql as outbox_sql
+
+from dropr_core.contracts.storage import Selection
+from dropr_core.errors import StoreError
+from dropr_core.model.message import State
+from dropr_core.protocol.reconcile import awaited
+from dropr_core.system.clock import FakeClock
+from dropr_core.testing.builders import PEER, deliver, make_context, send
 
 SMALL = {"lane", "peer", "tally", "queue", "sender", "consumer", "meta"}
 """Tables with a row for each peer, channel or process: walking them is fine."""
@@ -45,6 +53,20 @@ def test_ancestor_09_every_statement_uses_an_index(half, name, text, tmp_path):
         if scanned and scanned[1] not in SMALL | {"CONSTANT"} and name not in ALLOWED:
             # Reading an index in its order from the first entry, with LIMIT 1, is a search in all but name.
             assert "ORDER BY" in text and text.endswith("LIMIT 1"), (text, plan)
+
+
+def test_what_has_ended_is_not_read_for_what_is_awaited(tmp_path, monkeypatch):
+    """A daemon asks for it at each greeting, and what has ended is remembered for a month."""
+    storage = dropr_storage(Options(reserve=0), make_context(tmp_path, FakeClock()))
+    send(storage.outbox, 3)
+    deliver(storage.outbox)
+    (one,) = send(storage.outbox, receipt=True)
+    deliver(storage.outbox)
+    monkeypatch.setattr(outbox_sql, "ENDED_PAGE", "no statement")
+    assert [delivery.id for delivery in awaited(storage.outbox, PEER)] == [one]
+    with pytest.raises(StoreError):
+        storage.outbox.scan(Selection(peer=PEER, states=frozenset({State.ACCEPTED})))
+    storage.close()
 
 
 def test_there_are_statements():

@@ -167,7 +167,7 @@ class OutboxView:
         if selection.channel not in {None, lane.lane.channel} or selection.peer not in {None, lane.lane.peer}:
             return
         sources = [self._in_memory(state, lane, after)]
-        if not selection.states or selection.states & PAST:
+        if not selection.live and (not selection.states or selection.states & PAST):
             sources.append(self._in_runs(state, lane, after))
         if (not selection.states or State.QUEUED in selection.states) and self._lanes.depth(lane)[0] > 0:
             sources.append(self._queued(state, lane, after))

@@ -1,11 +1,13 @@
 """What ended otherwise than simply, what is kept, and outcomes that nobody fetched stand in files, and still move."""
 
 import pytest
+from dropr_storage_fs.outbox.remembered import PastDeliveries
 from fs_past_rig import KEEP, LOG, REMEMBER, bury, end, keep, put_down, refuse
 
 from dropr_core.contracts.storage import Ack, Selection
 from dropr_core.model.message import Outcome, State
 from dropr_core.model.names import Head
+from dropr_core.protocol.reconcile import awaited
 from dropr_core.testing.builders import (
     CHANNEL,
     LANE,
@@ -49,6 +51,20 @@ def test_a_dead_letter_is_shown_and_sent_again_from_its_file(opener):
     deliver(storage.outbox)
     storage.close()
     assert opener().outbox.append([mine])[0].existed
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_has_ended_is_not_read_for_what_is_awaited(opener, monkeypatch):
+    """A daemon asks for it at each greeting, and what has ended is remembered for a month."""
+    storage = opener()
+    refuse(storage, 3)
+    put_down(storage)
+    (one,) = send(storage.outbox, receipt=True)
+    deliver(storage.outbox)
+    monkeypatch.setattr(PastDeliveries, "of_lane", lambda *_: 1 / 0)
+    assert [delivery.id for delivery in awaited(storage.outbox, PEER)] == [one]
+    with pytest.raises(ZeroDivisionError):
+        storage.outbox.scan(Selection(peer=PEER, states=frozenset({State.ACCEPTED})))
 
 
 @pytest.mark.usefixtures("soon")

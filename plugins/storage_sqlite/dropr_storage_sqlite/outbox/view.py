@@ -38,7 +38,7 @@ class View:
                         return page
                     page.append(((0, row.place), show.live(row)))
             start = after[1] if after[0] == 1 else 0
-            if selection.states and selection.states <= {State.QUEUED, State.HELD}:
+            if selection.live or (selection.states and selection.states <= {State.QUEUED, State.HELD}):
                 return page
             for ended in ended_rows(connection, selection, start):
                 if len(page) >= limit:
